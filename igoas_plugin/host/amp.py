@@ -1,0 +1,81 @@
+import functools
+import time
+
+import torch
+from fastreid.engine.train_loop import AMPTrainer, SimpleTrainer
+from fastreid.modeling.heads import REID_HEADS_REGISTRY
+from fastreid.modeling.meta_arch import META_ARCH_REGISTRY
+from fastreid.utils.params import ContiguousParams
+
+from .fix import fix
+
+
+def init_amp_trainer(self, model, data_loader, optimizer, param_wrapper, grad_scaler=None):
+    """AMPTrainer.__init__ for any device: gradients are scaled on CUDA only, bfloat16 needs no scale."""
+    SimpleTrainer.__init__(self, model, data_loader, optimizer, param_wrapper)
+    self.device_type = next(model.parameters()).device.type
+    cuda = self.device_type == "cuda"
+    self.grad_scaler = grad_scaler or torch.amp.GradScaler(self.device_type, enabled=cuda)
+    self.amp_dtype = torch.float16 if cuda else torch.bfloat16
+
+
+def run_amp_step(self):
+    """AMPTrainer.run_step with torch.amp: float16 on CUDA as the host has it, bfloat16 elsewhere."""
+    assert self.model.training, "[AMPTrainer] model was changed to eval mode!"
+    start = time.perf_counter()
+    data = next(self._data_loader_iter)
+    data_time = time.perf_counter() - start
+
+    with torch.autocast(self.device_type, self.amp_dtype):
+        loss_dict = self.model(data)
+        losses = sum(loss_dict.values())
+
+    self.optimizer.zero_grad()
+    self.grad_scaler.scale(losses).backward()
+    self._write_metrics(loss_dict, data_time)
+    self.grad_scaler.step(self.optimizer)
+    self.grad_scaler.update()
+    if isinstance(self.param_wrapper, ContiguousParams):
+        self.param_wrapper.assert_buffer_is_valid()
+
+
+@fix
+def train_with_amp_on_any_device() -> None:
+    """AssertionError: SOLVER.AMP.ENABLED demands CUDA, and uses the deprecated torch.cuda.amp.
+
+    On the CPU it means bfloat16 autocast without gradient scaling. Upstream: fast-reid #700 (crash), #97, #485 (CPU).
+    """
+    AMPTrainer.__init__ = init_amp_trainer
+    AMPTrainer.run_step = run_amp_step
+
+
+def in_float32(method):
+    """The method outside autocast, its floating-point tensors (also inside dicts and lists) cast to float32."""
+
+    def cast(value):
+        if isinstance(value, dict):
+            return {key: cast(each) for key, each in value.items()}
+        if isinstance(value, list):
+            return [cast(each) for each in value]
+        return value.float() if isinstance(value, torch.Tensor) and value.is_floating_point() else value
+
+    @functools.wraps(method)
+    def wrapped(self, *args, **kwargs):
+        device = next(value for value in self.parameters()).device.type
+        with torch.autocast(device, enabled=False):
+            return method(self, *map(cast, args), **cast(kwargs))
+
+    return wrapped
+
+
+@fix
+def compute_heads_and_losses_in_float32() -> None:
+    """Under AMP the host's logits, margins and (on the CPU) cross-entropy are rounded to 16 bits.
+
+    CPU autocast leaves log_softmax and the margin layers in bfloat16, whose steps near 5 are 0.03. Heads and losses
+    cost little: they run outside autocast, in float32.
+    """
+    for registry, method in ((REID_HEADS_REGISTRY, "forward"), (META_ARCH_REGISTRY, "losses")):
+        for registered in registry._obj_map.values():
+            if method in vars(registered):
+                setattr(registered, method, in_float32(vars(registered)[method]))

@@ -1,0 +1,167 @@
+import logging
+import os
+import re
+
+import numpy as np
+import torch
+from fastreid.engine.hooks import PeriodicCheckpointer
+from fastreid.utils.checkpoint import Checkpointer
+from fastreid.utils.events import get_event_storage
+
+from igoas_plugin.errors import InputError
+
+from .fix import fix
+
+logger = logging.getLogger("fastreid.igoas_plugin")
+
+NUMPY_SCALARS = [np.dtype, np._core.multiarray.scalar if hasattr(np, "_core") else np.core.multiarray.scalar,
+                 *(type(np.dtype(kind)) for kind in ("f4", "f8", "i4", "i8"))]
+CLASSIFIER = re.compile(r"(^|\.)(\w*heads?|heads\.\w*classifier)\.(weight|bias)$")
+
+
+def write_atomically(path: str, write) -> None:
+    """Calls `write(file)` on a new file beside `path` and renames it: a reader sees the old file or the new one."""
+    beside = f"{path}.writing"
+    try:
+        with open(beside, "wb") as file:
+            write(file)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(beside, path)
+    except BaseException:
+        if os.path.exists(beside):
+            os.remove(beside)
+        raise
+
+
+def save(self, name, **kwargs):
+    """Checkpointer.save, atomically: the weights first, then the file that names them as the last ones."""
+    if not self.save_dir or not self.save_to_disk:
+        return
+    data = {"model": self.model.state_dict()}
+    data.update({key: value.state_dict() for key, value in self.checkpointables.items()})
+    data.update(kwargs)
+    path = os.path.join(self.save_dir, f"{name}.pth")
+    self.logger.info(f"Saving checkpoint to {path}")
+    write_atomically(path, lambda file: torch.save(data, file))
+    self.tag_last_checkpoint(os.path.basename(path))
+
+
+def tag_last_checkpoint(self, last_filename_basename):
+    write_atomically(
+        os.path.join(self.save_dir, "last_checkpoint"), lambda file: file.write(last_filename_basename.encode())
+    )
+
+
+@fix
+def write_checkpoints_atomically() -> None:
+    """A kill during a save leaves a torn checkpoint, already named as the last one: files are written in place."""
+    Checkpointer.save = save
+    Checkpointer.tag_last_checkpoint = tag_last_checkpoint
+
+
+def load_file(path: str) -> dict:
+    """Reads a checkpoint; nothing in it is executed.
+
+    Raises:
+        InputError: it is missing, is no checkpoint, or holds other things than tensors and plain values.
+    """
+    try:
+        with torch.serialization.safe_globals(NUMPY_SCALARS):
+            checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError:
+        raise InputError(f"checkpoint {path} does not exist: set MODEL.WEIGHTS to a file written by a training") from None
+    except Exception as error:
+        first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise InputError(f"checkpoint {path} cannot be read ({first}): it is damaged or no checkpoint") from error
+    if not isinstance(checkpoint, dict) or not isinstance(checkpoint.get("model"), dict):
+        raise InputError(
+            f"checkpoint {path} has no weights under the key 'model'; a file of the original IGOAS is converted by "
+            "tools/convert_checkpoint.py"
+        )
+    return checkpoint
+
+
+def load(self, path, checkpointables=None):
+    """Checkpointer.load; refuses a file of another architecture.
+
+    Raises:
+        InputError: as load_file(); or anything but classifier weights is missing or has another shape.
+    """
+    if path:
+        self._source = path
+        if not os.path.isfile(path):
+            raise InputError(f"checkpoint {path} does not exist: set MODEL.WEIGHTS to a file written by a training")
+    return host_load(self, path, checkpointables)
+
+
+host_load, host_load_model = Checkpointer.load, Checkpointer._load_model
+
+
+def load_model(self, checkpoint):
+    """Checkpointer._load_model; raises InputError where it would leave parts of the model at their random start."""
+    incompatible = host_load_model(self, checkpoint)
+    bad = [f"{name} is missing" for name in incompatible.missing_keys if not CLASSIFIER.search(name)]
+    bad += [
+        f"{name} has shape {theirs}, not {ours}"
+        for name, theirs, ours in incompatible.incorrect_shapes
+        if not CLASSIFIER.search(name)
+    ]
+    shaped = {name for name, *_ in incompatible.incorrect_shapes}
+    bad = [each for each in bad if not (each.endswith("is missing") and each.split()[0] in shaped)]
+    if bad:
+        shown = "; ".join(bad[:5]) + (f"; and {len(bad) - 5} more" if len(bad) > 5 else "")
+        raise InputError(
+            f"checkpoint {getattr(self, '_source', '')} does not fit the model: {shown}. Use the config it was trained with"
+        )
+    return incompatible
+
+
+@fix
+def load_checkpoints_safely() -> None:
+    """A checkpoint of another architecture loads with a log line, and random weights are evaluated.
+
+    Also: torch >= 2.6 refuses checkpoints that hold numpy scalars, and older versions execute whatever a file holds.
+    """
+    Checkpointer._load_file = lambda self, path: load_file(path)
+    Checkpointer._load_model = load_model
+    Checkpointer.load = load
+
+
+def before_train(self):
+    """PeriodicCheckpointer.before_train; a resumed run remembers how good its best checkpoint is."""
+    host_before_train(self)
+    best = os.path.join(self.checkpointer.save_dir, "model_best.pth")
+    if self.trainer.start_epoch > 0 and os.path.isfile(best):
+        self.best_metric = load_file(best).get("metric", -1)
+        logger.info(f"Best metric so far: {self.best_metric:.2f} ({best})")
+
+
+def after_epoch(self):
+    """Saves the best, periodic and final checkpoint, each with the metric of its own evaluation (-1 where none was)."""
+    storage = get_event_storage()
+    metric, iteration = storage.latest().get(self.metric_name, (-1, None))
+    if iteration != storage.iter:
+        metric = -1
+    epoch = self.trainer.epoch
+    if metric > self.best_metric:
+        self.best_metric = metric
+        self.checkpointer.save("model_best", epoch=epoch, metric=metric)
+    if epoch >= self.max_epoch - 1:
+        self.checkpointer.save("model_final", epoch=epoch, metric=metric)
+    elif (epoch + 1) % self.period == 0:
+        self.checkpointer.save(f"model_{epoch:04d}", epoch=epoch, metric=metric)
+
+
+host_before_train = PeriodicCheckpointer.before_train
+
+
+@fix
+def keep_the_best_checkpoint() -> None:
+    """A worse model overwrites model_best.pth after a resume, and a best evaluation between two periods is lost.
+
+    The host does not restore the best metric, looks for a best model only where a periodic checkpoint is due, and then
+    pairs these weights with the metric of an older evaluation. Upstream: fast-reid #665.
+    """
+    PeriodicCheckpointer.before_train = before_train
+    PeriodicCheckpointer.after_epoch = after_epoch

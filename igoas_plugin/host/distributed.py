@@ -1,0 +1,130 @@
+import os
+import sys
+
+import fastreid.engine.defaults
+import torch
+import torch.distributed as dist
+import torch.multiprocessing as mp
+from fastreid.engine.train_loop import HookBase
+from fastreid.utils import comm
+from torch.nn.parallel import DistributedDataParallel
+
+from igoas_plugin.errors import InputError
+
+from .fix import fix, replace_everywhere
+from .hooks import extend_hooks, insert_before_evaluation
+
+host = sys.modules["fastreid.engine.launch"]  # the package's attribute of this name is the function
+
+
+def join_processes(rank: int, local_rank: int, world_size: int, local_world_size: int, dist_url: str) -> None:
+    """Joins the process group (NCCL with GPUs, else gloo) and sets what the host's comm needs."""
+    cuda = torch.cuda.is_available()
+    if cuda and local_world_size > torch.cuda.device_count():
+        raise InputError(f"{local_world_size} processes were asked for, but torch finds {torch.cuda.device_count()} GPUs")
+    if cuda:
+        torch.cuda.set_device(local_rank)
+    dist.init_process_group("nccl" if cuda else "gloo", init_method=dist_url, world_size=world_size, rank=rank)
+    for first in range(0, world_size, local_world_size):
+        group = dist.new_group(list(range(first, first + local_world_size)))
+        if first <= rank < first + local_world_size:
+            comm._LOCAL_PROCESS_GROUP = group
+    comm.synchronize()
+
+
+def leave_processes() -> None:
+    comm._LOCAL_PROCESS_GROUP = None
+    dist.destroy_process_group()
+
+
+def run_worker(local_rank, main_func, world_size, per_machine, machine_rank, dist_url, args, errors) -> None:
+    """One process of a job: joins the others, runs `main_func`; an InputError goes to the parent, which tells it."""
+    try:
+        join_processes(machine_rank * per_machine + local_rank, local_rank, world_size, per_machine, dist_url)
+        main_func(*args)
+        leave_processes()
+    except InputError as error:
+        errors.put(str(error))
+        sys.exit(2)
+
+
+def launch(main_func, num_gpus_per_machine, num_machines=1, machine_rank=0, dist_url=None, args=()):
+    """The host's function of this name, for GPUs, for CPU processes (gloo), and under torchrun.
+
+    Args:
+        main_func: called as ``main_func(*args)`` in every process.
+        num_gpus_per_machine: processes on this machine; under torchrun it is torchrun that counts them.
+        dist_url: "auto" takes a free port of this machine.
+
+    Raises:
+        InputError: the one that a process raised.
+    """
+    if "TORCHELASTIC_RUN_ID" in os.environ:
+        rank, local_rank, world, local_world = (
+            int(os.environ[name]) for name in ("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE")
+        )
+        join_processes(rank, local_rank, world, local_world, "env://")
+        main_func(*args)
+        return leave_processes()
+    world_size = num_machines * num_gpus_per_machine
+    if world_size == 1:
+        return main_func(*args)
+    if dist_url == "auto":
+        dist_url = f"tcp://127.0.0.1:{host._find_free_port()}"
+    errors = mp.get_context("spawn").SimpleQueue()
+    try:
+        mp.spawn(
+            run_worker,
+            args=(main_func, world_size, num_gpus_per_machine, machine_rank, dist_url, args, errors),
+            nprocs=num_gpus_per_machine,
+        )
+    except mp.ProcessExitedException:
+        if not errors.empty():
+            raise InputError(errors.get()) from None
+        raise
+
+
+def distribute(model, device_ids, **kwargs) -> DistributedDataParallel:
+    """DistributedDataParallel; device ids are for models on a GPU only."""
+    cpu = next(model.parameters()).device.type == "cpu"
+    return DistributedDataParallel(model, device_ids=None if cpu else device_ids, **kwargs)
+
+
+@fix
+def launch_processes_without_gpus() -> None:
+    """AssertionError: several processes need CUDA and NCCL, and torchrun is not known.
+
+    The worker asserts CUDA, DDP gets a device id for a CPU model (ValueError), and the group of the local processes,
+    which the host's comm asks for, is set by the host's own launcher alone. Upstream: fast-reid #485, #684.
+    """
+    replace_everywhere(host.launch, launch)
+    fastreid.engine.defaults.DistributedDataParallel = distribute
+
+
+class AverageNormalisation(HookBase):
+    """After each epoch gives every process the mean of all processes' BN running statistics."""
+
+    def __init__(self, model):
+        self.model = model
+
+    def after_epoch(self):
+        for module in self.model.modules():
+            if isinstance(module, torch.nn.modules.batchnorm._BatchNorm) and module.running_mean is not None:
+                for statistic in (module.running_mean, module.running_var):
+                    dist.all_reduce(statistic)
+                    statistic /= comm.get_world_size()
+
+
+@fix
+def share_normalisation_statistics() -> None:
+    """Each process evaluates with BN statistics of its own, and the checkpoint holds those of the first process.
+
+    DDP is built with broadcast_buffers=False. Their mean over all processes is what every process evaluates and saves.
+    """
+
+    def add(trainer, hooks):
+        if comm.get_world_size() == 1:
+            return hooks
+        return insert_before_evaluation(hooks, AverageNormalisation(trainer.model))
+
+    extend_hooks(add)

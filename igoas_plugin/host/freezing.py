@@ -1,0 +1,131 @@
+import logging
+import re
+from dataclasses import dataclass
+
+import fastreid.solver.build
+from fastreid.engine.hooks import LayerFreeze
+from fastreid.engine.train_loop import HookBase
+from fastreid.modeling.meta_arch import META_ARCH_REGISTRY
+from fastreid.utils.events import get_event_storage
+from torch import nn
+from torch.nn.parallel import DistributedDataParallel
+
+from igoas_plugin.errors import InputError
+
+from .fix import fix, replace_everywhere
+from .hooks import extend_hooks, insert_before_evaluation
+
+logger = logging.getLogger("fastreid.igoas_plugin")
+
+
+@dataclass(frozen=True)
+class FreezePlan:
+    """Which layers are frozen, and until when. Frozen: skipped by the optimiser, normalisation in eval mode.
+
+    Args:
+        layers: regular expressions that match from the start of a parameter's name.
+        iterations: frozen while the run's iteration is below this.
+        epochs: frozen while the run's zero-based epoch is below this.
+    """
+
+    layers: tuple[str, ...] = ()
+    iterations: int = 0
+    epochs: int = 0
+
+    @classmethod
+    def from_config(cls, cfg) -> "FreezePlan":
+        """The host's keys (MODEL.FREEZE_LAYERS for SOLVER.FREEZE_ITERS) or what the meta-architecture asks for.
+
+        A meta-architecture asks by a class method ``freeze_plan(cfg) -> FreezePlan``.
+
+        Raises:
+            InputError: both ask.
+        """
+        by_host = cls(tuple(cfg.MODEL.FREEZE_LAYERS), cfg.SOLVER.FREEZE_ITERS)
+        architecture = META_ARCH_REGISTRY.get(cfg.MODEL.META_ARCHITECTURE)
+        by_model = architecture.freeze_plan(cfg) if hasattr(architecture, "freeze_plan") else cls()
+        if by_host and by_model:
+            raise InputError(
+                f"MODEL.FREEZE_LAYERS with SOLVER.FREEZE_ITERS and the freezing of {cfg.MODEL.META_ARCHITECTURE} itself "
+                "exclude each other: set SOLVER.FREEZE_ITERS 0 or MODEL.IGOAS.FREEZE_EPOCHS 0"
+            )
+        return by_host or by_model
+
+    def __bool__(self) -> bool:
+        return bool(self.layers) and (self.iterations > 0 or self.epochs > 0)
+
+    def holds(self, name: str) -> bool:
+        return any(re.match(layer, name) for layer in self.layers)
+
+    def active(self) -> bool:
+        """Whether the run is still in the frozen part; read from the event storage, so right after a resume too."""
+        storage = get_event_storage()
+        return storage.iter < self.iterations or getattr(storage, "epoch", self.epochs) < self.epochs
+
+
+class FrozenGroups:
+    """An optimiser that does not see the groups marked "freeze" while its plan is active.
+
+    Skipping matters: Adam with L2 decay moves a parameter even where its gradient is zero.
+    """
+
+    freeze_plan: FreezePlan
+
+    def step(self, closure=None):
+        groups = self.param_groups
+        if self.freeze_plan.active():
+            self.param_groups = [group for group in groups if group["freeze_status"] != "freeze"]
+        try:
+            return super().step(closure)
+        finally:
+            self.param_groups = groups
+
+
+class FreezeNormalisation(HookBase):
+    """Keeps the frozen layers in eval mode, step by step: an evaluation puts the whole model back into train mode."""
+
+    def __init__(self, model: nn.Module, plan: FreezePlan):
+        model = model.module if isinstance(model, DistributedDataParallel) else model
+        self.plan = plan
+        self.layers = [module for name, module in model.named_modules() if plan.holds(name + ".")]
+        self.frozen = False
+
+    def before_step(self):
+        active = self.plan.active()
+        if active != self.frozen:
+            logger.info(f"{'Freeze' if active else 'Train'} the layers {', '.join(self.plan.layers)}")
+        if active or self.frozen:
+            for layer in self.layers:
+                layer.train(not active)
+        self.frozen = active
+
+
+@fix
+def freeze_by_progress_of_the_run() -> None:
+    """A resumed run freezes again: the host counts frozen steps from 0 each start. And an evaluation un-freezes BN.
+
+    Its BN-eval also covers top-level children only, while its optimiser matches prefixes of parameter names. Here one
+    plan serves both, and reads iteration and epoch of the run. It also serves models that freeze by epochs.
+    """
+    build_host_optimizer = fastreid.solver.build.build_optimizer
+
+    def build_optimizer(cfg, model, contiguous=True):
+        plan = FreezePlan.from_config(cfg)
+        if not plan:
+            return build_host_optimizer(cfg, model, contiguous)
+        marked = cfg.clone()
+        marked.defrost()
+        marked.MODEL.FREEZE_LAYERS, marked.SOLVER.FREEZE_ITERS = list(plan.layers), max(plan.iterations, 1)
+        optimizer, params = build_host_optimizer(marked, model, contiguous)
+        kind = type(optimizer)
+        optimizer.__class__ = type(kind.__name__, (FrozenGroups, kind), {"freeze_plan": plan})
+        return optimizer, params
+
+    def freeze_hook(trainer, hooks):
+        plan = FreezePlan.from_config(trainer.cfg)
+        hooks = [hook for hook in hooks if not isinstance(hook, LayerFreeze)]
+        return insert_before_evaluation(hooks, FreezeNormalisation(trainer.model, plan)) if plan else hooks
+
+    fastreid.solver.build.maybe_add_freeze_layer = lambda cfg, optimizer: optimizer  # its counter restarts
+    replace_everywhere(build_host_optimizer, build_optimizer)
+    extend_hooks(freeze_hook)

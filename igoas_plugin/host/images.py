@@ -1,0 +1,45 @@
+import numpy as np
+from fastreid.data import data_utils
+from fastreid.utils.file_io import PathManager
+from PIL import Image, ImageOps
+
+from .fix import fix, replace_everywhere
+
+read_image_of_host = data_utils.read_image
+
+
+def to_rgb(image: Image.Image) -> Image.Image:
+    """The image with three channels; alpha is dropped, 16-bit grey is scaled to 8 bits, RGB stays as it is."""
+    if image.mode.startswith("I"):  # I;16 and I: Pillow would clip them at 255
+        image = Image.fromarray((np.asarray(image) // 257).clip(0, 255).astype(np.uint8))
+    if image.mode == "P" and isinstance(image.info.get("transparency"), bytes):
+        image = image.convert("RGBA")  # Pillow warns about a direct conversion
+    return image.convert("RGB")
+
+
+def read_image(file_name, format=None):
+    """The host's function of this name; without a format the image always comes as RGB, turned as its EXIF data say.
+
+    Args:
+        file_name: path that the host's PathManager can open.
+        format: a mode of Pillow, or "BGR": what the host does is left as it is.
+    """
+    if format is not None:
+        return read_image_of_host(file_name, format)
+    with PathManager.open(file_name, "rb") as file:
+        image = Image.open(file)
+        try:
+            image = ImageOps.exif_transpose(image)
+        except Exception:  # as in the host: broken EXIF data (Pillow #3973); broken pixels raise below
+            pass
+        return to_rgb(image)
+
+
+@fix
+def read_every_image_as_rgb() -> None:
+    """Images with alpha or CMYK come with 4 channels (RuntimeError in the model); palette PNGs become index grey.
+
+    The host converts an image only where a format is asked for, and its data set asks for none. Black-and-white,
+    16-bit, YCbCr and grey-with-alpha files failed or came in the wrong colours too.
+    """
+    replace_everywhere(read_image_of_host, read_image)

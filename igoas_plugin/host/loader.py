@@ -1,0 +1,141 @@
+import copyreg
+import os
+
+import fastreid.data.build
+import torch
+from fastreid.config import CfgNode, configurable
+from fastreid.data.common import CommDataset
+from fastreid.data.data_utils import DataLoaderX as HostLoader
+from torch.utils.data import DataLoader, default_collate
+
+from igoas_plugin.errors import InputError
+
+from .device import usable_device
+from .fix import fix, replace_everywhere
+
+host = fastreid.data.build
+build_host_train_loader, build_host_test_loader = host.build_reid_train_loader, host.build_reid_test_loader
+
+
+class DataLoaderX(DataLoader):
+    """The host's loader for any device: batches of its dict form, tensors already on `device`.
+
+    torch's own workers fetch ahead; with CUDA the copy of the next batch overlaps the step on a side stream.
+    """
+
+    def __init__(self, local_rank: int, **kwargs):
+        cuda = torch.cuda.is_available()
+        super().__init__(**{**kwargs, "pin_memory": kwargs.get("pin_memory", False) and cuda})
+        self.device = torch.device("cuda", local_rank) if cuda else torch.device("cpu")
+
+    def __iter__(self):
+        batches = super().__iter__()
+        if self.device.type != "cuda":
+            yield from batches
+            return
+        stream = torch.cuda.Stream(self.device)
+        ahead = self._to_device(next(batches, None), stream)
+        while ahead is not None:
+            torch.cuda.current_stream(self.device).wait_stream(stream)
+            batch, ahead = ahead, self._to_device(next(batches, None), stream)
+            for value in batch.values():
+                if isinstance(value, torch.Tensor):  # the allocator must not reuse it before the step is done
+                    value.record_stream(torch.cuda.current_stream(self.device))
+            yield batch
+
+    def _to_device(self, batch: dict | None, stream: torch.cuda.Stream) -> dict | None:
+        if batch is None:
+            return None
+        with torch.cuda.stream(stream):
+            return {
+                key: value.to(self.device, non_blocking=True) if isinstance(value, torch.Tensor) else value
+                for key, value in batch.items()
+            }
+
+    def shutdown(self) -> None:
+        """Part of the host's interface; there is no thread of ours to stop."""
+
+
+def cfg_of(args: tuple, kwargs: dict) -> CfgNode | None:
+    given = args[0] if args else kwargs.get("cfg")
+    return given if isinstance(given, CfgNode) else None
+
+
+def prepare_loader(loader: DataLoaderX, cfg: CfgNode | None) -> None:
+    if cfg is not None and usable_device(cfg.MODEL.DEVICE) == "cpu":
+        loader.device = torch.device("cpu")
+
+
+def build_reid_train_loader(*args, **kwargs):
+    """The host's function of this name; refuses a set that is smaller than one batch (it would train nothing).
+
+    Raises:
+        InputError: SOLVER.IMS_PER_BATCH is larger than the training set.
+    """
+    host._root = os.getenv("FASTREID_DATASETS", "datasets")
+    cfg = cfg_of(args, kwargs)
+    loader = build_host_train_loader(*args, **kwargs)
+    if cfg is not None and cfg.SOLVER.IMS_PER_BATCH > len(loader.dataset):
+        raise InputError(
+            f"SOLVER.IMS_PER_BATCH is {cfg.SOLVER.IMS_PER_BATCH} but the training set {cfg.DATASETS.NAMES} has only "
+            f"{len(loader.dataset)} images: an epoch would have no step; lower SOLVER.IMS_PER_BATCH"
+        )
+    prepare_loader(loader, cfg)
+    return loader
+
+
+def test_loader_arguments(cfg, **kwargs):
+    return {**host._test_loader_from_config(cfg, **kwargs), "num_workers": cfg.DATALOADER.NUM_WORKERS}
+
+
+configured_test_loader = configurable(from_config=test_loader_arguments)(build_host_test_loader.__wrapped__)
+
+
+def build_reid_test_loader(*args, **kwargs):
+    """The host's function of this name; DATALOADER.NUM_WORKERS governs it too."""
+    host._root = os.getenv("FASTREID_DATASETS", "datasets")
+    loader, num_query = configured_test_loader(*args, **kwargs)
+    prepare_loader(loader, cfg_of(args, kwargs))
+    return loader, num_query
+
+
+@fix
+def load_data_on_any_device() -> None:
+    """RuntimeError: the loader makes a CUDA stream, so that without a GPU nothing trains and nothing is evaluated.
+
+    Its prefetch thread swallowed errors of the data set (the run then hung) and had to be shut down by hand; its test
+    loader always had 4 workers; FASTREID_DATASETS was read at import only.
+    Upstream: fast-reid #97, #266, #485, #636.
+    """
+    replace_everywhere(HostLoader, DataLoaderX)
+    replace_everywhere(build_host_train_loader, build_reid_train_loader)
+    replace_everywhere(build_host_test_loader, build_reid_test_loader)
+
+
+@fix
+def collate_numbers_of_any_type() -> None:
+    """Camera ids of a numpy type become None in the batch: the host's collate function knows int and float only.
+
+    torch's default_collate does what the host's does, for numpy scalars too.
+    """
+    replace_everywhere(host.fast_batch_collator, default_collate)
+
+
+def rebuild_data_set(state: dict) -> CommDataset:
+    data_set = CommDataset.__new__(CommDataset)
+    data_set.__dict__.update(state)
+    return data_set
+
+
+def reduce_data_set(data_set: CommDataset):
+    return rebuild_data_set, (data_set.__dict__,)
+
+
+@fix
+def import_plugin_in_spawned_workers() -> None:
+    """ImportError in spawned loader workers: they unpickle the data set before anything imported the plugin.
+
+    The data set now pickles by a function of the plugin, so unpickling it mends the host first. Spawning is the
+    default on macOS and Windows.
+    """
+    copyreg.pickle(CommDataset, reduce_data_set)

@@ -1,0 +1,46 @@
+import logging
+import os
+import random
+
+import fastreid.engine.defaults
+import yaml
+from fastreid.utils import comm
+from fastreid.utils.env import seed_all_rng
+
+from .fix import fix, replace_everywhere
+
+default_host_setup = fastreid.engine.defaults.default_setup
+logger = logging.getLogger("fastreid.igoas_plugin")
+
+
+def run_seed(cfg, args) -> int:
+    """SEED; where it is negative the one in config.yaml of a resumed run, else one drawn now, the same in all processes."""
+    seed = cfg.SEED
+    if seed < 0 and getattr(args, "resume", False):
+        saved = os.path.join(cfg.OUTPUT_DIR, "config.yaml")
+        if os.path.isfile(saved):
+            with open(saved) as file:
+                seed = (yaml.safe_load(file) or {}).get("SEED", -1)
+    if seed < 0:
+        seed = random.SystemRandom().randrange(2**31)
+    return comm.all_gather(seed)[0]
+
+
+def default_setup(cfg, args):
+    """The host's function of this name; then everything is seeded with SEED + rank, and cfg.SEED is that SEED."""
+    if "SEED" not in cfg:
+        return default_host_setup(cfg, args)
+    frozen = cfg.is_frozen()
+    cfg.defrost()
+    cfg.SEED = run_seed(cfg, args)
+    if frozen:
+        cfg.freeze()
+    default_host_setup(cfg, args)
+    seed_all_rng(cfg.SEED + comm.get_rank())
+    logger.info(f"Seeded with SEED {cfg.SEED}")
+
+
+@fix
+def seed_runs() -> None:
+    """No run can be repeated: the host seeds everything with a random number, whatever the config says."""
+    replace_everywhere(default_host_setup, default_setup)

@@ -1,0 +1,1 @@
+from . import heads, igoas, wrapper  # noqa: F401  (registers heads and meta-architectures)

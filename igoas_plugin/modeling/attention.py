@@ -1,0 +1,31 @@
+import torch
+from torch import Tensor, nn
+
+
+class OcclusionSuppressionModule(nn.Module):
+    """CBAM attention: a gate for each channel, then a gate for each position (OSM, section III-C of the paper).
+
+    Channel gate: sigmoid(fc2(relu(fc1(avg))) + fc2(relu(fc1(max)))) over the positions; spatial gate:
+    sigmoid(conv3x3([mean, max])) over the channels. Source: IGOAS (TIP 2021); CBAM (ECCV 2018); the released code.
+
+    Args:
+        channels: C of the feature map.
+        reduction: the channel gate's hidden layer has channels // reduction units.
+    """
+
+    def __init__(self, channels: int, reduction: int = 16):
+        super().__init__()
+        self.fc1 = nn.Conv2d(channels, channels // reduction, 1)
+        self.fc2 = nn.Conv2d(channels // reduction, channels, 1)
+        self.spatial = nn.Conv2d(2, 1, 3, padding=1)
+
+    def forward(self, feature_map: Tensor) -> Tensor:
+        """(B, C, H, W) -> the same shape."""
+        average, maximum = feature_map.mean((2, 3), keepdim=True), feature_map.amax((2, 3), keepdim=True)
+        channel_gate = torch.sigmoid(self.hidden(average) + self.hidden(maximum))
+        feature_map = feature_map * channel_gate
+        over_channels = torch.cat([feature_map.mean(1, keepdim=True), feature_map.amax(1, keepdim=True)], 1)
+        return feature_map * torch.sigmoid(self.spatial(over_channels))
+
+    def hidden(self, pooled: Tensor) -> Tensor:
+        return self.fc2(torch.relu(self.fc1(pooled)))

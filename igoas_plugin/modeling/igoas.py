@@ -1,0 +1,176 @@
+import torch
+from fastreid.config import configurable
+from fastreid.modeling.backbones import build_backbone
+from fastreid.modeling.heads import build_heads
+from fastreid.modeling.losses import cross_entropy_loss, log_accuracy
+from fastreid.modeling.meta_arch import META_ARCH_REGISTRY
+from torch import Tensor, nn
+
+from igoas_plugin.errors import InputError
+from igoas_plugin.host.freezing import FreezePlan
+from igoas_plugin.host.preprocessing import preprocess_image
+from igoas_plugin.occlusion import build_occlusion
+from igoas_plugin.run_progress import current_storage, ensured_storage
+
+from .branch import Branch
+from .losses import identity_weights, metric_losses, suppression_loss
+from .stages import split_backbone
+
+IDENTITY_LOSSES = ("global", "suppression", "joint")
+
+
+@META_ARCH_REGISTRY.register()
+class IGOAS(nn.Module):
+    """Incremental Generative Occlusion Adversarial Suppression network (Zhao et al., IEEE TIP 30:4212-4224, 2021).
+
+    A clean and an occluded form of the batch pass a shared trunk once. The global branch sees the clean half, the
+    suppression branch the occluded one, and learns not to respond where the occlusion is.
+
+    Args:
+        backbone: the shared trunk, images -> feature map. It has the host's name, so that the host's keys reach it.
+        global_branch, suppression_branch: Branch each.
+        heads: IGOASHead, or one with its interface.
+        occlusion: ``occluded, visible = occlusion(images)``.
+        pixel_mean, pixel_std: of the normalisation, three values each, in [0, 255].
+        cross_entropy: EPSILON, ALPHA and SCALE of the host's cross-entropy.
+        metric_losses: the other losses, on the joint embedding: {name: (features, targets) -> scalar}.
+        identity_weights: "adaptive" or "mean".
+        mask_loss: SCALE, ON, BRANCHES and STAGES of the suppression loss.
+    """
+
+    @configurable
+    def __init__(
+        self,
+        *,
+        backbone: nn.Module,
+        global_branch: nn.Module,
+        suppression_branch: nn.Module,
+        heads: nn.Module,
+        occlusion: nn.Module,
+        pixel_mean: list[float],
+        pixel_std: list[float],
+        cross_entropy: dict,
+        metric_losses: dict,
+        identity_weights: str,
+        mask_loss: dict,
+    ):
+        super().__init__()
+        self.backbone = backbone
+        self.global_branch = global_branch
+        self.suppression_branch = suppression_branch
+        self.heads = heads
+        self.occlusion = occlusion
+        self.cross_entropy = cross_entropy
+        self.metric_losses = metric_losses
+        self.identity_weights = identity_weights
+        self.mask_loss = mask_loss
+        self.register_buffer("pixel_mean", torch.tensor(pixel_mean).view(1, -1, 1, 1), persistent=False)
+        self.register_buffer("pixel_std", torch.tensor(pixel_std).view(1, -1, 1, 1), persistent=False)
+
+    @classmethod
+    def from_config(cls, cfg) -> dict:
+        keys, ce, mask = cfg.MODEL.IGOAS, cfg.MODEL.LOSSES.CE, cfg.MODEL.IGOAS.MASK_LOSS
+        split = split_backbone(build_backbone(cfg), cfg.MODEL.BACKBONE.NORM, cfg.MODEL.BACKBONE.WITH_SE, keys.STEM)
+        cfg = cfg.clone()
+        cfg.defrost()
+        cfg.MODEL.BACKBONE.FEAT_DIM = split.channels  # the host's default is ResNet-50's, whatever the depth
+        attention = keys.SUPPRESSION.ATTENTION
+        check_mask_loss(mask, attention)
+        return {
+            "backbone": split.trunk,
+            "global_branch": Branch(split, attention=False, extra_block=keys.EXTRA_BLOCK),
+            "suppression_branch": Branch(split, attention=attention, extra_block=keys.EXTRA_BLOCK),
+            "heads": build_heads(cfg),
+            "occlusion": build_occlusion(cfg),
+            "pixel_mean": cfg.MODEL.PIXEL_MEAN,
+            "pixel_std": cfg.MODEL.PIXEL_STD,
+            "cross_entropy": {"eps": ce.EPSILON, "alpha": ce.ALPHA, "scale": ce.SCALE},
+            "metric_losses": metric_losses(cfg),
+            "identity_weights": keys.ID_WEIGHTS,
+            "mask_loss": {"scale": mask.SCALE, "on": mask.ON, "branches": mask.BRANCHES, "stages": mask.STAGES},
+        }
+
+    @classmethod
+    def freeze_plan(cls, cfg) -> FreezePlan:
+        """What the released code freezes at the start: all but extra blocks, attention, reductions, two classifiers."""
+        layers = [r"backbone\.", r"global_branch\.last_stage\.", r"suppression_branch\.last_stage\."]
+        if cfg.MODEL.IGOAS.FREEZE_JOINT:
+            layers.append(r"heads\.joint_classifier\.")
+        return FreezePlan(tuple(layers), epochs=cfg.MODEL.IGOAS.FREEZE_EPOCHS)
+
+    @property
+    def device(self) -> torch.device:
+        return self.pixel_mean.device
+
+    preprocess_image = preprocess_image
+
+    def forward(self, batched_inputs: dict | Tensor):
+        """The host's interface.
+
+        Args:
+            batched_inputs: "images" (B, 3, H, W) in [0, 255], in training also "targets" (B,); not modified. Negative
+                targets (the host's PreciseBN) mean: no occlusion, clean images through both branches.
+
+        Returns:
+            In training {name: weighted loss}, whose sum is the total; in evaluation the descriptors (B, D).
+        """
+        images = self.preprocess_image(batched_inputs)
+        if not self.training:
+            shared = self.backbone(images)
+            return self.heads(self.global_branch(shared)[0], self.suppression_branch(shared)[0])
+
+        targets = batched_inputs["targets"]
+        with ensured_storage():
+            if targets.sum() < 0:
+                targets = torch.zeros_like(targets)
+                occluded, visible = images, images.new_ones(len(images), 1, *images.shape[2:])
+            else:
+                occluded, visible = self.occlusion(images)
+            clean_shared, occluded_shared = self.backbone(torch.cat([images, occluded])).chunk(2)
+            global_map, _ = self.global_branch(clean_shared)
+            suppression_map, attended = self.suppression_branch(occluded_shared)
+            outputs = self.heads(global_map, suppression_map, targets)
+            with torch.autocast(images.device.type, enabled=False):
+                maps = {"global": [global_map], "suppression": [suppression_map, attended]}
+                return self.losses(outputs, targets, maps, visible)
+
+    def losses(self, outputs: dict, targets: Tensor, maps: dict[str, list[Tensor]], visible: Tensor) -> dict:
+        """Weighted losses; the raw ones and their weights go to the event storage."""
+        ce = self.cross_entropy
+        identity = torch.stack(
+            [cross_entropy_loss(outputs[name][0], targets, ce["eps"], ce["alpha"]) for name in IDENTITY_LOSSES]
+        )
+        weights = identity_weights(identity, self.identity_weights)
+        weighted = ce["scale"] * weights * identity
+        losses = {f"loss_identity_{name}": loss for name, loss in zip(IDENTITY_LOSSES, weighted, strict=True)}
+        losses.update(self.mask_losses(maps, visible))
+        losses.update({name: loss(outputs["features"], targets) for name, loss in self.metric_losses.items()})
+        self.log(identity, weights, outputs["joint"][1], targets)
+        return losses
+
+    def mask_losses(self, maps: dict[str, list[Tensor]], visible: Tensor) -> dict:
+        """Suppression loss of each chosen branch: on its last feature map, or on every supervised one."""
+        if self.mask_loss["scale"] == 0:
+            return {}
+        supervised = slice(1) if self.mask_loss["stages"] == "last" else slice(None)
+        return {
+            f"loss_mask_{branch}": self.mask_loss["scale"]
+            * sum(suppression_loss(each, visible, self.mask_loss["on"]) for each in maps[branch][supervised])
+            for branch in self.mask_loss["branches"]
+        }
+
+    def log(self, identity: Tensor, weights: Tensor, logits: Tensor, targets: Tensor) -> None:
+        log_accuracy(logits.detach(), targets)
+        values = torch.cat([identity, weights]).tolist()  # one wait for the device
+        for kind, some in (("raw_loss", values[:3]), ("loss_weight", values[3:])):
+            for name, value in zip(IDENTITY_LOSSES, some, strict=True):
+                current_storage().put_scalar(f"{kind}_{name}", value)
+
+
+def check_mask_loss(keys, attention: bool) -> None:
+    if keys.STAGES not in ("last", "both"):
+        raise InputError(f"MODEL.IGOAS.MASK_LOSS.STAGES must be last or both, got {keys.STAGES}")
+    if keys.STAGES == "both" and not attention:
+        raise InputError("MODEL.IGOAS.MASK_LOSS.STAGES both needs MODEL.IGOAS.SUPPRESSION.ATTENTION True")
+    if unknown := set(keys.BRANCHES) - {"global", "suppression"}:
+        raise InputError(f"MODEL.IGOAS.MASK_LOSS.BRANCHES: unknown branch {', '.join(sorted(unknown))}")

@@ -1,0 +1,90 @@
+import torch
+import torch.nn.functional as F
+from fastreid.modeling import losses as host
+from torch import Tensor
+
+from igoas_plugin.errors import InputError
+
+# Host losses beside the cross-entropy: name in MODEL.LOSSES.NAME -> function, its config node, its arguments there
+METRIC_LOSSES = {
+    "TripletLoss": (host.triplet_loss, "TRI", ("MARGIN", "NORM_FEAT", "HARD_MINING")),
+    "CircleLoss": (host.pairwise_circleloss, "CIRCLE", ("MARGIN", "GAMMA")),
+    "Cosface": (host.pairwise_cosface, "COSFACE", ("MARGIN", "GAMMA")),
+}
+
+
+def suppression_loss(feature_map: Tensor, visible: Tensor, on: str = "channel_mean") -> Tensor:
+    r"""Mean square of the response inside the generated occlusion.
+
+    .. math:: L = \frac{1}{|r|} \sum [r - v \cdot r]^2
+
+    with r the channel mean of the feature map, or the feature map itself, and the gradient through both terms.
+    Source: IGOAS (TIP 2021), eq. 1 (feature map); the released code (channel mean).
+
+    Args:
+        feature_map: shape (B, C, H, W).
+        visible: 1 on kept pixels, 0 on occluded ones, shape (B, 1, h, w); resized bilinearly to (H, W).
+        on: "channel_mean" or "feature_map".
+
+    Returns:
+        Scalar, not negative, float32.
+
+    Raises:
+        InputError: another `on`.
+
+    Example:
+        >>> suppression_loss(torch.tensor([[[[2.0, 4.0]]]]), visible=torch.tensor([[[[1.0, 0.0]]]]))
+        tensor(8.)
+    """
+    if on not in ("channel_mean", "feature_map"):
+        raise InputError(f"MODEL.IGOAS.MASK_LOSS.ON must be channel_mean or feature_map, got {on}")
+    response = feature_map.float()
+    if on == "channel_mean":
+        response = response.mean(1, keepdim=True)
+    visible = F.interpolate(visible.float(), response.shape[2:], mode="bilinear", align_corners=True)
+    return F.mse_loss(response, response * visible)
+
+
+def identity_weights(losses: Tensor, kind: str) -> Tensor:
+    """Weights of the identity losses, which sum to 1; not detached (eq. 4 of the paper and the released code).
+
+    With "adaptive" a loss far below the others gets a negative gradient: dL/dL_i = w_i (1 + L_i - L). That is the method.
+
+    Args:
+        losses: shape (N,).
+        kind: "adaptive" (softmax of the losses) or "mean".
+
+    Raises:
+        InputError: another kind.
+    """
+    if kind == "adaptive":
+        return losses.softmax(0)
+    if kind == "mean":
+        return torch.full_like(losses, 1 / len(losses))
+    raise InputError(f"MODEL.IGOAS.ID_WEIGHTS must be adaptive or mean, got {kind}")
+
+
+def metric_losses(cfg) -> dict:
+    """The host losses beside the cross-entropy that MODEL.LOSSES.NAME asks for.
+
+    Returns:
+        {name of the loss: (features (B, D), targets (B,)) -> weighted scalar}.
+
+    Raises:
+        InputError: CrossEntropyLoss is not asked for, or a loss is unknown.
+    """
+    names = cfg.MODEL.LOSSES.NAME
+    if "CrossEntropyLoss" not in names:
+        raise InputError(f"IGOAS needs CrossEntropyLoss in MODEL.LOSSES.NAME, got {tuple(names)}")
+    chosen = {}
+    for name in names:
+        if name == "CrossEntropyLoss":
+            continue
+        if name not in METRIC_LOSSES:
+            raise InputError(f"MODEL.LOSSES.NAME: unknown loss {name}; known: CrossEntropyLoss, {', '.join(METRIC_LOSSES)}")
+        function, node, keys = METRIC_LOSSES[name]
+        arguments, scale = [cfg.MODEL.LOSSES[node][key] for key in keys], cfg.MODEL.LOSSES[node].SCALE
+        chosen[f"loss_{node.lower()}"] = lambda features, targets, f=function, a=arguments, s=scale: s * f(
+            features, targets, *a
+        )
+    return chosen

@@ -1,0 +1,44 @@
+import inspect
+
+from fastreid.modeling.meta_arch import META_ARCH_REGISTRY
+from torch import nn
+
+from igoas_plugin.errors import InputError
+from igoas_plugin.occlusion import build_occlusion
+
+
+class OccludedTraining:
+    """Mixed into a meta-architecture: in training its normalised batch is replaced by an occluded one.
+
+    The architecture's parameters keep their names: its checkpoints fit with and without the wrapper.
+    """
+
+    occlusion: nn.Module
+
+    def preprocess_image(self, batched_inputs):
+        images = super().preprocess_image(batched_inputs)
+        if not self.training or batched_inputs["targets"].sum() < 0:  # negative targets: the host's PreciseBN
+            return images
+        return self.occlusion(images)[0]
+
+
+@META_ARCH_REGISTRY.register()
+def OcclusionWrapper(cfg) -> nn.Module:
+    """Any registered meta-architecture (MODEL.OCCLUSION.WRAPS), trained behind the block MODEL.OCCLUSION.NAME.
+
+    Table VIII of the paper: a plain ResNet-50 with an occlusion block. The wrapped class must normalise its batch in
+    a method ``preprocess_image(batched_inputs)``, as the host's do.
+
+    Raises:
+        InputError: the class has no such method, or brings an occlusion block of its own.
+    """
+    name = cfg.MODEL.OCCLUSION.WRAPS
+    wrapped = META_ARCH_REGISTRY.get(name)
+    if name == "IGOAS" or not inspect.isclass(wrapped) or not hasattr(wrapped, "preprocess_image"):
+        raise InputError(
+            f"OcclusionWrapper cannot wrap {name}: MODEL.OCCLUSION.WRAPS must name a meta-architecture with a method "
+            "preprocess_image and no occlusion of its own, such as Baseline or MGN"
+        )
+    model = type(f"Occluded{name}", (OccludedTraining, wrapped), {})(cfg)
+    model.occlusion = build_occlusion(cfg)
+    return model

@@ -1,0 +1,109 @@
+"""Which share of the image the occlusion block covers, as training goes on."""
+from dataclasses import dataclass
+
+from igoas_plugin.errors import InputError
+from igoas_plugin.run_progress import RunProgress
+
+
+def require_share(name: str, share: float) -> None:
+    if not 0 < share < 1:
+        raise InputError(f"{name}: the occluded share of the image must stay in (0, 1), got {share:.4g}")
+
+
+@dataclass(frozen=True)
+class ReleasedSchedule:
+    """Linear by epoch up to a ramp's end, then constant.
+
+    Source: the released code of IGOAS: 0.1 + 0.4 * epoch / 90 for epoch <= 55, then 1/3.
+
+    Args:
+        epochs: epochs that the schedule spans.
+        start: share in epoch 0, in (0, 1).
+        slope: growth of the share over all epochs.
+        ramp: part of the epochs in which the share grows, in [0, 1].
+        final: share after the ramp, in (0, 1).
+
+    Raises:
+        InputError: a share leaves (0, 1).
+
+    Example:
+        >>> schedule = ReleasedSchedule(epochs=90)
+        >>> [round(schedule.at_epoch(epoch), 4) for epoch in (0, 45, 55, 56)]
+        [0.1, 0.3, 0.3444, 0.3333]
+    """
+
+    epochs: int
+    start: float = 0.1
+    slope: float = 0.4
+    ramp: float = 55 / 90
+    final: float = 1 / 3
+
+    def __post_init__(self):
+        require_share("MODEL.OCCLUSION.AREA_START", self.start)
+        require_share("MODEL.OCCLUSION.AREA_START + AREA_SLOPE * AREA_RAMP", self.start + self.slope * self.ramp)
+        require_share("MODEL.OCCLUSION.AREA_FINAL", self.final)
+
+    def at_epoch(self, epoch: int) -> float:
+        # rounding of 90 * (55 / 90) must not end the ramp an epoch early
+        if epoch <= self.epochs * self.ramp + 1e-9:
+            return self.start + self.slope * epoch / self.epochs
+        return self.final
+
+    def __call__(self, progress: RunProgress) -> float:
+        return self.at_epoch(progress.epoch)
+
+
+@dataclass(frozen=True)
+class PaperSchedule:
+    """Linear over all iterations.
+
+    Source: IGOAS (TIP 2021), section III-B: s = s_l + (s_h - s_l) * t / t_max, with s_l = 0.1, s_h = 0.33.
+
+    Args:
+        epochs: epochs that the schedule spans; t_max is their number of iterations. Where no trainer has told how many
+            iterations an epoch has, the share grows by epochs.
+        start: s_l, in (0, 1).
+        final: s_h, in (0, 1).
+
+    Raises:
+        InputError: a share leaves (0, 1).
+
+    Example:
+        >>> schedule = PaperSchedule(epochs=10)
+        >>> round(schedule.at(0.5), 4)
+        0.215
+    """
+
+    epochs: int
+    start: float = 0.1
+    final: float = 0.33
+
+    def __post_init__(self):
+        require_share("MODEL.OCCLUSION.AREA_START", self.start)
+        require_share("MODEL.OCCLUSION.AREA_FINAL", self.final)
+
+    def at(self, done: float) -> float:
+        """The share when the part `done` of all iterations is over; past the end it stays at its last value."""
+        return self.start + (self.final - self.start) * min(done, 1.0)
+
+    def __call__(self, progress: RunProgress) -> float:
+        if progress.iters_per_epoch:
+            return self.at(progress.iteration / (self.epochs * progress.iters_per_epoch))
+        return self.at(progress.epoch / self.epochs)
+
+
+def build_schedule(cfg) -> ReleasedSchedule | PaperSchedule:
+    """The schedule named by MODEL.OCCLUSION.SCHEDULE.
+
+    Raises:
+        InputError: the name is unknown, or a share leaves (0, 1).
+    """
+    keys = cfg.MODEL.OCCLUSION
+    epochs = keys.EPOCHS or cfg.SOLVER.MAX_EPOCH
+    if epochs < 1:
+        raise InputError(f"MODEL.OCCLUSION.EPOCHS must be 0 (SOLVER.MAX_EPOCH) or more, got {epochs}")
+    if keys.SCHEDULE == "released":
+        return ReleasedSchedule(epochs, keys.AREA_START, keys.AREA_SLOPE, keys.AREA_RAMP, keys.AREA_FINAL)
+    if keys.SCHEDULE == "paper":
+        return PaperSchedule(epochs, keys.AREA_START, keys.AREA_FINAL)
+    raise InputError(f"MODEL.OCCLUSION.SCHEDULE must be released or paper, got {keys.SCHEDULE}")

@@ -1,0 +1,238 @@
+"""What the unmended host does in evaluation, with images and transforms, and with pretrained weights."""
+
+import importlib
+import io
+import logging
+import os
+import sys
+import tempfile
+import types
+import warnings
+from pathlib import Path
+from unittest import mock
+
+import gdown
+import numpy as np
+import torch
+from fastreid.config import get_cfg
+from fastreid.data.data_utils import read_image
+from fastreid.data.transforms import build_transforms
+from fastreid.data.transforms.functional import to_tensor
+from fastreid.engine import DefaultTrainer
+from fastreid.evaluation import rank, rank_cylib, reid_evaluation, roc
+from fastreid.evaluation.query_expansion import aqe
+from fastreid.modeling.backbones import build_backbone
+from fastreid.utils.compute_dist import build_dist, index_init_cpu
+from PIL import Image
+from raw_host import fault
+
+
+def backbone(name, depth, **options):
+    cfg = get_cfg()
+    cfg.MODEL.BACKBONE.NAME, cfg.MODEL.BACKBONE.DEPTH = f"build_{name}_backbone", depth
+    for key, value in options.items():
+        cfg.MODEL.BACKBONE[key] = value
+    return build_backbone(cfg)
+
+
+@fault
+def failed_make():
+    """A make that fails, first on PATH: where it was to work, and what became of the process."""
+    with tempfile.TemporaryDirectory() as folder:
+        make = Path(folder, "make")
+        make.write_text(f'#!/bin/sh\necho "$@" >{folder}/arguments\nexit 2\n')
+        make.chmod(0o755)
+        with mock.patch.dict(os.environ, PATH=f"{folder}{os.pathsep}{os.environ['PATH']}"):
+            try:
+                rank_cylib.compile_helper()
+            except SystemExit as error:
+                package = Path(rank_cylib.__file__).parent
+                return {"exit": error.code, "inside": Path(folder, "arguments").read_text() == f"-C {package}\n"}
+
+
+@fault
+def warnings_at_import_of_ranking():
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        importlib.reload(rank)
+        importlib.reload(roc)
+    return sum("Cython" in str(each.message) for each in caught)
+
+
+@fault
+def reranking():
+    return build_dist(torch.randn(3, 8), torch.randn(9, 8), "jaccard", k1=4, k2=2).tolist()
+
+
+@fault
+def neighbours_of_three_images():
+    index = index_init_cpu(2)
+    index.add(np.eye(3, 2, dtype=np.float32))
+    return index.search(np.eye(3, 2, dtype=np.float32), 5)[1].tolist()
+
+
+@fault
+def evaluator_with_five_gallery_images():
+    with mock.patch.object(reid_evaluation, "compile_helper", lambda: None):
+        evaluator = reid_evaluation.ReidEvaluator(get_cfg(), num_query=1)
+    evaluator.process({"targets": torch.tensor([0, 0, 1, 2, 3, 4]), "camids": torch.arange(6)}, torch.randn(6, 4))
+    return evaluator.evaluate()
+
+
+@fault
+def queries_that_lose_different_numbers_of_images():
+    return rank.evaluate_rank(
+        np.random.default_rng(0).random((2, 12)),
+        q_pids=np.array([0, 1]),
+        g_pids=np.arange(12) % 3,
+        q_camids=np.array([0, 0]),
+        g_camids=np.array([0, 0, 0] + [1, 0, 0] + [1, 1, 1] * 2),  # query 0 loses one image, query 1 two
+        use_cython=False,
+    )[0].tolist()
+
+
+@fault
+def query_expansion_with_six_images():
+    return [feature.tolist() for feature in aqe(torch.randn(2, 4), torch.randn(4, 4), qe_k=10)]
+
+
+@fault
+def euclidean_distance():
+    torch.set_warn_always(True)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        build_dist(torch.randn(2, 4), torch.randn(3, 4), "euclidean")
+    return " ".join(str(each.message) for each in caught)
+
+
+@fault
+def cuhk03_protocol_with_numpy_1_26():
+    numpy = types.SimpleNamespace(**{name: value for name, value in vars(np).items() if name != "bool"})
+    with mock.patch.object(rank, "np", numpy):
+        zero = np.array([0])
+        rank.eval_cuhk03(np.zeros((1, 1)), zero, zero, zero, zero + 1, 1)
+
+
+@fault
+def test_without_evaluator_where_loggers_have_no_warn():
+    class Trainer(DefaultTrainer):
+        @classmethod
+        def build_evaluator(cls, cfg, dataset_name, output_dir=None):
+            raise NotImplementedError
+
+    cfg = get_cfg()
+    cfg.DATASETS.TESTS = ("Market1501",)
+    warn = logging.Logger.warn
+    del logging.Logger.warn
+    try:
+        Trainer.test(cfg, None)
+    finally:
+        logging.Logger.warn = warn
+
+
+@fault
+def affine():
+    cfg = get_cfg()
+    cfg.INPUT.AFFINE.ENABLED = True
+    build_transforms(cfg)
+
+
+def pixels():
+    return np.arange(18, dtype=np.uint8).reshape(2, 3, 3)
+
+
+@fault
+def rgb_tensor():
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        values = to_tensor(Image.fromarray(pixels())).tolist()
+    return {"values": values, "warnings": [str(each.message) for each in caught]}
+
+
+@fault
+def black_and_white_tensor():
+    return to_tensor(Image.fromarray(pixels()).convert("1")).tolist()
+
+
+@fault
+def images_of_other_modes():
+    seen = {}
+    for mode in ("RGBA", "CMYK", "P", "LA", "1", "L"):
+        with tempfile.TemporaryDirectory() as folder:
+            path = f"{folder}/image.tiff"
+            Image.fromarray(pixels()).convert(mode).save(path)
+            try:
+                seen[mode] = read_image(path).mode
+            except Exception as error:
+                seen[mode] = type(error).__name__
+    image = Image.new("P", (1, 1), 7)
+    image.putpalette([0] * 21 + [200, 100, 50] + [0] * 744)
+    file = io.BytesIO()
+    image.save(file, "PNG")
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder, "image.png").write_bytes(file.getvalue())
+        seen["orange in a palette"] = list(read_image(f"{folder}/image.png").getpixel((0, 0)))
+    return seen
+
+
+def without_weights(download, **options):
+    """Asks for pretrained weights in an empty cache: what is raised, and which files are left."""
+    with tempfile.TemporaryDirectory() as folder, mock.patch.dict(os.environ, TORCH_HOME=folder):
+        with mock.patch.object(gdown, "download", download):
+            try:
+                backbone(**{"name": "resnet", "depth": "18x", "PRETRAIN": True, **options})
+                error = None
+            except Exception as raised:
+                error = type(raised).__name__
+        return {"error": error, "left": [path.name for path in Path(folder).rglob("*.pth")]}
+
+
+def half_a_file(url, output, quiet):
+    Path(output).write_bytes(b"half")
+    raise ConnectionError("lost")
+
+
+@fault
+def pretrained_weights():
+    seen = {
+        "dead link": without_weights(lambda url, output, quiet: None),
+        "cut off": without_weights(half_a_file),
+        "no link": without_weights(None, WITH_SE=True),
+        "no file": without_weights(None, PRETRAIN_PATH="no/such/file.pth"),
+        "builder without links": without_weights(None, name="mobilenetv2", depth="0.1x"),
+    }
+    with mock.patch.dict(sys.modules, gdown=None):
+        seen["no gdown"] = without_weights(None)
+    with tempfile.TemporaryDirectory() as folder:
+        torch.save({"model": {"backbone.conv1.weight": torch.ones(64, 3, 7, 7)}}, f"{folder}/other.pth")
+        seen["nothing fits"] = without_weights(None, PRETRAIN_PATH=f"{folder}/other.pth")
+    return seen
+
+
+@fault
+def depth_without_network():
+    return backbone("resnext", "152x")
+
+
+@fault
+def non_local_blocks_of_resnet18():
+    with warnings.catch_warnings(record=True) as caught:
+        model = backbone("resnet", "18x", WITH_NL=True)
+    return {"blocks": sum("NL" in name for name, _ in model.named_parameters()), "warnings": len(caught)}
+
+
+@fault
+def regnet_from_another_folder():
+    return backbone("regnet", "200x")
+
+
+@fault
+def regnet_x_after_y():
+    here = os.getcwd()
+    os.chdir(Path(rank_cylib.__file__).parents[3])
+    try:
+        before = [name for name, _ in backbone("regnet", "200x").named_parameters()]
+        backbone("regnet", "200y")
+        return before == [name for name, _ in backbone("regnet", "200x").named_parameters()]
+    finally:
+        os.chdir(here)

@@ -1,0 +1,255 @@
+"""Faults of the unmended host in training: loader, optimiser, trainer, launcher, checkpoints."""
+import sys
+from argparse import Namespace
+from pathlib import Path
+
+import torch
+from raw_host import fault
+
+import tiny_data
+from fastreid.data import build_reid_train_loader
+from fastreid.data.build import fast_batch_collator
+from fastreid.engine import default_setup
+from fastreid.engine.hooks import EvalHook, LayerFreeze, PeriodicCheckpointer
+from fastreid.engine.train_loop import AMPTrainer, TrainerBase
+from fastreid.modeling import build_model
+from fastreid.solver import build_optimizer
+from fastreid.utils.checkpoint import Checkpointer
+from fastreid.utils.events import EventStorage, JSONWriter
+
+
+def made_model():
+    cfg = tiny_data.host_cfg()
+    cfg.MODEL.HEADS.NUM_CLASSES = 4
+    torch.manual_seed(0)
+    return cfg, build_model(cfg).train()
+
+
+def steps(model, optimizer, count):
+    before = torch.cat([parameter.detach().clone().flatten() for parameter in model.parameters()])
+    with EventStorage() as storage:
+        storage.epoch = 0
+        for storage.iter in range(count):
+            losses = model(tiny_data.random_batch())
+            optimizer.zero_grad()
+            sum(losses.values()).backward()
+            optimizer.step()
+    after = torch.cat([parameter.detach().flatten() for parameter in model.parameters()])
+    return float((after - before).abs().sum())
+
+
+@fault
+def change_of_all_weights_after_two_steps():
+    cfg, model = made_model()
+    optimizer, wrapper = build_optimizer(cfg, model)
+    change = steps(model, optimizer, 2)
+    wrapper.assert_buffer_is_valid()
+    return change
+
+
+@fault
+def default_device():
+    cfg = tiny_data.host_cfg()
+    cfg.MODEL.DEVICE = "cuda"
+    cfg.MODEL.HEADS.NUM_CLASSES = 4
+    build_model(cfg)
+
+
+@fault
+def train_loader_without_a_gpu():
+    tiny_data.make_tiny_data(".")
+    import fastreid.data.build
+
+    fastreid.data.build._root = "."
+    build_reid_train_loader(tiny_data.host_cfg())
+
+
+@fault
+def root_after_the_environment_changed():
+    import os
+
+    import fastreid.data.build
+
+    os.environ["FASTREID_DATASETS"] = "elsewhere"
+    return fastreid.data.build._root
+
+
+@fault
+def numpy_camera_ids_in_a_batch():
+    import numpy as np
+
+    return fast_batch_collator([{"camids": np.int64(1)}, {"camids": np.int64(2)}])["camids"]
+
+
+@fault
+def amp_step_on_the_cpu():
+    cfg, model = made_model()
+    optimizer, wrapper = build_optimizer(cfg, model)
+    AMPTrainer(model, [tiny_data.random_batch()], optimizer, wrapper).run_step()
+
+
+@fault
+def dtype_of_logits_under_autocast():
+    _, model = made_model()
+    seen = []
+    model.heads.register_forward_hook(lambda module, inputs, output: seen.append(str(output["cls_outputs"].dtype)))
+    with EventStorage(), torch.autocast("cpu", torch.bfloat16):
+        model(tiny_data.random_batch())
+    return seen[0]
+
+
+@fault
+def launch_two_processes_without_a_gpu():
+    launch = sys.modules["fastreid.engine.launch"]
+    launch._distributed_worker(0, print, 2, 2, 0, "tcp://127.0.0.1:1", ())
+
+
+@fault
+def cosine_of_a_second_pass_over_the_same_batch():
+    _, model = made_model()
+    model.eval()
+    batch = tiny_data.random_batch()
+    with torch.no_grad():
+        first, second = model(batch), model(batch)
+    return float(torch.nn.functional.cosine_similarity(first, second).min())
+
+
+@fault
+def targets_after_a_precise_bn_step():
+    _, model = made_model()
+    batch = tiny_data.random_batch()
+    batch["targets"].fill_(-1)
+    with EventStorage(), torch.no_grad():
+        model(batch)
+    return batch["targets"].tolist()
+
+
+class Ran(TrainerBase):
+    """A trainer that only counts."""
+
+    def __init__(self, hooks, max_epoch=2, iters=2):
+        super().__init__()
+        self.max_epoch, self.iters_per_epoch, self.max_iter = max_epoch, iters, max_epoch * iters
+        self.register_hooks(hooks)
+
+    def run_step(self):
+        self.storage.put_scalar("total_loss", 1.0)
+
+
+@fault
+def evaluation_period_zero():
+    Ran([EvalHook(0, lambda: {"metric": 1.0})]).train(0, 2, 2)
+
+
+@fault
+def metrics_of_the_last_evaluation_in_the_log():
+    from fastreid.engine.hooks import PeriodicWriter
+
+    writer = JSONWriter("metrics.json")
+    trainer = Ran([EvalHook(2, lambda: {"metric": 1.0}), PeriodicWriter([writer], 200)])
+    trainer.train(0, 2, 2)
+    return "metric" in Path("metrics.json").read_text()
+
+
+@fault
+def resuming_a_finished_run():
+    Ran([EvalHook(1, lambda: {"metric": 1.0})]).train(2, 2, 2)
+
+
+@fault
+def seeds_of_two_runs_with_one_config():
+    seen = []
+    for _ in range(2):
+        default_setup(tiny_data.host_cfg("seeds"), Namespace(config_file=""))
+        seen.append(int(torch.randint(2**31, (1,))))
+    return seen
+
+
+@fault
+def best_metric_after_a_resume():
+    model = torch.nn.Linear(1, 1)
+    checkpointer = Checkpointer(model, ".", save_to_disk=True)
+    hook = PeriodicCheckpointer(checkpointer, 1)
+    trainer = Ran([hook], max_epoch=3)
+    trainer.cfg = tiny_data.host_cfg()
+    hook.best_metric = 90.0
+    checkpointer.save("model_best", epoch=0, metric=90.0)
+    again = PeriodicCheckpointer(checkpointer, 1)
+    trainer = Ran([again], max_epoch=3)
+    trainer.cfg, trainer.start_epoch = tiny_data.host_cfg(), 1
+    again.before_train()
+    return again.best_metric
+
+
+@fault
+def files_of_a_save_that_was_interrupted():
+    class Torn:
+        def state_dict(self):
+            return {"torn": lambda: None}  # cannot be pickled: the save dies half-way
+
+    Path("torn").mkdir()
+    try:
+        Checkpointer(torch.nn.Linear(1, 1), "torn", save_to_disk=True, torn=Torn()).save("model_0000")
+    except Exception:
+        return sorted(path.name for path in Path("torn").iterdir())
+
+
+@fault
+def loading_a_checkpoint_of_another_model():
+    Checkpointer(torch.nn.Linear(1, 1), ".", save_to_disk=True).save("other")
+    Checkpointer(torch.nn.Conv2d(1, 1, 1)).load("other.pth")
+    model = torch.nn.Sequential(torch.nn.Linear(2, 2))
+    Checkpointer(model).load("other.pth")
+    return "loaded without an error"
+
+
+@fault
+def change_of_frozen_weights_after_a_resume():
+    """Frozen for 4 iterations; the run is resumed at iteration 10: the counter of the host starts at 0 again."""
+    cfg = tiny_data.host_cfg()
+    cfg.MODEL.HEADS.NUM_CLASSES = 4
+    cfg.MODEL.FREEZE_LAYERS, cfg.SOLVER.FREEZE_ITERS = ["backbone"], 4
+    model = build_model(cfg).train()
+    optimizer, _ = build_optimizer(cfg, model, contiguous=False)
+    before = model.backbone.conv1.weight.detach().clone()
+    with EventStorage(10):
+        losses = model(tiny_data.random_batch())
+        optimizer.zero_grad()
+        sum(losses.values()).backward()
+        optimizer.step()
+    return float((model.backbone.conv1.weight - before).abs().sum())
+
+
+@fault
+def frozen_bn_in_train_mode_after_an_evaluation():
+    _, model = made_model()
+    hook = LayerFreeze(model, ["backbone"], 10)
+    trainer = Ran([hook])
+    trainer.iter = 0
+    hook.before_step()
+    frozen = model.backbone.bn1.training
+    model.eval()
+    model.train(True)  # what the host's inference_context does
+    trainer.iter = 1
+    hook.before_step()
+    return [frozen, model.backbone.bn1.training]
+
+
+@fault
+def stem_of_the_host():
+    _, model = made_model()
+    return [model.backbone.maxpool.padding, model.backbone.maxpool.ceil_mode]
+
+
+@fault
+def spawned_worker_without_the_plugin():
+    import pickle
+    import subprocess
+
+    from fastreid.data.common import CommDataset
+
+    pickled = pickle.dumps(CommDataset([("a.png", "p", "c")]))
+    code = f"import pickle; pickle.loads({pickled!r})"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    return done.stderr.strip().splitlines()[-1]
+

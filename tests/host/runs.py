@@ -1,0 +1,24 @@
+"""Short runs of the host's trainer for tests."""
+import json
+from argparse import Namespace
+from pathlib import Path
+
+from fastreid.engine import DefaultTrainer, default_setup
+
+
+def start(cfg, resume=False) -> DefaultTrainer:
+    """A trainer as the host's own script makes it."""
+    cfg = cfg.clone()
+    default_setup(cfg, Namespace(resume=resume, eval_only=False, config_file=""))
+    trainer = DefaultTrainer(cfg)
+    trainer.resume_or_load(resume=resume)
+    return trainer
+
+
+def weights(trainer) -> dict:
+    return {name: tensor.detach().clone() for name, tensor in trainer._trainer.model.state_dict().items()}
+
+
+def logged(cfg) -> list[dict]:
+    """The lines of metrics.json."""
+    return [json.loads(line) for line in (Path(cfg.OUTPUT_DIR) / "metrics.json").read_text().splitlines()]

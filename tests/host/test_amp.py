@@ -1,0 +1,49 @@
+import pytest
+import torch
+from fastreid.modeling import build_model
+from fastreid.solver import build_optimizer
+from fastreid.engine.train_loop import AMPTrainer
+from fastreid.utils.events import EventStorage
+from runs import start
+from tiny_data import random_batch
+
+
+def test_amp_trains_in_bfloat16_on_the_cpu(baseline_cfg, raw_host):
+    assert raw_host["amp_step_on_the_cpu"].startswith("AssertionError")
+    baseline_cfg.MODEL.HEADS.NUM_CLASSES = 4
+    model = build_model(baseline_cfg).train()
+    seen = []
+    model.backbone.layer1[0].register_forward_hook(lambda module, inputs, output: seen.append(output.dtype))
+    optimizer, wrapper = build_optimizer(baseline_cfg, model)
+    trainer = AMPTrainer(model, [random_batch()], optimizer, wrapper)
+    before = model.backbone.conv1.weight.detach().clone()
+    with EventStorage():
+        trainer.run_step()
+    assert seen == [torch.bfloat16]
+    assert not torch.equal(before, model.backbone.conv1.weight)
+
+
+def test_a_whole_run_with_amp_ends_with_metrics(igoas_cfg):
+    igoas_cfg.SOLVER.AMP.ENABLED = True
+    results = start(igoas_cfg).train()
+    assert 0 <= results["Rank-1"] <= 100
+
+
+@pytest.mark.parametrize("architecture", ["Baseline", "MGN"])
+def test_logits_and_losses_of_the_host_stay_in_float32(baseline_cfg, raw_host, architecture):
+    assert raw_host["dtype_of_logits_under_autocast"] == "torch.bfloat16"
+    cfg = baseline_cfg
+    cfg.MODEL.META_ARCHITECTURE, cfg.MODEL.HEADS.NUM_CLASSES = architecture, 4
+    cfg.MODEL.LOSSES.NAME = ("CrossEntropyLoss", "TripletLoss")
+    if architecture == "MGN":  # made for ResNet-50
+        cfg.MODEL.BACKBONE.DEPTH, cfg.MODEL.BACKBONE.FEAT_DIM = "50x", 2048
+        cfg.MODEL.HEADS.EMBEDDING_DIM = 32
+    model = build_model(cfg).train()
+    seen = []
+    for name, module in model.named_modules():
+        if name.endswith(("head", "heads")):
+            module.register_forward_hook(lambda module, inputs, output: seen.extend(output.values()))
+    with EventStorage(), torch.autocast("cpu", torch.bfloat16):
+        losses = model(random_batch(size=(96, 32)))
+    assert len(seen) >= 3 and {output.dtype for output in seen} == {torch.float32}
+    assert {loss.dtype for loss in losses.values()} == {torch.float32}

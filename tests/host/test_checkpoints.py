@@ -1,0 +1,111 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from fastreid.utils.checkpoint import Checkpointer
+from runs import start
+from torch import nn
+
+from igoas_plugin.errors import InputError
+
+
+class Unpicklable:
+    def state_dict(self):
+        return {"torn": lambda: None}
+
+
+def test_a_save_that_dies_leaves_the_files_as_they_were(tmp_path, raw_host):
+    assert raw_host["files_of_a_save_that_was_interrupted"] == ["model_0000.pth"]
+    good = Checkpointer(nn.Linear(1, 1), str(tmp_path))
+    good.save("model_0000", epoch=0)
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    with pytest.raises(Exception, match="pickle|local"):
+        Checkpointer(nn.Linear(1, 1), str(tmp_path), torn=Unpicklable()).save("model_0000", epoch=1)
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+    assert set(before) == {"model_0000.pth", "last_checkpoint"}
+
+
+def test_a_checkpoint_of_another_model_is_refused_with_its_keys(tmp_path, raw_host):
+    assert raw_host["loading_a_checkpoint_of_another_model"] == "loaded without an error"
+    Checkpointer(nn.Sequential(nn.Linear(1, 1)), str(tmp_path)).save("other")
+    with pytest.raises(InputError, match="other.pth does not fit the model: 1.weight is missing; 1.bias is missing"):
+        Checkpointer(nn.Sequential(nn.Linear(1, 1), nn.Linear(1, 1))).load(str(tmp_path / "other.pth"))
+    with pytest.raises(InputError, match=r"0.weight has shape \(1, 1\), not \(2, 1\)"):
+        Checkpointer(nn.Sequential(nn.Linear(1, 2))).load(str(tmp_path / "other.pth"))
+
+
+@pytest.mark.parametrize("cfg_name", ["baseline_cfg", "igoas_cfg"])
+def test_classifiers_may_have_other_identities(cfg_name, request, tmp_path):
+    from fastreid.modeling import build_model
+
+    cfg = request.getfixturevalue(cfg_name)
+    cfg.MODEL.HEADS.NUM_CLASSES = 4
+    source = build_model(cfg)
+    Checkpointer(source, str(tmp_path)).save("four")
+    cfg.MODEL.HEADS.NUM_CLASSES = 7
+    target = build_model(cfg)
+    Checkpointer(target).load(str(tmp_path / "four.pth"))
+    assert torch.equal(source.backbone.conv1.weight, target.backbone.conv1.weight)
+
+
+def test_a_missing_a_torn_and_a_foreign_file_are_named(tmp_path):
+    model = nn.Linear(1, 1)
+    with pytest.raises(InputError, match="absent.pth does not exist"):
+        Checkpointer(model).load(str(tmp_path / "absent.pth"))
+    (tmp_path / "torn.pth").write_bytes(b"PK\x03\x04 torn")
+    with pytest.raises(InputError, match="torn.pth cannot be read"):
+        Checkpointer(model).load(str(tmp_path / "torn.pth"))
+    torch.save(model.state_dict(), tmp_path / "bare.pth")
+    with pytest.raises(InputError, match="no weights under the key 'model'"):
+        Checkpointer(model).load(str(tmp_path / "bare.pth"))
+
+
+def test_code_in_a_checkpoint_is_not_run(tmp_path):
+    class Payload:
+        def __reduce__(self):
+            return Path.touch, (tmp_path / "created",)
+
+    torch.save({"model": {}, "epoch": Payload()}, tmp_path / "bad.pth")
+    with pytest.raises(InputError, match="bad.pth cannot be read"):
+        Checkpointer(nn.Linear(1, 1)).load(str(tmp_path / "bad.pth"))
+    assert not (tmp_path / "created").exists()
+
+
+def test_numpy_scalars_in_a_checkpoint_load(tmp_path):
+    Checkpointer(nn.Linear(1, 1), str(tmp_path)).save("scalars", metric=np.float64(1.5), epoch=np.int64(3))
+    extra = Checkpointer(nn.Linear(1, 1)).load(str(tmp_path / "scalars.pth"))
+    assert extra["metric"] == 1.5 and extra["epoch"] == 3
+
+
+def run_with_metrics(cfg, metrics, resume=False):
+    """A run whose evaluations give these metrics, one an epoch."""
+    trainer = start(cfg, resume)
+    given = iter(metrics)
+    trainer.test = lambda cfg, model: {"metric": next(given)}
+    trainer.train()
+    return torch.load(f"{cfg.OUTPUT_DIR}/model_best.pth", weights_only=True)
+
+
+def test_a_resumed_run_does_not_overwrite_a_better_model(baseline_cfg, raw_host):
+    assert raw_host["best_metric_after_a_resume"] == -1
+    baseline_cfg.SOLVER.MAX_EPOCH = 1
+    assert run_with_metrics(baseline_cfg, [90.0])["metric"] == 90.0
+    baseline_cfg.SOLVER.MAX_EPOCH = 2
+    assert run_with_metrics(baseline_cfg, [80.0], resume=True)["epoch"] == 0
+    baseline_cfg.SOLVER.MAX_EPOCH = 3
+    best = run_with_metrics(baseline_cfg, [95.0], resume=True)
+    assert (best["metric"], best["epoch"]) == (95.0, 2)
+
+
+def test_the_best_model_is_saved_when_it_is_found_not_when_a_checkpoint_is_due(baseline_cfg):
+    baseline_cfg.SOLVER.MAX_EPOCH, baseline_cfg.SOLVER.CHECKPOINT_PERIOD = 3, 3
+    best = run_with_metrics(baseline_cfg, [50.0, 70.0, 60.0])
+    assert (best["metric"], best["epoch"]) == (70.0, 1)
+
+
+def test_a_checkpoint_without_an_evaluation_has_no_metric(baseline_cfg):
+    baseline_cfg.SOLVER.MAX_EPOCH, baseline_cfg.TEST.EVAL_PERIOD = 4, 2
+    run_with_metrics(baseline_cfg, [50.0, 60.0])
+    saved = {epoch: torch.load(f"{baseline_cfg.OUTPUT_DIR}/model_{epoch:04d}.pth")["metric"] for epoch in (0, 1, 2)}
+    assert saved == {0: -1, 1: 50.0, 2: -1}

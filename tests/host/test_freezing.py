@@ -1,0 +1,108 @@
+import pytest
+import torch
+from fastreid.engine import launch
+from fastreid.modeling import build_model
+from fastreid.solver import build_optimizer
+from fastreid.utils.events import EventStorage
+from runs import start, weights
+from tiny_data import random_batch
+
+from igoas_plugin.errors import InputError
+from igoas_plugin.host.freezing import FreezePlan
+
+TRAINED = ("extra_block", "attention_", "_neck.", "global_classifier", "suppression_classifier")  # from the start
+
+
+@pytest.fixture
+def frozen_cfg(igoas_cfg):
+    """Two frozen epochs of four."""
+    igoas_cfg.MODEL.IGOAS.FREEZE_EPOCHS = 2
+    igoas_cfg.SOLVER.MAX_EPOCH = 4
+    return igoas_cfg
+
+
+def frozen_names(state: dict) -> set[str]:
+    return {name for name in state if not any(part in name for part in TRAINED)}
+
+
+def train_until(cfg, epochs: int, resume=False):
+    """Weights before and after; the trainer stops after `epochs`, as if killed."""
+    trainer = start(cfg, resume)
+    before = weights(trainer)
+    trainer.max_epoch = epochs
+    trainer.train()
+    return before, weights(trainer)
+
+
+def unchanged(before: dict, after: dict) -> set[str]:
+    return {name for name, value in after.items() if torch.equal(value, before[name])}
+
+
+def test_frozen_weights_and_statistics_stay_bit_identical_across_an_evaluation(frozen_cfg):
+    before, after = train_until(frozen_cfg, 2)  # evaluated after each epoch
+    assert unchanged(before, after) == frozen_names(after)
+    assert {"backbone.bn1.running_mean", "global_branch.last_stage.0.bn1.num_batches_tracked",
+            "heads.joint_classifier.weight"} <= unchanged(before, after)
+
+
+def test_a_resumed_run_stays_frozen_as_long_as_an_uninterrupted_one(frozen_cfg):
+    train_until(frozen_cfg, 1)
+    before, after = train_until(frozen_cfg, 2, resume=True)
+    assert unchanged(before, after) == frozen_names(after)
+
+
+def test_afterwards_everything_trains(frozen_cfg):
+    train_until(frozen_cfg, 2)
+    before, after = train_until(frozen_cfg, 3, resume=True)
+    assert unchanged(before, after) == set()
+
+
+def test_the_joint_classifier_is_frozen_by_its_own_key(frozen_cfg):
+    frozen_cfg.MODEL.IGOAS.FREEZE_JOINT = False
+    before, after = train_until(frozen_cfg, 1)
+    joint = {"heads.joint_classifier.weight", "heads.joint_classifier.bias"}
+    assert unchanged(before, after) == frozen_names(after) - joint
+
+
+def test_the_host_s_freezing_goes_by_the_iteration_of_the_run(baseline_cfg, raw_host):
+    assert raw_host["change_of_frozen_weights_after_a_resume"] == 0.0
+    cfg = baseline_cfg
+    cfg.MODEL.HEADS.NUM_CLASSES = 4
+    cfg.MODEL.FREEZE_LAYERS, cfg.SOLVER.FREEZE_ITERS = ["backbone"], 4
+    model = build_model(cfg).train()
+    optimizer, _ = build_optimizer(cfg, model)
+    changes = []
+    for iteration in (3, 4):
+        before = model.backbone.conv1.weight.detach().clone()
+        with EventStorage(iteration):
+            optimizer.zero_grad()
+            sum(model(random_batch()).values()).backward()
+            optimizer.step()
+        changes.append(float((model.backbone.conv1.weight - before).abs().sum()))
+    assert changes[0] == 0 and changes[1] > 0
+
+
+def test_an_evaluation_does_not_thaw_the_host_s_frozen_layers(baseline_cfg, raw_host):
+    assert raw_host["frozen_bn_in_train_mode_after_an_evaluation"] == [False, True]
+    baseline_cfg.MODEL.FREEZE_LAYERS, baseline_cfg.SOLVER.FREEZE_ITERS = ["backbone"], 4
+    trainer = start(baseline_cfg)
+    before = weights(trainer)
+    trainer.train()  # 4 iterations, evaluated after the second
+    assert unchanged(before, weights(trainer)) == {name for name in before if name.startswith("backbone.")}
+
+
+def test_two_freezings_at_once_are_refused(frozen_cfg):
+    frozen_cfg.MODEL.FREEZE_LAYERS, frozen_cfg.SOLVER.FREEZE_ITERS = ["backbone"], 4
+    with pytest.raises(InputError, match="exclude each other"):
+        FreezePlan.from_config(frozen_cfg)
+
+
+def train_and_compare(cfg, file):
+    before, after = train_until(cfg, 2)
+    torch.save(unchanged(before, after) == frozen_names(after), f"{file}{torch.distributed.get_rank()}")
+
+
+@pytest.mark.slow
+def test_two_processes_freeze_alike(frozen_cfg, tmp_path):
+    launch(train_and_compare, 2, dist_url="auto", args=(frozen_cfg, str(tmp_path / "same")))
+    assert torch.load(tmp_path / "same0") and torch.load(tmp_path / "same1")

@@ -1,0 +1,55 @@
+import collections
+import pickle
+import subprocess
+import sys
+
+from fastreid.data.common import CommDataset
+
+from igoas_plugin.host import FIXES, apply_fixes
+from igoas_plugin.host.version import HOST_VERSION, require_host
+
+
+def test_names_lent_to_the_host_are_taken_back():
+    assert not hasattr(collections, "Mapping")
+    assert "torch._six" not in sys.modules
+
+
+def test_a_spawned_worker_can_unpickle_a_data_set_of_the_host(raw_host):
+    assert "torch._six" in raw_host["spawned_worker_without_the_plugin"]
+    pickled = pickle.dumps(CommDataset([("a.png", "p", "c")]))
+    code = f"import pickle; data = pickle.loads({pickled!r}); print(len(data), data.num_classes)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.stdout.split() == ["1", "1"], done.stderr
+
+
+def test_without_the_host_the_pip_line_is_printed():
+    code = (
+        "import sys, importlib.util as util; find = util.find_spec\n"
+        "util.find_spec = lambda name, *rest: None if name == 'fastreid' else find(name, *rest)\n"
+        "import igoas_plugin"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1].endswith(f"pip install --no-deps fastreid=={HOST_VERSION}")
+
+
+def test_another_version_of_the_host_gets_one_warning(monkeypatch, host_log):
+    monkeypatch.setattr("importlib.metadata.version", lambda name: "1.3.0")
+    assert require_host() == "1.3.0"
+    assert [record.getMessage().count("found 1.3.0") for record in host_log.records] == [1]
+
+
+def test_every_fix_ran_once_and_tells_its_symptom():
+    before = [fix.note for fix in FIXES]
+    apply_fixes()
+    assert [fix.note for fix in FIXES] == before
+    assert len(FIXES) >= 20
+    for fix in FIXES:
+        assert fix.note != "not run yet" and len(fix.symptom) > 20, fix.name
+
+
+def test_the_table_names_host_torch_and_each_fix():
+    done = subprocess.run([sys.executable, "-m", "igoas_plugin.host"], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    for word in ("1.4.0", "torch", "device", *(fix.name for fix in FIXES)):
+        assert word in done.stdout

@@ -1,0 +1,70 @@
+import itertools
+import os
+
+import numpy as np
+import pytest
+import torch
+from fastreid.data import build_reid_test_loader, build_reid_train_loader
+from fastreid.data.build import fast_batch_collator
+from torch.utils.data import DataLoader
+
+from igoas_plugin.errors import InputError
+
+
+def test_a_training_batch_comes_on_the_cpu(baseline_cfg, raw_host):
+    assert raw_host["train_loader_without_a_gpu"].startswith("RuntimeError")
+    batch = next(iter(build_reid_train_loader(baseline_cfg)))
+    assert batch["images"].shape == (8, 3, 32, 16) and batch["images"].device.type == "cpu"
+    assert set(batch) == {"images", "targets", "camids", "img_paths"}
+    assert batch["targets"].dtype == torch.int64 and set(batch["targets"].tolist()) <= {0, 1, 2, 3}
+
+
+def test_a_test_loader_gives_every_image_once_in_order(baseline_cfg):
+    baseline_cfg.TEST.IMS_PER_BATCH = 5
+    loader, queries = build_reid_test_loader(baseline_cfg, dataset_name="TinyReID")
+    paths = list(itertools.chain(*(batch["img_paths"] for batch in loader)))
+    assert queries == 8 and len(paths) == 8 + 16
+    assert paths == [item[0] for item in loader.dataset.img_items]
+
+
+def test_num_workers_governs_the_test_loader(baseline_cfg):
+    for workers in (0, 3):
+        baseline_cfg.DATALOADER.NUM_WORKERS = workers
+        loader, _ = build_reid_test_loader(baseline_cfg, dataset_name="TinyReID")
+        assert loader.num_workers == workers
+
+
+@pytest.mark.parametrize("context", ["spawn", "fork"])
+def test_workers_of_either_kind_read_images(baseline_cfg, context):
+    data_set = build_reid_train_loader(baseline_cfg).dataset
+    loader = DataLoader(
+        data_set, batch_size=4, num_workers=1, multiprocessing_context=context, collate_fn=fast_batch_collator
+    )
+    batches = list(loader)
+    assert len(batches) == 4 and batches[0]["images"].shape == (4, 3, 32, 16)
+
+
+def test_an_unreadable_image_ends_the_run_with_its_name(baseline_cfg, data_root):
+    for path in (data_root / "TinyReID").iterdir():
+        path.write_text("no image")
+    with pytest.raises(Exception, match="cannot identify image file.*TinyReID"):
+        next(iter(build_reid_train_loader(baseline_cfg)))
+
+
+def test_camera_ids_of_numpy_stay_numbers(raw_host):
+    assert raw_host["numpy_camera_ids_in_a_batch"] is None
+    collated = fast_batch_collator([{"camids": np.int64(1)}, {"camids": np.int64(2)}])
+    assert collated["camids"].tolist() == [1, 2]
+
+
+def test_the_data_root_is_read_when_a_loader_is_built(baseline_cfg, data_root, monkeypatch, raw_host):
+    assert raw_host["root_after_the_environment_changed"] != "elsewhere"
+    monkeypatch.setenv("FASTREID_DATASETS", os.path.join(data_root, "elsewhere"))
+    with pytest.raises(FileNotFoundError, match="elsewhere"):
+        build_reid_train_loader(baseline_cfg)
+
+
+def test_a_batch_larger_than_the_training_set_is_refused(baseline_cfg):
+    baseline_cfg.SOLVER.IMS_PER_BATCH = 32
+    with pytest.raises(InputError, match="IMS_PER_BATCH is 32 but the training set .* has only 16 images"):
+        build_reid_train_loader(baseline_cfg)

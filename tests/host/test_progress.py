@@ -1,0 +1,48 @@
+import logging
+
+import pytest
+from fastreid.engine.hooks import PeriodicWriter
+from fastreid.utils.events import CommonMetricPrinter, EventStorage
+from runs import start
+
+from igoas_plugin.host import progress
+
+
+class Clock:
+    now = 0.0
+
+    def monotonic(self):
+        return self.now
+
+
+class Trainer:
+    iters_per_epoch, max_iter, iter = 1000, 1000, 0
+
+
+@pytest.mark.parametrize("seconds_a_step, longest_silence", [(1, 5), (3, 6)])
+def test_the_console_is_never_silent_for_long(monkeypatch, seconds_a_step, longest_silence):
+    clock, lines = Clock(), []
+    monkeypatch.setattr(progress, "time", clock)
+    printer = CommonMetricPrinter(1000)
+    monkeypatch.setattr(printer, "write", lambda: lines.append(clock.now))
+    writer = PeriodicWriter([printer], 200)
+    writer.trainer = Trainer()
+    with EventStorage():
+        for writer.trainer.iter in range(100):
+            clock.now += seconds_a_step
+            writer.after_step()
+    gaps = [later - earlier for earlier, later in zip([seconds_a_step, *lines], lines, strict=False)]
+    assert max(gaps) <= longest_silence and len(lines) < 100
+
+
+def test_the_log_tells_the_occlusion(igoas_cfg, host_log):
+    host_log.set_level(logging.INFO)
+    start(igoas_cfg).train()
+    told = [record.getMessage() for record in host_log.records if record.getMessage().startswith(" occlusion")]
+    assert told and "share: 0.1" in told[0] and "width:" in told[0]
+
+
+def test_a_run_tells_the_length_of_its_epochs(igoas_cfg):
+    trainer = start(igoas_cfg)
+    trainer.train()
+    assert trainer.storage.iters_per_epoch == 2

@@ -1,0 +1,235 @@
+import igoas_plugin  # noqa: F401  (first: it mends the host)
+
+# isort: split
+import json
+import logging
+import os
+import pickle
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from fastreid.config import get_cfg
+from fastreid.evaluation import ReidEvaluator, rank, rank_cylib, roc
+
+from igoas_plugin.host import images, metrics, pretrained, ranking, reranking, transforms
+
+PACKAGE = Path(rank_cylib.__file__).parent
+NO_COMPILER = "import sys; sys.exit('rank_cy.c:1:10: fatal error: Python.h: No such file')"
+
+
+@pytest.fixture
+def fresh(monkeypatch, tmp_path):
+    """The host as on a machine where nothing is built yet; returns its cache folder, which is empty."""
+    cache = tmp_path / "cache"
+    monkeypatch.setenv("XDG_CACHE_HOME", str(cache))
+    monkeypatch.setattr(rank_cylib, "__path__", [str(PACKAGE)])
+    for module, function in ((rank, "evaluate_cy"), (roc, "evaluate_roc_cy")):
+        monkeypatch.setattr(module, "IS_CYTHON_AVAI", False)
+        monkeypatch.setattr(module, function, None, raising=False)
+    for name in ranking.MODULES:
+        monkeypatch.setitem(sys.modules, f"{rank_cylib.__name__}.{name}", None)
+        monkeypatch.delitem(sys.modules, f"{rank_cylib.__name__}.{name}")
+    ranking.compile_helper.cache_clear()
+    yield cache
+    ranking.compile_helper.cache_clear()
+
+
+@pytest.fixture(scope="session")
+def build(pytestconfig) -> Path:
+    """A real build: the first run of the tests makes it, in about 20 seconds, later ones find it again."""
+    folder = Path(pytestconfig.cache.mkdir("ranking"), ranking.builds_folder().name)
+    kept = [each for each in folder.glob("[!.]*") if ranking.is_intact(each)]
+    return kept[0] if kept else ranking.build_into(folder)
+
+
+@pytest.fixture
+def built(fresh, build) -> Path:
+    """The host with its Cython ranking."""
+    assert ranking.load(build)
+    return build
+
+
+def random_gallery(seed: int, queries: int = 20, gallery: int = 80, people: int = 6):
+    draw = np.random.default_rng(seed)
+    return (
+        draw.random((queries, gallery), dtype=np.float32),
+        draw.integers(people, size=queries),
+        draw.integers(people, size=gallery),
+        draw.integers(3, size=queries),
+        draw.integers(3, size=gallery),
+    )
+
+
+def warnings_of(log) -> list[str]:
+    return [record.getMessage() for record in log.records if record.levelno == logging.WARNING]
+
+
+@pytest.fixture
+def log(caplog, monkeypatch):
+    """caplog that also hears the host's loggers where a run has taken them off the root logger."""
+    monkeypatch.setattr(logging.getLogger("fastreid"), "propagate", True)
+    return caplog
+
+
+def test_without_the_plugin_make_works_inside_the_package_and_its_failure_ends_the_run(raw_host):
+    assert raw_host["failed_make"] == {"exit": 1, "inside": True}
+
+
+def test_without_the_plugin_importing_the_rankings_warns_twice(raw_host):
+    assert raw_host["warnings_at_import_of_ranking"] == 2
+
+
+@pytest.mark.parametrize("gallery", [80, 12, 5])
+def test_cython_and_python_rank_alike(built, gallery):
+    for seed in range(5):
+        distances = random_gallery(seed, gallery=gallery)
+        for by_cython, by_python in zip(
+            rank.evaluate_rank(*distances, use_cython=True),
+            rank.evaluate_rank(*distances, use_cython=False),
+            strict=True,
+        ):
+            np.testing.assert_allclose(by_cython, by_python, rtol=1e-5, atol=1e-6)
+
+
+def test_cython_and_python_agree_on_the_roc(built):
+    for seed in range(5):
+        distances = random_gallery(seed)
+        scores, labels = roc.evaluate_roc(*distances, use_cython=True)
+        expected_scores, expected_labels = roc.evaluate_roc(*distances, use_cython=False)
+        np.testing.assert_allclose(scores, expected_scores, rtol=1e-6)
+        np.testing.assert_array_equal(labels, expected_labels)
+
+
+def test_the_host_imports_the_build_by_its_own_name(built):
+    from fastreid.evaluation.rank_cylib.rank_cy import evaluate_cy
+
+    assert rank.evaluate_cy is evaluate_cy
+    assert rank.IS_CYTHON_AVAI and roc.IS_CYTHON_AVAI
+
+
+def test_a_cached_build_needs_neither_a_compiler_nor_a_warning(fresh, build, monkeypatch, log):
+    shutil.copytree(build, ranking.builds_folder() / "kept")
+    monkeypatch.setattr(ranking, "BUILD", NO_COMPILER)
+    ranking.compile_helper()
+    assert rank.IS_CYTHON_AVAI
+    assert rank_cylib.__path__[0] == str(ranking.builds_folder() / "kept")
+    assert warnings_of(log) == []
+
+
+def test_a_torn_build_is_not_loaded_but_replaced(fresh, build, monkeypatch, log):
+    torn = ranking.builds_folder() / "torn"
+    shutil.copytree(build, torn)
+    library = torn / ranking.LIBRARIES[0]
+    library.write_bytes(library.read_bytes()[: library.stat().st_size // 2])
+    monkeypatch.setattr(ranking, "build_into", lambda folder: shutil.copytree(build, folder / "anew"))
+    ranking.compile_helper()
+    assert rank.IS_CYTHON_AVAI
+    assert [path.name for path in ranking.builds_folder().iterdir()] == ["anew"]
+    assert warnings_of(log) == []
+
+
+def test_an_unfinished_build_of_another_process_is_left_alone(fresh, build):
+    shutil.copytree(build, ranking.builds_folder() / ".building-other")
+    assert not ranking.load_cached(ranking.builds_folder())
+    assert not rank.IS_CYTHON_AVAI
+
+
+def test_libraries_of_another_machine_do_not_harm(fresh, monkeypatch, log):
+    foreign = ranking.builds_folder() / "foreign"
+    foreign.mkdir(parents=True)
+    for library in ranking.LIBRARIES:
+        (foreign / library).write_bytes(b"not a library of this machine")
+    (foreign / ranking.SUMS).write_text(json.dumps(ranking.sums_of(foreign)))
+    monkeypatch.setattr(ranking, "BUILD", NO_COMPILER)
+    ranking.compile_helper()
+    assert not rank.IS_CYTHON_AVAI
+    assert rank_cylib.__path__ == [str(PACKAGE)]
+    assert len(warnings_of(log)) == 1
+
+
+@pytest.mark.parametrize(
+    "build_script, said",
+    [
+        (NO_COMPILER, "Python.h: No such file"),
+        ("import no_such_cython", "No module named 'no_such_cython'"),
+        ("import os; os.abort()", "exit status -6"),
+        ("import time; time.sleep(60)", "more than 3 s"),
+        ("", "No such file or directory"),  # it says that it has built, but there is nothing
+    ],
+)
+def test_a_failed_build_is_told_once_and_python_ranks(fresh, monkeypatch, log, build_script, said):
+    monkeypatch.setattr(ranking, "BUILD", build_script)
+    monkeypatch.setattr(ranking, "BUILD_SECONDS", 3)
+    for _ in range(2):
+        ReidEvaluator(get_cfg(), num_query=1)
+    assert len(warnings_of(log)) == 1
+    assert said in warnings_of(log)[0]
+    assert "\n" not in warnings_of(log)[0]
+    assert list(ranking.builds_folder().iterdir()) == []
+    assert len(rank.evaluate_rank(*random_gallery(0))[0]) == 50
+
+
+def test_a_cache_that_cannot_be_written_is_told_once_and_python_ranks(fresh, monkeypatch, log):
+    fresh.write_text("a file where the cache folder should be")
+    for _ in range(2):
+        ReidEvaluator(get_cfg(), num_query=1)
+    assert len(warnings_of(log)) == 1
+    assert "XDG_CACHE_HOME" in warnings_of(log)[0]
+    assert len(rank.evaluate_rank(*random_gallery(0))[0]) == 50
+
+
+def test_a_missing_home_folder_is_no_reason_to_fail(fresh, monkeypatch, log):
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    monkeypatch.setattr(Path, "expanduser", homeless)
+    ranking.build_ranking_outside_the_package()
+    ranking.compile_helper()
+    assert len(warnings_of(log)) == 1
+
+
+def homeless(path):
+    raise RuntimeError("Could not determine home directory.")
+
+
+@pytest.mark.slow
+def test_two_processes_that_build_at_once_both_rank_by_cython(tmp_path):
+    code = (
+        "import igoas_plugin; from igoas_plugin.host import ranking; ranking.compile_helper(); "
+        "from fastreid.evaluation import rank; print(rank.IS_CYTHON_AVAI)"
+    )
+    before = sorted(os.listdir(PACKAGE))
+    environment = {**os.environ, "XDG_CACHE_HOME": str(tmp_path), "PYTHONWARNINGS": "default"}
+    processes = [
+        subprocess.Popen([sys.executable, "-c", code], env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        for _ in range(2)
+    ]
+    for process in processes:
+        out, err = process.communicate(timeout=300)
+        assert out.split() == [b"True"], err.decode()
+        assert b"Cython" not in err
+    assert sorted(os.listdir(PACKAGE)) == before
+    (folder,) = Path(tmp_path, "igoas_plugin", "ranking").iterdir()
+    assert [ranking.is_intact(build) for build in folder.iterdir()] == [True, True]
+
+
+@pytest.mark.parametrize(
+    "replacement",
+    [
+        images.read_image,
+        metrics.aqe,
+        metrics.compute_euclidean_distance,
+        metrics.evaluate_rank,
+        pretrained.build_backbone,
+        pretrained.merge_regnet_file,
+        ranking.compile_helper,
+        reranking.FlatIndex,
+        reranking.compute_jaccard_distance,
+        transforms.to_tensor,
+    ],
+    ids=lambda replacement: replacement.__qualname__,
+)
+def test_what_replaces_the_host_can_be_sent_to_spawned_processes(replacement):
+    assert pickle.loads(pickle.dumps(replacement)) is replacement

@@ -1,0 +1,47 @@
+"""Trains or evaluates any config with the host's trainer; the host's command line, and its DefaultTrainer.
+
+    python tools/train_net.py --config-file configs/OccDuke/igoas_R50.yml [--resume] [--eval-only] [--num-gpus 2] [KEY VALUE ...]
+"""
+import os
+import sys
+
+import igoas_plugin  # first: mends the host, also in the processes that are started from here
+from fastreid.engine import DefaultTrainer, default_argument_parser, default_setup, launch
+from fastreid.utils import comm
+from fastreid.utils.checkpoint import Checkpointer
+from igoas_plugin.check import check_run
+from igoas_plugin.config import load_cfg
+from igoas_plugin.errors import InputError
+from igoas_plugin.results import save_results, summarize
+
+
+def main(args):
+    cfg = load_cfg(args.config_file, args.opts)
+    cfg.freeze()
+    default_setup(cfg, args)
+
+    if args.eval_only:
+        cfg.defrost()
+        cfg.MODEL.BACKBONE.PRETRAIN = False
+        model = DefaultTrainer.build_model(cfg)
+        Checkpointer(model).load(cfg.MODEL.WEIGHTS)
+        results = DefaultTrainer.test(cfg, model)
+    else:
+        trainer = DefaultTrainer(cfg)
+        trainer.resume_or_load(resume=args.resume)
+        results = trainer.train()
+
+    if comm.is_main_process():
+        save_results(results, cfg)
+        print(summarize([cfg.OUTPUT_DIR]))
+
+
+if __name__ == "__main__":
+    args = default_argument_parser().parse_args()
+    try:
+        check_run(load_cfg(args.config_file, args.opts), args)
+        launch(main, args.num_gpus, args.num_machines, args.machine_rank, args.dist_url, args=(args,))
+    except InputError as error:
+        if int(os.environ.get("RANK", 0)) == 0:
+            print(f"igoas_plugin {igoas_plugin.__version__}: {error}", file=sys.stderr)
+        sys.exit(2)
