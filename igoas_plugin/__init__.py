@@ -1,4 +1,5 @@
 """IGOAS for fast-reid: importing this package mends the host and registers every component of the plugin."""
+
 from .host import prepare_host
 
 prepare_host()

@@ -1,4 +1,5 @@
-"""What a run needs is looked at before it starts: nothing is written, and nothing overwritten, for a run that cannot."""
+"""What a run needs is looked at before it starts: a run that cannot be writes and overwrites nothing."""
+
 import os
 
 from fastreid.data.datasets import DATASET_REGISTRY
@@ -53,9 +54,14 @@ def check_names(cfg) -> None:
 
 
 def check_batch(cfg, processes: int) -> None:
-    for key, size in (("SOLVER.IMS_PER_BATCH", cfg.SOLVER.IMS_PER_BATCH), ("TEST.IMS_PER_BATCH", cfg.TEST.IMS_PER_BATCH)):
+    for key, size in (
+        ("SOLVER.IMS_PER_BATCH", cfg.SOLVER.IMS_PER_BATCH),
+        ("TEST.IMS_PER_BATCH", cfg.TEST.IMS_PER_BATCH),
+    ):
         if size < 1 or size % processes:
-            raise InputError(f"{key} is {size}, which does not divide over {processes} processes: take a multiple of it")
+            raise InputError(
+                f"{key} is {size}, which does not divide over {processes} processes: take a multiple of it"
+            )
 
 
 def check_data(cfg, train: bool) -> None:

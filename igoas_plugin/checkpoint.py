@@ -1,9 +1,13 @@
 """Weights of the original implementation (torchreid/models/bfe.py of Vill-Lab/IGOAS) under this plugin's names."""
+
+import os
 import re
 
+import torch
 from torch import Tensor
 
 from .errors import InputError
+from .host.checkpoints import read_file, write_atomically
 
 # Original prefix -> prefix here; both ResNets call the inside of a block the same
 PREFIXES = {
@@ -55,3 +59,30 @@ def convert_reference_state_dict(state_dict: dict[str, Tensor]) -> dict[str, Ten
     if missing := [prefix for prefix in PREFIXES if prefix not in found]:
         raise InputError(f"not a complete state dict of the original IGOAS: {', '.join(missing)} missing")
     return converted
+
+
+def convert_reference_checkpoint(source: str, target: str) -> int:
+    """Converts a file of the original into one that the host's Checkpointer loads.
+
+    Args:
+        source: ``model.pth.tar-N`` of the original: a dict with the key ``state_dict``.
+        target: written atomically; must not exist.
+
+    Returns:
+        The number of tensors.
+
+    Raises:
+        InputError: `source` is missing, damaged or something else, or `target` exists.
+    """
+    if os.path.exists(target):
+        raise InputError(f"{target} exists: remove it or name another file")
+    checkpoint = read_file(source)
+    state_dict = checkpoint.get("state_dict") if isinstance(checkpoint, dict) else None
+    if not isinstance(state_dict, dict):
+        raise InputError(f"{source} is no checkpoint of the original IGOAS: it has no dict under the key state_dict")
+    try:
+        model = convert_reference_state_dict(state_dict)
+    except InputError as error:
+        raise InputError(f"{source}: {error}") from None
+    write_atomically(target, lambda file: torch.save({"model": model}, file))
+    return len(model)

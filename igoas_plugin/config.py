@@ -1,8 +1,10 @@
 """Every config key of the plugin: default, meaning, unit, source."""
+
 import difflib
 import os
 
-from fastreid.config import CfgNode, get_cfg as get_host_cfg
+from fastreid.config import CfgNode
+from fastreid.config import get_cfg as get_host_cfg
 
 from .errors import InputError
 

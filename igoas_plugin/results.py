@@ -1,4 +1,5 @@
 """The metrics of a run as a file, and as a table of several runs."""
+
 import json
 import os
 from glob import glob
@@ -37,12 +38,12 @@ def summarize(output_dirs: list[str]) -> str:
     for output_dir in output_dirs:
         path = os.path.join(output_dir, FILE)
         if not os.path.isfile(path):
-            raise InputError(f"{path} does not exist: {output_dir} is no run of tools/train_net.py that came to its end")
+            raise InputError(
+                f"{path} does not exist: {output_dir} is no run of tools/train_net.py that came to its end"
+            )
         with open(path) as file:
             by_set = json.load(file)
-        rows += [
-            (output_dir, name, *(metrics.get(metric) for metric in METRICS)) for name, metrics in by_set.items()
-        ]
+        rows += [(output_dir, name, *(metrics.get(metric) for metric in METRICS)) for name, metrics in by_set.items()]
     table = tabulate(rows, headers=("run", "data set", *METRICS), tablefmt="pipe", floatfmt=".1f")
     return f"\n{table}\n\n{tabulate(files_of(output_dirs[-1]), tablefmt='plain')}\n"
 

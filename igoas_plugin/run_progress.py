@@ -1,4 +1,5 @@
 """How far the run is, as the host's trainer writes it to its event storage."""
+
 from contextlib import nullcontext
 from typing import NamedTuple
 

@@ -15,6 +15,7 @@ import tiny_data  # noqa: E402
 from fastreid.utils.logger import setup_logger  # noqa: E402
 
 torch.set_num_threads(2)
+ROOT = Path(__file__).parents[1]
 
 
 @pytest.fixture(scope="session")
@@ -57,15 +58,46 @@ def igoas_cfg(baseline_cfg):
 
 
 @pytest.fixture
+def tiny_duke(tmp_path, monkeypatch) -> Path:
+    """A data sets folder with an Occluded-Duke of 16 small images in each part."""
+    root = tmp_path / "duke_root"
+    tiny_data.make_tiny_duke(root)
+    monkeypatch.setenv("FASTREID_DATASETS", str(root))
+    return root
+
+
+@pytest.fixture
+def run_tool(tmp_path):
+    """Runs tools/train_net.py on tiny images in a process of its own, as a user does."""
+
+    def run(*options, config="configs/Toy/igoas_R18.yml", tool="tools/train_net.py", launcher=(), seconds=120):
+        settings = {
+            "DATASETS.NAMES": "('OccludedDuke',)", "DATASETS.TESTS": "('OccludedDuke',)",
+            "INPUT.SIZE_TRAIN": "[32,16]", "INPUT.SIZE_TEST": "[32,16]", "DATALOADER.NUM_WORKERS": "0",
+            "SOLVER.IMS_PER_BATCH": "8", "SOLVER.MAX_EPOCH": "1", "TEST.IMS_PER_BATCH": "8",
+            "OUTPUT_DIR": str(tmp_path / "run"),
+        }  # fmt: skip
+        flags = [option for option in options if option.startswith("--") or option.isdigit() or option == "auto"]
+        pairs = [option for option in options if option not in flags]
+        settings = [word for key, value in settings.items() if key not in pairs for word in (key, value)]
+        command = [sys.executable, *launcher, str(ROOT / tool), "--config-file", str(ROOT / config), *flags]
+        return subprocess.run([*command, *settings, *pairs], capture_output=True, text=True, timeout=seconds)
+
+    return run
+
+
+@pytest.fixture
 def host_log(caplog):
-    """What the host and the plugin log; their logger does not propagate to pytest's."""
+    """caplog for what the host and the plugin log: their logger propagates until the host sets it up, then no more."""
     logger = logging.getLogger("fastreid")
-    level = logger.level
+    level, propagate = logger.level, logger.propagate
     logger.setLevel(logging.DEBUG)
+    logger.propagate = False
     logger.addHandler(caplog.handler)
     yield caplog
     logger.removeHandler(caplog.handler)
     logger.setLevel(level)
+    logger.propagate = propagate
 
 
 @pytest.fixture(autouse=True)

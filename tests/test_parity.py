@@ -1,4 +1,5 @@
 """The figures of the original implementation, reproduced with its weights and its rectangle (see data/README.md)."""
+
 import json
 from pathlib import Path
 

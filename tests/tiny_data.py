@@ -1,4 +1,5 @@
 """A registered data set of a few 32x16 images, made by the test that uses it, and the config of a run on it."""
+
 import os
 
 import numpy as np
@@ -35,6 +36,19 @@ def make_tiny_data(root) -> None:
             for shot in range(SHOTS):
                 pixels = np.clip(colour + rng.normal(0, 20, (32, 16, 3)), 0, 255).astype(np.uint8)
                 Image.fromarray(pixels).save(os.path.join(folder, f"{pid}_{camera}_{shot}.png"))
+
+
+def make_tiny_duke(root) -> None:
+    """An Occluded-Duke of 4 identities, 2 cameras and 2 shots in each of its three parts."""
+    rng = np.random.default_rng(0)
+    for part in ("bounding_box_train", "query", "bounding_box_test"):
+        folder = os.path.join(root, "Occluded_Duke", part)
+        os.makedirs(folder)
+        for pid in range(1, 5):
+            for camera in (1, 2):
+                for shot in (1, 2):
+                    pixels = rng.integers(0, 256, (32, 16, 3), dtype=np.uint8)
+                    Image.fromarray(pixels).save(os.path.join(folder, f"{pid:04d}_c{camera}_f{shot:07d}.jpg"))
 
 
 def tiny_settings(cfg, output_dir) -> None:

@@ -1,7 +1,8 @@
 """Prints one table of the metrics of several runs, and where the last one's log, weights and events are.
 
-    python tools/summarize.py OUTPUT_DIR [OUTPUT_DIR ...]
+python tools/summarize.py OUTPUT_DIR [OUTPUT_DIR ...]
 """
+
 import argparse
 import sys
 

@@ -1,14 +1,19 @@
-"""Trains or evaluates any config with the host's trainer; the host's command line, and its DefaultTrainer.
+"""Trains or evaluates any config with the host's DefaultTrainer; it has the host's command line.
 
-    python tools/train_net.py --config-file configs/OccDuke/igoas_R50.yml [--resume] [--eval-only] [--num-gpus 2] [KEY VALUE ...]
+python tools/train_net.py --config-file FILE [--resume] [--eval-only] [--num-gpus N] [KEY VALUE ...]
 """
+
+import logging
 import os
 import sys
 
 import igoas_plugin  # first: mends the host, also in the processes that are started from here
+
+# isort: split
 from fastreid.engine import DefaultTrainer, default_argument_parser, default_setup, launch
 from fastreid.utils import comm
 from fastreid.utils.checkpoint import Checkpointer
+
 from igoas_plugin.check import check_run
 from igoas_plugin.config import load_cfg
 from igoas_plugin.errors import InputError
@@ -37,6 +42,8 @@ def main(args):
 
 
 if __name__ == "__main__":
+    logging.basicConfig(format="%(message)s")  # until the host sets up its logger
+    logging.getLogger("fastreid").setLevel(logging.INFO)
     args = default_argument_parser().parse_args()
     try:
         check_run(load_cfg(args.config_file, args.opts), args)

@@ -1,4 +1,5 @@
 """Folders of images in the style of Market-1501: the file name tells the identity and the camera."""
+
 import os
 import re
 
@@ -28,8 +29,9 @@ def list_images(folder: str, train_name: str | None = None) -> list[Item]:
         InputError: the folder cannot be read, holds no image, or an image's name does not tell identity and camera.
     """
     try:
-        names = sorted(name for name in os.listdir(folder)
-                       if name.lower().endswith(IMAGE_SUFFIXES) and not name.startswith("."))
+        names = sorted(
+            name for name in os.listdir(folder) if name.lower().endswith(IMAGE_SUFFIXES) and not name.startswith(".")
+        )
     except OSError as error:
         raise InputError(f"cannot read the folder {os.path.abspath(folder)}: {error.strerror}") from None
     if not names:
@@ -44,6 +46,9 @@ def list_images(folder: str, train_name: str | None = None) -> list[Item]:
                 "does (cameras count from 1); rename the file or take it out of the folder"
             )
         identity, camera = int(match[1]), int(match[2]) - 1
-        items.append((path, identity, camera) if train_name is None
-                     else (path, f"{train_name}_{identity}", f"{train_name}_{camera}"))
+        items.append(
+            (path, identity, camera)
+            if train_name is None
+            else (path, f"{train_name}_{identity}", f"{train_name}_{camera}")
+        )
     return items

@@ -1,4 +1,5 @@
 """Occluded-Duke: the benchmark of occluded person re-identification."""
+
 import functools
 import logging
 import os

@@ -1,4 +1,5 @@
 """ToyOccluded: a small drawn data set of occluded pedestrians, made on first use."""
+
 import io
 import json
 import logging
@@ -56,13 +57,23 @@ class Plan:
         cameras = range(len(CAMERAS))
         test_end = self.train + self.test
         return [
-            *(Shot("bounding_box_train", identity, camera, index, occlude_train and index == 1)
-              for identity in range(1, self.train + 1) for camera in cameras for index in range(2)),
-            *(Shot("query", identity, camera, 0, True)
-              for identity in range(self.train + 1, test_end + 1) for camera in cameras
-              if camera != identity % len(CAMERAS)),
-            *(Shot("bounding_box_test", identity, camera, 1, (identity + camera) % 3 == 0)
-              for identity in range(self.train + 1, test_end + self.distractors + 1) for camera in cameras),
+            *(
+                Shot("bounding_box_train", identity, camera, index, occlude_train and index == 1)
+                for identity in range(1, self.train + 1)
+                for camera in cameras
+                for index in range(2)
+            ),
+            *(
+                Shot("query", identity, camera, 0, True)
+                for identity in range(self.train + 1, test_end + 1)
+                for camera in cameras
+                if camera != identity % len(CAMERAS)
+            ),
+            *(
+                Shot("bounding_box_test", identity, camera, 1, (identity + camera) % 3 == 0)
+                for identity in range(self.train + 1, test_end + self.distractors + 1)
+                for camera in cameras
+            ),
         ]
 
 

@@ -1,10 +1,10 @@
 """The published fast-reid, made to run on today's Python and torch; nothing of it is edited on disk.
 
-Each file mends one concern; each ``@fix`` in it is one fault. They run once, when the plugin is imported, in this order.
+Each file mends one concern; each ``@fix`` in it is one fault. They run once, when the plugin is imported.
 ``python -m igoas_plugin.host`` prints what was done.
 """
+
 import importlib
-import importlib.util
 
 from .fix import FIXES, apply_fixes
 from .version import require_host
@@ -40,7 +40,6 @@ def prepare_host() -> None:
     """
     require_host()
     for name in FILES:
-        if not importlib.util.find_spec(f"{__name__}.{name}"): continue  # TEMPORARY
         importlib.import_module(f"{__name__}.{name}")
         apply_fixes()
 

@@ -1,4 +1,5 @@
 """``python -m igoas_plugin.host``: what was mended of the host on this machine, and why."""
+
 import platform
 import textwrap
 

@@ -14,8 +14,11 @@ from .fix import fix
 
 logger = logging.getLogger("fastreid.igoas_plugin")
 
-NUMPY_SCALARS = [np.dtype, np._core.multiarray.scalar if hasattr(np, "_core") else np.core.multiarray.scalar,
-                 *(type(np.dtype(kind)) for kind in ("f4", "f8", "i4", "i8"))]
+NUMPY_SCALARS = [
+    np.dtype,
+    np._core.multiarray.scalar if hasattr(np, "_core") else np.core.multiarray.scalar,
+    *(type(np.dtype(kind)) for kind in ("f4", "f8", "i4", "i8")),
+]
 CLASSIFIER = re.compile(r"(^|\.)(\w*heads?|heads\.\w*classifier)\.(weight|bias)$")
 
 
@@ -60,20 +63,29 @@ def write_checkpoints_atomically() -> None:
     Checkpointer.tag_last_checkpoint = tag_last_checkpoint
 
 
-def load_file(path: str) -> dict:
-    """Reads a checkpoint; nothing in it is executed.
+def read_file(path: str):
+    """Reads a file of torch.save(); nothing in it is executed.
 
     Raises:
-        InputError: it is missing, is no checkpoint, or holds other things than tensors and plain values.
+        InputError: it is missing or damaged, or holds other things than tensors, plain values and numpy scalars.
     """
     try:
         with torch.serialization.safe_globals(NUMPY_SCALARS):
-            checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+            return torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
-        raise InputError(f"checkpoint {path} does not exist: set MODEL.WEIGHTS to a file written by a training") from None
+        raise InputError(f"checkpoint {path} does not exist") from None
     except Exception as error:
         first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise InputError(f"checkpoint {path} cannot be read ({first}): it is damaged or no checkpoint") from error
+
+
+def load_file(path: str) -> dict:
+    """Reads a checkpoint of a training.
+
+    Raises:
+        InputError: as read_file(); or it has no weights under the key "model".
+    """
+    checkpoint = read_file(path)
     if not isinstance(checkpoint, dict) or not isinstance(checkpoint.get("model"), dict):
         raise InputError(
             f"checkpoint {path} has no weights under the key 'model'; a file of the original IGOAS is converted by "
@@ -86,7 +98,7 @@ def load(self, path, checkpointables=None):
     """Checkpointer.load; refuses a file of another architecture.
 
     Raises:
-        InputError: as load_file(); or anything but classifier weights is missing or has another shape.
+        InputError: as load_file(), or anything but classifier weights is missing or has another shape.
     """
     if path:
         self._source = path
@@ -112,7 +124,7 @@ def load_model(self, checkpoint):
     if bad:
         shown = "; ".join(bad[:5]) + (f"; and {len(bad) - 5} more" if len(bad) > 5 else "")
         raise InputError(
-            f"checkpoint {getattr(self, '_source', '')} does not fit the model: {shown}. Use the config it was trained with"
+            f"checkpoint {getattr(self, '_source', '')} does not fit the model: {shown}. Use its own config"
         )
     return incompatible
 

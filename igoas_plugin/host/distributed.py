@@ -21,9 +21,13 @@ def join_processes(rank: int, local_rank: int, world_size: int, local_world_size
     """Joins the process group (NCCL with GPUs, else gloo) and sets what the host's comm needs."""
     cuda = torch.cuda.is_available()
     if cuda and local_world_size > torch.cuda.device_count():
-        raise InputError(f"{local_world_size} processes were asked for, but torch finds {torch.cuda.device_count()} GPUs")
+        raise InputError(
+            f"{local_world_size} processes were asked for, but torch finds {torch.cuda.device_count()} GPUs"
+        )
     if cuda:
         torch.cuda.set_device(local_rank)
+    elif "OMP_NUM_THREADS" not in os.environ:  # each with all cores, they would wait for one another
+        torch.set_num_threads(max(1, (os.cpu_count() or 1) // local_world_size))
     dist.init_process_group("nccl" if cuda else "gloo", init_method=dist_url, world_size=world_size, rank=rank)
     for first in range(0, world_size, local_world_size):
         group = dist.new_group(list(range(first, first + local_world_size)))

@@ -1,4 +1,5 @@
 """How a fault of the host is mended: one small function a fault, applied once, listed in a table."""
+
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass

@@ -46,7 +46,7 @@ class FreezePlan:
         by_model = architecture.freeze_plan(cfg) if hasattr(architecture, "freeze_plan") else cls()
         if by_host and by_model:
             raise InputError(
-                f"MODEL.FREEZE_LAYERS with SOLVER.FREEZE_ITERS and the freezing of {cfg.MODEL.META_ARCHITECTURE} itself "
+                f"MODEL.FREEZE_LAYERS with SOLVER.FREEZE_ITERS and what {cfg.MODEL.META_ARCHITECTURE} freezes itself "
                 "exclude each other: set SOLVER.FREEZE_ITERS 0 or MODEL.IGOAS.FREEZE_EPOCHS 0"
             )
         return by_host or by_model

@@ -1,4 +1,5 @@
 """How fixes add to the hooks that the host's trainer builds."""
+
 import functools
 from collections.abc import Callable
 

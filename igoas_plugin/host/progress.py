@@ -48,8 +48,11 @@ def print_the_occlusion_too() -> None:
     @functools.wraps(write)
     def write_all(self):
         write(self)
-        drawn = {name.split("/")[1]: value for name, (value, _) in get_event_storage().latest().items()
-                 if name.startswith("occlusion/")}
+        drawn = {
+            name.split("/")[1]: value
+            for name, (value, _) in get_event_storage().latest().items()
+            if name.startswith("occlusion/")
+        }
         if drawn:
             self.logger.info(" occlusion  " + "  ".join(f"{name}: {value:.4g}" for name, value in drawn.items()))
 

@@ -34,7 +34,9 @@ def say_that_there_is_nothing_to_resume() -> None:
     @functools.wraps(resume_or_load)
     def resume_or_tell(self, resume=True):
         if resume and not self.checkpointer.has_checkpoint():
-            logger.warning(f"Nothing to resume: {self.cfg.OUTPUT_DIR} has no last_checkpoint; training starts at epoch 0")
+            logger.warning(
+                f"Nothing to resume: {self.cfg.OUTPUT_DIR} has no last_checkpoint; training starts at epoch 0"
+            )
         return resume_or_load(self, resume)
 
     DefaultTrainer.resume_or_load = resume_or_tell

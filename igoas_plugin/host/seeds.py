@@ -14,7 +14,7 @@ logger = logging.getLogger("fastreid.igoas_plugin")
 
 
 def run_seed(cfg, args) -> int:
-    """SEED; where it is negative the one in config.yaml of a resumed run, else one drawn now, the same in all processes."""
+    """SEED; where it is negative that of the run to be resumed, else one drawn now; the same in all processes."""
     seed = cfg.SEED
     if seed < 0 and getattr(args, "resume", False):
         saved = os.path.join(cfg.OUTPUT_DIR, "config.yaml")

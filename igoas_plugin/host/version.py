@@ -1,4 +1,5 @@
 """Which host the fixes were written for, and what to say where it is missing or another one."""
+
 import importlib.metadata
 import importlib.util
 import logging
@@ -28,6 +29,6 @@ def require_host() -> str:
         version = "unknown"
     if version != HOST_VERSION:
         logger.warning(
-            f"igoas_plugin mends fastreid {HOST_VERSION}, found {version}: some fixes may not fit. Install it with: {INSTALL}"
+            f"igoas_plugin mends fastreid {HOST_VERSION}, found {version}: fixes may not fit. Install: {INSTALL}"
         )
     return version

@@ -48,7 +48,7 @@ def suppression_loss(feature_map: Tensor, visible: Tensor, on: str = "channel_me
 def identity_weights(losses: Tensor, kind: str) -> Tensor:
     """Weights of the identity losses, which sum to 1; not detached (eq. 4 of the paper and the released code).
 
-    With "adaptive" a loss far below the others gets a negative gradient: dL/dL_i = w_i (1 + L_i - L). That is the method.
+    With "adaptive" a loss far below the others gets a negative gradient, dL/dL_i = w_i (1 + L_i - L): that is the method.
 
     Args:
         losses: shape (N,).
@@ -81,10 +81,12 @@ def metric_losses(cfg) -> dict:
         if name == "CrossEntropyLoss":
             continue
         if name not in METRIC_LOSSES:
-            raise InputError(f"MODEL.LOSSES.NAME: unknown loss {name}; known: CrossEntropyLoss, {', '.join(METRIC_LOSSES)}")
+            raise InputError(
+                f"MODEL.LOSSES.NAME: unknown loss {name}; known: CrossEntropyLoss, {', '.join(METRIC_LOSSES)}"
+            )
         function, node, keys = METRIC_LOSSES[name]
         arguments, scale = [cfg.MODEL.LOSSES[node][key] for key in keys], cfg.MODEL.LOSSES[node].SCALE
-        chosen[f"loss_{node.lower()}"] = lambda features, targets, f=function, a=arguments, s=scale: s * f(
-            features, targets, *a
+        chosen[f"loss_{node.lower()}"] = lambda features, targets, f=function, a=arguments, s=scale: (
+            s * f(features, targets, *a)
         )
     return chosen

@@ -1,4 +1,5 @@
 """The host's ResNet, taken apart: the shared trunk (stem, stages 1-3) and the last stage, which each branch copies."""
+
 from collections.abc import Callable
 from typing import NamedTuple
 

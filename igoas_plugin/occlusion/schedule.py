@@ -1,4 +1,5 @@
 """Which share of the image the occlusion block covers, as training goes on."""
+
 from dataclasses import dataclass
 
 from igoas_plugin.errors import InputError

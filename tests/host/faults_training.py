@@ -1,12 +1,11 @@
 """Faults of the unmended host in training: loader, optimiser, trainer, launcher, checkpoints."""
+
 import sys
 from argparse import Namespace
 from pathlib import Path
 
-import torch
-from raw_host import fault
-
 import tiny_data
+import torch
 from fastreid.data import build_reid_train_loader
 from fastreid.data.build import fast_batch_collator
 from fastreid.engine import default_setup
@@ -16,6 +15,7 @@ from fastreid.modeling import build_model
 from fastreid.solver import build_optimizer
 from fastreid.utils.checkpoint import Checkpointer
 from fastreid.utils.events import EventStorage, JSONWriter
+from raw_host import fault
 
 
 def made_model():
@@ -252,4 +252,3 @@ def spawned_worker_without_the_plugin():
     code = f"import pickle; pickle.loads({pickled!r})"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     return done.stderr.strip().splitlines()[-1]
-

@@ -3,6 +3,7 @@
 Only the two imports that have left Python and torch are put back, for without them nothing of the host can be loaded.
 Run once a test session by the fixture ``raw_host``; each ``faults_*.py`` beside this file adds functions by ``@fault``.
 """
+
 import collections
 import collections.abc
 import importlib

@@ -1,8 +1,10 @@
 """Short runs of the host's trainer for tests."""
+
 import json
 from argparse import Namespace
 from pathlib import Path
 
+import tiny_data  # noqa: F401  (spawned processes register TinyReID by it)
 from fastreid.engine import DefaultTrainer, default_setup
 
 

@@ -1,8 +1,8 @@
 import pytest
 import torch
+from fastreid.engine.train_loop import AMPTrainer
 from fastreid.modeling import build_model
 from fastreid.solver import build_optimizer
-from fastreid.engine.train_loop import AMPTrainer
 from fastreid.utils.events import EventStorage
 from runs import start
 from tiny_data import random_batch

@@ -1,8 +1,6 @@
 """Two processes on the CPU (gloo), started by the host's launcher and by torchrun."""
+
 import os
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 import torch
@@ -31,8 +29,9 @@ def train(cfg, folder):
 @pytest.fixture(scope="module")
 def two_ranks(tmp_path_factory):
     """One training in two processes: what each rank holds at its end, and the final checkpoint."""
-    import igoas_plugin
     import tiny_data
+
+    import igoas_plugin
 
     folder = tmp_path_factory.mktemp("two_ranks")
     tiny_data.make_tiny_data(folder / "datasets")
@@ -84,27 +83,14 @@ def test_an_input_error_in_a_process_reaches_the_caller_as_one(tmp_path):
         launch(refuse, 2, dist_url="auto", args=(str(tmp_path),))
 
 
-def tool_arguments(data_root, tmp_path):
-    config = Path(__file__).parents[2] / "configs" / "Toy" / "igoas_R18.yml"
-    return ["--config-file", str(config)], [
-        *("DATASETS.NAMES", "('TinyReID',)", "DATASETS.TESTS", "('TinyReID',)", "INPUT.SIZE_TRAIN", "[32,16]"),
-        *("INPUT.SIZE_TEST", "[32,16]", "SOLVER.IMS_PER_BATCH", "8", "TEST.IMS_PER_BATCH", "8", "SOLVER.MAX_EPOCH", "1"),
-        *("DATALOADER.NUM_WORKERS", "0", "OUTPUT_DIR", str(tmp_path / "run")),
-    ]
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("launcher", ["--num-gpus", "torchrun"])
-def test_the_tool_trains_in_two_processes(data_root, tmp_path, launcher):
-    options, pairs = tool_arguments(data_root, tmp_path)
-    tool = [str(Path(__file__).parent / "tiny_tool.py")]
+def test_the_tool_trains_in_two_processes(run_tool, tiny_duke, tmp_path, launcher):
     if launcher == "torchrun":
-        command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port", "0",
-                   *tool, *options, *pairs]
+        done = run_tool(launcher=["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"])
     else:
-        command = [sys.executable, *tool, *options, "--num-gpus", "2", "--dist-url", "auto", *pairs]
-    done = subprocess.run(command, capture_output=True, text=True)
+        done = run_tool("--num-gpus", "2", "--dist-url", "auto")
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
     assert "World size: 2" in done.stdout
-    assert "TinyReID" in done.stdout.split("mINP")[-1]
+    assert "OccludedDuke" in done.stdout.split("mINP")[-1]
     assert (tmp_path / "run" / "model_final.pth").exists()

@@ -41,8 +41,11 @@ def unchanged(before: dict, after: dict) -> set[str]:
 def test_frozen_weights_and_statistics_stay_bit_identical_across_an_evaluation(frozen_cfg):
     before, after = train_until(frozen_cfg, 2)  # evaluated after each epoch
     assert unchanged(before, after) == frozen_names(after)
-    assert {"backbone.bn1.running_mean", "global_branch.last_stage.0.bn1.num_batches_tracked",
-            "heads.joint_classifier.weight"} <= unchanged(before, after)
+    assert {
+        "backbone.bn1.running_mean",
+        "global_branch.last_stage.0.bn1.num_batches_tracked",
+        "heads.joint_classifier.weight",
+    } <= unchanged(before, after)
 
 
 def test_a_resumed_run_stays_frozen_as_long_as_an_uninterrupted_one(frozen_cfg):

@@ -2,7 +2,6 @@ import igoas_plugin  # noqa: F401  (first: it mends the host)
 
 # isort: split
 import hashlib
-import logging
 import socket
 import sys
 import threading
@@ -43,13 +42,6 @@ def cache(monkeypatch, tmp_path) -> Path:
     monkeypatch.setenv("TORCH_HOME", str(tmp_path / "cache"))
     monkeypatch.setattr(gdown, "download", unreachable)
     return tmp_path / "cache"
-
-
-@pytest.fixture
-def log(caplog, monkeypatch):
-    """caplog that also hears the host's loggers where a run has taken them off the root logger."""
-    monkeypatch.setattr(logging.getLogger("fastreid"), "propagate", True)
-    return caplog
 
 
 def unreachable(url, output, quiet):
@@ -312,10 +304,10 @@ def test_without_the_plugin_resnet18_ignores_non_local_blocks_in_silence(raw_hos
 
 
 @pytest.mark.parametrize("depth, warned", [("18x", 1), ("34x", 1), ("50x", 0)])
-def test_non_local_blocks_that_do_not_exist_are_warned_about_once(log, depth, warned):
+def test_non_local_blocks_that_do_not_exist_are_warned_about_once(host_log, depth, warned):
     with torch.device("meta"):
         backbone("resnet", depth, WITH_NL=True)
-    assert sum("WITH_NL" in record.getMessage() for record in log.records) == warned
+    assert sum("WITH_NL" in record.getMessage() for record in host_log.records) == warned
 
 
 def test_without_the_plugin_regnet_needs_the_hosts_folder_and_remembers_the_last_one(raw_host):

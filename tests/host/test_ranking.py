@@ -64,15 +64,8 @@ def random_gallery(seed: int, queries: int = 20, gallery: int = 80, people: int 
     )
 
 
-def warnings_of(log) -> list[str]:
-    return [record.getMessage() for record in log.records if record.levelno == logging.WARNING]
-
-
-@pytest.fixture
-def log(caplog, monkeypatch):
-    """caplog that also hears the host's loggers where a run has taken them off the root logger."""
-    monkeypatch.setattr(logging.getLogger("fastreid"), "propagate", True)
-    return caplog
+def warnings_of(host_log) -> list[str]:
+    return [record.getMessage() for record in host_log.records if record.levelno == logging.WARNING]
 
 
 def test_without_the_plugin_make_works_inside_the_package_and_its_failure_ends_the_run(raw_host):
@@ -111,16 +104,16 @@ def test_the_host_imports_the_build_by_its_own_name(built):
     assert rank.IS_CYTHON_AVAI and roc.IS_CYTHON_AVAI
 
 
-def test_a_cached_build_needs_neither_a_compiler_nor_a_warning(fresh, build, monkeypatch, log):
+def test_a_cached_build_needs_neither_a_compiler_nor_a_warning(fresh, build, monkeypatch, host_log):
     shutil.copytree(build, ranking.builds_folder() / "kept")
     monkeypatch.setattr(ranking, "BUILD", NO_COMPILER)
     ranking.compile_helper()
     assert rank.IS_CYTHON_AVAI
     assert rank_cylib.__path__[0] == str(ranking.builds_folder() / "kept")
-    assert warnings_of(log) == []
+    assert warnings_of(host_log) == []
 
 
-def test_a_torn_build_is_not_loaded_but_replaced(fresh, build, monkeypatch, log):
+def test_a_torn_build_is_not_loaded_but_replaced(fresh, build, monkeypatch, host_log):
     torn = ranking.builds_folder() / "torn"
     shutil.copytree(build, torn)
     library = torn / ranking.LIBRARIES[0]
@@ -129,7 +122,7 @@ def test_a_torn_build_is_not_loaded_but_replaced(fresh, build, monkeypatch, log)
     ranking.compile_helper()
     assert rank.IS_CYTHON_AVAI
     assert [path.name for path in ranking.builds_folder().iterdir()] == ["anew"]
-    assert warnings_of(log) == []
+    assert warnings_of(host_log) == []
 
 
 def test_an_unfinished_build_of_another_process_is_left_alone(fresh, build):
@@ -138,7 +131,7 @@ def test_an_unfinished_build_of_another_process_is_left_alone(fresh, build):
     assert not rank.IS_CYTHON_AVAI
 
 
-def test_libraries_of_another_machine_do_not_harm(fresh, monkeypatch, log):
+def test_libraries_of_another_machine_do_not_harm(fresh, monkeypatch, host_log):
     foreign = ranking.builds_folder() / "foreign"
     foreign.mkdir(parents=True)
     for library in ranking.LIBRARIES:
@@ -148,7 +141,7 @@ def test_libraries_of_another_machine_do_not_harm(fresh, monkeypatch, log):
     ranking.compile_helper()
     assert not rank.IS_CYTHON_AVAI
     assert rank_cylib.__path__ == [str(PACKAGE)]
-    assert len(warnings_of(log)) == 1
+    assert len(warnings_of(host_log)) == 1
 
 
 @pytest.mark.parametrize(
@@ -161,33 +154,33 @@ def test_libraries_of_another_machine_do_not_harm(fresh, monkeypatch, log):
         ("", "No such file or directory"),  # it says that it has built, but there is nothing
     ],
 )
-def test_a_failed_build_is_told_once_and_python_ranks(fresh, monkeypatch, log, build_script, said):
+def test_a_failed_build_is_told_once_and_python_ranks(fresh, monkeypatch, host_log, build_script, said):
     monkeypatch.setattr(ranking, "BUILD", build_script)
     monkeypatch.setattr(ranking, "BUILD_SECONDS", 3)
     for _ in range(2):
         ReidEvaluator(get_cfg(), num_query=1)
-    assert len(warnings_of(log)) == 1
-    assert said in warnings_of(log)[0]
-    assert "\n" not in warnings_of(log)[0]
+    assert len(warnings_of(host_log)) == 1
+    assert said in warnings_of(host_log)[0]
+    assert "\n" not in warnings_of(host_log)[0]
     assert list(ranking.builds_folder().iterdir()) == []
     assert len(rank.evaluate_rank(*random_gallery(0))[0]) == 50
 
 
-def test_a_cache_that_cannot_be_written_is_told_once_and_python_ranks(fresh, monkeypatch, log):
+def test_a_cache_that_cannot_be_written_is_told_once_and_python_ranks(fresh, monkeypatch, host_log):
     fresh.write_text("a file where the cache folder should be")
     for _ in range(2):
         ReidEvaluator(get_cfg(), num_query=1)
-    assert len(warnings_of(log)) == 1
-    assert "XDG_CACHE_HOME" in warnings_of(log)[0]
+    assert len(warnings_of(host_log)) == 1
+    assert "XDG_CACHE_HOME" in warnings_of(host_log)[0]
     assert len(rank.evaluate_rank(*random_gallery(0))[0]) == 50
 
 
-def test_a_missing_home_folder_is_no_reason_to_fail(fresh, monkeypatch, log):
+def test_a_missing_home_folder_is_no_reason_to_fail(fresh, monkeypatch, host_log):
     monkeypatch.delenv("XDG_CACHE_HOME")
     monkeypatch.setattr(Path, "expanduser", homeless)
     ranking.build_ranking_outside_the_package()
     ranking.compile_helper()
-    assert len(warnings_of(log)) == 1
+    assert len(warnings_of(host_log)) == 1
 
 
 def homeless(path):

@@ -1,4 +1,5 @@
 """Four cartoon surveillance cameras: each has a place that it looks at, a light, and optics of its own."""
+
 import functools
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -152,8 +153,11 @@ def _underpass(pen: Pen, width: float, height: float, rng: RandomState) -> None:
     for _ in range(26):
         paint = ((190, 60, 120), (70, 140, 190), (210, 190, 70), (60, 60, 66), (90, 170, 110))[rng.randint(5)]
         x, y = rng.uniform(0, width), rng.uniform(34, 70)
-        pen.limb([(x, y), (x + rng.uniform(-8, 8), y + rng.uniform(-9, 9)), (x + 12, y + rng.uniform(-9, 9))],
-                 [1.6, 1.6, 1.6], paint)
+        pen.limb(
+            [(x, y), (x + rng.uniform(-8, 8), y + rng.uniform(-9, 9)), (x + 12, y + rng.uniform(-9, 9))],
+            [1.6, 1.6, 1.6],
+            paint,
+        )
     pen.rectangle(0, 82, width, height, (112, 114, 116))
     for _ in range(60):
         grey = shade((116, 120, 124), rng.uniform(0.8, 1.2))
@@ -165,6 +169,7 @@ CAMERAS = (
     Camera(_street, cast=(0.96, 1.00, 1.05), gamma=1.0, saturation=0.95, contrast=1.0, blur=0.4, noise=0.015, tilt=1.0),
     Camera(_park, cast=(1.06, 1.03, 0.92), gamma=0.88, saturation=1.05, contrast=1.08, blur=0.3, noise=0.01, tilt=0.98),
     Camera(_hall, cast=(1.05, 0.97, 0.86), gamma=1.08, saturation=0.9, contrast=0.95, blur=0.7, noise=0.02, tilt=0.95),
-    Camera(_underpass, cast=(0.82, 0.92, 0.92), gamma=1.08, saturation=0.8, contrast=0.92, blur=0.5, noise=0.035,
-           tilt=0.97),
+    Camera(
+        _underpass, cast=(0.82, 0.92, 0.92), gamma=1.08, saturation=0.8, contrast=0.92, blur=0.5, noise=0.035, tilt=0.97
+    ),
 )

@@ -1,4 +1,5 @@
 """What stands between a camera and a pedestrian: cars, bins, bushes, boxes, poles, umbrellas, barriers, passers-by."""
+
 from collections.abc import Callable
 
 from numpy.random import RandomState
@@ -7,8 +8,16 @@ from PIL import Image
 from .pedestrian import VIEWS, Pose, draw_pedestrian, dress
 from .pen import Colour, Pen, shade
 
-PAINTS = ((176, 42, 44), (48, 84, 150), (226, 226, 224), (52, 52, 58), (150, 156, 160), (60, 116, 84), (214, 164, 60),
-          (190, 120, 60))
+PAINTS = (
+    (176, 42, 44),
+    (48, 84, 150),
+    (226, 226, 224),
+    (52, 52, 58),
+    (150, 156, 160),
+    (60, 116, 84),
+    (214, 164, 60),
+    (190, 120, 60),
+)
 
 
 def draw_clutter(size: tuple[int, int], rng: RandomState) -> Image.Image:
@@ -88,9 +97,21 @@ def _umbrella(pen: Pen, paint: Colour, rng: RandomState) -> None:
     x, top, half = rng.uniform(18, 46), rng.uniform(-4, 22), rng.uniform(25, 34)
     rim, second = top + half * 0.95, shade(paint, 0.72)
     pen.rectangle(x - 1, rim - 4, x + 1, rim + 34, (60, 50, 44))
-    pen.polygon([(x, top), (x + half * 0.6, top + half * 0.22), (x + half, rim), (x + half * 0.62, rim - 5),
-                 (x + half * 0.33, rim), (x, rim - 5), (x - half * 0.33, rim), (x - half * 0.62, rim - 5),
-                 (x - half, rim), (x - half * 0.6, top + half * 0.22)], paint)
+    pen.polygon(
+        [
+            (x, top),
+            (x + half * 0.6, top + half * 0.22),
+            (x + half, rim),
+            (x + half * 0.62, rim - 5),
+            (x + half * 0.33, rim),
+            (x, rim - 5),
+            (x - half * 0.33, rim),
+            (x - half * 0.62, rim - 5),
+            (x - half, rim),
+            (x - half * 0.6, top + half * 0.22),
+        ],
+        paint,
+    )
     pen.polygon([(x, top), (x + half * 0.33, rim), (x, rim - 5), (x - half * 0.33, rim)], second)
     pen.polygon([(x, top), (x + half * 0.6, top + half * 0.22), (x + half, rim), (x + half * 0.72, rim - 4)], second)
     pen.polygon([(x, top), (x - half * 0.6, top + half * 0.22), (x - half, rim), (x - half * 0.72, rim - 4)], second)
@@ -111,11 +132,24 @@ def _barrier(pen: Pen, paint: Colour, rng: RandomState) -> None:
 def _passer_by(pen: Pen, paint: Colour, rng: RandomState) -> None:
     """Another pedestrian, nearer to the camera, dressed as chance has it."""
     unit = pen.unit
-    pose = Pose(view=VIEWS[rng.randint(len(VIEWS))], mirrored=bool(rng.randint(2)), phase=rng.uniform(0, 6.28),
-                stride=rng.uniform(0.2, 0.5), foot=(rng.uniform(12, 52) * unit, rng.uniform(132, 150) * unit),
-                size=rng.uniform(124, 142) * unit)
+    pose = Pose(
+        view=VIEWS[rng.randint(len(VIEWS))],
+        mirrored=bool(rng.randint(2)),
+        phase=rng.uniform(0, 6.28),
+        stride=rng.uniform(0.2, 0.5),
+        foot=(rng.uniform(12, 52) * unit, rng.uniform(132, 150) * unit),
+        size=rng.uniform(124, 142) * unit,
+    )
     pen.layer.paste(draw_pedestrian(pen.layer.size, dress(rng, rng), pose))
 
 
 CLUTTER: tuple[Callable[[Pen, Colour, RandomState], None], ...] = (
-    _car, _bin, _bush, _boxes, _pole, _umbrella, _barrier, _passer_by)
+    _car,
+    _bin,
+    _bush,
+    _boxes,
+    _pole,
+    _umbrella,
+    _barrier,
+    _passer_by,
+)

@@ -1,4 +1,5 @@
 """Cartoon pedestrians: what one wears (the identity) and how one walks and is seen (the pose)."""
+
 import math
 from dataclasses import astuple, dataclass
 
@@ -11,8 +12,16 @@ from .pen import Colour, Pen, shade
 SKINS = ((244, 208, 177), (224, 172, 128), (188, 130, 90), (133, 88, 62), (88, 58, 44))
 HAIR_COLOURS = ((32, 26, 24), (72, 48, 32), (120, 84, 48), (206, 172, 104), (150, 60, 34), (168, 168, 168))
 # Few colours for many pedestrians: a colour alone names nobody.
-TOP_COLOURS = ((196, 48, 46), (44, 76, 158), (58, 128, 74), (232, 226, 214), (44, 44, 50), (226, 182, 62),
-               (134, 134, 140), (120, 62, 126))
+TOP_COLOURS = (
+    (196, 48, 46),
+    (44, 76, 158),
+    (58, 128, 74),
+    (232, 226, 214),
+    (44, 44, 50),
+    (226, 182, 62),
+    (134, 134, 140),
+    (120, 62, 126),
+)
 PATTERN_COLOURS = ((240, 236, 228), (34, 34, 40), (222, 120, 40), (86, 164, 208), (196, 48, 46))
 BOTTOM_COLOURS = ((38, 44, 74), (36, 36, 40), (112, 112, 116), (168, 142, 104), (88, 62, 46), (92, 124, 164))
 SHOE_COLOURS = ((30, 28, 28), (234, 234, 232), (122, 74, 44), (190, 40, 44))
@@ -93,11 +102,20 @@ def dress(own: RandomState, shared: RandomState) -> Pedestrian:
     top_colour, bottom_colour = _pick(shared, TOP_COLOURS), _pick(shared, BOTTOM_COLOURS)
     pattern_colour = _pick(own, [colour for colour in PATTERN_COLOURS if _distance(colour, top_colour) > 150])
     return Pedestrian(
-        height=own.uniform(0.9, 1.0), breadth=own.uniform(1.0, 1.3),
-        skin=_pick(own, SKINS), hair=_pick(own, HAIRS), hair_colour=_pick(own, HAIR_COLOURS),
-        top=_pick(own, TOPS), top_colour=top_colour, pattern=_pick(own, tuple(PATTERNS)), pattern_colour=pattern_colour,
-        bottom=_pick(own, BOTTOMS), bottom_colour=bottom_colour, shoe_colour=_pick(own, SHOE_COLOURS),
-        bag=_pick(own, BAGS), bag_colour=_pick(own, BAG_COLOURS),
+        height=own.uniform(0.9, 1.0),
+        breadth=own.uniform(1.0, 1.3),
+        skin=_pick(own, SKINS),
+        hair=_pick(own, HAIRS),
+        hair_colour=_pick(own, HAIR_COLOURS),
+        top=_pick(own, TOPS),
+        top_colour=top_colour,
+        pattern=_pick(own, tuple(PATTERNS)),
+        pattern_colour=pattern_colour,
+        bottom=_pick(own, BOTTOMS),
+        bottom_colour=bottom_colour,
+        shoe_colour=_pick(own, SHOE_COLOURS),
+        bag=_pick(own, BAGS),
+        bag_colour=_pick(own, BAG_COLOURS),
     )
 
 
@@ -179,9 +197,18 @@ class _Figure:
         hem = {"coat": 71.0, "jacket": 53.0}.get(who.top, 50.0)
         skirt = 12.0 if who.top == "coat" else 8.8
         shoulder = 11.8 if not self.side else 10.0
-        outline = [(-4 * wide, 15.4), (4 * wide, 15.4), (shoulder * wide, 18.6), (10.2 * wide, 30), (8.4 * wide, 41),
-                   (skirt * wide, hem), (-skirt * wide, hem), (-8.4 * wide, 41), (-10.2 * wide, 30),
-                   (-shoulder * wide, 18.6)]
+        outline = [
+            (-4 * wide, 15.4),
+            (4 * wide, 15.4),
+            (shoulder * wide, 18.6),
+            (10.2 * wide, 30),
+            (8.4 * wide, 41),
+            (skirt * wide, hem),
+            (-skirt * wide, hem),
+            (-8.4 * wide, 41),
+            (-10.2 * wide, 30),
+            (-shoulder * wide, 18.6),
+        ]
         self.pen.polygon(outline, self.cloth)
         front = self.pose.view == "front"
         if front and who.top in ("jacket", "coat"):  # worn open, the shirt below shows
@@ -235,13 +262,19 @@ class _Figure:
         if view == "back" and who.hair != "bald":
             pen.limb([(0, 6.6), (0, 19 if who.hair == "long" else 7.0)], [6.4, 5.4], who.hair_colour)
         elif who.hair != "bald":
-            pen.polygon([(-6.1, 7.5), (-5.6, 3), (-3, 0.2), (0, -0.5), (3.2, 0.3), (5.7, 3), (5.4, 4.6), (-1.5, 4.4),
-                         (-3.6, 8)] + ([(-6.0, 11)] if self.side else []), who.hair_colour)
+            pen.polygon(
+                [(-6.1, 7.5), (-5.6, 3), (-3, 0.2), (0, -0.5), (3.2, 0.3), (5.7, 3), (5.4, 4.6), (-1.5, 4.4), (-3.6, 8)]
+                + ([(-6.0, 11)] if self.side else []),
+                who.hair_colour,
+            )
         if who.hair == "cap":
             pen.polygon([(-6.4, 4.6), (-5.4, 0.4), (0, -1.8), (5.4, 0.4), (6.4, 4.6)], who.bag_colour)
             if view != "back":
-                pen.limb([(0 if not self.side else 5, 4.6), (3 if not self.side else 10, 5)], [1.3, 1.0],
-                         shade(who.bag_colour, 0.7))
+                pen.limb(
+                    [(0 if not self.side else 5, 4.6), (3 if not self.side else 10, 5)],
+                    [1.3, 1.0],
+                    shade(who.bag_colour, 0.7),
+                )
         if view == "front":
             for x in (-2.2, 2.2):
                 pen.ellipse(x, 7.2, 0.8, 0.9, (30, 24, 24))

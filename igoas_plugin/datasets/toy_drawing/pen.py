@@ -1,4 +1,5 @@
 """A pen that draws in the units of a figure, wherever and however large the figure stands in the picture."""
+
 from collections.abc import Callable, Sequence
 from itertools import pairwise
 
@@ -51,10 +52,17 @@ class Pen:
         for ((x0, y0), (x1, y1)), (r0, r1) in zip(pairwise(joints), pairwise(radii), strict=True):
             length = max(((x1 - x0) ** 2 + (y1 - y0) ** 2) ** 0.5, 1e-6)
             across_x, across_y = (y1 - y0) / length, (x0 - x1) / length
-            draw.polygon(self._pixels([
-                (x0 + across_x * r0, y0 + across_y * r0), (x1 + across_x * r1, y1 + across_y * r1),
-                (x1 - across_x * r1, y1 - across_y * r1), (x0 - across_x * r0, y0 - across_y * r0),
-            ]), fill=colour)
+            draw.polygon(
+                self._pixels(
+                    [
+                        (x0 + across_x * r0, y0 + across_y * r0),
+                        (x1 + across_x * r1, y1 + across_y * r1),
+                        (x1 - across_x * r1, y1 - across_y * r1),
+                        (x0 - across_x * r0, y0 - across_y * r0),
+                    ]
+                ),
+                fill=colour,
+            )
 
     def _fill(self, paint: Paint, shape: Callable) -> None:
         if isinstance(paint, Image.Image):

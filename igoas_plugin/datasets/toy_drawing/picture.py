@@ -1,4 +1,5 @@
 """One picture of ToyOccluded: a pedestrian before a camera, with or without clutter in between."""
+
 from dataclasses import dataclass
 
 import numpy as np
@@ -71,7 +72,9 @@ def draw_picture(identity: int, camera: int, index: int, occluded: bool) -> Pict
 
 def _pose(tilt: float, rng: RandomState) -> Pose:
     return Pose(
-        view=VIEWS[rng.randint(len(VIEWS))], mirrored=bool(rng.randint(2)), phase=rng.uniform(0, 2 * np.pi),
+        view=VIEWS[rng.randint(len(VIEWS))],
+        mirrored=bool(rng.randint(2)),
+        phase=rng.uniform(0, 2 * np.pi),
         stride=rng.uniform(0.25, 0.5),
         foot=((WIDTH / 2 + rng.uniform(-4, 4)) * OVERSAMPLING, (HEIGHT - 4 + rng.uniform(-3, 3)) * OVERSAMPLING),
         size=rng.uniform(116, 124) * tilt * OVERSAMPLING,

@@ -1,4 +1,5 @@
 """Where every number of the drawing comes from: sources that depend on nothing but what they are asked for."""
+
 from numpy.random import RandomState
 
 VERSION = 1  # raise it with any change that alters a pixel

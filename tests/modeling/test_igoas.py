@@ -1,0 +1,230 @@
+import copy
+
+import pytest
+import torch
+from fastreid.modeling import build_model
+from fastreid.modeling.losses import cross_entropy_loss
+from fastreid.utils.events import EventStorage
+from tiny_data import random_batch
+
+from igoas_plugin.errors import InputError
+from igoas_plugin.modeling.losses import suppression_loss
+
+
+def built(cfg, **keys):
+    """IGOAS with dotted keys of the config changed ("__" for ".")."""
+    for key, value in keys.items():
+        cfg.merge_from_list([key.replace("__", "."), value])
+    torch.manual_seed(0)
+    return build_model(cfg)
+
+
+def train_step(model, batch=None, epoch=10, iteration=5):
+    with EventStorage(iteration) as storage:
+        storage.epoch = epoch
+        losses = model.train()(batch or random_batch())
+    return losses, storage
+
+
+def without_gradient(model) -> list[str]:
+    return [name for name, parameter in model.named_parameters() if parameter.requires_grad and parameter.grad is None]
+
+
+CASES = [
+    (depth, switch) for depth in ("18x", "34x", "50x", "101x") for switch in (None, "WITH_IBN", "WITH_SE", "WITH_NL")
+]
+
+
+@pytest.mark.parametrize("depth, switch", CASES)
+def test_every_depth_and_kind_of_resnet_trains_all_its_parameters_and_evaluates(igoas_cfg, depth, switch):
+    if switch:
+        igoas_cfg.MODEL.BACKBONE[switch] = True
+    model = built(igoas_cfg, MODEL__BACKBONE__DEPTH=depth)  # FEAT_DIM stays ResNet-18's: widths are read
+    losses, _ = train_step(model, random_batch(images=4))
+    sum(losses.values()).backward()
+    assert without_gradient(model) == []
+    with torch.no_grad():
+        descriptors = model.eval()(random_batch(images=2))
+    assert descriptors.shape == (2, 64) and torch.isfinite(descriptors).all()
+
+
+def test_both_last_stages_start_as_copies_of_the_backbone_s(igoas_cfg):
+    from fastreid.modeling.backbones import build_backbone
+
+    torch.manual_seed(0)
+    stage = build_backbone(igoas_cfg).layer4.state_dict()
+    model = built(igoas_cfg)
+    for branch in (model.global_branch, model.suppression_branch):
+        own = branch.last_stage.state_dict()
+        assert own.keys() == stage.keys() and all(torch.equal(own[key], stage[key]) for key in stage)
+    own, other = (branch.last_stage[0].conv1.weight for branch in (model.global_branch, model.suppression_branch))
+    assert own.data_ptr() != other.data_ptr()
+
+
+def test_pretrained_weights_reach_trunk_and_both_last_stages(igoas_cfg, tmp_path):
+    from fastreid.modeling.backbones import build_backbone
+
+    source = build_backbone(igoas_cfg)
+    torch.save(source.state_dict(), tmp_path / "resnet.pth")
+    igoas_cfg.MODEL.BACKBONE.PRETRAIN, igoas_cfg.MODEL.BACKBONE.PRETRAIN_PATH = True, str(tmp_path / "resnet.pth")
+    model = built(igoas_cfg)
+    for ours, theirs in (
+        (model.backbone.layer3, source.layer3),
+        (model.global_branch.last_stage, source.layer4),
+        (model.suppression_branch.last_stage, source.layer4),
+    ):
+        assert all(
+            torch.equal(a, b) for a, b in zip(ours.state_dict().values(), theirs.state_dict().values(), strict=True)
+        )
+
+
+def test_the_batch_is_not_modified(igoas_cfg):
+    model, batch = built(igoas_cfg), random_batch()
+    before = copy.deepcopy(batch)
+    train_step(model, batch)
+    model.eval()(batch)
+    assert batch.keys() == before.keys() and all(torch.equal(batch[key], before[key]) for key in batch)
+
+
+def test_losses_are_the_weighted_sum_of_the_paper(igoas_cfg):
+    model = built(igoas_cfg, MODEL__LOSSES__CE__EPSILON=0.1, MODEL__IGOAS__MASK_LOSS__SCALE=0.5)
+    seen = {}
+    model.heads.register_forward_hook(lambda module, inputs, output: seen.update(output, maps=inputs[:2]))
+    model.occlusion.register_forward_hook(lambda module, inputs, output: seen.update(visible=output[1]))
+    losses, storage = train_step(model)
+    identity = [
+        cross_entropy_loss(seen[name][0], random_batch()["targets"], 0.1) for name in ("global", "suppression", "joint")
+    ]
+    powers = [torch.exp(loss) for loss in identity]
+    total = sum(loss * power for loss, power in zip(identity, powers, strict=True)) / sum(powers)
+    total = total + 0.5 * sum(suppression_loss(each, seen["visible"]) for each in seen["maps"])
+    torch.testing.assert_close(sum(losses.values()), total)
+    for name, raw in zip(("global", "suppression", "joint"), identity, strict=True):
+        logged = {kind: storage.latest()[f"{kind}_{name}"][0] for kind in ("raw_loss", "loss_weight")}
+        assert logged["raw_loss"] == pytest.approx(raw.item())
+        assert logged["raw_loss"] * logged["loss_weight"] == pytest.approx(losses[f"loss_identity_{name}"].item())
+
+
+MASK = "MODEL__IGOAS__MASK_LOSS__"
+
+
+@pytest.mark.parametrize(
+    "keys, names",
+    [
+        ({}, {"global", "suppression"}),
+        ({MASK + "BRANCHES": "('suppression',)"}, {"suppression"}),
+        ({MASK + "SCALE": 0.0}, set()),
+    ],
+)
+def test_the_mask_loss_is_for_the_branches_of_its_key(igoas_cfg, keys, names):
+    losses, _ = train_step(built(igoas_cfg, **keys))
+    assert {name.removeprefix("loss_mask_") for name in losses if "mask" in name} == names
+
+
+def test_both_stages_adds_the_first_attention_of_the_suppression_branch_only(igoas_cfg):
+    last, _ = train_step(built(igoas_cfg.clone()))
+    model = built(igoas_cfg, **{MASK + "STAGES": "both"})
+    seen = {}
+    model.suppression_branch.attention_before.register_forward_hook(
+        lambda module, inputs, output: seen.update(map=output)
+    )
+    model.occlusion.register_forward_hook(lambda module, inputs, output: seen.update(visible=output[1]))
+    both, _ = train_step(model)
+    assert torch.equal(both["loss_mask_global"], last["loss_mask_global"])
+    extra = suppression_loss(seen["map"], seen["visible"])
+    torch.testing.assert_close(both["loss_mask_suppression"], last["loss_mask_suppression"] + extra)
+
+
+SWITCHES = [
+    {"MODEL__IGOAS__EXTRA_BLOCK": False},
+    {"MODEL__IGOAS__SUPPRESSION__ATTENTION": False},
+    {"MODEL__IGOAS__SUPPRESSION__POOL_LAYER": "GlobalAvgPool"},
+    {"MODEL__IGOAS__GLOBAL__POOL_LAYER": "GeneralizedMeanPoolingP"},
+    {"MODEL__IGOAS__ID_WEIGHTS": "mean"},
+    {"MODEL__IGOAS__STEM": "host"},
+    {"MODEL__OCCLUSION__SCHEDULE": "paper", "MODEL__OCCLUSION__FILL": "pixel"},
+    {MASK + "ON": "feature_map", MASK + "STAGES": "both", MASK + "BRANCHES": "('suppression',)"},
+    {"MODEL__HEADS__WITH_BNNECK": True, "MODEL__HEADS__EMBEDDING_DIM": 0},
+    {"MODEL__HEADS__CLS_LAYER": "CircleSoftmax", "MODEL__HEADS__SCALE": 64, "MODEL__HEADS__MARGIN": 0.35},
+    {"MODEL__LOSSES__NAME": "('CrossEntropyLoss', 'TripletLoss', 'CircleLoss', 'Cosface')"},
+]
+
+
+@pytest.mark.parametrize("keys", SWITCHES, ids=lambda keys: ",".join(key.split("__")[-1] for key in keys))
+def test_every_switch_trains_all_parameters_and_evaluates(igoas_cfg, keys):
+    model = built(igoas_cfg, **keys)
+    losses, _ = train_step(model)
+    sum(losses.values()).backward()
+    assert without_gradient(model) == []
+    assert torch.isfinite(model.eval()(random_batch())).all()
+
+
+def test_triplet_loss_acts_on_the_joint_embedding(igoas_cfg):
+    from fastreid.modeling.losses import triplet_loss
+
+    model = built(igoas_cfg, MODEL__LOSSES__NAME="('CrossEntropyLoss', 'TripletLoss')")
+    seen = {}
+    model.heads.register_forward_hook(lambda module, inputs, output: seen.update(output))
+    losses, _ = train_step(model)
+    assert seen["features"].shape == (8, 64)
+    torch.testing.assert_close(
+        losses["loss_tri"], triplet_loss(seen["features"], random_batch()["targets"], 0.3, False, False)
+    )
+
+
+def test_precise_bn_sees_clean_images_in_both_branches(igoas_cfg):
+    model, batch = built(igoas_cfg), random_batch()
+    batch["targets"].fill_(-1)
+    seen = []
+    model.backbone.register_forward_hook(lambda module, inputs, output: seen.append(inputs[0]))
+    with EventStorage(), torch.no_grad():
+        losses = model.train()(batch)
+    assert torch.equal(seen[0][:8], seen[0][8:])
+    assert losses["loss_mask_suppression"] == 0
+    assert batch["targets"].tolist() == [-1] * 8
+
+
+def test_clean_and_occluded_half_pass_the_trunk_once(igoas_cfg):
+    model = built(igoas_cfg)
+    seen = []
+    model.backbone.register_forward_hook(lambda module, inputs, output: seen.append(inputs[0]))
+    train_step(model)
+    assert len(seen) == 1 and seen[0].shape == (16, 3, 32, 16)
+    assert torch.equal(seen[0][:8], model.preprocess_image(random_batch()))
+    assert not torch.equal(seen[0][:8], seen[0][8:])
+
+
+def test_it_trains_without_an_event_storage_too(igoas_cfg):
+    losses = built(igoas_cfg).train()(random_batch())
+    assert torch.isfinite(sum(losses.values()))
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_losses_are_float32_under_autocast(igoas_cfg, dtype):
+    model = built(igoas_cfg)
+    with torch.autocast("cpu", dtype):
+        losses, _ = train_step(model)
+    assert {loss.dtype for loss in losses.values()} == {torch.float32}
+
+
+def test_evaluation_takes_a_bare_tensor_of_images(igoas_cfg):
+    model = built(igoas_cfg).eval()
+    assert torch.equal(model(random_batch()["images"]), model(random_batch()))
+
+
+@pytest.mark.parametrize(
+    "keys, message",
+    [
+        ({MASK + "STAGES": "first"}, "STAGES must be last or both, got first"),
+        ({MASK + "BRANCHES": "('left',)"}, "BRANCHES: unknown branch left"),
+        (
+            {MASK + "STAGES": "both", "MODEL__IGOAS__SUPPRESSION__ATTENTION": False},
+            "needs MODEL.IGOAS.SUPPRESSION.ATTENTION",
+        ),
+        ({"MODEL__LOSSES__NAME": "('TripletLoss',)"}, "needs CrossEntropyLoss"),
+        ({"MODEL__BACKBONE__NAME": "build_osnet_backbone", "MODEL__BACKBONE__DEPTH": "x1_0"}, "cannot split OSNet"),
+    ],
+)
+def test_what_it_cannot_do_is_refused(igoas_cfg, keys, message):
+    with pytest.raises(InputError, match=message):
+        built(igoas_cfg, **keys)

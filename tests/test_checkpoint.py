@@ -1,0 +1,78 @@
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from fastreid.modeling import build_model
+from fastreid.utils.checkpoint import Checkpointer
+from fill import fill
+
+import igoas_plugin
+from igoas_plugin.checkpoint import convert_reference_checkpoint, convert_reference_state_dict
+from igoas_plugin.errors import InputError
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture(scope="module")
+def reference():
+    shapes = json.loads((Path(__file__).parent / "data" / "reference_state_dict.json").read_text())
+    return {name: torch.from_numpy(fill(name, tuple(shape))) for name, shape in shapes.items()}
+
+
+@pytest.fixture(scope="module")
+def model():
+    cfg = igoas_plugin.get_cfg()
+    cfg.merge_from_file(str(ROOT / "configs" / "OccDuke" / "igoas_R50.yml"))
+    cfg.MODEL.DEVICE, cfg.MODEL.BACKBONE.PRETRAIN, cfg.MODEL.HEADS.NUM_CLASSES = "cpu", False, 16
+    return build_model(cfg)
+
+
+@pytest.mark.parametrize("prefix", ["", "module."])
+def test_every_name_and_shape_of_the_original_finds_its_place(reference, model, prefix):
+    converted = convert_reference_state_dict({prefix + name: tensor for name, tensor in reference.items()})
+    ours = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
+    assert {name: tuple(tensor.shape) for name, tensor in converted.items()} == ours
+    assert torch.equal(
+        converted["suppression_branch.attention_after.spatial.weight"],
+        reference["att_module2.conv_after_concat.weight"],
+    )
+
+
+def test_the_tool_s_file_loads_into_the_model(reference, model, tmp_path):
+    source, target = tmp_path / "model.pth.tar-90", tmp_path / "igoas.pth"
+    torch.save({"state_dict": {f"module.{name}": tensor for name, tensor in reference.items()}, "epoch": 90}, source)
+    command = [sys.executable, ROOT / "tools" / "convert_checkpoint.py", source, target]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0 and f"{len(reference)} tensors" in done.stdout, done.stderr
+    Checkpointer(model).load(str(target))
+    assert torch.equal(model.heads.joint_classifier.weight, reference["classifier3.weight"])
+    again = subprocess.run(command, capture_output=True, text=True)
+    assert again.returncode == 2 and "exists: remove it" in again.stderr and "Traceback" not in again.stderr
+
+
+def broken(reference, kind):
+    state = dict(reference)
+    if kind == "another network":
+        state = {"conv1.weight": torch.zeros(1)}
+    if kind == "a part is missing":
+        state = {name: tensor for name, tensor in state.items() if not name.startswith("res_part2")}
+    return {"bare": state, "no dict": {"state_dict": 1}}.get(kind, {"state_dict": state})
+
+
+@pytest.mark.parametrize(
+    "kind, message",
+    [
+        ("another network", "not a state dict of the original IGOAS: it has conv1.weight"),
+        ("a part is missing", "not a complete state dict of the original IGOAS: res_part2 missing"),
+        ("bare", "no dict under the key state_dict"),
+        ("no dict", "no dict under the key state_dict"),
+    ],
+)
+def test_anything_else_is_refused_and_nothing_is_written(reference, tmp_path, kind, message):
+    torch.save(broken(reference, kind), tmp_path / "in.pth")
+    with pytest.raises(InputError, match=message):
+        convert_reference_checkpoint(str(tmp_path / "in.pth"), str(tmp_path / "out.pth"))
+    assert [path.name for path in tmp_path.iterdir()] == ["in.pth"]

@@ -1,0 +1,110 @@
+"""Every config file: it merges, builds, takes a training step and an evaluation step."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from fastreid.modeling import build_model
+from fastreid.utils.events import EventStorage
+from tiny_data import random_batch
+
+from igoas_plugin.check import check_names
+from igoas_plugin.config import flat_keys, load_cfg
+
+CONFIGS = Path(__file__).parents[1] / "configs"
+RUNS = sorted(path.relative_to(CONFIGS).as_posix() for path in CONFIGS.glob("*/*.yml"))
+BASES = sorted(path.name for path in CONFIGS.glob("*.yml"))
+
+
+def value(cfg, key):
+    for part in key.split("."):
+        cfg = cfg[part]
+    return cfg
+
+
+def test_the_configs_are_there():
+    assert {"Base-IGOAS.yml", "Base-SBS.yml", "Base-bagtricks.yml"} == set(BASES)
+    assert {
+        "OccDuke/igoas_R50.yml", "OccDuke/igoas_R50_paper.yml", "OccDuke/bagtricks_R50.yml", "Market1501/igoas_R50.yml",
+        "Market1501/bagtricks_R50.yml", "Toy/igoas_R18.yml", "Toy/bagtricks_R18.yml",
+    } <= set(RUNS)  # fmt: skip
+
+
+@pytest.mark.parametrize("name", RUNS + BASES)
+def test_it_merges_and_names_what_is_registered(name):
+    check_names(load_cfg(str(CONFIGS / name)))
+
+
+@pytest.mark.parametrize("name", RUNS)
+def test_each_run_writes_to_a_folder_of_its_own_name(name):
+    assert load_cfg(str(CONFIGS / name)).OUTPUT_DIR == f"logs/{name.removesuffix('.yml')}"
+
+
+@pytest.mark.parametrize("name", RUNS + BASES)
+def test_it_builds_trains_all_its_parameters_and_evaluates(name):
+    cfg = load_cfg(str(CONFIGS / name))
+    cfg.MODEL.DEVICE, cfg.MODEL.BACKBONE.PRETRAIN, cfg.MODEL.HEADS.NUM_CLASSES = "cpu", False, 4
+    torch.manual_seed(0)
+    model = build_model(cfg).train()
+    with EventStorage() as storage:
+        storage.epoch = 10
+        losses = model(random_batch(images=4, size=(64, 32)))
+    sum(losses.values()).backward()
+    assert [key for key, each in model.named_parameters() if each.requires_grad and each.grad is None] == []
+    with torch.no_grad():
+        descriptors = model.eval()(random_batch(images=2, size=(64, 32)))
+    assert len(descriptors) == 2 and torch.isfinite(descriptors).all()
+
+
+# The training of the released config (bfe.yaml of Vill-Lab/IGOAS), and its model
+RELEASED = {
+    "MODEL.META_ARCHITECTURE": "IGOAS",
+    "MODEL.BACKBONE.DEPTH": "50x", "MODEL.BACKBONE.PRETRAIN": True, "MODEL.BACKBONE.LAST_STRIDE": 1,
+    "MODEL.BACKBONE.WITH_IBN": False, "MODEL.BACKBONE.WITH_SE": False, "MODEL.BACKBONE.WITH_NL": False,
+    "MODEL.FREEZE_LAYERS": [], "SOLVER.FREEZE_ITERS": 0,
+    "MODEL.HEADS.NAME": "IGOASHead", "MODEL.HEADS.EMBEDDING_DIM": 512, "MODEL.HEADS.WITH_BNNECK": False,
+    "MODEL.HEADS.CLS_LAYER": "Linear", "MODEL.HEADS.SCALE": 1, "MODEL.HEADS.NORM": "BN",
+    "MODEL.LOSSES.NAME": ("CrossEntropyLoss",), "MODEL.LOSSES.CE.EPSILON": 0.1, "MODEL.LOSSES.CE.SCALE": 1.0,
+    "MODEL.IGOAS.STEM": "torchvision", "MODEL.IGOAS.EXTRA_BLOCK": True, "MODEL.IGOAS.DESCRIPTOR": "joint",
+    "MODEL.IGOAS.GLOBAL.POOL_LAYER": "GlobalAvgPool", "MODEL.IGOAS.SUPPRESSION.POOL_LAYER": "GlobalMaxPool",
+    "MODEL.IGOAS.SUPPRESSION.ATTENTION": True, "MODEL.IGOAS.MASK_LOSS.SCALE": 1.0,
+    "MODEL.IGOAS.MASK_LOSS.ON": "channel_mean", "MODEL.IGOAS.MASK_LOSS.BRANCHES": ("global", "suppression"),
+    "MODEL.IGOAS.MASK_LOSS.STAGES": "last", "MODEL.IGOAS.ID_WEIGHTS": "adaptive",
+    "MODEL.IGOAS.FREEZE_EPOCHS": 5, "MODEL.IGOAS.FREEZE_JOINT": True,
+    "MODEL.OCCLUSION.NAME": "IncrementalErasing", "MODEL.OCCLUSION.PROB": 1.0, "MODEL.OCCLUSION.SCHEDULE": "released",
+    "MODEL.OCCLUSION.EPOCHS": 90, "MODEL.OCCLUSION.AREA_START": 0.1, "MODEL.OCCLUSION.AREA_SLOPE": 0.4,
+    "MODEL.OCCLUSION.AREA_RAMP": 55 / 90, "MODEL.OCCLUSION.AREA_FINAL": 1 / 3, "MODEL.OCCLUSION.ASPECT_MIN": 0.5,
+    "MODEL.OCCLUSION.FILL": "normalised",
+    "INPUT.SIZE_TRAIN": [384, 128], "INPUT.SIZE_TEST": [384, 128], "INPUT.FLIP.ENABLED": True, "INPUT.FLIP.PROB": 0.5,
+    **{f"INPUT.{key}.ENABLED": False for key in "PADDING REA RPT CROP CJ AFFINE AUTOAUG AUGMIX".split()},
+    "DATALOADER.SAMPLER_TRAIN": "TrainingSampler",
+    "DATASETS.NAMES": ("OccludedDuke",), "DATASETS.TESTS": ("OccludedDuke",),
+    "DATASETS.COMBINEALL": False,
+    "SOLVER.OPT": "Adam", "SOLVER.BASE_LR": 3e-4, "SOLVER.WEIGHT_DECAY": 5e-4, "SOLVER.WEIGHT_DECAY_NORM": 5e-4,
+    "SOLVER.WEIGHT_DECAY_BIAS": 5e-4, "SOLVER.BIAS_LR_FACTOR": 1.0, "SOLVER.HEADS_LR_FACTOR": 1.0,
+    "SOLVER.IMS_PER_BATCH": 64, "SOLVER.MAX_EPOCH": 90, "SOLVER.SCHED": "MultiStepLR", "SOLVER.STEPS": [20, 40],
+    "SOLVER.GAMMA": 0.1, "SOLVER.WARMUP_ITERS": 0, "SOLVER.DELAY_EPOCHS": 0, "SOLVER.AMP.ENABLED": False,
+    "SOLVER.CLIP_GRADIENTS.ENABLED": False,
+    "TEST.FLIP.ENABLED": False, "TEST.RERANK.ENABLED": False, "TEST.AQE.ENABLED": False,
+    "TEST.PRECISE_BN.ENABLED": False,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("key", RELEASED)
+def test_occluded_duke_is_trained_as_released(key):
+    cfg = load_cfg(str(CONFIGS / "OccDuke" / "igoas_R50.yml"))
+    assert value(cfg, key) == RELEASED[key]
+
+
+PAPER = {
+    "MODEL.OCCLUSION.SCHEDULE": "paper", "MODEL.OCCLUSION.AREA_FINAL": 0.33, "MODEL.OCCLUSION.FILL": "pixel",
+    "MODEL.LOSSES.CE.EPSILON": 0.0, "MODEL.IGOAS.EXTRA_BLOCK": False, "MODEL.IGOAS.FREEZE_JOINT": False,
+    "MODEL.IGOAS.MASK_LOSS.ON": "feature_map", "MODEL.IGOAS.MASK_LOSS.BRANCHES": ("suppression",),
+    "MODEL.IGOAS.MASK_LOSS.STAGES": "both", "OUTPUT_DIR": "logs/OccDuke/igoas_R50_paper",
+}  # fmt: skip
+
+
+def test_the_paper_s_config_differs_from_the_released_one_in_exactly_the_seven_points():
+    released, paper = (load_cfg(str(CONFIGS / "OccDuke" / f"igoas_R50{name}.yml")) for name in ("", "_paper"))
+    different = {key: value(paper, key) for key in flat_keys(paper) if value(paper, key) != value(released, key)}
+    assert different == PAPER
