@@ -70,18 +70,16 @@ def tiny_duke(tmp_path, monkeypatch) -> Path:
 def run_tool(tmp_path):
     """Runs tools/train_net.py on tiny images in a process of its own, as a user does."""
 
-    def run(*options, config="configs/Toy/igoas_R18.yml", tool="tools/train_net.py", launcher=(), seconds=120):
+    def run(*pairs, flags=(), config="configs/Toy/igoas_R18.yml", tool="tools/train_net.py", launcher=()):
         settings = {
             "DATASETS.NAMES": "('OccludedDuke',)", "DATASETS.TESTS": "('OccludedDuke',)",
             "INPUT.SIZE_TRAIN": "[32,16]", "INPUT.SIZE_TEST": "[32,16]", "DATALOADER.NUM_WORKERS": "0",
             "SOLVER.IMS_PER_BATCH": "8", "SOLVER.MAX_EPOCH": "1", "TEST.IMS_PER_BATCH": "8",
             "OUTPUT_DIR": str(tmp_path / "run"),
         }  # fmt: skip
-        flags = [option for option in options if option.startswith("--") or option.isdigit() or option == "auto"]
-        pairs = [option for option in options if option not in flags]
         settings = [word for key, value in settings.items() if key not in pairs for word in (key, value)]
         command = [sys.executable, *launcher, str(ROOT / tool), "--config-file", str(ROOT / config), *flags]
-        return subprocess.run([*command, *settings, *pairs], capture_output=True, text=True, timeout=seconds)
+        return subprocess.run([*command, *pairs, *settings], capture_output=True, text=True, timeout=300)
 
     return run
 

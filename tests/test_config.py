@@ -45,6 +45,14 @@ def test_options_win_over_the_file(tmp_path):
     assert cfg.SEED == 3 and cfg.MODEL.IGOAS.STEM == "host"
 
 
+def test_a_bare_ON_in_a_file_is_the_key_of_that_name(tmp_path):
+    (tmp_path / "base.yml").write_text('MODEL: {IGOAS: {MASK_LOSS: {"ON": channel_mean}}}')
+    (tmp_path / "run.yml").write_text("_BASE_: base.yml\nMODEL: {IGOAS: {MASK_LOSS: {ON: feature_map}}}")
+    cfg = igoas_plugin.get_cfg()
+    cfg.merge_from_file(str(tmp_path / "run.yml"))
+    assert cfg.MODEL.IGOAS.MASK_LOSS.ON == "feature_map"
+
+
 @pytest.mark.parametrize("opts", [["logs/run/model.pth"], ["SEED", "1", "EXTRA"]])
 def test_options_that_are_no_pairs_are_refused(opts):
     with pytest.raises(InputError, match="must be KEY VALUE pairs"):

@@ -11,6 +11,7 @@ from .version import require_host
 
 FILES = (
     "imports",  # first: it loads the host
+    "yaml_keys",
     "device",
     "loader",
     "images",

@@ -48,7 +48,8 @@ def suppression_loss(feature_map: Tensor, visible: Tensor, on: str = "channel_me
 def identity_weights(losses: Tensor, kind: str) -> Tensor:
     """Weights of the identity losses, which sum to 1; not detached (eq. 4 of the paper and the released code).
 
-    With "adaptive" a loss far below the others gets a negative gradient, dL/dL_i = w_i (1 + L_i - L): that is the method.
+    With "adaptive" a loss far below the others gets a negative gradient, dL/dL_i = w_i (1 + L_i - L). That is the
+    method.
 
     Args:
         losses: shape (N,).

@@ -89,7 +89,7 @@ def test_the_tool_trains_in_two_processes(run_tool, tiny_duke, tmp_path, launche
     if launcher == "torchrun":
         done = run_tool(launcher=["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"])
     else:
-        done = run_tool("--num-gpus", "2", "--dist-url", "auto")
+        done = run_tool(flags=["--num-gpus", "2", "--dist-url", "auto"])
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
     assert "World size: 2" in done.stdout
     assert "OccludedDuke" in done.stdout.split("mINP")[-1]

@@ -21,7 +21,7 @@ def randomise_norms(module):
     """Non-local blocks start at zero effect: their last norm's scale is 0."""
     for each in module.modules():
         if isinstance(each, torch.nn.BatchNorm2d):
-            torch.nn.init.uniform_(each.weight, 0.5, 1.5)
+            torch.nn.init.uniform_(each.weight, 0.1, 0.3)
 
 
 CASES = [(depth, switches) for depth in ("18x", "34x", "50x", "101x")

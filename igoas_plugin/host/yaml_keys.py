@@ -1,0 +1,23 @@
+from fastreid.config import CfgNode
+
+from .fix import fix
+
+load_yaml_with_base = CfgNode.load_yaml_with_base
+
+
+def named(node):
+    """The same tree with the key True called "ON", in a file that names a base too, where it must win."""
+    if not isinstance(node, dict):
+        return node
+    return {("ON" if key is True else key): named(value) for key, value in node.items()}
+
+
+def load_named_yaml(filename: str, allow_unsafe: bool = False) -> dict:
+    """CfgNode.load_yaml_with_base, with a bare ON read as the key of that name."""
+    return named(load_yaml_with_base(filename, allow_unsafe))
+
+
+@fix
+def read_ON_as_a_key() -> None:
+    """KeyError "Non-existent config key: ...True": YAML takes a bare ON (MODEL.IGOAS.MASK_LOSS.ON) for a boolean."""
+    CfgNode.load_yaml_with_base = staticmethod(load_named_yaml)
