@@ -15,7 +15,7 @@ READY := $(VENV)/.ready
 UNFINISHED := $(VENV)/.unfinished
 
 TOY := configs/Toy/igoas_R18.yml
-TOY_LOGS := logs/Toy
+TOY_LOGS := logs/make_train
 
 # A fast-reid or torch of the user's own environment must not hide what .venv holds.
 unexport PYTHONPATH PYTHONHOME
@@ -46,7 +46,7 @@ setup: $(READY) ## create .venv and install everything (again only when setup.cf
 train: $(READY) ## set up, then train IGOAS on the generated toy data and compare it with the untrained model
 	@rm -rf $(TOY_LOGS)/untrained $(TOY_LOGS)/igoas_R18
 	$(PY) tools/train_net.py --config-file $(TOY) --eval-only OUTPUT_DIR $(TOY_LOGS)/untrained
-	$(PY) tools/train_net.py --config-file $(TOY)
+	$(PY) tools/train_net.py --config-file $(TOY) OUTPUT_DIR $(TOY_LOGS)/igoas_R18
 	$(PY) tools/summarize.py $(TOY_LOGS)/untrained $(TOY_LOGS)/igoas_R18
 
 .PHONY: lint

@@ -72,7 +72,7 @@ def convert_reference_checkpoint(source: str, target: str) -> int:
         The number of tensors.
 
     Raises:
-        InputError: `source` is missing, damaged or something else, or `target` exists.
+        InputError: `source` is missing, damaged or something else, or `target` exists or cannot be written.
     """
     if os.path.exists(target):
         raise InputError(f"{target} exists: remove it or name another file")
@@ -84,5 +84,8 @@ def convert_reference_checkpoint(source: str, target: str) -> int:
         model = convert_reference_state_dict(state_dict)
     except InputError as error:
         raise InputError(f"{source}: {error}") from None
-    write_atomically(target, lambda file: torch.save({"model": model}, file))
+    try:
+        write_atomically(target, lambda file: torch.save({"model": model}, file))
+    except OSError as error:
+        raise InputError(f"{target} cannot be written: {error.strerror}") from None
     return len(model)

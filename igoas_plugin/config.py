@@ -163,7 +163,7 @@ def flat_keys(cfg: CfgNode, prefix: str = "") -> list[str]:
         if isinstance(value, CfgNode) and value:
             keys += flat_keys(value, f"{prefix}{key}.")
         else:
-            keys.append(prefix + key)
+            keys.append(f"{prefix}{key}")
     return keys
 
 

@@ -7,36 +7,45 @@ from glob import glob
 from tabulate import tabulate
 
 from .errors import InputError
+from .host.checkpoints import write_atomically
 
 METRICS = ("Rank-1", "Rank-5", "Rank-10", "mAP", "mINP")  # in %, as the host's evaluator names them
-FILE = "results.json"
+TRAINED, EVALUATED = "results.json", "results_eval.json"  # of a run; of a later evaluation in a run's folder
 
 
-def save_results(results: dict, cfg) -> None:
-    """Writes OUTPUT_DIR/results.json: {data set: {metric: value}}.
+def save_results(results: dict, cfg, eval_only: bool = False) -> str:
+    """Writes the metrics into OUTPUT_DIR: {data set: {metric: value}}.
 
     Args:
         results: as the host's DefaultTrainer.test() gives it, for one data set or for several.
         cfg: of the run.
+        eval_only: the run was an evaluation: in the folder of a training it leaves that one's results alone.
+
+    Returns:
+        The path of the file.
     """
     tests = cfg.DATASETS.TESTS
     by_set = {tests[0]: results} if len(tests) == 1 else results
     plain = {name: {metric: float(value) for metric, value in metrics.items()} for name, metrics in by_set.items()}
-    path = os.path.join(cfg.OUTPUT_DIR, FILE)
-    with open(f"{path}.writing", "w") as file:
-        json.dump(plain, file, indent=2)
-    os.replace(f"{path}.writing", path)
+    trained_here = os.path.exists(os.path.join(cfg.OUTPUT_DIR, "last_checkpoint"))
+    path = os.path.join(cfg.OUTPUT_DIR, EVALUATED if eval_only and trained_here else TRAINED)
+    write_atomically(path, lambda file: file.write(json.dumps(plain, indent=2).encode()))
+    return path
 
 
-def summarize(output_dirs: list[str]) -> str:
+def summarize(paths: list[str]) -> str:
     """A table with one row a run and data set, and where the last run's files are.
+
+    Args:
+        paths: folders of runs, or files that save_results() wrote.
 
     Raises:
         InputError: a run has no results.
     """
     rows = []
-    for output_dir in output_dirs:
-        path = os.path.join(output_dir, FILE)
+    for path in paths:
+        path = os.path.join(path, TRAINED) if os.path.isdir(path) else path
+        output_dir = os.path.dirname(path)
         if not os.path.isfile(path):
             raise InputError(
                 f"{path} does not exist: {output_dir} is no run of tools/train_net.py that came to its end"
@@ -45,7 +54,7 @@ def summarize(output_dirs: list[str]) -> str:
             by_set = json.load(file)
         rows += [(output_dir, name, *(metrics.get(metric) for metric in METRICS)) for name, metrics in by_set.items()]
     table = tabulate(rows, headers=("run", "data set", *METRICS), tablefmt="pipe", floatfmt=".1f")
-    return f"\n{table}\n\n{tabulate(files_of(output_dirs[-1]), tablefmt='plain')}\n"
+    return f"\n{table}\n\n{tabulate(files_of(output_dir), tablefmt='plain')}\n"
 
 
 def files_of(output_dir: str) -> list[tuple[str, str]]:

@@ -62,6 +62,12 @@ def broken(reference, kind):
     return {"bare": state, "no dict": {"state_dict": 1}}.get(kind, {"state_dict": state})
 
 
+def test_a_target_that_cannot_be_written_is_named(reference, tmp_path):
+    torch.save({"state_dict": reference}, tmp_path / "in.pth")
+    with pytest.raises(InputError, match="nowhere/out.pth cannot be written"):
+        convert_reference_checkpoint(str(tmp_path / "in.pth"), str(tmp_path / "nowhere" / "out.pth"))
+
+
 @pytest.mark.parametrize(
     "kind, message",
     [

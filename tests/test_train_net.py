@@ -17,64 +17,88 @@ def test_a_run_ends_with_the_table_and_the_files(run_tool, tiny_duke, tmp_path):
     for kind in ("log", "metrics", "weights", "best weights", "tensorboard"):
         path = re.search(rf"^{kind} +(\S+)$", table, re.M)[1]
         assert (tmp_path / "run" / path.split("/")[-1]).exists()
-    evaluated = run_tool("MODEL.WEIGHTS", str(tmp_path / "run" / "model_final.pth"), flags=["--eval-only"])
-    assert json.loads((tmp_path / "run" / "results.json").read_text())["OccludedDuke"] == pytest.approx(results)
-    assert evaluated.returncode == 0
 
 
-def bad_config(tmp_path, text):
-    path = tmp_path / f"bad{len(list(tmp_path.glob('bad*')))}.yml"
-    path.write_text(text)
-    return str(path)
+def test_an_evaluation_in_the_folder_of_a_run_leaves_its_record_alone(run_tool, tiny_duke, tmp_path):
+    run_tool("SEED", "-1")
+    record = {name: (tmp_path / "run" / name).read_bytes() for name in ("config.yaml", "results.json", "metrics.json")}
+    done = run_tool("SEED", "-1", "MODEL.WEIGHTS", str(tmp_path / "run" / "model_final.pth"), flags=["--eval-only"])
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert {name: (tmp_path / "run" / name).read_bytes() for name in record} == record
+    again = json.loads((tmp_path / "run" / "results_eval.json").read_text())["OccludedDuke"]
+    assert again == pytest.approx(json.loads(record["results.json"])["OccludedDuke"])
 
 
-def mistakes(tmp_path):
-    """(what is given, what the one line says)"""
-    other = tmp_path / "other.pth"
-    torch.save({"model": {"heads.weight": torch.zeros(4, 512)}}, other)
-    return {
-        "config file missing": ({"config": "absent.yml"}, (), "absent.yml does not exist"),
-        "unknown key in a file": (
-            {"config": bad_config(tmp_path, "SOLVER: {BASE_RL: 1.0}")}, (),
-            "unknown key SOLVER.BASE_RL; the nearest known key is SOLVER.BASE_LR",
-        ),
-        "not YAML": ({"config": bad_config(tmp_path, "SOLVER: [")}, (), r"bad\d.yml cannot be read"),
-        "base missing": ({"config": bad_config(tmp_path, "_BASE_: nowhere.yml")}, (), "a _BASE_ that does not exist"),
-        "unknown key": ({}, ("MODEL.IGOAS.STEMM", "host"), "nearest known key is MODEL.IGOAS.STEM"),
-        "wrong type": ({}, ("SOLVER.MAX_EPOCH", "many"), "config key: SOLVER.MAX_EPOCH"),
-        "schedule out of range": ({}, ("MODEL.OCCLUSION.AREA_START", "1.5"), r"must stay in \(0, 1\), got 1.5"),
-        "unknown schedule": ({}, ("MODEL.OCCLUSION.SCHEDULE", "fast"), "must be released or paper, got fast"),
-        "batch too large": ({}, ("SOLVER.IMS_PER_BATCH", "64"), "IMS_PER_BATCH is 64 but .* has only 16 images"),
-        "batch not divisible": (
-            {"flags": ["--num-gpus", "2"]}, ("SOLVER.IMS_PER_BATCH", "7"), "IMS_PER_BATCH is 7, .* over 2 processes",
-        ),
-        "unknown data set": ({}, ("DATASETS.NAMES", "('Ducks',)"), "DATASETS.NAMES: Ducks is not registered; known: "),
-        "data set missing": (
-            {}, ("DATASETS.NAMES", "('Market1501',)"), "Market1501.*not found.*FASTREID_DATASETS.*README",
-        ),
-        "resume with a path": ({"flags": ["--resume", "logs/model.pth"]}, (), "--resume takes no path"),
-        "checkpoint missing": ({}, ("MODEL.WEIGHTS", "absent.pth"), "absent.pth does not exist"),
-        "checkpoint of another model": (
-            {}, ("MODEL.WEIGHTS", str(other)), "other.pth does not fit the model: backbone.conv1.weight is missing",
-        ),
-    }  # fmt: skip
+def yaml_file(text):
+    """Given the test's folder, writes the file: the options of run_tool() that name it."""
+
+    def write(folder):
+        (folder / "bad.yml").write_text(text)
+        return {"config": str(folder / "bad.yml")}
+
+    return write
 
 
-@pytest.mark.parametrize(
-    "mistake",
-    [
-        "config file missing", "unknown key in a file", "not YAML", "base missing", "unknown key", "wrong type",
-        "schedule out of range", "unknown schedule", "batch too large", "batch not divisible", "unknown data set",
-        "data set missing", "resume with a path", "checkpoint missing", "checkpoint of another model",
-    ],
-)  # fmt: skip
+def other_checkpoint(folder):
+    torch.save({"model": {"heads.weight": torch.zeros(4, 512)}}, folder / "other.pth")
+    return str(folder / "other.pth")
+
+
+# (options of run_tool() beside the pairs, KEY VALUE pairs, what the one line says)
+MISTAKES = {
+    "config file missing": ({"config": "absent.yml"}, (), "absent.yml does not exist"),
+    "unknown key in a file": (
+        yaml_file("SOLVER: {BASE_RL: 1.0}"), (),
+        "bad.yml: unknown key SOLVER.BASE_RL; the nearest known key is SOLVER.BASE_LR",
+    ),
+    "wrong type in a file": (yaml_file("SOLVER: {MAX_EPOCH: many}"), (), "bad.yml: .* config key: SOLVER.MAX_EPOCH"),
+    "not YAML": (yaml_file("SOLVER: ["), (), "bad.yml cannot be read"),
+    "base missing": (yaml_file("_BASE_: nowhere.yml"), (), "a _BASE_ that does not exist"),
+    "unknown key": ({}, ("MODEL.IGOAS.STEMM", "host"), "nearest known key is MODEL.IGOAS.STEM"),
+    "wrong type": ({}, ("SOLVER.MAX_EPOCH", "many"), "config key: SOLVER.MAX_EPOCH"),
+    "schedule out of range": ({}, ("MODEL.OCCLUSION.AREA_START", "1.5"), r"must stay in \(0, 1\), got 1.5"),
+    "unknown schedule": ({}, ("MODEL.OCCLUSION.SCHEDULE", "fast"), "must be released or paper, got fast"),
+    "batch too large": ({}, ("SOLVER.IMS_PER_BATCH", "64"), "IMS_PER_BATCH is 64 but .* has only 16 images"),
+    "batch not divisible": (
+        {"flags": ["--num-gpus", "2"]}, ("SOLVER.IMS_PER_BATCH", "7"), "IMS_PER_BATCH is 7, .* over 2 processes",
+    ),
+    "no process": ({"flags": ["--num-gpus", "2", "--num-machines", "0"]}, (), "a run has at least one process"),
+    "unknown sampler": ({}, ("DATALOADER.SAMPLER_TRAIN", "Random"), "SAMPLER_TRAIN: unknown sampler Random; known: "),
+    "batch smaller than an identity": (
+        {}, ("DATALOADER.SAMPLER_TRAIN", "NaiveIdentitySampler", "DATALOADER.NUM_INSTANCE", "16"),
+        "NUM_INSTANCE 16 images a process",
+    ),
+    "identity weights": ({}, ("MODEL.IGOAS.ID_WEIGHTS", "max"), "ID_WEIGHTS must be adaptive or mean, got max"),
+    "classification layer": ({}, ("MODEL.HEADS.CLS_LAYER", "Foo"), "CLS_LAYER: unknown layer Foo"),
+    "wrapped model": (
+        {}, ("MODEL.META_ARCHITECTURE", "OcclusionWrapper", "MODEL.OCCLUSION.WRAPS", "Foo"),
+        "WRAPS: Foo is not registered",
+    ),
+    "pretrained file missing": (
+        {}, ("MODEL.BACKBONE.PRETRAIN", "True", "MODEL.BACKBONE.PRETRAIN_PATH", "absent.pth"),
+        "absent.pth.*MODEL.BACKBONE.PRETRAIN_PATH",
+    ),
+    "key that is a number": (yaml_file("1: 2"), (), "bad.yml: unknown key 1"),
+    "output is a file": ({}, ("OUTPUT_DIR", __file__), "OUTPUT_DIR .*test_train_net.py' cannot be written"),
+    "unknown data set": ({}, ("DATASETS.NAMES", "('Ducks',)"), "DATASETS.NAMES: Ducks is not registered; known: "),
+    "data set missing": ({}, ("DATASETS.NAMES", "('Market1501',)"), "Market1501.*not found.*FASTREID_DATASETS.*README"),
+    "resume with a path": ({"flags": ["--resume", "logs/model.pth"]}, (), "--resume takes no path"),
+    "checkpoint missing": ({}, ("MODEL.WEIGHTS", "absent.pth"), "absent.pth does not exist"),
+    "checkpoint of another model": (
+        {}, ("MODEL.WEIGHTS", other_checkpoint), "other.pth does not fit the model: backbone.conv1.weight is missing",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("mistake", MISTAKES)
 def test_a_mistake_ends_in_one_line_and_code_2_and_touches_nothing(run_tool, tiny_duke, tmp_path, mistake):
     (tmp_path / "run").mkdir()
     kept = {"config.yaml": "SEED: 5", "model_final.pth": "weights", "results.json": "{}"}
     for name, text in kept.items():
         (tmp_path / "run" / name).write_text(text)
-    given, options, message = mistakes(tmp_path)[mistake]
-    done = run_tool(*options, **given)
+    given, pairs, message = MISTAKES[mistake]
+    given = given(tmp_path) if callable(given) else given
+    done = run_tool(*(pair(tmp_path) if callable(pair) else pair for pair in pairs), **given)
     assert done.returncode == 2, done.stderr
     lines = done.stderr.strip().splitlines()
     assert re.search(message, lines[-1]), lines

@@ -37,8 +37,7 @@ def main(args):
         results = trainer.train()
 
     if comm.is_main_process():
-        save_results(results, cfg)
-        print(summarize([cfg.OUTPUT_DIR]))
+        print(summarize([save_results(results, cfg, args.eval_only)]))
 
 
 if __name__ == "__main__":

@@ -14,9 +14,21 @@ from .fix import fix
 
 logger = logging.getLogger("fastreid.igoas_plugin")
 
+
+def numpy_scalar(module: str):
+    """What a pickle means by "scalar" of this module: numpy 1 and 2 call it differently, and either reads both."""
+
+    def scalar(dtype, value):
+        return np.float64(0).__reduce__()[0](dtype, value)
+
+    scalar.__module__, scalar.__qualname__ = module, "scalar"
+    return scalar
+
+
 NUMPY_SCALARS = [
+    numpy_scalar("numpy.core.multiarray"),
+    numpy_scalar("numpy._core.multiarray"),
     np.dtype,
-    np._core.multiarray.scalar if hasattr(np, "_core") else np.core.multiarray.scalar,
     *(type(np.dtype(kind)) for kind in ("f4", "f8", "i4", "i8")),
 ]
 CLASSIFIER = re.compile(r"(^|\.)(\w*heads?|heads\.\w*classifier)\.(weight|bias)$")
@@ -70,13 +82,13 @@ def read_file(path: str):
         InputError: it is missing or damaged, or holds other things than tensors, plain values and numpy scalars.
     """
     try:
-        with torch.serialization.safe_globals(NUMPY_SCALARS):
-            return torch.load(path, map_location="cpu", weights_only=True)
+        return torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
         raise InputError(f"checkpoint {path} does not exist") from None
     except Exception as error:
-        first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise InputError(f"checkpoint {path} cannot be read ({first}): it is damaged or no checkpoint") from error
+        reason = (str(error).strip() or type(error).__name__).splitlines()
+        reason = next((line.strip() for line in reason if "WeightsUnpickler error" in line), reason[0])
+        raise InputError(f"checkpoint {path} cannot be read ({reason}): it is damaged or no checkpoint") from error
 
 
 def load_file(path: str) -> dict:
@@ -135,6 +147,7 @@ def load_checkpoints_safely() -> None:
 
     Also: torch >= 2.6 refuses checkpoints that hold numpy scalars, and older versions execute whatever a file holds.
     """
+    torch.serialization.add_safe_globals(NUMPY_SCALARS)
     Checkpointer._load_file = lambda self, path: load_file(path)
     Checkpointer._load_model = load_model
     Checkpointer.load = load
@@ -161,7 +174,7 @@ def after_epoch(self):
         self.checkpointer.save("model_best", epoch=epoch, metric=metric)
     if epoch >= self.max_epoch - 1:
         self.checkpointer.save("model_final", epoch=epoch, metric=metric)
-    elif (epoch + 1) % self.period == 0:
+    elif self.period > 0 and (epoch + 1) % self.period == 0:
         self.checkpointer.save(f"model_{epoch:04d}", epoch=epoch, metric=metric)
 
 

@@ -5,21 +5,42 @@ import fastreid.engine.defaults
 import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
+from fastreid.config import CfgNode
 from fastreid.engine.train_loop import HookBase
 from fastreid.utils import comm
 from torch.nn.parallel import DistributedDataParallel
 
+from igoas_plugin.config import load_cfg
 from igoas_plugin.errors import InputError
 
+from .device import usable_device
 from .fix import fix, replace_everywhere
 from .hooks import extend_hooks, insert_before_evaluation
 
 host = sys.modules["fastreid.engine.launch"]  # the package's attribute of this name is the function
 
 
-def join_processes(rank: int, local_rank: int, world_size: int, local_world_size: int, dist_url: str) -> None:
+def under_torchrun() -> bool:
+    """Whether torchrun started this process; other launchers set WORLD_SIZE and RANK as well."""
+    return "TORCHELASTIC_RUN_ID" in os.environ
+
+
+def wants_gpus(args: tuple) -> bool:
+    """Whether MODEL.DEVICE of the config, or of the command line, among the arguments is a GPU that is there."""
+    device = "cuda"
+    for each in args:
+        if isinstance(each, CfgNode):
+            device = each.MODEL.DEVICE
+        elif hasattr(each, "config_file"):
+            try:
+                device = load_cfg(each.config_file, each.opts).MODEL.DEVICE
+            except InputError:  # keys of another project, which the caller's own script knows
+                pass
+    return usable_device(device) != "cpu"
+
+
+def join_processes(rank, local_rank, world_size, local_world_size, dist_url: str, cuda: bool) -> None:
     """Joins the process group (NCCL with GPUs, else gloo) and sets what the host's comm needs."""
-    cuda = torch.cuda.is_available()
     if cuda and local_world_size > torch.cuda.device_count():
         raise InputError(
             f"{local_world_size} processes were asked for, but torch finds {torch.cuda.device_count()} GPUs"
@@ -41,10 +62,10 @@ def leave_processes() -> None:
     dist.destroy_process_group()
 
 
-def run_worker(local_rank, main_func, world_size, per_machine, machine_rank, dist_url, args, errors) -> None:
+def run_worker(local_rank, main_func, world_size, per_machine, machine_rank, dist_url, cuda, args, errors) -> None:
     """One process of a job: joins the others, runs `main_func`; an InputError goes to the parent, which tells it."""
     try:
-        join_processes(machine_rank * per_machine + local_rank, local_rank, world_size, per_machine, dist_url)
+        join_processes(machine_rank * per_machine + local_rank, local_rank, world_size, per_machine, dist_url, cuda)
         main_func(*args)
         leave_processes()
     except InputError as error:
@@ -63,15 +84,15 @@ def launch(main_func, num_gpus_per_machine, num_machines=1, machine_rank=0, dist
     Raises:
         InputError: the one that a process raised.
     """
-    if "TORCHELASTIC_RUN_ID" in os.environ:
+    if under_torchrun():
         rank, local_rank, world, local_world = (
             int(os.environ[name]) for name in ("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE")
         )
-        join_processes(rank, local_rank, world, local_world, "env://")
+        join_processes(rank, local_rank, world, local_world, "env://", wants_gpus(args))
         main_func(*args)
         return leave_processes()
     world_size = num_machines * num_gpus_per_machine
-    if world_size == 1:
+    if world_size <= 1:
         return main_func(*args)
     if dist_url == "auto":
         dist_url = f"tcp://127.0.0.1:{host._find_free_port()}"
@@ -79,10 +100,10 @@ def launch(main_func, num_gpus_per_machine, num_machines=1, machine_rank=0, dist
     try:
         mp.spawn(
             run_worker,
-            args=(main_func, world_size, num_gpus_per_machine, machine_rank, dist_url, args, errors),
+            args=(main_func, world_size, num_gpus_per_machine, machine_rank, dist_url, wants_gpus(args), args, errors),
             nprocs=num_gpus_per_machine,
         )
-    except mp.ProcessExitedException:
+    except (mp.ProcessExitedException, mp.ProcessRaisedException):
         if not errors.empty():
             raise InputError(errors.get()) from None
         raise
@@ -105,6 +126,9 @@ def launch_processes_without_gpus() -> None:
     fastreid.engine.defaults.DistributedDataParallel = distribute
 
 
+BATCH_NORM = torch.nn.modules.batchnorm._BatchNorm
+
+
 class AverageNormalisation(HookBase):
     """After each epoch gives every process the mean of all processes' BN running statistics."""
 
@@ -113,7 +137,8 @@ class AverageNormalisation(HookBase):
 
     def after_epoch(self):
         for module in self.model.modules():
-            if isinstance(module, torch.nn.modules.batchnorm._BatchNorm) and module.running_mean is not None:
+            # frozen layers are in eval mode: a mean of equal numbers may differ from them in the last bit
+            if isinstance(module, BATCH_NORM) and module.training and module.running_mean is not None:
                 for statistic in (module.running_mean, module.running_var):
                     dist.all_reduce(statistic)
                     statistic /= comm.get_world_size()

@@ -6,11 +6,11 @@ import fastreid.solver.build
 from fastreid.engine.hooks import LayerFreeze
 from fastreid.engine.train_loop import HookBase
 from fastreid.modeling.meta_arch import META_ARCH_REGISTRY
-from fastreid.utils.events import get_event_storage
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from igoas_plugin.errors import InputError
+from igoas_plugin.run_progress import RunProgress, run_progress
 
 from .fix import fix, replace_everywhere
 from .hooks import extend_hooks, insert_before_evaluation
@@ -59,8 +59,8 @@ class FreezePlan:
 
     def active(self) -> bool:
         """Whether the run is still in the frozen part; read from the event storage, so right after a resume too."""
-        storage = get_event_storage()
-        return storage.iter < self.iterations or getattr(storage, "epoch", self.epochs) < self.epochs
+        progress = run_progress() or RunProgress(epoch=0, iteration=0, iters_per_epoch=None)
+        return progress.iteration < self.iterations or progress.epoch < self.epochs
 
 
 class FrozenGroups:

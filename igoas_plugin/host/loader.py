@@ -1,5 +1,5 @@
-import copyreg
 import os
+import pickle
 
 import fastreid.data.build
 import torch
@@ -62,8 +62,10 @@ def cfg_of(args: tuple, kwargs: dict) -> CfgNode | None:
 
 
 def prepare_loader(loader: DataLoaderX, cfg: CfgNode | None) -> None:
-    if cfg is not None and usable_device(cfg.MODEL.DEVICE) == "cpu":
-        loader.device = torch.device("cpu")
+    if cfg is not None:
+        device = torch.device(usable_device(cfg.MODEL.DEVICE))
+        if device.type == "cpu" or device.index is not None:  # else the process's own GPU
+            loader.device = device
 
 
 def build_reid_train_loader(*args, **kwargs):
@@ -121,14 +123,16 @@ def collate_numbers_of_any_type() -> None:
     replace_everywhere(host.fast_batch_collator, default_collate)
 
 
-def rebuild_data_set(state: dict) -> CommDataset:
-    data_set = CommDataset.__new__(CommDataset)
+def rebuild_data_set(pickled: bytes) -> CommDataset:
+    kind, state = pickle.loads(pickled)
+    data_set = kind.__new__(kind)
     data_set.__dict__.update(state)
     return data_set
 
 
 def reduce_data_set(data_set: CommDataset):
-    return rebuild_data_set, (data_set.__dict__,)
+    # bytes, so that nothing of the host is unpickled before the plugin is imported for rebuild_data_set
+    return rebuild_data_set, (pickle.dumps((type(data_set), data_set.__dict__)),)
 
 
 @fix
@@ -138,4 +142,4 @@ def import_plugin_in_spawned_workers() -> None:
     The data set now pickles by a function of the plugin, so unpickling it mends the host first. Spawning is the
     default on macOS and Windows.
     """
-    copyreg.pickle(CommDataset, reduce_data_set)
+    CommDataset.__reduce__ = reduce_data_set

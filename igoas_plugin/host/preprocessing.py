@@ -13,7 +13,7 @@ def preprocess_image(self, batched_inputs):
     images = batched_inputs["images"] if isinstance(batched_inputs, dict) else batched_inputs
     if not isinstance(images, torch.Tensor):
         raise TypeError(f"batched_inputs must be a dict with images or a tensor, got {type(batched_inputs)}")
-    return (images - self.pixel_mean) / self.pixel_std
+    return (images.to(self.pixel_mean.device) - self.pixel_mean) / self.pixel_std
 
 
 @fix

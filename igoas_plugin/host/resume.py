@@ -3,6 +3,8 @@ import logging
 
 from fastreid.engine.defaults import DefaultTrainer
 
+from igoas_plugin.errors import InputError
+
 from .fix import fix
 
 logger = logging.getLogger("fastreid.igoas_plugin")
@@ -37,6 +39,14 @@ def say_that_there_is_nothing_to_resume() -> None:
             logger.warning(
                 f"Nothing to resume: {self.cfg.OUTPUT_DIR} has no last_checkpoint; training starts at epoch 0"
             )
-        return resume_or_load(self, resume)
+        try:
+            return resume_or_load(self, resume)
+        except ValueError as error:
+            if not resume or isinstance(error, InputError):
+                raise
+            raise InputError(
+                f"{self.cfg.OUTPUT_DIR} cannot be resumed with other SOLVER or FREEZE settings than before: "
+                f"{' '.join(str(error).split())}"
+            ) from error
 
     DefaultTrainer.resume_or_load = resume_or_tell

@@ -7,6 +7,7 @@ import yaml
 from fastreid.utils import comm
 from fastreid.utils.env import seed_all_rng
 
+from .checkpoints import write_atomically
 from .fix import fix, replace_everywhere
 
 default_host_setup = fastreid.engine.defaults.default_setup
@@ -30,12 +31,19 @@ def default_setup(cfg, args):
     """The host's function of this name; then everything is seeded with SEED + rank, and cfg.SEED is that SEED."""
     if "SEED" not in cfg:
         return default_host_setup(cfg, args)
+    config, kept = os.path.join(cfg.OUTPUT_DIR, "config.yaml"), None
+    if getattr(args, "eval_only", False) and os.path.isfile(os.path.join(cfg.OUTPUT_DIR, "last_checkpoint")):
+        with open(config, "rb") as file:  # an evaluation in the folder of a training leaves its record alone
+            kept = file.read()
+    comm.synchronize()
     frozen = cfg.is_frozen()
     cfg.defrost()
     cfg.SEED = run_seed(cfg, args)
     if frozen:
         cfg.freeze()
     default_host_setup(cfg, args)
+    if kept is not None and comm.is_main_process():
+        write_atomically(config, lambda file: file.write(kept))
     seed_all_rng(cfg.SEED + comm.get_rank())
     logger.info(f"Seeded with SEED {cfg.SEED}")
 

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from igoas_plugin.errors import InputError
 
+NORMS = ("BN", "syncBN", "GhostBN", "FrozenBN", "GN")  # of the host's get_norm()
 DESCRIPTORS = ("joint", "global", "suppression")
 
 
@@ -114,6 +115,8 @@ class IGOASHead(nn.Module):
         super().__init__()
         if neck_feat not in ("before", "after"):
             raise InputError(f"MODEL.HEADS.NECK_FEAT must be before or after, got {neck_feat}")
+        if norm not in NORMS:
+            raise InputError(f"MODEL.HEADS.NORM: unknown layer {norm}; known: {', '.join(NORMS)}")
         if descriptor not in DESCRIPTORS:
             raise InputError(f"MODEL.IGOAS.DESCRIPTOR must be one of {', '.join(DESCRIPTORS)}, got {descriptor}")
         self.neck_feat, self.descriptor = neck_feat, descriptor

@@ -76,6 +76,8 @@ class IGOAS(nn.Module):
         cfg.MODEL.BACKBONE.FEAT_DIM = split.channels  # the host's default is ResNet-50's, whatever the depth
         attention = keys.SUPPRESSION.ATTENTION
         check_mask_loss(mask, attention)
+        if keys.ID_WEIGHTS not in ("adaptive", "mean"):
+            raise InputError(f"MODEL.IGOAS.ID_WEIGHTS must be adaptive or mean, got {keys.ID_WEIGHTS}")
         return {
             "backbone": split.trunk,
             "global_branch": Branch(split, attention=False, extra_block=keys.EXTRA_BLOCK),
@@ -120,12 +122,12 @@ class IGOAS(nn.Module):
             return self.heads(self.global_branch(shared)[0], self.suppression_branch(shared)[0])
 
         targets = batched_inputs["targets"]
+        if targets.sum() < 0:
+            targets = torch.zeros_like(targets)
+            occluded, visible = images, images.new_ones(len(images), 1, *images.shape[2:])
+        else:
+            occluded, visible = self.occlusion(images)
         with ensured_storage():
-            if targets.sum() < 0:
-                targets = torch.zeros_like(targets)
-                occluded, visible = images, images.new_ones(len(images), 1, *images.shape[2:])
-            else:
-                occluded, visible = self.occlusion(images)
             clean_shared, occluded_shared = self.backbone(torch.cat([images, occluded])).chunk(2)
             global_map, _ = self.global_branch(clean_shared)
             suppression_map, attended = self.suppression_branch(occluded_shared)
@@ -168,6 +170,8 @@ class IGOAS(nn.Module):
 
 
 def check_mask_loss(keys, attention: bool) -> None:
+    if keys.ON not in ("channel_mean", "feature_map"):
+        raise InputError(f"MODEL.IGOAS.MASK_LOSS.ON must be channel_mean or feature_map, got {keys.ON}")
     if keys.STAGES not in ("last", "both"):
         raise InputError(f"MODEL.IGOAS.MASK_LOSS.STAGES must be last or both, got {keys.STAGES}")
     if keys.STAGES == "both" and not attention:

@@ -29,15 +29,10 @@ def suppression_loss(feature_map: Tensor, visible: Tensor, on: str = "channel_me
     Returns:
         Scalar, not negative, float32.
 
-    Raises:
-        InputError: another `on`.
-
     Example:
         >>> suppression_loss(torch.tensor([[[[2.0, 4.0]]]]), visible=torch.tensor([[[[1.0, 0.0]]]]))
         tensor(8.)
     """
-    if on not in ("channel_mean", "feature_map"):
-        raise InputError(f"MODEL.IGOAS.MASK_LOSS.ON must be channel_mean or feature_map, got {on}")
     response = feature_map.float()
     if on == "channel_mean":
         response = response.mean(1, keepdim=True)
@@ -54,15 +49,8 @@ def identity_weights(losses: Tensor, kind: str) -> Tensor:
     Args:
         losses: shape (N,).
         kind: "adaptive" (softmax of the losses) or "mean".
-
-    Raises:
-        InputError: another kind.
     """
-    if kind == "adaptive":
-        return losses.softmax(0)
-    if kind == "mean":
-        return torch.full_like(losses, 1 / len(losses))
-    raise InputError(f"MODEL.IGOAS.ID_WEIGHTS must be adaptive or mean, got {kind}")
+    return losses.softmax(0) if kind == "adaptive" else torch.full_like(losses, 1 / len(losses))
 
 
 def metric_losses(cfg) -> dict:

@@ -6,6 +6,8 @@ from torch import nn
 from igoas_plugin.errors import InputError
 from igoas_plugin.occlusion import build_occlusion
 
+from .igoas import IGOAS
+
 
 class OccludedTraining:
     """Mixed into a meta-architecture: in training its normalised batch is replaced by an occluded one.
@@ -34,7 +36,8 @@ def OcclusionWrapper(cfg) -> nn.Module:
     """
     name = cfg.MODEL.OCCLUSION.WRAPS
     wrapped = META_ARCH_REGISTRY.get(name)
-    if name == "IGOAS" or not inspect.isclass(wrapped) or not hasattr(wrapped, "preprocess_image"):
+    own = not inspect.isclass(wrapped) or issubclass(wrapped, IGOAS)
+    if own or not hasattr(wrapped, "preprocess_image"):
         raise InputError(
             f"OcclusionWrapper cannot wrap {name}: MODEL.OCCLUSION.WRAPS must name a meta-architecture with a method "
             "preprocess_image and no occlusion of its own, such as Baseline or MGN"

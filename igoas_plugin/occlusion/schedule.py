@@ -25,7 +25,7 @@ class ReleasedSchedule:
         final: share after the ramp, in (0, 1).
 
     Raises:
-        InputError: a share leaves (0, 1).
+        InputError: a share leaves (0, 1), or the ramp [0, 1].
 
     Example:
         >>> schedule = ReleasedSchedule(epochs=90)
@@ -41,6 +41,8 @@ class ReleasedSchedule:
 
     def __post_init__(self):
         require_share("MODEL.OCCLUSION.AREA_START", self.start)
+        if not 0 <= self.ramp <= 1:
+            raise InputError(f"MODEL.OCCLUSION.AREA_RAMP, a part of the epochs, must stay in [0, 1], got {self.ramp}")
         require_share("MODEL.OCCLUSION.AREA_START + AREA_SLOPE * AREA_RAMP", self.start + self.slope * self.ramp)
         require_share("MODEL.OCCLUSION.AREA_FINAL", self.final)
 

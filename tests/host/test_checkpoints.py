@@ -1,3 +1,4 @@
+import io
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +9,7 @@ from runs import start
 from torch import nn
 
 from igoas_plugin.errors import InputError
+from igoas_plugin.host.checkpoints import read_file
 
 
 class Unpicklable:
@@ -76,6 +78,23 @@ def test_numpy_scalars_in_a_checkpoint_load(tmp_path):
     Checkpointer(nn.Linear(1, 1), str(tmp_path)).save("scalars", metric=np.float64(1.5), epoch=np.int64(3))
     extra = Checkpointer(nn.Linear(1, 1)).load(str(tmp_path / "scalars.pth"))
     assert extra["metric"] == 1.5 and extra["epoch"] == 3
+
+
+@pytest.mark.parametrize("numpy_s_name", ["numpy.core.multiarray", "numpy._core.multiarray"])
+def test_numpy_scalars_of_either_numpy_load(tmp_path, numpy_s_name):
+    buffer = io.BytesIO()
+    torch.save({"metric": np.float32(0.5)}, buffer, _use_new_zipfile_serialization=False)
+    path = tmp_path / "scalar.pth"
+    ours = np.float32(0).__reduce__()[0].__module__
+    path.write_bytes(buffer.getvalue().replace(f"c{ours}\n".encode(), f"c{numpy_s_name}\n".encode()))
+    assert numpy_s_name.encode() in path.read_bytes()
+    assert read_file(str(path)) == {"metric": 0.5}
+
+
+def test_a_period_of_zero_saves_the_final_and_the_best_checkpoint_only(baseline_cfg):
+    baseline_cfg.SOLVER.CHECKPOINT_PERIOD = 0
+    start(baseline_cfg).train()
+    assert {path.name for path in Path(baseline_cfg.OUTPUT_DIR).glob("*.pth")} == {"model_best.pth", "model_final.pth"}
 
 
 def run_with_metrics(cfg, metrics, resume=False):

@@ -73,14 +73,22 @@ def test_processes_draw_rectangles_of_their_own(two_ranks):
     assert first["rectangles"] != second["rectangles"]
 
 
-def refuse(file):
+def refuse(cfg, ranks):
+    if comm.get_rank() in ranks:
+        raise InputError("the key X is wrong")
     comm.synchronize()
-    raise InputError("the key X is wrong")
 
 
-def test_an_input_error_in_a_process_reaches_the_caller_as_one(tmp_path):
+@pytest.mark.parametrize("ranks", [(0, 1), (0,), (1,)])
+def test_an_input_error_in_a_process_reaches_the_caller_as_one(baseline_cfg, ranks):
     with pytest.raises(InputError, match="^the key X is wrong$"):
-        launch(refuse, 2, dist_url="auto", args=(str(tmp_path),))
+        launch(refuse, 2, dist_url="auto", args=(baseline_cfg, ranks))
+
+
+def test_no_gpu_asked_for_is_one_process():
+    ran = []
+    launch(ran.append, 0, args=(1,))
+    assert ran == [1]
 
 
 @pytest.mark.slow

@@ -94,6 +94,16 @@ def test_an_evaluation_does_not_thaw_the_host_s_frozen_layers(baseline_cfg, raw_
     assert unchanged(before, weights(trainer)) == {name for name in before if name.startswith("backbone.")}
 
 
+def test_outside_a_run_it_is_epoch_0(frozen_cfg):
+    model = build_model(frozen_cfg).train()
+    optimizer, _ = build_optimizer(frozen_cfg, model)
+    before = {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
+    optimizer.zero_grad()
+    sum(model(random_batch()).values()).backward()
+    optimizer.step()
+    assert unchanged(before, dict(model.named_parameters())) == frozen_names(before)
+
+
 def test_two_freezings_at_once_are_refused(frozen_cfg):
     frozen_cfg.MODEL.FREEZE_LAYERS, frozen_cfg.SOLVER.FREEZE_ITERS = ["backbone"], 4
     with pytest.raises(InputError, match="exclude each other"):

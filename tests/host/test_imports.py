@@ -22,6 +22,15 @@ def test_a_spawned_worker_can_unpickle_a_data_set_of_the_host(raw_host):
     assert done.stdout.split() == ["1", "1"], done.stderr
 
 
+class OwnDataSet(CommDataset):
+    """A data set of the user's own."""
+
+
+def test_a_data_set_of_the_user_s_own_pickles_too():
+    data = pickle.loads(pickle.dumps(OwnDataSet([("a.png", "p", "c")])))
+    assert type(data) is OwnDataSet and data.num_classes == 1
+
+
 def test_without_the_host_the_pip_line_is_printed():
     code = (
         "import sys, importlib.util as util; find = util.find_spec\n"

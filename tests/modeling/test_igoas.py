@@ -195,8 +195,11 @@ def test_clean_and_occluded_half_pass_the_trunk_once(igoas_cfg):
 
 
 def test_it_trains_without_an_event_storage_too(igoas_cfg):
-    losses = built(igoas_cfg).train()(random_batch())
-    assert torch.isfinite(sum(losses.values()))
+    model, masks = built(igoas_cfg).train(), []
+    model.occlusion.register_forward_hook(lambda module, inputs, output: masks.append(output[1]))
+    losses = [sum(model(random_batch()).values()) for _ in range(5)]
+    assert torch.isfinite(torch.stack(losses)).all()
+    assert any(not torch.equal(mask, masks[0]) for mask in masks)
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
@@ -216,6 +219,9 @@ def test_evaluation_takes_a_bare_tensor_of_images(igoas_cfg):
     "keys, message",
     [
         ({MASK + "STAGES": "first"}, "STAGES must be last or both, got first"),
+        ({MASK + "ON": "pixels"}, "MASK_LOSS.ON must be channel_mean or feature_map, got pixels"),
+        ({"MODEL__IGOAS__ID_WEIGHTS": "max"}, "ID_WEIGHTS must be adaptive or mean, got max"),
+        ({"MODEL__HEADS__NORM": "none"}, "MODEL.HEADS.NORM: unknown layer none; known: BN, "),
         ({MASK + "BRANCHES": "('left',)"}, "BRANCHES: unknown branch left"),
         (
             {MASK + "STAGES": "both", "MODEL__IGOAS__SUPPRESSION__ATTENTION": False},

@@ -79,21 +79,6 @@ def test_mean_weights_are_equal():
 
 
 @pytest.mark.parametrize(
-    "call, message",
-    [
-        (lambda: identity_weights(torch.ones(3), "max"), "ID_WEIGHTS must be adaptive or mean, got max"),
-        (
-            lambda: suppression_loss(torch.ones(1, 1, 1, 1), torch.ones(1, 1, 1, 1), "x"),
-            "MASK_LOSS.ON must be .* got x",
-        ),
-    ],
-)
-def test_unknown_names_are_refused(call, message):
-    with pytest.raises(InputError, match=message):
-        call()
-
-
-@pytest.mark.parametrize(
     "names, message",
     [(("TripletLoss",), "needs CrossEntropyLoss"), (("CrossEntropyLoss", "FocalLoss"), "unknown loss FocalLoss")],
 )

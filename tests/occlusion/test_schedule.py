@@ -60,6 +60,7 @@ def test_epochs_zero_means_the_length_of_the_run():
         ("AREA_SLOPE", 1.5, r"AREA_START \+ AREA_SLOPE \* AREA_RAMP: .* got 1.017"),
         ("AREA_SLOPE", -0.4, r"AREA_SLOPE \* AREA_RAMP: .* got -0.1444"),
         ("AREA_FINAL", 1.2, r"AREA_FINAL: .* got 1.2"),
+        ("AREA_RAMP", -1.0, r"AREA_RAMP, .* \[0, 1\], got -1.0"),
         ("SCHEDULE", "linear", "must be released or paper, got linear"),
         ("EPOCHS", -1, "must be 0 .* or more, got -1"),
     ],

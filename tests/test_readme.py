@@ -1,0 +1,44 @@
+"""What README.md says is there and runs."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from igoas_plugin.config import flat_keys, get_cfg
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text()
+LINKS = re.findall(r"\]\((?!https?:)([^)#]+)\)", README)
+
+
+def test_it_has_links_commands_and_no_place_left_open():
+    assert len(LINKS) > 15 and not re.search(r"@[A-Z_]+@", README)
+
+
+@pytest.mark.parametrize("link", sorted(set(LINKS)))
+def test_every_link_leads_to_a_file(link):
+    assert (ROOT / link).exists()
+
+
+@pytest.mark.parametrize("path", sorted(set(re.findall(r"(?:tools|configs)/[\w./-]+\.(?:py|yml)", README))))
+def test_every_path_in_a_command_exists(path):
+    assert (ROOT / path).exists()
+
+
+@pytest.mark.parametrize("target", sorted(set(re.findall(r"make ([a-z-]+)", README))))
+def test_every_target_is_in_the_makefile(target):
+    assert re.search(rf"^{target}:", (ROOT / "Makefile").read_text(), re.M)
+
+
+@pytest.mark.parametrize("key", sorted(set(re.findall(r"`(MODEL(?:\.[A-Z_]+)+)", README))))
+def test_every_key_exists(key):
+    assert any(known == key or known.startswith(f"{key}.") for known in flat_keys(get_cfg()))
+
+
+def test_the_python_example_runs(monkeypatch):
+    monkeypatch.chdir(ROOT)
+    names = {}
+    for block in re.findall(r"```python\n(.*?)```", README, re.S):
+        exec(block, names)
+    assert names["model"].heads.joint_classifier.weight.shape == (64, 1024)
