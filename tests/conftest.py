@@ -67,10 +67,10 @@ def tiny_duke(tmp_path, monkeypatch) -> Path:
 
 
 @pytest.fixture
-def run_tool(tmp_path):
-    """Runs tools/train_net.py on tiny images in a process of its own, as a user does."""
+def tool_command(tmp_path):
+    """The command line of tools/train_net.py on tiny images, without the interpreter; pairs given win over its own."""
 
-    def run(*pairs, flags=(), config="configs/Toy/igoas_R18.yml", tool="tools/train_net.py", launcher=()):
+    def command(*pairs, flags=(), config="configs/Toy/igoas_R18.yml", tool="tools/train_net.py"):
         settings = {
             "DATASETS.NAMES": "('OccludedDuke',)", "DATASETS.TESTS": "('OccludedDuke',)",
             "INPUT.SIZE_TRAIN": "[32,16]", "INPUT.SIZE_TEST": "[32,16]", "DATALOADER.NUM_WORKERS": "0",
@@ -78,8 +78,18 @@ def run_tool(tmp_path):
             "OUTPUT_DIR": str(tmp_path / "run"),
         }  # fmt: skip
         settings = [word for key, value in settings.items() if key not in pairs for word in (key, value)]
-        command = [sys.executable, *launcher, str(ROOT / tool), "--config-file", str(ROOT / config), *flags]
-        return subprocess.run([*command, *pairs, *settings], capture_output=True, text=True, timeout=300)
+        return [str(ROOT / tool), "--config-file", str(ROOT / config), *flags, *pairs, *settings]
+
+    return command
+
+
+@pytest.fixture
+def run_tool(tool_command):
+    """Runs tools/train_net.py in a process of its own, as a user does."""
+
+    def run(*pairs, launcher=(), **given):
+        command = [sys.executable, *launcher, *tool_command(*pairs, **given)]
+        return subprocess.run(command, capture_output=True, text=True, timeout=300)
 
     return run
 

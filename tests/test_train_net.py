@@ -2,6 +2,8 @@
 
 import json
 import re
+import runpy
+import sys
 
 import pytest
 import torch
@@ -91,19 +93,28 @@ MISTAKES = {
 
 
 @pytest.mark.parametrize("mistake", MISTAKES)
-def test_a_mistake_ends_in_one_line_and_code_2_and_touches_nothing(run_tool, tiny_duke, tmp_path, mistake):
+def test_a_mistake_ends_in_one_line_and_code_2_and_touches_nothing(
+    tool_command, tiny_duke, tmp_path, mistake, monkeypatch, capsys
+):
     (tmp_path / "run").mkdir()
     kept = {"config.yaml": "SEED: 5", "model_final.pth": "weights", "results.json": "{}"}
     for name, text in kept.items():
         (tmp_path / "run" / name).write_text(text)
     given, pairs, message = MISTAKES[mistake]
     given = given(tmp_path) if callable(given) else given
-    done = run_tool(*(pair(tmp_path) if callable(pair) else pair for pair in pairs), **given)
-    assert done.returncode == 2, done.stderr
-    lines = done.stderr.strip().splitlines()
-    assert re.search(message, lines[-1]), lines
-    assert "Traceback" not in done.stderr and len([line for line in lines if line.startswith("igoas_plugin")]) == 1
+    command = tool_command(*(pair(tmp_path) if callable(pair) else pair for pair in pairs), **given)
+    monkeypatch.setattr(sys, "argv", command)
+    with pytest.raises(SystemExit) as stop:
+        runpy.run_path(command[0], run_name="__main__")
+    lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("igoas_plugin")]
+    assert stop.value.code == 2 and len(lines) == 1 and re.search(message, lines[0]), lines
     assert {path.name: path.read_text() for path in (tmp_path / "run").iterdir()} == kept
+
+
+def test_a_mistake_is_one_line_in_a_process_of_its_own_too(run_tool, tiny_duke):
+    done = run_tool("SOLVER.BASE_RL", "1")
+    assert done.returncode == 2 and done.stdout == ""
+    assert len(done.stderr.splitlines()) == 1 and "the nearest known key is SOLVER.BASE_LR" in done.stderr
 
 
 def test_resume_of_a_finished_run_says_so_and_evaluates(run_tool, tiny_duke):
