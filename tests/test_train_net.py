@@ -21,6 +21,7 @@ def test_a_run_ends_with_the_table_and_the_files(run_tool, tiny_duke, tmp_path):
         assert (tmp_path / "run" / path.split("/")[-1]).exists()
 
 
+@pytest.mark.slow
 def test_an_evaluation_in_the_folder_of_a_run_leaves_its_record_alone(run_tool, tiny_duke, tmp_path):
     run_tool("SEED", "-1")
     record = {name: (tmp_path / "run" / name).read_bytes() for name in ("config.yaml", "results.json", "metrics.json")}
@@ -117,6 +118,7 @@ def test_a_mistake_is_one_line_in_a_process_of_its_own_too(run_tool, tiny_duke):
     assert len(done.stderr.splitlines()) == 1 and "the nearest known key is SOLVER.BASE_LR" in done.stderr
 
 
+@pytest.mark.slow
 def test_resume_of_a_finished_run_says_so_and_evaluates(run_tool, tiny_duke):
     first = run_tool()
     again = run_tool(flags=["--resume"])
