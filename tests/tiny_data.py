@@ -59,7 +59,7 @@ def tiny_settings(cfg, output_dir) -> None:
     cfg.DATASETS.NAMES = cfg.DATASETS.TESTS = ("TinyReID",)
     cfg.DATALOADER.NUM_WORKERS = 0
     cfg.SOLVER.IMS_PER_BATCH, cfg.SOLVER.MAX_EPOCH, cfg.SOLVER.WARMUP_ITERS = 8, 2, 0
-    cfg.SOLVER.CHECKPOINT_PERIOD, cfg.TEST.EVAL_PERIOD, cfg.TEST.IMS_PER_BATCH = 1, 1, 8
+    cfg.SOLVER.CHECKPOINT_PERIOD, cfg.TEST.EVAL_PERIOD, cfg.TEST.IMS_PER_BATCH = 0, 1, 8
     cfg.OUTPUT_DIR = str(output_dir)
 
 

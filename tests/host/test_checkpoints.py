@@ -124,7 +124,7 @@ def test_the_best_model_is_saved_when_it_is_found_not_when_a_checkpoint_is_due(b
 
 
 def test_a_checkpoint_without_an_evaluation_has_no_metric(baseline_cfg):
-    baseline_cfg.SOLVER.MAX_EPOCH, baseline_cfg.TEST.EVAL_PERIOD = 4, 2
+    baseline_cfg.SOLVER.MAX_EPOCH, baseline_cfg.TEST.EVAL_PERIOD, baseline_cfg.SOLVER.CHECKPOINT_PERIOD = 4, 2, 1
     run_with_metrics(baseline_cfg, [50.0, 60.0])
     saved = {epoch: torch.load(f"{baseline_cfg.OUTPUT_DIR}/model_{epoch:04d}.pth")["metric"] for epoch in (0, 1, 2)}
     assert saved == {0: -1, 1: 50.0, 2: -1}
