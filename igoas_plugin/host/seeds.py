@@ -32,7 +32,10 @@ def default_setup(cfg, args):
     if "SEED" not in cfg:
         return default_host_setup(cfg, args)
     config, kept = os.path.join(cfg.OUTPUT_DIR, "config.yaml"), None
-    if getattr(args, "eval_only", False) and os.path.isfile(os.path.join(cfg.OUTPUT_DIR, "last_checkpoint")):
+    trained_here = all(
+        os.path.isfile(os.path.join(cfg.OUTPUT_DIR, name)) for name in ("last_checkpoint", "config.yaml")
+    )
+    if getattr(args, "eval_only", False) and trained_here:
         with open(config, "rb") as file:  # an evaluation in the folder of a training leaves its record alone
             kept = file.read()
     comm.synchronize()
