@@ -1,5 +1,6 @@
 # Everything that a fresh clone needs: `make` lists the targets. Works with GNU Make 3.81 and later.
 
+# Both are read when .venv is made; to change one later, remove .venv first.
 # The interpreter that .venv is made from, 3.10 or newer.
 PYTHON ?= python3
 # Which faiss is installed, gpu or cpu: gpu where an NVIDIA driver answers.
@@ -17,8 +18,9 @@ UNFINISHED := $(VENV)/.unfinished
 TOY := configs/Toy/igoas_R18.yml
 TOY_LOGS := logs/make_train
 
-# A fast-reid or torch of the user's own environment must not hide what .venv holds.
-unexport PYTHONPATH PYTHONHOME
+# A fast-reid or torch of the user's own environment must not hide what .venv holds. And without its bytecode every
+# process compiles torch anew, which takes ten seconds.
+unexport PYTHONPATH PYTHONHOME PYTHONDONTWRITEBYTECODE
 
 # $(call stop,TEXT) ends a recipe with one line; TEXT holds no comma.
 stop = { echo "make: $(strip $(1))" >&2; exit 1; }

@@ -4,7 +4,7 @@ from .host import prepare_host
 
 prepare_host()
 
-from . import datasets, modeling, occlusion  # noqa: E402, F401  (they register themselves with the mended host)
+from . import checkpoint, datasets, modeling, occlusion  # noqa: E402, F401  (they register themselves with the mended host)
 from .config import add_igoas_config, get_cfg  # noqa: E402
 
 __version__ = "0.1.0"

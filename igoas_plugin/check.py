@@ -2,25 +2,27 @@
 
 import os
 
+import torch
 from fastreid.data.datasets import DATASET_REGISTRY
 from fastreid.modeling.backbones import BACKBONE_REGISTRY
 from fastreid.modeling.heads import REID_HEADS_REGISTRY
 from fastreid.modeling.meta_arch import META_ARCH_REGISTRY, build_model
+from fastreid.solver import build_lr_scheduler, build_optimizer
 from fastreid.utils.checkpoint import Checkpointer
+from torch import nn
 
-from .errors import InputError
+from .errors import InputError, require_choice
+from .host.device import usable_device
 from .host.distributed import under_torchrun
-from .host.freezing import FreezePlan
 from .host.pretrained import find_weights
 from .occlusion import OCCLUSION_REGISTRY
 
-SAMPLERS = (
-    "TrainingSampler",
-    "NaiveIdentitySampler",
-    "BalancedIdentitySampler",
-    "SetReWeightSampler",
-    "ImbalancedDatasetSampler",
-)
+# Names that the host accepts and keeps in no registry
+OPTIMIZERS = [name for name, kind in vars(torch.optim).items() if isinstance(kind, type) and name != "Optimizer"]
+METRICS = ("cosine", "euclidean")
+LR_SCHEDULES = ("MultiStepLR", "CosineAnnealingLR")
+IDENTITY_SAMPLERS = ("NaiveIdentitySampler", "BalancedIdentitySampler")
+SAMPLERS = ("TrainingSampler", *IDENTITY_SAMPLERS, "SetReWeightSampler", "ImbalancedDatasetSampler")
 
 
 def check_run(cfg, args) -> None:
@@ -31,17 +33,23 @@ def check_run(cfg, args) -> None:
         args: the command line, as the host's default_argument_parser() gives it.
 
     Raises:
-        InputError: a registered name is unknown, OUTPUT_DIR cannot be written, a batch does not divide over the
-            processes or is larger than the training set, a data set's folder is missing or empty, a key of the model
-            has a value out of range, or a file of weights is missing or does not fit.
+        InputError: a name is unknown, OUTPUT_DIR cannot be written, a batch does not divide over the processes or is
+            larger than the training set, a data set's folder is missing or empty, a key of the model has a value out
+            of range, or a file of weights is missing or does not fit the model, or on a resume the optimiser.
     """
     train = not args.eval_only
     check_names(cfg)
+    check_device(cfg.MODEL.DEVICE)
+    if cfg.SEED >= 2**31:
+        raise InputError(f"SEED must be -1, or 0 to 2**31 - 1, got {cfg.SEED}")
     check_output(cfg.OUTPUT_DIR)
     check_batches(cfg, processes(args), train)
-    FreezePlan.from_config(cfg)
-    check_data(cfg, train)
-    check_model(cfg, train, resume=args.resume)
+    for name in cfg.DATASETS.TESTS:
+        check_test_data(name)
+    if not train:
+        return check_model(cfg)
+    identities, images = check_training_data(cfg)
+    check_training(cfg, identities, images, resume=args.resume)
 
 
 def processes(args) -> int:
@@ -50,21 +58,40 @@ def processes(args) -> int:
 
 
 def check_names(cfg) -> None:
-    tests = [*cfg.DATASETS.TESTS, *([cfg.TEST.PRECISE_BN.DATASET] if cfg.TEST.PRECISE_BN.ENABLED else [])]
     names = [
-        (META_ARCH_REGISTRY, "MODEL.META_ARCHITECTURE", cfg.MODEL.META_ARCHITECTURE),
-        (BACKBONE_REGISTRY, "MODEL.BACKBONE.NAME", cfg.MODEL.BACKBONE.NAME),
-        (REID_HEADS_REGISTRY, "MODEL.HEADS.NAME", cfg.MODEL.HEADS.NAME),
-        (OCCLUSION_REGISTRY, "MODEL.OCCLUSION.NAME", cfg.MODEL.OCCLUSION.NAME),
-        *((DATASET_REGISTRY, "DATASETS.NAMES", name) for name in cfg.DATASETS.NAMES),
-        *((DATASET_REGISTRY, "DATASETS.TESTS", name) for name in tests),
+        (META_ARCH_REGISTRY._obj_map, "MODEL.META_ARCHITECTURE", cfg.MODEL.META_ARCHITECTURE),
+        (BACKBONE_REGISTRY._obj_map, "MODEL.BACKBONE.NAME", cfg.MODEL.BACKBONE.NAME),
+        (REID_HEADS_REGISTRY._obj_map, "MODEL.HEADS.NAME", cfg.MODEL.HEADS.NAME),
+        (OCCLUSION_REGISTRY._obj_map, "MODEL.OCCLUSION.NAME", cfg.MODEL.OCCLUSION.NAME),
+        *((DATASET_REGISTRY._obj_map, "DATASETS.NAMES", name) for name in cfg.DATASETS.NAMES),
+        *((DATASET_REGISTRY._obj_map, "DATASETS.TESTS", name) for name in cfg.DATASETS.TESTS),
+        (METRICS, "TEST.METRIC", cfg.TEST.METRIC),
+        (OPTIMIZERS, "SOLVER.OPT", cfg.SOLVER.OPT),
+        (LR_SCHEDULES, "SOLVER.SCHED", cfg.SOLVER.SCHED),
+        (SAMPLERS, "DATALOADER.SAMPLER_TRAIN", cfg.DATALOADER.SAMPLER_TRAIN),
     ]
-    if cfg.MODEL.META_ARCHITECTURE == "OcclusionWrapper":
-        names.append((META_ARCH_REGISTRY, "MODEL.OCCLUSION.WRAPS", cfg.MODEL.OCCLUSION.WRAPS))
-    for registry, key, name in names:
-        known = registry._obj_map
-        if name not in known:
-            raise InputError(f"{key}: {name} is not registered; known: {', '.join(sorted(known))}")
+    if cfg.TEST.PRECISE_BN.ENABLED:
+        names.append((DATASET_REGISTRY._obj_map, "TEST.PRECISE_BN.DATASET", cfg.TEST.PRECISE_BN.DATASET))
+    architecture = cfg.MODEL.META_ARCHITECTURE
+    if architecture == "OcclusionWrapper":
+        architecture = cfg.MODEL.OCCLUSION.WRAPS
+        names.append((META_ARCH_REGISTRY._obj_map, "MODEL.OCCLUSION.WRAPS", architecture))
+    for known, key, name in names:
+        require_choice(key, name, sorted(known))
+    if cfg.MODEL.HEADS.NAME == "IGOASHead" and META_ARCH_REGISTRY.get(architecture).__module__.startswith("fastreid."):
+        raise InputError(
+            f"MODEL.HEADS.NAME IGOASHead is for two branches: {architecture} needs a head for one feature map, such as "
+            "EmbeddingHead"
+        )
+
+
+def check_device(name: str) -> None:
+    try:
+        device = torch.device(usable_device(name))
+    except RuntimeError:
+        raise InputError(f"MODEL.DEVICE: {name} is no device; take cpu, cuda or cuda:N") from None
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise InputError(f"MODEL.DEVICE is {name}, but torch finds {torch.cuda.device_count()} GPUs")
 
 
 def check_output(folder: str) -> None:
@@ -84,32 +111,51 @@ def check_batches(cfg, processes: int, train: bool) -> None:
     for key, size in sizes.items():
         if size < 1 or size % processes:
             raise InputError(f"{key} is {size}, which does not divide over {processes} processes: take a multiple")
-    if not train:
-        return
     sampler, instances = cfg.DATALOADER.SAMPLER_TRAIN, cfg.DATALOADER.NUM_INSTANCE
-    if sampler not in SAMPLERS:
-        raise InputError(f"DATALOADER.SAMPLER_TRAIN: unknown sampler {sampler}; known: {', '.join(SAMPLERS)}")
-    if "Identity" in sampler and cfg.SOLVER.IMS_PER_BATCH // processes < instances:
+    images = cfg.SOLVER.IMS_PER_BATCH // processes
+    if train and sampler in IDENTITY_SAMPLERS and (images < instances or images % instances):
         raise InputError(
-            f"{sampler} needs at least DATALOADER.NUM_INSTANCE {instances} images a process, "
-            f"SOLVER.IMS_PER_BATCH {cfg.SOLVER.IMS_PER_BATCH} gives {cfg.SOLVER.IMS_PER_BATCH // processes}"
+            f"{sampler} needs a multiple of DATALOADER.NUM_INSTANCE {instances} images a process, "
+            f"SOLVER.IMS_PER_BATCH {cfg.SOLVER.IMS_PER_BATCH} gives {images}"
         )
 
 
-def check_data(cfg, train: bool) -> None:
-    images = 0
-    if train:
-        images = sum(len(open_data(name, combineall=cfg.DATASETS.COMBINEALL).train) for name in cfg.DATASETS.NAMES)
-        if images < cfg.SOLVER.IMS_PER_BATCH:
+def check_test_data(name: str) -> None:
+    data = open_data(name)
+    for part in ("query", "gallery"):
+        if not getattr(data, part):
+            raise InputError(f"data set {name}: its {part} has no image; README.md, section Data, shows its layout")
+    cameras = {}
+    for _, identity, camera in data.gallery:
+        cameras.setdefault(identity, set()).add(camera)
+    if not any(cameras.get(identity, set()) - {camera} for _, identity, camera in data.query):
+        raise InputError(
+            f"data set {name}: no query has an image of its identity and of another camera in the gallery, so there is "
+            "nothing to rank: gallery images of the query's own camera are left out"
+        )
+
+
+def check_training_data(cfg) -> tuple[int, int]:
+    """Numbers of identities and images of the training set."""
+    items = [item for name in cfg.DATASETS.NAMES for item in open_data(name, combineall=cfg.DATASETS.COMBINEALL).train]
+    sizes = {f"the training set {', '.join(cfg.DATASETS.NAMES)}": len(items)}
+    if cfg.TEST.PRECISE_BN.ENABLED:
+        name = cfg.TEST.PRECISE_BN.DATASET
+        sizes[f"TEST.PRECISE_BN.DATASET {name}"] = len(open_data(name, combineall=cfg.DATASETS.COMBINEALL).train)
+    for what, size in sizes.items():
+        if size < cfg.SOLVER.IMS_PER_BATCH:
             raise InputError(
-                f"SOLVER.IMS_PER_BATCH is {cfg.SOLVER.IMS_PER_BATCH} but the training set "
-                f"{', '.join(cfg.DATASETS.NAMES)} has only {images} images: lower SOLVER.IMS_PER_BATCH"
+                f"SOLVER.IMS_PER_BATCH is {cfg.SOLVER.IMS_PER_BATCH} but {what} has only {size} images: "
+                "lower SOLVER.IMS_PER_BATCH"
             )
-    for name in cfg.DATASETS.TESTS:
-        data = open_data(name)
-        for part in ("query", "gallery"):
-            if not getattr(data, part):
-                raise InputError(f"data set {name}: its {part} has no image; README.md, section Data, shows its layout")
+    identities = len({identity for _, identity, _ in items})
+    wanted = cfg.SOLVER.IMS_PER_BATCH // cfg.DATALOADER.NUM_INSTANCE
+    if cfg.DATALOADER.SAMPLER_TRAIN in IDENTITY_SAMPLERS and identities < wanted:
+        raise InputError(
+            f"{cfg.DATALOADER.SAMPLER_TRAIN} needs SOLVER.IMS_PER_BATCH / DATALOADER.NUM_INSTANCE = {wanted} "
+            f"identities, the training set has {identities}"
+        )
+    return identities, len(items)
 
 
 def open_data(name: str, **kwargs):
@@ -123,15 +169,39 @@ def open_data(name: str, **kwargs):
         ) from None
 
 
-def check_model(cfg, train: bool, resume: bool) -> None:
-    """Builds a model that is thrown away, and loads what the run would load."""
-    if train and cfg.MODEL.BACKBONE.PRETRAIN and cfg.MODEL.BACKBONE.PRETRAIN_PATH:
+def check_model(cfg) -> None:
+    """Builds a model that is thrown away, and loads what an evaluation would load."""
+    model = build_scratch_model(cfg, identities=1)
+    if cfg.MODEL.WEIGHTS:
+        Checkpointer(model).load(cfg.MODEL.WEIGHTS)
+
+
+def check_training(cfg, identities: int, images: int, resume: bool) -> None:
+    """Builds a model, an optimiser and its schedules that are thrown away, and loads what the run would load."""
+    if cfg.SOLVER.MAX_EPOCH < 1:
+        raise InputError(f"SOLVER.MAX_EPOCH must be 1 or more, got {cfg.SOLVER.MAX_EPOCH}")
+    if not cfg.DATASETS.TESTS:
+        raise InputError("DATASETS.TESTS names no data set: the host evaluates at the end of a training")
+    if cfg.MODEL.BACKBONE.PRETRAIN and cfg.MODEL.BACKBONE.PRETRAIN_PATH:
         find_weights(cfg.MODEL.BACKBONE)
-    path = Checkpointer(None, cfg.OUTPUT_DIR).get_checkpoint_file() if train and resume else ""
+    model = build_scratch_model(cfg, identities)
+    try:
+        optimizer = build_optimizer(cfg, model)[0]
+        build_lr_scheduler(cfg, optimizer, images // cfg.SOLVER.IMS_PER_BATCH)
+    except InputError:
+        raise
+    except Exception as error:
+        raise InputError(f"the host can build no optimiser from the keys of SOLVER: {error}") from error
+    path = Checkpointer(None, cfg.OUTPUT_DIR).get_checkpoint_file() if resume else ""
+    if path:
+        Checkpointer(model, optimizer=optimizer).load(path)
+    elif cfg.MODEL.WEIGHTS:
+        Checkpointer(model).load(cfg.MODEL.WEIGHTS)
+
+
+def build_scratch_model(cfg, identities: int) -> nn.Module:
     cfg = cfg.clone()
     cfg.defrost()
     cfg.MODEL.BACKBONE.PRETRAIN, cfg.MODEL.DEVICE = False, "cpu"
-    cfg.MODEL.HEADS.NUM_CLASSES = cfg.MODEL.HEADS.NUM_CLASSES or 1
-    model = build_model(cfg)
-    if path or cfg.MODEL.WEIGHTS:
-        Checkpointer(model).load(path or cfg.MODEL.WEIGHTS, checkpointables=[])
+    cfg.MODEL.HEADS.NUM_CLASSES = cfg.MODEL.HEADS.NUM_CLASSES or identities
+    return build_model(cfg)

@@ -1,13 +1,15 @@
 """Weights of the original implementation (torchreid/models/bfe.py of Vill-Lab/IGOAS) under this plugin's names."""
 
+import functools
 import os
-import re
 
 import torch
 from torch import Tensor
 
+from .config import get_cfg
 from .errors import InputError
 from .host.checkpoints import read_file, write_atomically
+from .modeling.igoas import IGOAS
 
 # Original prefix -> prefix here; both ResNets call the inside of a block the same
 PREFIXES = {
@@ -30,7 +32,22 @@ PREFIXES = {
     "classifier2": "heads.suppression_classifier",
     "classifier3": "heads.joint_classifier",
 }
-PATTERN = re.compile(rf"(?:module\.)?({'|'.join(map(re.escape, PREFIXES))})\.(.+)")
+
+
+@functools.cache
+def names_here() -> dict[str, str]:
+    """The original's name of each tensor -> the name here."""
+    cfg = get_cfg()
+    cfg.MODEL.BACKBONE.DEPTH, cfg.MODEL.BACKBONE.PRETRAIN = "50x", False
+    cfg.MODEL.HEADS.NAME, cfg.MODEL.HEADS.EMBEDDING_DIM, cfg.MODEL.HEADS.NUM_CLASSES = "IGOASHead", 512, 1
+    with torch.device("meta"):  # names without memory
+        names = IGOAS(cfg).state_dict()
+    return {
+        theirs + name.removeprefix(ours).replace("spatial", "conv_after_concat"): name
+        for name in names
+        for theirs, ours in PREFIXES.items()
+        if name.startswith(f"{ours}.")
+    }
 
 
 def convert_reference_state_dict(state_dict: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -43,22 +60,17 @@ def convert_reference_state_dict(state_dict: dict[str, Tensor]) -> dict[str, Ten
         The same tensors under the names of this model.
 
     Raises:
-        InputError: a name is none of the original's, or a part of the original is missing.
+        InputError: a name is none of the original's, or one of the original's is missing.
     """
-    converted, found, unknown = {}, set(), []
-    for name, tensor in state_dict.items():
-        match = PATTERN.fullmatch(name)
-        if match is None:
-            unknown.append(name)
-            continue
-        prefix, rest = match.groups()
-        found.add(prefix)
-        converted[f"{PREFIXES[prefix]}.{rest.replace('conv_after_concat', 'spatial')}"] = tensor
-    if unknown:
+    here = names_here()
+    given = {name.removeprefix("module."): tensor for name, tensor in state_dict.items()}
+    if unknown := [name for name in given if name not in here]:
         raise InputError(f"not a state dict of the original IGOAS: it has {unknown[0]} ({len(unknown)} unknown names)")
-    if missing := [prefix for prefix in PREFIXES if prefix not in found]:
-        raise InputError(f"not a complete state dict of the original IGOAS: {', '.join(missing)} missing")
-    return converted
+    if missing := [name for name in here if name not in given]:
+        raise InputError(
+            f"not a complete state dict of the original IGOAS: it lacks {missing[0]} ({len(missing)} tensors missing)"
+        )
+    return {here[name]: tensor for name, tensor in given.items()}
 
 
 def convert_reference_checkpoint(source: str, target: str) -> int:
@@ -78,8 +90,8 @@ def convert_reference_checkpoint(source: str, target: str) -> int:
         raise InputError(f"{target} exists: remove it or name another file")
     checkpoint = read_file(source)
     state_dict = checkpoint.get("state_dict") if isinstance(checkpoint, dict) else None
-    if not isinstance(state_dict, dict):
-        raise InputError(f"{source} is no checkpoint of the original IGOAS: it has no dict under the key state_dict")
+    if not isinstance(state_dict, dict) or not all(isinstance(each, Tensor) for each in state_dict.values()):
+        raise InputError(f"{source} is no checkpoint of the original IGOAS: it has no tensors under the key state_dict")
     try:
         model = convert_reference_state_dict(state_dict)
     except InputError as error:

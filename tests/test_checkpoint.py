@@ -59,6 +59,12 @@ def broken(reference, kind):
         state = {"conv1.weight": torch.zeros(1)}
     if kind == "a part is missing":
         state = {name: tensor for name, tensor in state.items() if not name.startswith("res_part2")}
+    if kind == "a tensor is missing":
+        del state["layer3.5.bn2.running_var"]
+    if kind == "a deeper network":
+        state["layer3.6.conv1.weight"] = torch.zeros(1)
+    if kind == "no tensor":
+        state["layer0.0.weight"] = 1
     return {"bare": state, "no dict": {"state_dict": 1}}.get(kind, {"state_dict": state})
 
 
@@ -72,9 +78,15 @@ def test_a_target_that_cannot_be_written_is_named(reference, tmp_path):
     "kind, message",
     [
         ("another network", "not a state dict of the original IGOAS: it has conv1.weight"),
-        ("a part is missing", "not a complete state dict of the original IGOAS: res_part2 missing"),
-        ("bare", "no dict under the key state_dict"),
-        ("no dict", "no dict under the key state_dict"),
+        (
+            "a part is missing",
+            r"not a complete state dict of the original IGOAS: it lacks res_part2.*\(\d+ tensors missing",
+        ),
+        ("a tensor is missing", r"it lacks layer3.5.bn2.running_var \(1 tensors missing\)"),
+        ("a deeper network", r"it has layer3.6.conv1.weight \(1 unknown names\)"),
+        ("bare", "no tensors under the key state_dict"),
+        ("no dict", "no tensors under the key state_dict"),
+        ("no tensor", "no tensors under the key state_dict"),
     ],
 )
 def test_anything_else_is_refused_and_nothing_is_written(reference, tmp_path, kind, message):

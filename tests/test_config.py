@@ -45,7 +45,8 @@ def test_options_win_over_the_file(tmp_path):
     assert cfg.SEED == 3 and cfg.MODEL.IGOAS.STEM == "host"
 
 
-def test_a_bare_ON_in_a_file_is_the_key_of_that_name(tmp_path):
+def test_a_bare_ON_in_a_file_is_the_key_of_that_name(tmp_path, raw_host):
+    assert raw_host["key_of_a_bare_ON"] == ["bool"]
     (tmp_path / "base.yml").write_text('MODEL: {IGOAS: {MASK_LOSS: {"ON": channel_mean}}}')
     (tmp_path / "run.yml").write_text("_BASE_: base.yml\nMODEL: {IGOAS: {MASK_LOSS: {ON: feature_map}}}")
     cfg = igoas_plugin.get_cfg()

@@ -96,6 +96,17 @@ def test_occluded_duke_is_trained_as_released(key):
     assert value(cfg, key) == RELEASED[key]
 
 
+INPUTS = [
+    key for key in flat_keys(load_cfg("")) if key.startswith(("INPUT.", "SOLVER.MAX_EPOCH", "SOLVER.STEPS", "SEED"))
+]
+
+
+@pytest.mark.parametrize("key", INPUTS)
+def test_what_is_compared_on_market1501_sees_the_same_images_for_the_same_time(key):
+    ours, theirs = (load_cfg(str(CONFIGS / "Market1501" / f"{name}_R18_128x64.yml")) for name in ("igoas", "bagtricks"))
+    assert value(ours, key) == value(theirs, key)
+
+
 PAPER = {
     "MODEL.OCCLUSION.SCHEDULE": "paper", "MODEL.OCCLUSION.AREA_FINAL": 0.33, "MODEL.OCCLUSION.FILL": "pixel",
     "MODEL.LOSSES.CE.EPSILON": 0.0, "MODEL.IGOAS.EXTRA_BLOCK": False, "MODEL.IGOAS.FREEZE_JOINT": False,

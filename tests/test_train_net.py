@@ -66,16 +66,55 @@ MISTAKES = {
         {"flags": ["--num-gpus", "2"]}, ("SOLVER.IMS_PER_BATCH", "7"), "IMS_PER_BATCH is 7, .* over 2 processes",
     ),
     "no process": ({"flags": ["--num-gpus", "2", "--num-machines", "0"]}, (), "a run has at least one process"),
-    "unknown sampler": ({}, ("DATALOADER.SAMPLER_TRAIN", "Random"), "SAMPLER_TRAIN: unknown sampler Random; known: "),
+    "unknown sampler": ({}, ("DATALOADER.SAMPLER_TRAIN", "Random"), "SAMPLER_TRAIN must be .*, got Random"),
+    "unknown optimiser": ({}, ("SOLVER.OPT", "Adamm"), "SOLVER.OPT must be .*Adam,.*, got Adamm"),
+    "optimiser that cannot be": (
+        {}, ("SOLVER.OPT", "SGD", "SOLVER.NESTEROV", "True", "SOLVER.MOMENTUM", "0.0"), "no optimiser .* Nesterov",
+    ),
+    "unknown warm-up": (
+        {}, ("SOLVER.WARMUP_ITERS", "5", "SOLVER.WARMUP_METHOD", "slow"), "no optimiser .*SOLVER: .*slow",
+    ),
+    "no epoch": ({}, ("SOLVER.MAX_EPOCH", "0", "MODEL.OCCLUSION.EPOCHS", "9"), "SOLVER.MAX_EPOCH must be 1 or more"),
+    "nothing to test on": ({}, ("DATASETS.TESTS", "()"), "DATASETS.TESTS names no data set"),
+    "unknown metric": ({}, ("TEST.METRIC", "cosin"), "TEST.METRIC must be cosine or euclidean, got cosin"),
+    "no device": ({}, ("MODEL.DEVICE", "gpu"), "MODEL.DEVICE: gpu is no device; take cpu, cuda"),
+    "seed too large": ({}, ("SEED", "5000000000"), "SEED must be -1, or 0 to"),
+    "precise BN without its data": (
+        {}, ("TEST.PRECISE_BN.ENABLED", "True"), "data set Market1501: .* is not found; .*FASTREID_DATASETS",
+    ),
+    "frozen layer that is not there": (
+        {}, ("MODEL.FREEZE_LAYERS", "['backbon_']", "SOLVER.FREEZE_ITERS", "5"),
+        "no parameter's name begins with backbon_",
+    ),
+    "frozen layers that cannot be read": (
+        {}, ("MODEL.FREEZE_LAYERS", "['*x']", "SOLVER.FREEZE_ITERS", "5"), r"\*x is no regular expression",
+    ),
+    "batch no multiple of the images of an identity": (
+        {}, ("DATALOADER.SAMPLER_TRAIN", "NaiveIdentitySampler", "DATALOADER.NUM_INSTANCE", "3"),
+        "needs a multiple of DATALOADER.NUM_INSTANCE 3 images a process",
+    ),
+    "too few identities": (
+        {}, ("DATALOADER.SAMPLER_TRAIN", "BalancedIdentitySampler", "DATALOADER.NUM_INSTANCE", "1"),
+        "= 8 identities, the training set has 4",
+    ),
+    "several machines without an address": (
+        {"flags": ["--num-machines", "2", "--dist-url", "auto"]}, (), "no address for several machines",
+    ),
+    "unknown schedule of the learning rate": (
+        {}, ("SOLVER.SCHED", "Step"), "SOLVER.SCHED must be CosineAnnealingLR or MultiStepLR, got Step",
+    ),
     "batch smaller than an identity": (
         {}, ("DATALOADER.SAMPLER_TRAIN", "NaiveIdentitySampler", "DATALOADER.NUM_INSTANCE", "16"),
         "NUM_INSTANCE 16 images a process",
     ),
     "identity weights": ({}, ("MODEL.IGOAS.ID_WEIGHTS", "max"), "ID_WEIGHTS must be adaptive or mean, got max"),
-    "classification layer": ({}, ("MODEL.HEADS.CLS_LAYER", "Foo"), "CLS_LAYER: unknown layer Foo"),
+    "classification layer": ({}, ("MODEL.HEADS.CLS_LAYER", "Foo"), "CLS_LAYER must be Linear, .*, got Foo"),
     "wrapped model": (
         {}, ("MODEL.META_ARCHITECTURE", "OcclusionWrapper", "MODEL.OCCLUSION.WRAPS", "Foo"),
-        "WRAPS: Foo is not registered",
+        "WRAPS must be .*Baseline.*, got Foo",
+    ),
+    "head of another model": (
+        {}, ("MODEL.META_ARCHITECTURE", "Baseline"), "IGOASHead is for two branches: Baseline needs a head",
     ),
     "pretrained file missing": (
         {}, ("MODEL.BACKBONE.PRETRAIN", "True", "MODEL.BACKBONE.PRETRAIN_PATH", "absent.pth"),
@@ -83,7 +122,7 @@ MISTAKES = {
     ),
     "key that is a number": (yaml_file("1: 2"), (), "bad.yml: unknown key 1"),
     "output is a file": ({}, ("OUTPUT_DIR", __file__), "OUTPUT_DIR .*test_train_net.py' cannot be written"),
-    "unknown data set": ({}, ("DATASETS.NAMES", "('Ducks',)"), "DATASETS.NAMES: Ducks is not registered; known: "),
+    "unknown data set": ({}, ("DATASETS.NAMES", "('Ducks',)"), "DATASETS.NAMES must be .*OccludedDuke.*, got Ducks"),
     "data set missing": ({}, ("DATASETS.NAMES", "('Market1501',)"), "Market1501.*not found.*FASTREID_DATASETS.*README"),
     "resume with a path": ({"flags": ["--resume", "logs/model.pth"]}, (), "--resume takes no path"),
     "checkpoint missing": ({}, ("MODEL.WEIGHTS", "absent.pth"), "absent.pth does not exist"),

@@ -17,6 +17,7 @@ from fastreid.utils.checkpoint import Checkpointer
 from igoas_plugin.check import check_run
 from igoas_plugin.config import load_cfg
 from igoas_plugin.errors import InputError
+from igoas_plugin.host.distributed import under_torchrun
 from igoas_plugin.results import save_results, summarize
 
 
@@ -26,6 +27,8 @@ def main(args):
     default_setup(cfg, args)
 
     if args.eval_only:
+        if not cfg.MODEL.WEIGHTS:
+            logging.getLogger("fastreid").warning("MODEL.WEIGHTS is empty: an untrained model is evaluated")
         cfg.defrost()
         cfg.MODEL.BACKBONE.PRETRAIN = False
         model = DefaultTrainer.build_model(cfg)
@@ -48,6 +51,6 @@ if __name__ == "__main__":
         check_run(load_cfg(args.config_file, args.opts), args)
         launch(main, args.num_gpus, args.num_machines, args.machine_rank, args.dist_url, args=(args,))
     except InputError as error:
-        if int(os.environ.get("RANK", 0)) == 0:
+        if not under_torchrun() or os.environ["LOCAL_RANK"] == "0":
             print(f"igoas_plugin {igoas_plugin.__version__}: {error}", file=sys.stderr)
         sys.exit(2)

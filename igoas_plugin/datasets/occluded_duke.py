@@ -32,18 +32,19 @@ class OccludedDuke(ImageDataset):
     gallery   17,661       1,110        8
     ========  ======  ==========  =======
 
-    Protocol: every query image is occluded, and so are about 10 % of the gallery and 9 % of the training images.
-    Gallery images of the query's identity in the query's camera are left out of the ranking; Rank-k and mAP are
-    reported. Counts that differ from the official ones give a warning: such figures do not compare with published ones.
+    Protocol: every query image is occluded, and so are 10 % of the gallery and 9 % of the training images (PGFA,
+    section 3.2). Gallery images of the query's identity in the query's camera are left out of the ranking; Rank-k and
+    mAP are reported. Counts that differ from the official ones give a warning: such figures do not compare with
+    published ones.
 
     Source: Miao et al., *Pose-Guided Feature Alignment for Occluded Person Re-Identification* (PGFA), ICCV 2019. The
     name lists and the converter, ``convert_duke_to_occduke.py``, are in the repository
     ``lightas/Occluded-DukeMTMC-Dataset``; the images are those of DukeMTMC-reID (Zheng et al., ICCV 2017; Ristani et
     al., ECCVW 2016).
 
-    Terms: for academic research only, citing the works above, the licence of DukeMTMC-reID kept with the data. Its
-    makers have withdrawn DukeMTMC over the privacy of those shown, and nothing here downloads it: bring a copy that
-    you may use.
+    Terms: those of DukeMTMC-reID: CC BY-NC-SA 4.0, for academic research, the works above cited and the licence kept
+    with the data. DukeMTMC was withdrawn over the privacy of those shown, and nothing here downloads it: bring a copy
+    that you may use.
 
     Args:
         root: the folder that holds the data sets; the host passes the environment variable FASTREID_DATASETS.

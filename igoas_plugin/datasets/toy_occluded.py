@@ -108,8 +108,7 @@ class ToyOccluded(ImageDataset):
 
     Args:
         root: the folder that holds the data sets; the host passes the environment variable FASTREID_DATASETS.
-        occlude_train: True puts clutter over every second training image as well, in a folder of its own,
-            ``ToyOccluded_occluded_train``.
+        occlude_train: True puts clutter over every second training image as well: the data set ToyOccludedTrain.
         kwargs: of the host's ImageDataset.
 
     Raises:
@@ -120,7 +119,7 @@ class ToyOccluded(ImageDataset):
     plan = Plan()
 
     def __init__(self, root: str = "datasets", occlude_train: bool = False, **kwargs):
-        self.dataset_dir = os.path.join(root, "ToyOccluded_occluded_train" if occlude_train else "ToyOccluded")
+        self.dataset_dir = os.path.join(root, "ToyOccludedTrain" if occlude_train else "ToyOccluded")
         provide(self.dataset_dir, self.plan.shots(occlude_train))
         super().__init__(
             lambda: list_images(os.path.join(self.dataset_dir, "bounding_box_train"), self.dataset_name),
@@ -128,6 +127,24 @@ class ToyOccluded(ImageDataset):
             lambda: list_images(os.path.join(self.dataset_dir, "bounding_box_test")),
             **kwargs,
         )
+
+
+@DATASET_REGISTRY.register()
+class ToyOccludedTrain(ToyOccluded):
+    """ToyOccluded with clutter over every second training image as well, in ``<root>/ToyOccludedTrain``.
+
+    Args:
+        root: the folder that holds the data sets.
+        kwargs: of the host's ImageDataset.
+
+    Raises:
+        InputError: as ToyOccluded.
+    """
+
+    dataset_name = "toyoccludedtrain"
+
+    def __init__(self, root: str = "datasets", **kwargs):
+        super().__init__(root, occlude_train=True, **kwargs)
 
 
 def provide(folder: str, shots: list[Shot]) -> None:

@@ -33,6 +33,8 @@ NUMPY_SCALARS = [
 ]
 CLASSIFIER = re.compile(r"(^|\.)(\w*heads?|heads\.\w*classifier)\.(weight|bias)$")
 
+NOTHING = re.compile(r"(?!)")
+
 
 def write_atomically(path: str, write) -> None:
     """Calls `write(file)` on a new file beside `path` and renames it: a reader sees the old file or the new one."""
@@ -110,13 +112,34 @@ def load(self, path, checkpointables=None):
     """Checkpointer.load; refuses a file of another architecture.
 
     Raises:
-        InputError: as load_file(), or anything but classifier weights is missing or has another shape.
+        InputError: as load_file(); anything but classifier weights (on a resume: anything) is missing or has another
+            shape; or, on a resume, the optimiser's state is that of other parameter groups or another optimiser.
     """
     if path:
         self._source = path
         if not os.path.isfile(path):
             raise InputError(f"checkpoint {path} does not exist: set MODEL.WEIGHTS to a file written by a training")
-    return host_load(self, path, checkpointables)
+    optimizer = self.checkpointables.get("optimizer") if checkpointables is None else None
+    self._resuming = optimizer is not None
+    try:
+        checkpoint = host_load(self, path, checkpointables)
+        if optimizer is not None:
+            require_settings(optimizer)
+        return checkpoint
+    except InputError:
+        raise
+    except (ValueError, KeyError) as error:  # KeyError: Adam misses its own names in the state of SGD
+        raise InputError(
+            f"checkpoint {path} cannot be resumed with other SOLVER or FREEZE settings than before: "
+            f"{' '.join(str(error).split())}"
+        ) from error
+
+
+def require_settings(optimizer: torch.optim.Optimizer) -> None:
+    """Raises ValueError where the groups, as they were loaded, are those of another kind of optimiser."""
+    for group in optimizer.param_groups:
+        if missing := optimizer.defaults.keys() - group.keys():
+            raise ValueError(f"{type(optimizer).__name__} needs {', '.join(sorted(missing))}, which was not saved")
 
 
 host_load, host_load_model = Checkpointer.load, Checkpointer._load_model
@@ -125,18 +148,20 @@ host_load, host_load_model = Checkpointer.load, Checkpointer._load_model
 def load_model(self, checkpoint):
     """Checkpointer._load_model; raises InputError where it would leave parts of the model at their random start."""
     incompatible = host_load_model(self, checkpoint)
-    bad = [f"{name} is missing" for name in incompatible.missing_keys if not CLASSIFIER.search(name)]
-    bad += [
-        f"{name} has shape {theirs}, not {ours}"
-        for name, theirs, ours in incompatible.incorrect_shapes
-        if not CLASSIFIER.search(name)
-    ]
-    shaped = {name for name, *_ in incompatible.incorrect_shapes}
-    bad = [each for each in bad if not (each.endswith("is missing") and each.split()[0] in shaped)]
+    wrong = {name: "is missing" for name in incompatible.missing_keys}
+    # the host counts a tensor of another shape as missing too
+    wrong |= {name: f"has shape {theirs}, not {ours}" for name, theirs, ours in incompatible.incorrect_shapes}
+    tolerated = NOTHING if getattr(self, "_resuming", False) else CLASSIFIER
+    bad = [f"{name} {what}" for name, what in wrong.items() if not tolerated.search(name)]
     if bad:
         shown = "; ".join(bad[:5]) + (f"; and {len(bad) - 5} more" if len(bad) > 5 else "")
         raise InputError(
             f"checkpoint {getattr(self, '_source', '')} does not fit the model: {shown}. Use its own config"
+        )
+    if extra := [name for name in incompatible.unexpected_keys if not CLASSIFIER.search(name)]:
+        logger.warning(
+            f"checkpoint {getattr(self, '_source', '')} holds {len(extra)} tensors that the model has no place for "
+            f"({', '.join(extra[:5])}{', ...' if len(extra) > 5 else ''}): is it of another config?"
         )
     return incompatible
 

@@ -82,7 +82,7 @@ def launch(main_func, num_gpus_per_machine, num_machines=1, machine_rank=0, dist
         dist_url: "auto" takes a free port of this machine.
 
     Raises:
-        InputError: the one that a process raised.
+        InputError: the one that a process raised; or `dist_url` cannot be reached from other machines.
     """
     if under_torchrun():
         rank, local_rank, world, local_world = (
@@ -94,6 +94,8 @@ def launch(main_func, num_gpus_per_machine, num_machines=1, machine_rank=0, dist
     world_size = num_machines * num_gpus_per_machine
     if world_size <= 1:
         return main_func(*args)
+    if num_machines > 1 and (dist_url == "auto" or "127.0.0.1" in dist_url):
+        raise InputError(f"--dist-url {dist_url} is no address for several machines: give tcp://HOST:PORT of the first")
     if dist_url == "auto":
         dist_url = f"tcp://127.0.0.1:{host._find_free_port()}"
     errors = mp.get_context("spawn").SimpleQueue()

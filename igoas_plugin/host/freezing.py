@@ -39,7 +39,7 @@ class FreezePlan:
         A meta-architecture asks by a class method ``freeze_plan(cfg) -> FreezePlan``.
 
         Raises:
-            InputError: both ask.
+            InputError: both ask, or a layer is no regular expression.
         """
         by_host = cls(tuple(cfg.MODEL.FREEZE_LAYERS), cfg.SOLVER.FREEZE_ITERS)
         architecture = META_ARCH_REGISTRY.get(cfg.MODEL.META_ARCHITECTURE)
@@ -50,6 +50,22 @@ class FreezePlan:
                 "exclude each other: set SOLVER.FREEZE_ITERS 0 or MODEL.IGOAS.FREEZE_EPOCHS 0"
             )
         return by_host or by_model
+
+    def __post_init__(self):
+        for layer in self.layers:
+            try:
+                re.compile(layer)
+            except re.error as error:
+                raise InputError(f"MODEL.FREEZE_LAYERS: {layer} is no regular expression: {error}") from None
+
+    def require_matches(self, model: nn.Module) -> None:
+        """Raises InputError where a pattern matches no parameter: nothing would be frozen by it."""
+        names = [name for name, _ in model.named_parameters()]
+        for layer in self.layers:
+            if not any(re.match(layer, name) for name in names):
+                raise InputError(
+                    f"MODEL.FREEZE_LAYERS: no parameter's name begins with {layer}; the first is {names[0]}"
+                )
 
     def __bool__(self) -> bool:
         return bool(self.layers) and (self.iterations > 0 or self.epochs > 0)
@@ -113,6 +129,7 @@ def freeze_by_progress_of_the_run() -> None:
         plan = FreezePlan.from_config(cfg)
         if not plan:
             return build_host_optimizer(cfg, model, contiguous)
+        plan.require_matches(model)
         marked = cfg.clone()
         marked.defrost()
         marked.MODEL.FREEZE_LAYERS, marked.SOLVER.FREEZE_ITERS = list(plan.layers), max(plan.iterations, 1)

@@ -38,7 +38,10 @@ DEPTHS = {  # the host has them as keys of dicts inside its functions
 WITHOUT_LINKS = tuple(f"build_{name}_backbone" for name in ("mobilenetv2", "shufflenetv2", "repvgg", "vit"))
 CHECKED = ("https://download.pytorch.org/", "https://github.com/zhanghang1989/ResNeSt/")  # sha256 in the file name
 SILENCE = 60  # seconds without a byte until a download counts as failed
-WAY_OUT = "give a local file as MODEL.BACKBONE.PRETRAIN_PATH, or set MODEL.BACKBONE.PRETRAIN False"
+WAY_OUT = (
+    "give a local file as MODEL.BACKBONE.PRETRAIN_PATH, or train from scratch by MODEL.BACKBONE.PRETRAIN False "
+    "(IGOAS also by MODEL.IGOAS.FREEZE_EPOCHS 0)"
+)
 
 
 def one_line(error: Exception) -> str:

@@ -2,12 +2,15 @@ import functools
 import logging
 
 from fastreid.engine.defaults import DefaultTrainer
-
-from igoas_plugin.errors import InputError
+from fastreid.utils import comm
+from fastreid.utils.env import seed_all_rng
 
 from .fix import fix
 
 logger = logging.getLogger("fastreid.igoas_plugin")
+
+
+STRIDE = 100_003  # between the seeds of two epochs: more than there are ranks
 
 
 @fix
@@ -39,14 +42,27 @@ def say_that_there_is_nothing_to_resume() -> None:
             logger.warning(
                 f"Nothing to resume: {self.cfg.OUTPUT_DIR} has no last_checkpoint; training starts at epoch 0"
             )
-        try:
-            return resume_or_load(self, resume)
-        except ValueError as error:
-            if not resume or isinstance(error, InputError):
-                raise
-            raise InputError(
-                f"{self.cfg.OUTPUT_DIR} cannot be resumed with other SOLVER or FREEZE settings than before: "
-                f"{' '.join(str(error).split())}"
-            ) from error
+        return resume_or_load(self, resume)
 
     DefaultTrainer.resume_or_load = resume_or_tell
+
+
+@fix
+def draw_other_batches_after_a_resume() -> None:
+    """With a seed that is kept, a resumed run sees the batches of its first epochs again.
+
+    The host's samplers know a seed but no epoch. Sampler and generators move on with the epoch that the run resumes at,
+    before the loader draws from them.
+    """
+    resume_or_load = DefaultTrainer.resume_or_load
+
+    @functools.wraps(resume_or_load)
+    def resume_and_move_on(self, resume=True):
+        resume_or_load(self, resume)
+        if self.start_epoch > 0 and "SEED" in self.cfg:
+            sampler = self._trainer.data_loader.batch_sampler.sampler
+            if hasattr(sampler, "_seed"):  # a sampler of the host
+                sampler._seed = (sampler._seed + self.start_epoch) % 2**32
+            seed_all_rng((self.cfg.SEED + comm.get_rank() + STRIDE * self.start_epoch) % 2**32)
+
+    DefaultTrainer.resume_or_load = resume_and_move_on

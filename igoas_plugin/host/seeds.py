@@ -20,8 +20,11 @@ def run_seed(cfg, args) -> int:
     if seed < 0 and getattr(args, "resume", False):
         saved = os.path.join(cfg.OUTPUT_DIR, "config.yaml")
         if os.path.isfile(saved):
-            with open(saved) as file:
-                seed = (yaml.safe_load(file) or {}).get("SEED", -1)
+            try:
+                with open(saved) as file:
+                    seed = yaml.safe_load(file)["SEED"]
+            except (yaml.YAMLError, KeyError, TypeError):  # cut off, or written without the plugin
+                logger.warning(f"{saved} holds no SEED: a new one is drawn")
     if seed < 0:
         seed = random.SystemRandom().randrange(2**31)
     return comm.all_gather(seed)[0]
@@ -47,7 +50,8 @@ def default_setup(cfg, args):
     default_host_setup(cfg, args)
     if kept is not None and comm.is_main_process():
         write_atomically(config, lambda file: file.write(kept))
-    seed_all_rng(cfg.SEED + comm.get_rank())
+    # one model in all processes of an evaluation, where nothing makes them equal afterwards
+    seed_all_rng(cfg.SEED + (0 if getattr(args, "eval_only", False) else comm.get_rank()))
     logger.info(f"Seeded with SEED {cfg.SEED}")
 
 

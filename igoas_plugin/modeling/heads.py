@@ -5,22 +5,22 @@ from fastreid.layers import any_softmax, get_norm, pooling
 from fastreid.modeling.heads import REID_HEADS_REGISTRY
 from torch import Tensor, nn
 
-from igoas_plugin.errors import InputError
+from igoas_plugin.errors import InputError, require_choice
 
+POOL_LAYERS = [name for name in pooling.__all__ if name not in ("Identity", "Flatten")]  # these two pool nothing
 NORMS = ("BN", "syncBN", "GhostBN", "FrozenBN", "GN")  # of the host's get_norm()
-DESCRIPTORS = ("joint", "global", "suppression")
-
-
-def named_layer(module, name: str, key: str) -> type:
-    if name not in module.__all__:
-        raise InputError(f"{key}: unknown layer {name}; known: {', '.join(module.__all__)}")
-    return getattr(module, name)
+GROUPS = 32  # of its GN
 
 
 class Reduction(nn.Module):
     """Linear, normalisation, ReLU: pooled features (B, C) -> embedding (B, D).
 
     Initialisation of the released code: linear kaiming normal (fan_out), scale of the norm N(1, 0.02), biases 0.
+
+    Args:
+        channels: C.
+        embedding_dim: D.
+        norm: one of NORMS.
     """
 
     def __init__(self, channels: int, embedding_dim: int, norm: str):
@@ -41,13 +41,19 @@ class Classifier(nn.Module):
     """Identity logits of an embedding, with the host's classification layers (margin and scale).
 
     Linear has a bias; the margin layers compare normalised embeddings with normalised weights, as the host does.
+
+    Args:
+        embedding_dim: D.
+        num_classes: K.
+        cls_layer: name in fastreid.layers.any_softmax.
+        scale, margin: of that layer.
     """
 
     def __init__(self, embedding_dim: int, num_classes: int, cls_layer: str, scale: float, margin: float):
         super().__init__()
         self.weight = nn.Parameter(torch.empty(num_classes, embedding_dim))
         self.bias = nn.Parameter(torch.zeros(num_classes)) if cls_layer == "Linear" else None
-        self.cls_layer = named_layer(any_softmax, cls_layer, "MODEL.HEADS.CLS_LAYER")(num_classes, scale, margin)
+        self.cls_layer = getattr(any_softmax, cls_layer)(num_classes, scale, margin)
         nn.init.normal_(self.weight, std=0.01)
 
     def forward(self, embedding: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
@@ -60,11 +66,20 @@ class Classifier(nn.Module):
 
 
 class BranchNeck(nn.Module):
-    """Pooling, reduction and neck of one branch: feature map (B, C, H, W) -> embedding before and after the neck."""
+    """Pooling, reduction and neck of one branch: feature map (B, C, H, W) -> embedding before and after the neck.
+
+    Args:
+        channels: C.
+        pool_layer: one of POOL_LAYERS.
+        embedding_dim: width of the embedding; 0: no reduction, it is C.
+        norm: one of NORMS, for reduction and neck.
+        with_bnneck: whether there is a neck; without one, both embeddings are the same.
+    """
 
     def __init__(self, channels: int, pool_layer: str, embedding_dim: int, norm: str, with_bnneck: bool):
         super().__init__()
-        self.pool = named_layer(pooling, pool_layer, "POOL_LAYER of a branch")()
+        require_choice("POOL_LAYER of a branch", pool_layer, POOL_LAYERS)
+        self.pool = getattr(pooling, pool_layer)()
         self.reduction = Reduction(channels, embedding_dim, norm) if embedding_dim else nn.Identity()
         self.width = embedding_dim or channels
         self.bnneck = get_norm(norm, self.width, bias_freeze=True) if with_bnneck else nn.Identity()
@@ -92,7 +107,7 @@ class IGOASHead(nn.Module):
         descriptor: "joint", "global" or "suppression": what is ranked.
 
     Raises:
-        InputError: a name is unknown.
+        InputError: a name is unknown, or embedding_dim cannot be.
     """
 
     @configurable
@@ -113,12 +128,14 @@ class IGOASHead(nn.Module):
         descriptor: str,
     ):
         super().__init__()
-        if neck_feat not in ("before", "after"):
-            raise InputError(f"MODEL.HEADS.NECK_FEAT must be before or after, got {neck_feat}")
-        if norm not in NORMS:
-            raise InputError(f"MODEL.HEADS.NORM: unknown layer {norm}; known: {', '.join(NORMS)}")
-        if descriptor not in DESCRIPTORS:
-            raise InputError(f"MODEL.IGOAS.DESCRIPTOR must be one of {', '.join(DESCRIPTORS)}, got {descriptor}")
+        require_choice("MODEL.HEADS.NECK_FEAT", neck_feat, ("before", "after"))
+        require_choice("MODEL.HEADS.NORM", norm, NORMS)
+        require_choice("MODEL.HEADS.CLS_LAYER", cls_layer, any_softmax.__all__)
+        require_choice("MODEL.IGOAS.DESCRIPTOR", descriptor, ("joint", "global", "suppression"))
+        if embedding_dim < 0:
+            raise InputError(f"MODEL.HEADS.EMBEDDING_DIM must be 0 (no reduction) or more, got {embedding_dim}")
+        if norm == "GN" and embedding_dim % GROUPS:
+            raise InputError(f"MODEL.HEADS.NORM GN needs MODEL.HEADS.EMBEDDING_DIM a multiple of {GROUPS}")
         self.neck_feat, self.descriptor = neck_feat, descriptor
         self.global_neck = BranchNeck(feat_dim, global_pool, embedding_dim, norm, with_bnneck)
         self.suppression_neck = BranchNeck(feat_dim, suppression_pool, embedding_dim, norm, with_bnneck)

@@ -1,19 +1,19 @@
 import torch
 from fastreid.config import configurable
 from fastreid.modeling.backbones import build_backbone
-from fastreid.modeling.heads import build_heads
+from fastreid.modeling.heads import EmbeddingHead, build_heads
 from fastreid.modeling.losses import cross_entropy_loss, log_accuracy
 from fastreid.modeling.meta_arch import META_ARCH_REGISTRY
 from torch import Tensor, nn
 
-from igoas_plugin.errors import InputError
+from igoas_plugin.errors import InputError, require_choice
 from igoas_plugin.host.freezing import FreezePlan
 from igoas_plugin.host.preprocessing import preprocess_image
 from igoas_plugin.occlusion import build_occlusion
 from igoas_plugin.run_progress import current_storage, ensured_storage
 
 from .branch import Branch
-from .losses import identity_weights, metric_losses, suppression_loss
+from .losses import ID_WEIGHTS, RESPONSES, identity_weights, metric_losses, suppression_loss
 from .stages import split_backbone
 
 IDENTITY_LOSSES = ("global", "suppression", "joint")
@@ -32,10 +32,13 @@ class IGOAS(nn.Module):
         heads: IGOASHead, or one with its interface.
         occlusion: ``occluded, visible = occlusion(images)``.
         pixel_mean, pixel_std: of the normalisation, three values each, in [0, 255].
-        cross_entropy: EPSILON, ALPHA and SCALE of the host's cross-entropy.
+        cross_entropy: "eps", "alpha" and "scale" of the host's cross-entropy.
         metric_losses: the other losses, on the joint embedding: {name: (features, targets) -> scalar}.
         identity_weights: "adaptive" or "mean".
-        mask_loss: SCALE, ON, BRANCHES and STAGES of the suppression loss.
+        mask_loss: "scale", "on", "branches" and "stages" of the suppression loss, as the keys of MODEL.IGOAS.MASK_LOSS.
+
+    Raises:
+        InputError: by from_config(): a value is unknown, leaves its range or does not go with the others.
     """
 
     @configurable
@@ -76,13 +79,12 @@ class IGOAS(nn.Module):
         cfg.MODEL.BACKBONE.FEAT_DIM = split.channels  # the host's default is ResNet-50's, whatever the depth
         attention = keys.SUPPRESSION.ATTENTION
         check_mask_loss(mask, attention)
-        if keys.ID_WEIGHTS not in ("adaptive", "mean"):
-            raise InputError(f"MODEL.IGOAS.ID_WEIGHTS must be adaptive or mean, got {keys.ID_WEIGHTS}")
+        require_choice("MODEL.IGOAS.ID_WEIGHTS", keys.ID_WEIGHTS, ID_WEIGHTS)
         return {
             "backbone": split.trunk,
             "global_branch": Branch(split, attention=False, extra_block=keys.EXTRA_BLOCK),
             "suppression_branch": Branch(split, attention=attention, extra_block=keys.EXTRA_BLOCK),
-            "heads": build_heads(cfg),
+            "heads": build_two_branch_heads(cfg),
             "occlusion": build_occlusion(cfg),
             "pixel_mean": cfg.MODEL.PIXEL_MEAN,
             "pixel_std": cfg.MODEL.PIXEL_STD,
@@ -94,7 +96,13 @@ class IGOAS(nn.Module):
 
     @classmethod
     def freeze_plan(cls, cfg) -> FreezePlan:
-        """What the released code freezes at the start: all but extra blocks, attention, reductions, two classifiers."""
+        """What the released code freezes at the start: all but extra blocks, attention, reductions, two classifiers.
+
+        Raises:
+            InputError: MODEL.IGOAS.FREEZE_EPOCHS is negative.
+        """
+        if cfg.MODEL.IGOAS.FREEZE_EPOCHS < 0:
+            raise InputError(f"MODEL.IGOAS.FREEZE_EPOCHS must not be negative, got {cfg.MODEL.IGOAS.FREEZE_EPOCHS}")
         layers = [r"backbone\.", r"global_branch\.last_stage\.", r"suppression_branch\.last_stage\."]
         if cfg.MODEL.IGOAS.FREEZE_JOINT:
             layers.append(r"heads\.joint_classifier\.")
@@ -169,12 +177,24 @@ class IGOAS(nn.Module):
                 current_storage().put_scalar(f"{kind}_{name}", value)
 
 
+def build_two_branch_heads(cfg) -> nn.Module:
+    heads = build_heads(cfg)
+    if isinstance(heads, EmbeddingHead):  # in evaluation it would take the second feature map for targets
+        raise InputError(
+            f"MODEL.HEADS.NAME {cfg.MODEL.HEADS.NAME} is for one feature map: IGOAS needs IGOASHead or one like it"
+        )
+    return heads
+
+
 def check_mask_loss(keys, attention: bool) -> None:
-    if keys.ON not in ("channel_mean", "feature_map"):
-        raise InputError(f"MODEL.IGOAS.MASK_LOSS.ON must be channel_mean or feature_map, got {keys.ON}")
-    if keys.STAGES not in ("last", "both"):
-        raise InputError(f"MODEL.IGOAS.MASK_LOSS.STAGES must be last or both, got {keys.STAGES}")
-    if keys.STAGES == "both" and not attention:
-        raise InputError("MODEL.IGOAS.MASK_LOSS.STAGES both needs MODEL.IGOAS.SUPPRESSION.ATTENTION True")
-    if unknown := set(keys.BRANCHES) - {"global", "suppression"}:
-        raise InputError(f"MODEL.IGOAS.MASK_LOSS.BRANCHES: unknown branch {', '.join(sorted(unknown))}")
+    if keys.SCALE < 0:
+        raise InputError(f"MODEL.IGOAS.MASK_LOSS.SCALE must not be negative, got {keys.SCALE}")
+    require_choice("MODEL.IGOAS.MASK_LOSS.ON", keys.ON, RESPONSES)
+    require_choice("MODEL.IGOAS.MASK_LOSS.STAGES", keys.STAGES, ("last", "both"))
+    if keys.STAGES == "both" and not (attention and "suppression" in keys.BRANCHES):
+        raise InputError(
+            "MODEL.IGOAS.MASK_LOSS.STAGES both is for the attention of the suppression branch: it needs "
+            "MODEL.IGOAS.SUPPRESSION.ATTENTION True, and suppression in MODEL.IGOAS.MASK_LOSS.BRANCHES"
+        )
+    for branch in keys.BRANCHES:
+        require_choice("Each of MODEL.IGOAS.MASK_LOSS.BRANCHES", branch, ("global", "suppression"))

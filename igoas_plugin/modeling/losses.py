@@ -3,8 +3,10 @@ import torch.nn.functional as F
 from fastreid.modeling import losses as host
 from torch import Tensor
 
-from igoas_plugin.errors import InputError
+from igoas_plugin.errors import InputError, require_choice
 
+RESPONSES = ("channel_mean", "feature_map")
+ID_WEIGHTS = ("adaptive", "mean")
 # Host losses beside the cross-entropy: name in MODEL.LOSSES.NAME -> function, its config node, its arguments there
 METRIC_LOSSES = {
     "TripletLoss": (host.triplet_loss, "TRI", ("MARGIN", "NORM_FEAT", "HARD_MINING")),
@@ -29,10 +31,14 @@ def suppression_loss(feature_map: Tensor, visible: Tensor, on: str = "channel_me
     Returns:
         Scalar, not negative, float32.
 
+    Raises:
+        InputError: `on` is unknown.
+
     Example:
         >>> suppression_loss(torch.tensor([[[[2.0, 4.0]]]]), visible=torch.tensor([[[[1.0, 0.0]]]]))
         tensor(8.)
     """
+    require_choice("MODEL.IGOAS.MASK_LOSS.ON", on, RESPONSES)
     response = feature_map.float()
     if on == "channel_mean":
         response = response.mean(1, keepdim=True)
@@ -43,13 +49,17 @@ def suppression_loss(feature_map: Tensor, visible: Tensor, on: str = "channel_me
 def identity_weights(losses: Tensor, kind: str) -> Tensor:
     """Weights of the identity losses, which sum to 1; not detached (eq. 4 of the paper and the released code).
 
-    With "adaptive" a loss far below the others gets a negative gradient, dL/dL_i = w_i (1 + L_i - L). That is the
-    method.
+    With "adaptive", w the softmax of the losses and S = sum_j w_j L_j: dS/dL_i = w_i (1 + L_i - S), negative for a loss
+    below S - 1, which is then pushed up. That is the method.
 
     Args:
         losses: shape (N,).
         kind: "adaptive" (softmax of the losses) or "mean".
+
+    Raises:
+        InputError: the kind is unknown.
     """
+    require_choice("MODEL.IGOAS.ID_WEIGHTS", kind, ID_WEIGHTS)
     return losses.softmax(0) if kind == "adaptive" else torch.full_like(losses, 1 / len(losses))
 
 
@@ -57,7 +67,7 @@ def metric_losses(cfg) -> dict:
     """The host losses beside the cross-entropy that MODEL.LOSSES.NAME asks for.
 
     Returns:
-        {name of the loss: (features (B, D), targets (B,)) -> weighted scalar}.
+        {the host's name of the loss: (features (B, D), targets (B,)) -> weighted scalar}.
 
     Raises:
         InputError: CrossEntropyLoss is not asked for, or a loss is unknown.
@@ -69,13 +79,10 @@ def metric_losses(cfg) -> dict:
     for name in names:
         if name == "CrossEntropyLoss":
             continue
-        if name not in METRIC_LOSSES:
-            raise InputError(
-                f"MODEL.LOSSES.NAME: unknown loss {name}; known: CrossEntropyLoss, {', '.join(METRIC_LOSSES)}"
-            )
+        require_choice("MODEL.LOSSES.NAME", name, ("CrossEntropyLoss", *METRIC_LOSSES))
         function, node, keys = METRIC_LOSSES[name]
         arguments, scale = [cfg.MODEL.LOSSES[node][key] for key in keys], cfg.MODEL.LOSSES[node].SCALE
-        chosen[f"loss_{node.lower()}"] = lambda features, targets, f=function, a=arguments, s=scale: (
-            s * f(features, targets, *a)
+        chosen[f"loss_{name.removesuffix('Loss').lower()}"] = (
+            lambda features, targets, f=function, a=arguments, s=scale: s * f(features, targets, *a)
         )
     return chosen

@@ -6,7 +6,7 @@ from typing import NamedTuple
 from fastreid.modeling.backbones.resnet import ResNet
 from torch import Tensor, nn
 
-from igoas_plugin.errors import InputError
+from igoas_plugin.errors import InputError, require_choice
 
 
 class SplitBackbone(NamedTuple):
@@ -38,8 +38,7 @@ class Trunk(nn.Module):
 
     def __init__(self, backbone: ResNet, stem: str):
         super().__init__()
-        if stem not in ("torchvision", "host"):
-            raise InputError(f"MODEL.IGOAS.STEM must be torchvision or host, got {stem}")
+        require_choice("MODEL.IGOAS.STEM", stem, ("torchvision", "host"))
         self.conv1, self.bn1, self.relu = backbone.conv1, backbone.bn1, backbone.relu
         self.maxpool = nn.MaxPool2d(3, stride=2, padding=1) if stem == "torchvision" else backbone.maxpool
         self.layer1, self.layer2, self.layer3 = backbone.layer1, backbone.layer2, backbone.layer3

@@ -4,6 +4,7 @@ from fastreid.modeling.meta_arch import META_ARCH_REGISTRY
 from torch import nn
 
 from igoas_plugin.errors import InputError
+from igoas_plugin.host.freezing import FreezePlan
 from igoas_plugin.occlusion import build_occlusion
 
 from .igoas import IGOAS
@@ -32,16 +33,24 @@ def OcclusionWrapper(cfg) -> nn.Module:
     a method ``preprocess_image(batched_inputs)``, as the host's do.
 
     Raises:
-        InputError: the class has no such method, or brings an occlusion block of its own.
+        InputError: it is no class, has no such method, or brings an occlusion block of its own.
     """
     name = cfg.MODEL.OCCLUSION.WRAPS
     wrapped = META_ARCH_REGISTRY.get(name)
     own = not inspect.isclass(wrapped) or issubclass(wrapped, IGOAS)
     if own or not hasattr(wrapped, "preprocess_image"):
         raise InputError(
-            f"OcclusionWrapper cannot wrap {name}: MODEL.OCCLUSION.WRAPS must name a meta-architecture with a method "
+            f"OcclusionWrapper cannot wrap {name}: MODEL.OCCLUSION.WRAPS must name a class with a method "
             "preprocess_image and no occlusion of its own, such as Baseline or MGN"
         )
     model = type(f"Occluded{name}", (OccludedTraining, wrapped), {})(cfg)
     model.occlusion = build_occlusion(cfg)
     return model
+
+
+def freeze_plan_of_wrapped(cfg) -> FreezePlan:
+    wrapped = META_ARCH_REGISTRY.get(cfg.MODEL.OCCLUSION.WRAPS)
+    return wrapped.freeze_plan(cfg) if hasattr(wrapped, "freeze_plan") else FreezePlan()
+
+
+OcclusionWrapper.freeze_plan = freeze_plan_of_wrapped

@@ -4,11 +4,11 @@ from fastreid.config import configurable
 from fastreid.utils import comm
 from torch import Tensor, nn
 
-from igoas_plugin.errors import InputError
+from igoas_plugin.errors import InputError, require_choice
 from igoas_plugin.run_progress import RunProgress, current_storage, run_progress
 
 from .build import OCCLUSION_REGISTRY
-from .rectangles import draw_rectangle
+from .rectangles import Rectangle, draw_rectangle
 from .schedule import PaperSchedule, ReleasedSchedule, build_schedule
 
 
@@ -51,8 +51,7 @@ class IncrementalErasing(nn.Module):
             raise InputError(f"MODEL.OCCLUSION.ASPECT_MIN must stay in (0, 1], got {aspect_min}")
         if not 0 <= prob <= 1:
             raise InputError(f"MODEL.OCCLUSION.PROB must stay in [0, 1], got {prob}")
-        if fill not in ("normalised", "pixel"):
-            raise InputError(f"MODEL.OCCLUSION.FILL must be normalised or pixel, got {fill}")
+        require_choice("MODEL.OCCLUSION.FILL", fill, ("normalised", "pixel"))
         self.schedule, self.aspect_min, self.fill, self.prob, self.seed = schedule, aspect_min, fill, prob, seed
         self.pixel_mean, self.pixel_std = np.asarray(pixel_mean), np.asarray(pixel_std)
         self.calls = 0
@@ -85,6 +84,7 @@ class IncrementalErasing(nn.Module):
         rng = np.random.default_rng([self.seed, progress.iteration, comm.get_rank()])
         visible = images.new_ones(1, 1, *images.shape[2:])
         if rng.random() >= self.prob:
+            self.log(0.0, Rectangle(0, 0, 0, 0))
             return images.clone(), visible.expand(len(images), -1, -1, -1)
 
         share = self.schedule(progress)
@@ -101,7 +101,7 @@ class IncrementalErasing(nn.Module):
         drawn = rng.uniform(size=3)
         return drawn if self.fill == "normalised" else (255 * drawn - self.pixel_mean) / self.pixel_std
 
-    def log(self, share: float, box) -> None:
+    def log(self, share: float, box: Rectangle) -> None:
         storage = current_storage()
         if storage is not None:
             for name, value in {"share": share, **box._asdict()}.items():

@@ -23,7 +23,7 @@ class Rectangle(NamedTuple):
 def draw_rectangle(rng: np.random.Generator, height: int, width: int, share: float, aspect_min: float) -> Rectangle:
     """One rectangle that covers a share of an image, at a uniformly random place.
 
-    Narrower than the image while its square root fits the width: height / width ~ U(aspect_min, 1), redrawn until it
+    While a square of that area fits the width: height / width of the rectangle ~ U(aspect_min, 1), redrawn until it
     fits; else a strip of full width. Source: BatchIncErasing of the released code of IGOAS (torchreid/models/bfe.py).
 
     Args:

@@ -2,13 +2,18 @@
 
 from dataclasses import dataclass
 
-from igoas_plugin.errors import InputError
+from igoas_plugin.errors import InputError, require_choice
 from igoas_plugin.run_progress import RunProgress
 
 
 def require_share(name: str, share: float) -> None:
     if not 0 < share < 1:
         raise InputError(f"{name}: the occluded share of the image must stay in (0, 1), got {share:.4g}")
+
+
+def require_epochs(epochs: int) -> None:
+    if epochs < 1:
+        raise InputError(f"MODEL.OCCLUSION.EPOCHS must be 0 (SOLVER.MAX_EPOCH) or more, got {epochs}")
 
 
 @dataclass(frozen=True)
@@ -25,7 +30,7 @@ class ReleasedSchedule:
         final: share after the ramp, in (0, 1).
 
     Raises:
-        InputError: a share leaves (0, 1), or the ramp [0, 1].
+        InputError: a share leaves (0, 1), the ramp [0, 1], or there is no epoch.
 
     Example:
         >>> schedule = ReleasedSchedule(epochs=90)
@@ -40,6 +45,7 @@ class ReleasedSchedule:
     final: float = 1 / 3
 
     def __post_init__(self):
+        require_epochs(self.epochs)
         require_share("MODEL.OCCLUSION.AREA_START", self.start)
         if not 0 <= self.ramp <= 1:
             raise InputError(f"MODEL.OCCLUSION.AREA_RAMP, a part of the epochs, must stay in [0, 1], got {self.ramp}")
@@ -69,7 +75,7 @@ class PaperSchedule:
         final: s_h, in (0, 1).
 
     Raises:
-        InputError: a share leaves (0, 1).
+        InputError: a share leaves (0, 1), or there is no epoch.
 
     Example:
         >>> schedule = PaperSchedule(epochs=10)
@@ -82,6 +88,7 @@ class PaperSchedule:
     final: float = 0.33
 
     def __post_init__(self):
+        require_epochs(self.epochs)
         require_share("MODEL.OCCLUSION.AREA_START", self.start)
         require_share("MODEL.OCCLUSION.AREA_FINAL", self.final)
 
@@ -99,14 +106,11 @@ def build_schedule(cfg) -> ReleasedSchedule | PaperSchedule:
     """The schedule named by MODEL.OCCLUSION.SCHEDULE.
 
     Raises:
-        InputError: the name is unknown, or a share leaves (0, 1).
+        InputError: the name is unknown, or a value leaves its range.
     """
     keys = cfg.MODEL.OCCLUSION
+    require_choice("MODEL.OCCLUSION.SCHEDULE", keys.SCHEDULE, ("released", "paper"))
     epochs = keys.EPOCHS or cfg.SOLVER.MAX_EPOCH
-    if epochs < 1:
-        raise InputError(f"MODEL.OCCLUSION.EPOCHS must be 0 (SOLVER.MAX_EPOCH) or more, got {epochs}")
     if keys.SCHEDULE == "released":
         return ReleasedSchedule(epochs, keys.AREA_START, keys.AREA_SLOPE, keys.AREA_RAMP, keys.AREA_FINAL)
-    if keys.SCHEDULE == "paper":
-        return PaperSchedule(epochs, keys.AREA_START, keys.AREA_FINAL)
-    raise InputError(f"MODEL.OCCLUSION.SCHEDULE must be released or paper, got {keys.SCHEDULE}")
+    return PaperSchedule(epochs, keys.AREA_START, keys.AREA_FINAL)

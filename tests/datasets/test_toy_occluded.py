@@ -233,9 +233,9 @@ def test_the_file_on_disk_is_the_picture_of_its_name(tmp_path):
 
 
 def test_occluded_training_images_have_a_folder_of_their_own(tmp_path):
-    data = ToyOccluded(root=str(tmp_path), occlude_train=True)
-    assert os.listdir(tmp_path) == ["ToyOccluded_occluded_train"]
-    assert all("ToyOccluded_occluded_train" in path for path, _, _ in data.train + data.query + data.gallery)
+    data = DATASET_REGISTRY.get("ToyOccludedTrain")(root=str(tmp_path))
+    assert os.listdir(tmp_path) == ["ToyOccludedTrain"]
+    assert all("ToyOccludedTrain" in path for path, _, _ in data.train + data.query + data.gallery)
 
 
 def test_asked_to_it_occludes_every_second_training_image_and_changes_nothing_else(tmp_path):

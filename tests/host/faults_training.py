@@ -1,20 +1,22 @@
 """Faults of the unmended host in training: loader, optimiser, trainer, launcher, checkpoints."""
 
+import logging
 import sys
 from argparse import Namespace
 from pathlib import Path
+from unittest import mock
 
 import tiny_data
 import torch
 from fastreid.data import build_reid_train_loader
 from fastreid.data.build import fast_batch_collator
-from fastreid.engine import default_setup
-from fastreid.engine.hooks import EvalHook, LayerFreeze, PeriodicCheckpointer
+from fastreid.engine import DefaultTrainer, default_setup
+from fastreid.engine.hooks import EvalHook, LayerFreeze, PeriodicCheckpointer, PeriodicWriter
 from fastreid.engine.train_loop import AMPTrainer, TrainerBase
 from fastreid.modeling import build_model
 from fastreid.solver import build_optimizer
 from fastreid.utils.checkpoint import Checkpointer
-from fastreid.utils.events import EventStorage, JSONWriter
+from fastreid.utils.events import CommonMetricPrinter, EventStorage, JSONWriter
 from raw_host import fault
 
 
@@ -124,6 +126,14 @@ def targets_after_a_precise_bn_step():
     return batch["targets"].tolist()
 
 
+@fault
+def key_of_a_bare_ON():
+    from fastreid.config import CfgNode
+
+    Path("on.yml").write_text("MASK_LOSS: {ON: feature_map}")
+    return [type(key).__name__ for key in CfgNode.load_yaml_with_base("on.yml")["MASK_LOSS"]]
+
+
 class Ran(TrainerBase):
     """A trainer that only counts."""
 
@@ -143,8 +153,6 @@ def evaluation_period_zero():
 
 @fault
 def metrics_of_the_last_evaluation_in_the_log():
-    from fastreid.engine.hooks import PeriodicWriter
-
     writer = JSONWriter("metrics.json")
     trainer = Ran([EvalHook(2, lambda: {"metric": 1.0}), PeriodicWriter([writer], 200)])
     trainer.train(0, 2, 2)
@@ -154,6 +162,43 @@ def metrics_of_the_last_evaluation_in_the_log():
 @fault
 def resuming_a_finished_run():
     Ran([EvalHook(1, lambda: {"metric": 1.0})]).train(2, 2, 2)
+
+
+@fault
+def warnings_where_there_is_nothing_to_resume():
+    trainer = object.__new__(DefaultTrainer)
+    trainer.checkpointer, trainer.cfg = Checkpointer(torch.nn.Linear(1, 1), "nothing_here"), tiny_data.host_cfg()
+    with mock.patch.object(logging.Logger, "warning") as warning:
+        trainer.resume_or_load(resume=True)
+    return warning.call_count
+
+
+@fault
+def console_lines_in_100_steps():
+    printer = CommonMetricPrinter(1000)
+    writer, trainer = PeriodicWriter([printer], 200), Ran([])
+    writer.trainer, trainer.max_iter = trainer, 1000
+    with mock.patch.object(printer, "write") as write, EventStorage():
+        for trainer.iter in range(100):
+            writer.after_step()
+    return write.call_count
+
+
+@fault
+def console_tells_the_occlusion():
+    printer = CommonMetricPrinter(1)
+    with EventStorage() as storage, mock.patch.object(printer.logger, "info") as info:
+        storage.epoch = 0
+        storage.put_scalar("occlusion/share", 0.1)
+        printer.write()
+    return "occlusion" in str(info.call_args_list)
+
+
+@fault
+def storage_knows_the_length_of_an_epoch():
+    trainer = Ran([])
+    trainer.train(0, 2, 2)
+    return hasattr(trainer.storage, "iters_per_epoch")
 
 
 @fault

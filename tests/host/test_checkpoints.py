@@ -37,6 +37,12 @@ def test_a_checkpoint_of_another_model_is_refused_with_its_keys(tmp_path, raw_ho
         Checkpointer(nn.Sequential(nn.Linear(1, 2))).load(str(tmp_path / "other.pth"))
 
 
+def test_tensors_that_the_model_has_no_place_for_are_named(tmp_path, host_log):
+    Checkpointer(nn.Sequential(nn.Linear(1, 1), nn.Linear(1, 1)), str(tmp_path)).save("deeper")
+    Checkpointer(nn.Sequential(nn.Linear(1, 1))).load(str(tmp_path / "deeper.pth"))
+    assert "deeper.pth holds 2 tensors that the model has no place for (1.weight, 1.bias)" in host_log.text
+
+
 @pytest.mark.parametrize("cfg_name", ["baseline_cfg", "igoas_cfg"])
 def test_classifiers_may_have_other_identities(cfg_name, request, tmp_path):
     from fastreid.modeling import build_model

@@ -9,9 +9,17 @@ from fastreid.utils import comm
 from runs import start
 
 from igoas_plugin.errors import InputError
+from igoas_plugin.host.distributed import AverageNormalisation
 
 
 def train(cfg, folder):
+    statistics, average = [], AverageNormalisation.after_epoch
+
+    def note_and_average(hook):
+        statistics.append(hook.model.module.backbone.bn1.running_mean.clone())
+        average(hook)
+
+    AverageNormalisation.after_epoch = note_and_average
     trainer = start(cfg)
     results = trainer.train()
     model = trainer._trainer.model
@@ -20,6 +28,7 @@ def train(cfg, folder):
             "state": model.module.state_dict(),
             "wrapped": type(model).__name__,
             "results": dict(results or {}),
+            "statistics_before_the_mean": statistics[-1],
             "rectangles": [trainer.storage.history(f"occlusion/{side}").values() for side in ("top", "left")],
         },
         os.path.join(folder, f"rank{comm.get_rank()}.pth"),
@@ -55,6 +64,7 @@ def test_two_processes_train_the_same_weights_and_bn_statistics(two_ranks, raw_h
     assert raw_host["launch_two_processes_without_a_gpu"].startswith("AssertionError")
     (first, second), _ = two_ranks
     assert first["wrapped"] == "DistributedDataParallel"
+    assert not torch.equal(first["statistics_before_the_mean"], second["statistics_before_the_mean"])
     assert [key for key in first["state"] if not torch.equal(first["state"][key], second["state"][key])] == []
 
 

@@ -20,7 +20,8 @@ class Trainer:
 
 
 @pytest.mark.parametrize("seconds_a_step, longest_silence", [(1, 5), (3, 6)])
-def test_the_console_is_never_silent_for_long(monkeypatch, seconds_a_step, longest_silence):
+def test_the_console_is_never_silent_for_long(monkeypatch, raw_host, seconds_a_step, longest_silence):
+    assert raw_host["console_lines_in_100_steps"] == 0
     clock, lines = Clock(), []
     monkeypatch.setattr(progress, "time", clock)
     printer = CommonMetricPrinter(1000)
@@ -35,14 +36,16 @@ def test_the_console_is_never_silent_for_long(monkeypatch, seconds_a_step, longe
     assert max(gaps) <= longest_silence and len(lines) < 100
 
 
-def test_the_log_tells_the_occlusion(igoas_cfg, host_log):
+def test_the_log_tells_the_occlusion(igoas_cfg, host_log, raw_host):
+    assert raw_host["console_tells_the_occlusion"] is False
     host_log.set_level(logging.INFO)
     start(igoas_cfg).train()
     told = [record.getMessage() for record in host_log.records if record.getMessage().startswith(" occlusion")]
     assert told and "share: 0.1" in told[0] and "width:" in told[0]
 
 
-def test_a_run_tells_the_length_of_its_epochs(igoas_cfg):
+def test_a_run_tells_the_length_of_its_epochs(igoas_cfg, raw_host):
+    assert raw_host["storage_knows_the_length_of_an_epoch"] is False
     trainer = start(igoas_cfg)
     trainer.train()
     assert trainer.storage.iters_per_epoch == 2

@@ -1,7 +1,10 @@
+from argparse import Namespace
+
 import pytest
 import torch
 from runs import logged, start, weights
 
+from igoas_plugin.check import check_run
 from igoas_plugin.errors import InputError
 
 
@@ -28,7 +31,36 @@ def test_resuming_goes_on_at_the_right_epoch_with_the_same_optimiser(igoas_cfg, 
     assert iterations == [1, 3, 5]
 
 
-def test_nothing_to_resume_is_said(baseline_cfg, host_log):
+def first_batch(cfg, resume=False) -> torch.Tensor:
+    return next(start(cfg, resume)._trainer._data_loader_iter)["images"]
+
+
+def test_a_resumed_run_sees_other_batches_than_its_first_epoch_the_same_on_every_resume(baseline_cfg):
+    baseline_cfg.SOLVER.MAX_EPOCH = 1
+    start(baseline_cfg).train()
+    first, resumed, again = first_batch(baseline_cfg), first_batch(baseline_cfg, True), first_batch(baseline_cfg, True)
+    assert torch.equal(resumed, again) and not torch.equal(resumed, first)
+
+
+def test_another_number_of_identities_cannot_be_resumed(baseline_cfg):
+    baseline_cfg.SOLVER.MAX_EPOCH = 1
+    start(baseline_cfg).train()
+    baseline_cfg.MODEL.HEADS.NUM_CLASSES = 7
+    with pytest.raises(InputError, match=r"heads.weight has shape \(4, 512\), not \(7, 512\)"):
+        start(baseline_cfg, resume=True)
+
+
+@pytest.mark.parametrize("before, after", [("Adam", "SGD"), ("SGD", "Adam")])
+def test_another_optimiser_cannot_be_resumed(baseline_cfg, before, after):
+    baseline_cfg.SOLVER.MAX_EPOCH, baseline_cfg.SOLVER.OPT = 1, before
+    start(baseline_cfg).train()
+    baseline_cfg.SOLVER.OPT = after
+    with pytest.raises(InputError, match="model_final.pth cannot be resumed with other SOLVER or FREEZE settings"):
+        start(baseline_cfg, resume=True)
+
+
+def test_nothing_to_resume_is_said(baseline_cfg, host_log, raw_host):
+    assert raw_host["warnings_where_there_is_nothing_to_resume"] == 0
     start(baseline_cfg, resume=True)
     assert "has no last_checkpoint; training starts at epoch 0" in host_log.text
 
@@ -36,6 +68,11 @@ def test_nothing_to_resume_is_said(baseline_cfg, host_log):
 def test_other_settings_of_the_optimiser_cannot_be_resumed(baseline_cfg):
     baseline_cfg.SOLVER.MAX_EPOCH = 1
     start(baseline_cfg).train()
+    baseline_cfg.SOLVER.MAX_EPOCH = 2
+    resume = Namespace(resume=True, eval_only=False, num_gpus=1, num_machines=1)
+    check_run(baseline_cfg, resume)
     baseline_cfg.SOLVER.HEADS_LR_FACTOR = 2.0  # one group of parameters more
-    with pytest.raises(InputError, match="cannot be resumed with other SOLVER or FREEZE settings"):
+    with pytest.raises(InputError, match="model_final.pth cannot be resumed with other SOLVER or FREEZE settings"):
+        check_run(baseline_cfg, resume)
+    with pytest.raises(InputError, match="model_final.pth cannot be resumed with other SOLVER or FREEZE settings"):
         start(baseline_cfg, resume=True)

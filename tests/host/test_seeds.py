@@ -40,6 +40,14 @@ def test_a_frozen_config_stays_frozen(baseline_cfg):
     assert baseline_cfg.is_frozen()
 
 
+def test_an_evaluation_beside_weights_without_a_config_starts(baseline_cfg):
+    output = Path(baseline_cfg.OUTPUT_DIR)
+    output.mkdir()
+    (output / "last_checkpoint").write_text("model_final.pth")
+    drawn(baseline_cfg, eval_only=True)
+    assert (output / "config.yaml").is_file()
+
+
 @pytest.mark.parametrize("workers", [0, 2])
 def test_the_same_seed_gives_the_same_losses(igoas_cfg, tmp_path, workers):
     igoas_cfg.INPUT.FLIP.ENABLED = True

@@ -102,8 +102,10 @@ def test_heads_are_float32_under_autocast():
     "keys, message",
     [
         ({"NECK_FEAT": "behind"}, "NECK_FEAT must be before or after, got behind"),
-        ({"DESCRIPTOR": "both"}, "DESCRIPTOR must be one of joint, global, suppression, got both"),
-        ({"CLS_LAYER": "Softmax"}, "CLS_LAYER: unknown layer Softmax; known: Linear, ArcSoftmax"),
+        ({"EMBEDDING_DIM": -1}, "EMBEDDING_DIM must be 0 .* or more, got -1"),
+        ({"EMBEDDING_DIM": 48, "NORM": "GN"}, "GN needs MODEL.HEADS.EMBEDDING_DIM a multiple of 32"),
+        ({"DESCRIPTOR": "both"}, "DESCRIPTOR must be joint, global or suppression, got both"),
+        ({"CLS_LAYER": "Softmax"}, "CLS_LAYER must be Linear, ArcSoftmax, .*, got Softmax"),
     ],
 )
 def test_unknown_names_are_refused(keys, message):

@@ -91,7 +91,8 @@ def test_losses_are_the_weighted_sum_of_the_paper(igoas_cfg):
     seen = {}
     model.heads.register_forward_hook(lambda module, inputs, output: seen.update(output, maps=inputs[:2]))
     model.occlusion.register_forward_hook(lambda module, inputs, output: seen.update(visible=output[1]))
-    losses, storage = train_step(model)
+    losses, storage = train_step(model, random_batch(size=(96, 48)))
+    assert min(losses["loss_mask_global"], losses["loss_mask_suppression"]) > 0
     identity = [
         cross_entropy_loss(seen[name][0], random_batch()["targets"], 0.1) for name in ("global", "suppression", "joint")
     ]
@@ -122,16 +123,18 @@ def test_the_mask_loss_is_for_the_branches_of_its_key(igoas_cfg, keys, names):
 
 
 def test_both_stages_adds_the_first_attention_of_the_suppression_branch_only(igoas_cfg):
-    last, _ = train_step(built(igoas_cfg.clone()))
+    batch = random_batch(size=(96, 48))
+    last, _ = train_step(built(igoas_cfg.clone()), batch)
     model = built(igoas_cfg, **{MASK + "STAGES": "both"})
     seen = {}
     model.suppression_branch.attention_before.register_forward_hook(
         lambda module, inputs, output: seen.update(map=output)
     )
     model.occlusion.register_forward_hook(lambda module, inputs, output: seen.update(visible=output[1]))
-    both, _ = train_step(model)
+    both, _ = train_step(model, batch)
     assert torch.equal(both["loss_mask_global"], last["loss_mask_global"])
     extra = suppression_loss(seen["map"], seen["visible"])
+    assert extra > 0
     torch.testing.assert_close(both["loss_mask_suppression"], last["loss_mask_suppression"] + extra)
 
 
@@ -159,6 +162,65 @@ def test_every_switch_trains_all_parameters_and_evaluates(igoas_cfg, keys):
     assert torch.isfinite(model.eval()(random_batch())).all()
 
 
+def watched_step(model) -> tuple[dict, dict]:
+    """Losses of one step on images whose feature maps the rectangle reaches, with these maps and the mask."""
+    seen = {}
+    model.heads.register_forward_hook(lambda module, inputs, output: seen.update(maps=inputs[:2]))
+    model.occlusion.register_forward_hook(lambda module, inputs, output: seen.update(visible=output[1]))
+    return train_step(model, random_batch(size=(96, 48)))[0], seen
+
+
+def test_mean_weights_are_a_third_of_each_raw_loss(igoas_cfg):
+    losses, storage = train_step(built(igoas_cfg, MODEL__IGOAS__ID_WEIGHTS="mean"))
+    for name in ("global", "suppression", "joint"):
+        assert losses[f"loss_identity_{name}"].item() == pytest.approx(storage.latest()[f"raw_loss_{name}"][0] / 3)
+
+
+def test_the_mask_loss_on_the_feature_map_is_the_mean_over_its_channels_too(igoas_cfg):
+    losses, seen = watched_step(built(igoas_cfg, **{MASK + "ON": "feature_map"}))
+    for name, each in zip(("global", "suppression"), seen["maps"], strict=True):
+        torch.testing.assert_close(losses[f"loss_mask_{name}"], suppression_loss(each, seen["visible"], "feature_map"))
+        assert losses[f"loss_mask_{name}"] > suppression_loss(each, seen["visible"], "channel_mean")  # Jensen
+
+
+@pytest.mark.parametrize(
+    "keys, part", [({"MODEL__IGOAS__EXTRA_BLOCK": False}, "extra_block"),
+                   ({"MODEL__IGOAS__SUPPRESSION__ATTENTION": False}, "attention")],
+)  # fmt: skip
+def test_a_part_that_is_switched_off_is_not_there(igoas_cfg, keys, part):
+    assert any(part in name for name in built(igoas_cfg.clone()).state_dict())
+    assert not any(part in name for name in built(igoas_cfg, **keys).state_dict())
+
+
+@pytest.mark.parametrize("stem, padding", [("torchvision", 1), ("host", 0)])
+def test_the_stem_is_that_of_the_key(igoas_cfg, stem, padding):
+    assert built(igoas_cfg, MODEL__IGOAS__STEM=stem).backbone.maxpool.padding == padding
+
+
+def test_each_branch_has_the_pooling_of_its_key(igoas_cfg):
+    heads = built(
+        igoas_cfg,
+        MODEL__IGOAS__GLOBAL__POOL_LAYER="AdaptiveAvgMaxPool",
+        MODEL__IGOAS__SUPPRESSION__POOL_LAYER="GeneralizedMeanPooling",
+        MODEL__HEADS__POOL_LAYER="GlobalMaxPool",
+    ).heads
+    kinds = [type(neck.pool).__name__ for neck in (heads.global_neck, heads.suppression_neck)]
+    assert kinds == ["AdaptiveAvgMaxPool", "GeneralizedMeanPooling"]
+
+
+def test_extra_blocks_and_attention_start_as_torch_s_convolutions_do(igoas_cfg):
+    """Uniform within 1 / sqrt(fan_in), the default of torch; the host's blocks would be normal, with outliers."""
+    model = built(igoas_cfg, MODEL__BACKBONE__DEPTH="50x")
+    branch = model.suppression_branch
+    for part in (model.global_branch.extra_block, branch.extra_block, branch.attention_before, branch.attention_after):
+        for convolution in (each for each in part.modules() if isinstance(each, torch.nn.Conv2d)):
+            bound = convolution.weight[0].numel() ** -0.5
+            largest = convolution.weight.abs().max().item()
+            assert largest <= bound
+            if convolution.weight.numel() > 1000:
+                assert largest > 0.98 * bound
+
+
 def test_triplet_loss_acts_on_the_joint_embedding(igoas_cfg):
     from fastreid.modeling.losses import triplet_loss
 
@@ -168,7 +230,7 @@ def test_triplet_loss_acts_on_the_joint_embedding(igoas_cfg):
     losses, _ = train_step(model)
     assert seen["features"].shape == (8, 64)
     torch.testing.assert_close(
-        losses["loss_tri"], triplet_loss(seen["features"], random_batch()["targets"], 0.3, False, False)
+        losses["loss_triplet"], triplet_loss(seen["features"], random_batch()["targets"], 0.3, False, False)
     )
 
 
@@ -221,12 +283,19 @@ def test_evaluation_takes_a_bare_tensor_of_images(igoas_cfg):
         ({MASK + "STAGES": "first"}, "STAGES must be last or both, got first"),
         ({MASK + "ON": "pixels"}, "MASK_LOSS.ON must be channel_mean or feature_map, got pixels"),
         ({"MODEL__IGOAS__ID_WEIGHTS": "max"}, "ID_WEIGHTS must be adaptive or mean, got max"),
-        ({"MODEL__HEADS__NORM": "none"}, "MODEL.HEADS.NORM: unknown layer none; known: BN, "),
-        ({MASK + "BRANCHES": "('left',)"}, "BRANCHES: unknown branch left"),
+        ({"MODEL__HEADS__NORM": "none"}, "MODEL.HEADS.NORM must be BN, .*, got none"),
+        ({MASK + "BRANCHES": "('left',)"}, "BRANCHES must be global or suppression, got left"),
         (
             {MASK + "STAGES": "both", "MODEL__IGOAS__SUPPRESSION__ATTENTION": False},
             "needs MODEL.IGOAS.SUPPRESSION.ATTENTION",
         ),
+        (
+            {MASK + "STAGES": "both", MASK + "BRANCHES": "('global',)"},
+            "and suppression in MODEL.IGOAS.MASK_LOSS.BRANCHES",
+        ),
+        ({MASK + "BRANCHES": "(1,)"}, "BRANCHES must be global or suppression, got 1"),
+        ({MASK + "SCALE": -1.0}, "MASK_LOSS.SCALE must not be negative, got -1.0"),
+        ({"MODEL__HEADS__NAME": "EmbeddingHead"}, "EmbeddingHead is for one feature map: IGOAS needs IGOASHead"),
         ({"MODEL__LOSSES__NAME": "('TripletLoss',)"}, "needs CrossEntropyLoss"),
         ({"MODEL__BACKBONE__NAME": "build_osnet_backbone", "MODEL__BACKBONE__DEPTH": "x1_0"}, "cannot split OSNet"),
     ],

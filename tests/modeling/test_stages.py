@@ -1,5 +1,6 @@
 import pytest
 import torch
+from fastreid.layers import SELayer
 from fastreid.modeling.backbones import build_backbone
 from fastreid.modeling.backbones.resnet import BasicBlock, Bottleneck
 
@@ -66,6 +67,12 @@ def test_an_extra_block_is_of_the_backbone_s_own_type_and_random(depth, kind):
     feature_map = torch.randn(2, split.channels, 3, 2)
     assert type(block) is kind and block(feature_map).shape == feature_map.shape
     assert not torch.equal(block.conv1.weight, split.make_block().conv1.weight)
+
+
+def test_an_extra_block_has_squeeze_and_excitation_where_the_backbone_has_it():
+    for with_se in (False, True):
+        block = split_backbone(backbone("50x", WITH_SE=with_se), "BN", with_se).make_block()
+        assert isinstance(block.se, SELayer) == with_se
 
 
 def test_another_family_is_refused_with_its_key():

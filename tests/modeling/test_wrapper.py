@@ -6,6 +6,7 @@ from fastreid.utils.events import EventStorage
 from tiny_data import random_batch
 
 from igoas_plugin.errors import InputError
+from igoas_plugin.host.freezing import FreezePlan
 
 
 def built(cfg, wraps, **occlusion):
@@ -83,6 +84,19 @@ def test_a_meta_architecture_of_the_user_s_own_is_wrapped(baseline_cfg):
 
     seen, _ = entering(built(baseline_cfg, "Own").train(), random_batch())
     assert not torch.equal(seen, random_batch()["images"] / 255)
+
+
+def test_what_the_wrapped_model_freezes_stays_frozen(baseline_cfg):
+    @META_ARCH_REGISTRY.register()
+    class Freezing(META_ARCH_REGISTRY.get("Baseline")):
+        @classmethod
+        def freeze_plan(cls, cfg):
+            return FreezePlan(("backbone",), epochs=2)
+
+    baseline_cfg.MODEL.META_ARCHITECTURE, baseline_cfg.MODEL.OCCLUSION.WRAPS = "OcclusionWrapper", "Freezing"
+    assert FreezePlan.from_config(baseline_cfg) == FreezePlan(("backbone",), epochs=2)
+    baseline_cfg.MODEL.OCCLUSION.WRAPS = "Baseline"
+    assert not FreezePlan.from_config(baseline_cfg)
 
 
 @pytest.mark.parametrize("wraps", ["IGOAS", "OcclusionWrapper"])

@@ -132,8 +132,10 @@ def test_probability_decides_over_whole_batches():
     clean = 0
     occluder = block(PROB=0.25)
     for iteration in range(400):
-        with at(iteration, 0):
+        with at(iteration, 0) as storage:
             occluded, visible = occluder(images())
+            share = storage.latest()["occlusion/share"][0]
+        assert share == (0 if visible.min() == 1 else pytest.approx(0.1))
         if visible.min() == 1:
             clean += 1
             assert torch.equal(occluded, images())

@@ -52,6 +52,22 @@ def test_epochs_zero_means_the_length_of_the_run():
     assert build_schedule(cfg).epochs == 90
 
 
+def test_the_paper_s_schedule_runs_from_the_start_to_the_final_share_of_the_keys():
+    cfg = igoas_plugin.get_cfg()
+    cfg.MODEL.OCCLUSION.SCHEDULE, cfg.MODEL.OCCLUSION.EPOCHS = "paper", 10
+    cfg.MODEL.OCCLUSION.AREA_START, cfg.MODEL.OCCLUSION.AREA_FINAL = 0.2, 0.3
+    schedule = build_schedule(cfg)
+    assert [schedule(RunProgress(0, iteration, 5)) for iteration in (0, 25, 50, 60)] == pytest.approx(
+        [0.2, 0.25, 0.3, 0.3]
+    )
+
+
+@pytest.mark.parametrize("kind", [ReleasedSchedule, PaperSchedule])
+def test_a_schedule_has_an_epoch(kind):
+    with pytest.raises(InputError, match="EPOCHS must be 0"):
+        kind(epochs=0)
+
+
 @pytest.mark.parametrize(
     "key, value, message",
     [
