@@ -52,6 +52,8 @@ class IncrementalErasing(nn.Module):
         if not 0 <= prob <= 1:
             raise InputError(f"MODEL.OCCLUSION.PROB must stay in [0, 1], got {prob}")
         require_choice("MODEL.OCCLUSION.FILL", fill, ("normalised", "pixel"))
+        if seed < 0:
+            raise InputError(f"the seed of an occlusion block must not be negative, got {seed}")
         self.schedule, self.aspect_min, self.fill, self.prob, self.seed = schedule, aspect_min, fill, prob, seed
         self.pixel_mean, self.pixel_std = np.asarray(pixel_mean), np.asarray(pixel_std)
         self.calls = 0
