@@ -113,7 +113,7 @@ def check_batches(cfg, processes: int, train: bool) -> None:
             raise InputError(f"{key} is {size}, which does not divide over {processes} processes: take a multiple")
     sampler, instances = cfg.DATALOADER.SAMPLER_TRAIN, cfg.DATALOADER.NUM_INSTANCE
     images = cfg.SOLVER.IMS_PER_BATCH // processes
-    if train and sampler in IDENTITY_SAMPLERS and (images < instances or images % instances):
+    if train and sampler in IDENTITY_SAMPLERS and (not 1 <= instances <= images or images % instances):
         raise InputError(
             f"{sampler} needs a multiple of DATALOADER.NUM_INSTANCE {instances} images a process, "
             f"SOLVER.IMS_PER_BATCH {cfg.SOLVER.IMS_PER_BATCH} gives {images}"
@@ -149,12 +149,13 @@ def check_training_data(cfg) -> tuple[int, int]:
                 "lower SOLVER.IMS_PER_BATCH"
             )
     identities = len({identity for _, identity, _ in items})
-    wanted = cfg.SOLVER.IMS_PER_BATCH // cfg.DATALOADER.NUM_INSTANCE
-    if cfg.DATALOADER.SAMPLER_TRAIN in IDENTITY_SAMPLERS and identities < wanted:
-        raise InputError(
-            f"{cfg.DATALOADER.SAMPLER_TRAIN} needs SOLVER.IMS_PER_BATCH / DATALOADER.NUM_INSTANCE = {wanted} "
-            f"identities, the training set has {identities}"
-        )
+    if cfg.DATALOADER.SAMPLER_TRAIN in IDENTITY_SAMPLERS:
+        wanted = cfg.SOLVER.IMS_PER_BATCH // cfg.DATALOADER.NUM_INSTANCE
+        if identities < wanted:
+            raise InputError(
+                f"{cfg.DATALOADER.SAMPLER_TRAIN} needs SOLVER.IMS_PER_BATCH / DATALOADER.NUM_INSTANCE = {wanted} "
+                f"identities, the training set has {identities}"
+            )
     return identities, len(items)
 
 

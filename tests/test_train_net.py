@@ -93,6 +93,10 @@ MISTAKES = {
         {}, ("DATALOADER.SAMPLER_TRAIN", "NaiveIdentitySampler", "DATALOADER.NUM_INSTANCE", "3"),
         "needs a multiple of DATALOADER.NUM_INSTANCE 3 images a process",
     ),
+    "no image of an identity": (
+        {}, ("DATALOADER.SAMPLER_TRAIN", "NaiveIdentitySampler", "DATALOADER.NUM_INSTANCE", "0"),
+        "needs a multiple of DATALOADER.NUM_INSTANCE 0 images a process",
+    ),
     "too few identities": (
         {}, ("DATALOADER.SAMPLER_TRAIN", "BalancedIdentitySampler", "DATALOADER.NUM_INSTANCE", "1"),
         "= 8 identities, the training set has 4",
