@@ -1,26 +1,36 @@
 """Two processes on the CPU (gloo), started by the host's launcher and by torchrun."""
 
 import os
+import random
+import sys
 
 import pytest
 import torch
 from fastreid.engine import launch
+from fastreid.evaluation import ReidEvaluator
 from fastreid.utils import comm
-from runs import start
+from runs import start, weights
+from test_freezing import frozen_names, unchanged
 
 from igoas_plugin.errors import InputError
 from igoas_plugin.host.distributed import AverageNormalisation
 
 
 def train(cfg, folder):
-    statistics, average = [], AverageNormalisation.after_epoch
+    """A run of two epochs, the first one frozen; what is seen on the way is written into the folder."""
+    trainer = start(cfg)
+    drawn, before, after_epochs, evaluated = random.random(), weights(trainer), [], []
+    average, process = AverageNormalisation.after_epoch, ReidEvaluator.process
 
     def note_and_average(hook):
-        statistics.append(hook.model.module.backbone.bn1.running_mean.clone())
+        after_epochs.append(weights(trainer))
         average(hook)
 
-    AverageNormalisation.after_epoch = note_and_average
-    trainer = start(cfg)
+    def note_and_process(evaluator, inputs, outputs):
+        evaluated.extend(inputs["img_paths"])
+        process(evaluator, inputs, outputs)
+
+    AverageNormalisation.after_epoch, ReidEvaluator.process = note_and_average, note_and_process
     results = trainer.train()
     model = trainer._trainer.model
     torch.save(
@@ -28,8 +38,12 @@ def train(cfg, folder):
             "state": model.module.state_dict(),
             "wrapped": type(model).__name__,
             "results": dict(results or {}),
-            "statistics_before_the_mean": statistics[-1],
+            "drawn": drawn,
+            "unchanged_while_frozen": unchanged(before, after_epochs[0]),
+            "statistics_before_the_mean": after_epochs[-1]["module.backbone.bn1.running_mean"],
             "rectangles": [trainer.storage.history(f"occlusion/{side}").values() for side in ("top", "left")],
+            "evaluated": evaluated,
+            "images": [item[0] for item in trainer.data_loader.dataset.img_items],
         },
         os.path.join(folder, f"rank{comm.get_rank()}.pth"),
     )
@@ -50,6 +64,7 @@ def two_ranks(tmp_path_factory):
     tiny_data.tiny_settings(cfg, folder / "run")
     cfg.SEED = 1
     cfg.MODEL.META_ARCHITECTURE, cfg.MODEL.HEADS.NAME, cfg.MODEL.HEADS.EMBEDDING_DIM = "IGOAS", "IGOASHead", 32
+    cfg.MODEL.IGOAS.FREEZE_EPOCHS = 1
     try:
         launch(train, 2, dist_url="auto", args=(cfg, str(folder)))
     finally:
@@ -64,8 +79,25 @@ def test_two_processes_train_the_same_weights_and_bn_statistics(two_ranks, raw_h
     assert raw_host["launch_two_processes_without_a_gpu"].startswith("AssertionError")
     (first, second), _ = two_ranks
     assert first["wrapped"] == "DistributedDataParallel"
-    assert not torch.equal(first["statistics_before_the_mean"], second["statistics_before_the_mean"])
     assert [key for key in first["state"] if not torch.equal(first["state"][key], second["state"][key])] == []
+
+
+def test_the_statistics_are_the_mean_of_those_of_all_processes(two_ranks):
+    ranks, _ = two_ranks
+    first, second = (rank["statistics_before_the_mean"] for rank in ranks)
+    assert not torch.equal(first, second)
+    torch.testing.assert_close(ranks[0]["state"]["backbone.bn1.running_mean"], (first + second) / 2)
+
+
+def test_two_processes_freeze_alike(two_ranks):
+    for rank in two_ranks[0]:
+        names = {f"module.{name}" for name in rank["state"]}
+        assert rank["unchanged_while_frozen"] == frozen_names(names)
+
+
+def test_processes_draw_augmentations_of_their_own(two_ranks):
+    (first, second), _ = two_ranks
+    assert first["drawn"] != second["drawn"]
 
 
 def test_the_checkpoint_holds_the_shared_statistics(two_ranks):
@@ -76,6 +108,9 @@ def test_the_checkpoint_holds_the_shared_statistics(two_ranks):
 def test_the_first_process_evaluates_all_images(two_ranks):
     (first, second), _ = two_ranks
     assert 0 <= first["results"]["Rank-1"] <= 100 and second["results"] == {}
+    tests = [path for path in first["images"] if os.path.basename(path)[2] == "0"] + first["images"]  # query, gallery
+    half = len(tests) // 2
+    assert first["evaluated"] == 2 * tests[:half] and second["evaluated"] == 2 * tests[half:]  # after each epoch
 
 
 def test_processes_draw_rectangles_of_their_own(two_ranks):
@@ -99,6 +134,20 @@ def test_no_gpu_asked_for_is_one_process():
     ran = []
     launch(ran.append, 0, args=(1,))
     assert ran == [1]
+
+
+def test_under_torchrun_its_variables_count_the_processes(monkeypatch):
+    """One process, so that its port is not needed by others; several are started by the slow test below."""
+    port = sys.modules["fastreid.engine.launch"]._find_free_port()
+    for name, value in {
+        "TORCHELASTIC_RUN_ID": "none", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port),
+        "RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "1", "LOCAL_WORLD_SIZE": "1",
+    }.items():  # fmt: skip
+        monkeypatch.setenv(name, value)
+    seen = []
+    launch(lambda: seen.append((torch.distributed.get_backend(), comm.get_local_rank(), comm.get_local_size())), 2)
+    assert seen == [("gloo", 0, 1)]
+    assert not torch.distributed.is_initialized() and comm._LOCAL_PROCESS_GROUP is None
 
 
 @pytest.mark.slow

@@ -1,6 +1,5 @@
 import pytest
 import torch
-from fastreid.engine import launch
 from fastreid.modeling import build_model
 from fastreid.solver import build_optimizer
 from fastreid.utils.events import EventStorage
@@ -108,14 +107,3 @@ def test_two_freezings_at_once_are_refused(frozen_cfg):
     frozen_cfg.MODEL.FREEZE_LAYERS, frozen_cfg.SOLVER.FREEZE_ITERS = ["backbone"], 4
     with pytest.raises(InputError, match="exclude each other"):
         FreezePlan.from_config(frozen_cfg)
-
-
-def train_and_compare(cfg, file):
-    before, after = train_until(cfg, 2)
-    torch.save(unchanged(before, after) == frozen_names(after), f"{file}{torch.distributed.get_rank()}")
-
-
-@pytest.mark.slow
-def test_two_processes_freeze_alike(frozen_cfg, tmp_path):
-    launch(train_and_compare, 2, dist_url="auto", args=(frozen_cfg, str(tmp_path / "same")))
-    assert torch.load(tmp_path / "same0") and torch.load(tmp_path / "same1")
