@@ -1,6 +1,7 @@
 """What a run needs is looked at before it starts: a run that cannot be writes and overwrites nothing."""
 
 import os
+import traceback
 
 import torch
 from fastreid.data.datasets import DATASET_REGISTRY
@@ -14,12 +15,11 @@ from torch import nn
 from .errors import InputError, require_choice
 from .host.device import usable_device
 from .host.distributed import under_torchrun
-from .host.pretrained import find_weights
 from .occlusion import OCCLUSION_REGISTRY
 
 # Names that the host accepts and keeps in no registry
 OPTIMIZERS = [name for name, kind in vars(torch.optim).items() if isinstance(kind, type) and name != "Optimizer"]
-METRICS = ("cosine", "euclidean")
+DISTANCES = ("cosine", "euclidean")
 LR_SCHEDULES = ("MultiStepLR", "CosineAnnealingLR")
 IDENTITY_SAMPLERS = ("NaiveIdentitySampler", "BalancedIdentitySampler")
 SAMPLERS = ("TrainingSampler", *IDENTITY_SAMPLERS, "SetReWeightSampler", "ImbalancedDatasetSampler")
@@ -58,6 +58,7 @@ def processes(args) -> int:
 
 
 def check_names(cfg) -> None:
+    """Raises InputError where a key names something that is not registered, or a head that is not for the model."""
     names = [
         (META_ARCH_REGISTRY._obj_map, "MODEL.META_ARCHITECTURE", cfg.MODEL.META_ARCHITECTURE),
         (BACKBONE_REGISTRY._obj_map, "MODEL.BACKBONE.NAME", cfg.MODEL.BACKBONE.NAME),
@@ -65,7 +66,7 @@ def check_names(cfg) -> None:
         (OCCLUSION_REGISTRY._obj_map, "MODEL.OCCLUSION.NAME", cfg.MODEL.OCCLUSION.NAME),
         *((DATASET_REGISTRY._obj_map, "DATASETS.NAMES", name) for name in cfg.DATASETS.NAMES),
         *((DATASET_REGISTRY._obj_map, "DATASETS.TESTS", name) for name in cfg.DATASETS.TESTS),
-        (METRICS, "TEST.METRIC", cfg.TEST.METRIC),
+        (DISTANCES, "TEST.METRIC", cfg.TEST.METRIC),
         (OPTIMIZERS, "SOLVER.OPT", cfg.SOLVER.OPT),
         (LR_SCHEDULES, "SOLVER.SCHED", cfg.SOLVER.SCHED),
         (SAMPLERS, "DATALOADER.SAMPLER_TRAIN", cfg.DATALOADER.SAMPLER_TRAIN),
@@ -86,6 +87,7 @@ def check_names(cfg) -> None:
 
 
 def check_device(name: str) -> None:
+    """Raises InputError where MODEL.DEVICE is no device, or a GPU that is not there although another one is."""
     try:
         device = torch.device(usable_device(name))
     except RuntimeError:
@@ -95,6 +97,7 @@ def check_device(name: str) -> None:
 
 
 def check_output(folder: str) -> None:
+    """Raises InputError where OUTPUT_DIR neither exists nor can be made."""
     existing = os.path.abspath(folder)
     while not os.path.lexists(existing):
         existing = os.path.dirname(existing)
@@ -103,6 +106,7 @@ def check_output(folder: str) -> None:
 
 
 def check_batches(cfg, processes: int, train: bool) -> None:
+    """Raises InputError where a batch does not divide over the processes, or not into what each of them needs."""
     if processes < 1:
         raise InputError(f"--num-gpus times --num-machines is {processes}: a run has at least one process")
     sizes = {"TEST.IMS_PER_BATCH": cfg.TEST.IMS_PER_BATCH}
@@ -113,6 +117,8 @@ def check_batches(cfg, processes: int, train: bool) -> None:
             raise InputError(f"{key} is {size}, which does not divide over {processes} processes: take a multiple")
     sampler, instances = cfg.DATALOADER.SAMPLER_TRAIN, cfg.DATALOADER.NUM_INSTANCE
     images = cfg.SOLVER.IMS_PER_BATCH // processes
+    if train and images < 2:
+        raise InputError("SOLVER.IMS_PER_BATCH gives a process one image: BatchNorm trains on 2 or more")
     if train and sampler in IDENTITY_SAMPLERS and (not 1 <= instances <= images or images % instances):
         raise InputError(
             f"{sampler} needs a multiple of DATALOADER.NUM_INSTANCE {instances} images a process, "
@@ -121,6 +127,7 @@ def check_batches(cfg, processes: int, train: bool) -> None:
 
 
 def check_test_data(name: str) -> None:
+    """Raises InputError where a data set is missing, or no query of it has anything to be ranked with."""
     data = open_data(name)
     for part in ("query", "gallery"):
         if not getattr(data, part):
@@ -136,7 +143,11 @@ def check_test_data(name: str) -> None:
 
 
 def check_training_data(cfg) -> tuple[int, int]:
-    """Numbers of identities and images of the training set."""
+    """Numbers of identities and images of the training set.
+
+    Raises:
+        InputError: a data set is missing, smaller than a batch, or has too few identities for the sampler.
+    """
     items = [item for name in cfg.DATASETS.NAMES for item in open_data(name, combineall=cfg.DATASETS.COMBINEALL).train]
     sizes = {f"the training set {', '.join(cfg.DATASETS.NAMES)}": len(items)}
     if cfg.TEST.PRECISE_BN.ENABLED:
@@ -160,12 +171,14 @@ def check_training_data(cfg) -> tuple[int, int]:
 
 
 def open_data(name: str, **kwargs):
+    """The registered data set of this name; raises InputError where its folder is missing or damaged."""
     root = os.getenv("FASTREID_DATASETS", "datasets")
     try:
         return DATASET_REGISTRY.get(name)(root=root, **kwargs)
-    except (RuntimeError, OSError) as error:  # how the host says that a folder is missing
+    except (RuntimeError, OSError, AssertionError) as error:  # how the host says that something is missing
+        reason = str(error) or traceback.extract_tb(error.__traceback__)[-1].line
         raise InputError(
-            f"data set {name}: {error}; put it there, or set the environment variable FASTREID_DATASETS (now {root}) "
+            f"data set {name}: {reason}; put it there, or set the environment variable FASTREID_DATASETS (now {root}) "
             "to the folder that holds the data sets; README.md, section Data, shows each layout"
         ) from None
 
@@ -178,14 +191,23 @@ def check_model(cfg) -> None:
 
 
 def check_training(cfg, identities: int, images: int, resume: bool) -> None:
-    """Builds a model, an optimiser and its schedules that are thrown away, and loads what the run would load."""
+    """Builds a model, an optimiser and its schedules that are thrown away, and loads what the run would load.
+
+    Raises:
+        InputError: any of it cannot be.
+    """
     if cfg.SOLVER.MAX_EPOCH < 1:
         raise InputError(f"SOLVER.MAX_EPOCH must be 1 or more, got {cfg.SOLVER.MAX_EPOCH}")
     if not cfg.DATASETS.TESTS:
         raise InputError("DATASETS.TESTS names no data set: the host evaluates at the end of a training")
-    if cfg.MODEL.BACKBONE.PRETRAIN and cfg.MODEL.BACKBONE.PRETRAIN_PATH:
-        find_weights(cfg.MODEL.BACKBONE)
-    model = build_scratch_model(cfg, identities)
+    if 0 < cfg.MODEL.HEADS.NUM_CLASSES < identities:
+        raise InputError(
+            f"MODEL.HEADS.NUM_CLASSES is {cfg.MODEL.HEADS.NUM_CLASSES}, the training set has {identities} identities: "
+            "leave it 0, and it is counted"
+        )
+    # weights that must be fetched are fetched here, by one process of a machine
+    first = not under_torchrun() or os.environ["LOCAL_RANK"] == "0"
+    model = build_scratch_model(cfg, identities, pretrain=cfg.MODEL.BACKBONE.PRETRAIN and first)
     try:
         optimizer = build_optimizer(cfg, model)[0]
         build_lr_scheduler(cfg, optimizer, images // cfg.SOLVER.IMS_PER_BATCH)
@@ -200,9 +222,9 @@ def check_training(cfg, identities: int, images: int, resume: bool) -> None:
         Checkpointer(model).load(cfg.MODEL.WEIGHTS)
 
 
-def build_scratch_model(cfg, identities: int) -> nn.Module:
+def build_scratch_model(cfg, identities: int, pretrain: bool = False) -> nn.Module:
     cfg = cfg.clone()
     cfg.defrost()
-    cfg.MODEL.BACKBONE.PRETRAIN, cfg.MODEL.DEVICE = False, "cpu"
+    cfg.MODEL.BACKBONE.PRETRAIN, cfg.MODEL.DEVICE = pretrain, "cpu"
     cfg.MODEL.HEADS.NUM_CLASSES = cfg.MODEL.HEADS.NUM_CLASSES or identities
     return build_model(cfg)

@@ -125,13 +125,15 @@ def load_cfg(config_file: str, opts: list[str] = ()) -> CfgNode:
             given = CfgNode(CfgNode.load_yaml_with_base(config_file))
         except FileNotFoundError as error:
             raise InputError(f"config file {config_file} has a _BASE_ that does not exist: {error.filename}") from None
+        except (TypeError, AttributeError):  # it is empty, a list or a single word
+            raise InputError(f"config file {config_file}, or a _BASE_ of it, does not hold KEY: VALUE lines") from None
         except Exception as error:
             raise InputError(f"config file {config_file} cannot be read: {' '.join(str(error).split())}") from error
         merge(cfg, given, f"config file {config_file}")
     opts = list(opts)
-    if len(opts) % 2:
+    if len(opts) % 2 or any("=" in key for key in opts[::2]):
         raise InputError(
-            f"options must be KEY VALUE pairs, got {' '.join(opts)}: "
+            f"options must be KEY VALUE pairs with a space between, got {' '.join(opts)}: "
             "--resume takes no path (it continues OUTPUT_DIR); a checkpoint to start from is MODEL.WEIGHTS PATH"
         )
     for key, value in zip(opts[::2], opts[1::2], strict=True):
@@ -140,8 +142,14 @@ def load_cfg(config_file: str, opts: list[str] = ()) -> CfgNode:
 
 
 def merge(cfg: CfgNode, given: CfgNode, source: str) -> None:
+    """Merges a tree of keys into `cfg`; raises InputError, naming `source`, where a key or a value does not fit."""
     for key in flat_keys(given):
         require_known(key, cfg, source)
+        *path, last = key.split(".")
+        node = given
+        for part in path:
+            node = node[part]
+        node[last] = fitting(node[last], key, cfg, source)
     try:
         cfg.merge_from_other_cfg(given)
     except (ValueError, KeyError, AssertionError) as error:
@@ -149,11 +157,23 @@ def merge(cfg: CfgNode, given: CfgNode, source: str) -> None:
 
 
 def merge_option(cfg: CfgNode, key: str, value: str) -> None:
+    """The same for one KEY VALUE pair of the command line."""
     require_known(key, cfg, "command line")
+    value = fitting(CfgNode._decode_cfg_value(value), key, cfg, "command line")
     try:
         cfg.merge_from_list([key, value])
     except (ValueError, KeyError, AssertionError) as error:
         raise InputError(f"command line: {' '.join(str(error).split())}") from None
+
+
+def fitting(value, key: str, cfg: CfgNode, source: str):
+    """The value, a whole number as float where the key holds one; InputError for None, which yacs takes for any key."""
+    known = cfg
+    for part in key.split("."):
+        known = known[part]
+    if value is None and known is not None:
+        raise InputError(f"{source}: {key} has no value; its default is {known!r}")
+    return float(value) if isinstance(known, float) and type(value) is int else value
 
 
 def flat_keys(cfg: CfgNode, prefix: str = "") -> list[str]:
@@ -168,8 +188,11 @@ def flat_keys(cfg: CfgNode, prefix: str = "") -> list[str]:
 
 
 def require_known(key: str, cfg: CfgNode, source: str) -> None:
+    """Raises InputError, with the nearest known key, where `key` names no value of `cfg`."""
     known = flat_keys(cfg)
     if key in known:
         return
+    if any(each.startswith(f"{key}.") for each in known):
+        raise InputError(f"{source}: {key} holds other keys and takes no value itself")
     nearest = difflib.get_close_matches(key, known, n=1, cutoff=0)
     raise InputError(f"{source}: unknown key {key}; the nearest known key is {nearest[0]}")

@@ -25,7 +25,7 @@ def save_results(results: dict, cfg, eval_only: bool = False) -> str:
         The path of the file.
     """
     tests = cfg.DATASETS.TESTS
-    by_set = {tests[0]: results} if len(tests) == 1 else results
+    by_set = {tests[0]: results} if len(set(tests)) == 1 else results  # the host's two forms
     plain = {name: {metric: float(value) for metric, value in metrics.items()} for name, metrics in by_set.items()}
     trained_here = os.path.exists(os.path.join(cfg.OUTPUT_DIR, "last_checkpoint"))
     path = os.path.join(cfg.OUTPUT_DIR, EVALUATED if eval_only and trained_here else TRAINED)
@@ -51,7 +51,10 @@ def summarize(paths: list[str]) -> str:
                 f"{path} does not exist: {output_dir} is no run of tools/train_net.py that came to its end"
             )
         with open(path) as file:
-            by_set = json.load(file)
+            try:
+                by_set = json.load(file)
+            except ValueError:
+                raise InputError(f"{path} is damaged: evaluate {output_dir} again") from None
         rows += [(output_dir, name, *(metrics.get(metric) for metric in METRICS)) for name, metrics in by_set.items()]
     table = tabulate(rows, headers=("run", "data set", *METRICS), tablefmt="pipe", floatfmt=".1f")
     return f"\n{table}\n\n{tabulate(files_of(output_dir), tablefmt='plain')}\n"

@@ -5,23 +5,32 @@ import igoas_plugin
 from igoas_plugin.config import flat_keys, load_cfg
 from igoas_plugin.errors import InputError
 
-KEYS = """SEED MODEL.OCCLUSION.NAME MODEL.OCCLUSION.WRAPS MODEL.OCCLUSION.PROB MODEL.OCCLUSION.SCHEDULE
-MODEL.OCCLUSION.EPOCHS MODEL.OCCLUSION.AREA_START MODEL.OCCLUSION.AREA_SLOPE MODEL.OCCLUSION.AREA_RAMP
-MODEL.OCCLUSION.AREA_FINAL MODEL.OCCLUSION.ASPECT_MIN MODEL.OCCLUSION.FILL MODEL.IGOAS.STEM MODEL.IGOAS.EXTRA_BLOCK
-MODEL.IGOAS.DESCRIPTOR MODEL.IGOAS.GLOBAL.POOL_LAYER MODEL.IGOAS.SUPPRESSION.POOL_LAYER
-MODEL.IGOAS.SUPPRESSION.ATTENTION
-MODEL.IGOAS.MASK_LOSS.SCALE MODEL.IGOAS.MASK_LOSS.ON MODEL.IGOAS.MASK_LOSS.BRANCHES MODEL.IGOAS.MASK_LOSS.STAGES
-MODEL.IGOAS.ID_WEIGHTS MODEL.IGOAS.FREEZE_EPOCHS MODEL.IGOAS.FREEZE_JOINT""".split()
+DEFAULTS = {
+    "SEED": -1,
+    "MODEL.OCCLUSION.NAME": "IncrementalErasing", "MODEL.OCCLUSION.WRAPS": "Baseline", "MODEL.OCCLUSION.PROB": 1.0,
+    "MODEL.OCCLUSION.SCHEDULE": "released", "MODEL.OCCLUSION.EPOCHS": 0, "MODEL.OCCLUSION.AREA_START": 0.1,
+    "MODEL.OCCLUSION.AREA_SLOPE": 0.4, "MODEL.OCCLUSION.AREA_RAMP": 55 / 90, "MODEL.OCCLUSION.AREA_FINAL": 1 / 3,
+    "MODEL.OCCLUSION.ASPECT_MIN": 0.5, "MODEL.OCCLUSION.FILL": "normalised",
+    "MODEL.IGOAS.STEM": "torchvision", "MODEL.IGOAS.EXTRA_BLOCK": True, "MODEL.IGOAS.DESCRIPTOR": "joint",
+    "MODEL.IGOAS.GLOBAL.POOL_LAYER": "GlobalAvgPool", "MODEL.IGOAS.SUPPRESSION.POOL_LAYER": "GlobalMaxPool",
+    "MODEL.IGOAS.SUPPRESSION.ATTENTION": True, "MODEL.IGOAS.MASK_LOSS.SCALE": 1.0,
+    "MODEL.IGOAS.MASK_LOSS.ON": "channel_mean", "MODEL.IGOAS.MASK_LOSS.BRANCHES": ("global", "suppression"),
+    "MODEL.IGOAS.MASK_LOSS.STAGES": "last", "MODEL.IGOAS.ID_WEIGHTS": "adaptive",
+    "MODEL.IGOAS.FREEZE_EPOCHS": 0, "MODEL.IGOAS.FREEZE_JOINT": True,
+}  # fmt: skip
+
+
+def value(cfg, key):
+    for part in key.split("."):
+        cfg = cfg[part]
+    return cfg
 
 
 def test_the_plugin_adds_exactly_its_keys_and_leaves_the_host_s_values():
     host, ours = get_host_cfg(), igoas_plugin.get_cfg()
-    assert set(flat_keys(ours)) - set(flat_keys(host)) == set(KEYS)
-    for key in flat_keys(host):
-        mine, theirs = ours, host
-        for part in key.split("."):
-            mine, theirs = mine[part], theirs[part]
-        assert mine == theirs, key
+    added = set(flat_keys(ours)) - set(flat_keys(host))
+    assert {key: value(ours, key) for key in added} == DEFAULTS
+    assert [key for key in flat_keys(host) if value(ours, key) != value(host, key)] == []
 
 
 def test_adding_again_overwrites_nothing_that_is_set_and_keeps_a_frozen_config_frozen():
@@ -54,7 +63,52 @@ def test_a_bare_ON_in_a_file_is_the_key_of_that_name(tmp_path, raw_host):
     assert cfg.MODEL.IGOAS.MASK_LOSS.ON == "feature_map"
 
 
-@pytest.mark.parametrize("opts", [["logs/run/model.pth"], ["SEED", "1", "EXTRA"]])
+@pytest.mark.parametrize("opts", [["logs/run/model.pth"], ["SEED", "1", "EXTRA"], ["SEED=1", "MODEL.DEVICE=cpu"]])
 def test_options_that_are_no_pairs_are_refused(opts):
     with pytest.raises(InputError, match="must be KEY VALUE pairs"):
         load_cfg("", opts)
+
+
+def test_a_key_without_a_value_is_refused(tmp_path):
+    (tmp_path / "run.yml").write_text("SOLVER:\n  IMS_PER_BATCH:\n")
+    with pytest.raises(InputError, match="run.yml: SOLVER.IMS_PER_BATCH has no value; its default is 64"):
+        load_cfg(str(tmp_path / "run.yml"))
+    with pytest.raises(InputError, match="command line: SEED has no value; its default is -1"):
+        load_cfg("", ["SEED", "None"])
+
+
+def test_a_whole_number_is_taken_where_a_key_holds_a_fraction(tmp_path):
+    (tmp_path / "run.yml").write_text("MODEL: {OCCLUSION: {PROB: 1}}")
+    cfg = load_cfg(str(tmp_path / "run.yml"), ["MODEL.IGOAS.MASK_LOSS.SCALE", "0"])
+    assert (cfg.MODEL.OCCLUSION.PROB, cfg.MODEL.IGOAS.MASK_LOSS.SCALE) == (1.0, 0.0)
+    assert {type(cfg.MODEL.OCCLUSION.PROB), type(cfg.MODEL.IGOAS.MASK_LOSS.SCALE)} == {float}
+
+
+@pytest.mark.parametrize("text", ["", "- 1", "word"])
+def test_a_file_without_keys_is_refused(tmp_path, text):
+    (tmp_path / "run.yml").write_text(text)
+    with pytest.raises(InputError, match="run.yml, or a _BASE_ of it, does not hold KEY: VALUE lines"):
+        load_cfg(str(tmp_path / "run.yml"))
+
+
+def test_a_key_that_holds_other_keys_takes_no_value():
+    with pytest.raises(InputError, match="MODEL.IGOAS holds other keys and takes no value itself"):
+        load_cfg("", ["MODEL.IGOAS", "3"])
+
+
+def test_a_teacher_s_config_may_hold_the_plugin_s_keys(baseline_cfg, tmp_path, raw_host):
+    assert raw_host["teacher_with_a_key_of_the_plugin"].startswith("KeyError")
+    from fastreid.modeling import build_model
+    from fastreid.utils.checkpoint import Checkpointer
+
+    baseline_cfg.MODEL.HEADS.NUM_CLASSES = 4
+    (tmp_path / "teacher.yml").write_text(baseline_cfg.dump())
+    teacher = build_model(baseline_cfg)
+    Checkpointer(teacher, str(tmp_path)).save("teacher")
+    baseline_cfg.MODEL.META_ARCHITECTURE = "Distiller"
+    baseline_cfg.KD.MODEL_CONFIG, baseline_cfg.KD.MODEL_WEIGHTS = (
+        [str(tmp_path / "teacher.yml")], [str(tmp_path / "teacher.pth")],
+    )  # fmt: skip
+    student = build_model(baseline_cfg)
+    own = student.model_ts[0].state_dict()
+    assert all((own[name] == value).all() for name, value in teacher.state_dict().items())

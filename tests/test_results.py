@@ -32,3 +32,14 @@ def test_one_table_holds_several_runs_and_data_sets(tmp_path):
 def test_a_run_that_did_not_end_is_named(tmp_path):
     with pytest.raises(InputError, match="results.json does not exist: .* is no run"):
         summarize([str(tmp_path)])
+
+
+def test_a_damaged_file_of_results_is_named(tmp_path):
+    (tmp_path / "results.json").write_text('{"Toy": {"Rank-1": 1')
+    with pytest.raises(InputError, match="results.json is damaged: evaluate .* again"):
+        summarize([str(tmp_path)])
+
+
+def test_one_data_set_that_is_named_twice_is_one_row(tmp_path):
+    path = save_results(OrderedDict({"Rank-1": 12.34, "mAP": 5.0}), cfg_of(tmp_path / "a", "Market1501", "Market1501"))
+    assert summarize([path]).count("Market1501") == 1

@@ -120,6 +120,16 @@ MISTAKES = {
     "head of another model": (
         {}, ("MODEL.META_ARCHITECTURE", "Baseline"), "IGOASHead is for two branches: Baseline needs a head",
     ),
+    "one image a process": ({"flags": ["--num-gpus", "2"]}, ("SOLVER.IMS_PER_BATCH", "2"), "gives a process one image"),
+    "too few classes": ({}, ("MODEL.HEADS.NUM_CLASSES", "3"), "NUM_CLASSES is 3, the training set has 4 identities"),
+    "key without a value": ({}, ("OUTPUT_DIR", "None"), "OUTPUT_DIR has no value; its default is 'logs/"),
+    "data set missing that the host asserts": (
+        {}, ("DATASETS.NAMES", "('MSMT17',)"), "data set MSMT17: Dataset folder not found; put it there",
+    ),
+    "pretrained weights without a link": (
+        {}, ("MODEL.BACKBONE.PRETRAIN", "True", "MODEL.BACKBONE.WITH_SE", "True"),
+        "no link to pretrained weights 'se_18x'.*MODEL.BACKBONE.PRETRAIN_PATH",
+    ),
     "pretrained file missing": (
         {}, ("MODEL.BACKBONE.PRETRAIN", "True", "MODEL.BACKBONE.PRETRAIN_PATH", "absent.pth"),
         "absent.pth.*MODEL.BACKBONE.PRETRAIN_PATH",

@@ -98,12 +98,17 @@ class FrozenGroups:
 
 
 class FreezeNormalisation(HookBase):
-    """Keeps the frozen layers in eval mode, step by step: an evaluation puts the whole model back into train mode."""
+    """Keeps the frozen layers in eval mode, step by step: an evaluation puts the whole model back into train mode.
+
+    Only innermost modules are put into eval mode: a head, whose mode decides what it returns, stays in train mode.
+    """
 
     def __init__(self, model: nn.Module, plan: FreezePlan):
         model = model.module if isinstance(model, DistributedDataParallel) else model
         self.plan = plan
-        self.layers = [module for name, module in model.named_modules() if plan.holds(name + ".")]
+        self.layers = [
+            module for name, module in model.named_modules() if plan.holds(name + ".") and not any(module.children())
+        ]
         self.frozen = False
 
     def before_step(self):
@@ -121,7 +126,7 @@ def freeze_by_progress_of_the_run() -> None:
     """A resumed run freezes again: the host counts frozen steps from 0 each start. And an evaluation un-freezes BN.
 
     Its BN-eval also covers top-level children only, while its optimiser matches prefixes of parameter names. Here one
-    plan serves both, and reads iteration and epoch of the run. It also serves models that freeze by epochs.
+    plan serves both, by prefixes, and reads iteration and epoch of the run; models that freeze by epochs use it too.
     """
     build_host_optimizer = fastreid.solver.build.build_optimizer
 

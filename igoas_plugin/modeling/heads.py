@@ -134,8 +134,10 @@ class IGOASHead(nn.Module):
         require_choice("MODEL.IGOAS.DESCRIPTOR", descriptor, ("joint", "global", "suppression"))
         if embedding_dim < 0:
             raise InputError(f"MODEL.HEADS.EMBEDDING_DIM must be 0 (no reduction) or more, got {embedding_dim}")
-        if norm == "GN" and embedding_dim % GROUPS:
-            raise InputError(f"MODEL.HEADS.NORM GN needs MODEL.HEADS.EMBEDDING_DIM a multiple of {GROUPS}")
+        if norm == "GN" and (embedding_dim % GROUPS or embedding_dim == GROUPS):  # a group of one value is always 0
+            raise InputError(
+                f"MODEL.HEADS.NORM GN needs MODEL.HEADS.EMBEDDING_DIM {2 * GROUPS} or another multiple of {GROUPS}"
+            )
         self.neck_feat, self.descriptor = neck_feat, descriptor
         self.global_neck = BranchNeck(feat_dim, global_pool, embedding_dim, norm, with_bnneck)
         self.suppression_neck = BranchNeck(feat_dim, suppression_pool, embedding_dim, norm, with_bnneck)

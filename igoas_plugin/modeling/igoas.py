@@ -33,7 +33,7 @@ class IGOAS(nn.Module):
         occlusion: ``occluded, visible = occlusion(images)``.
         pixel_mean, pixel_std: of the normalisation, three values each, in [0, 255].
         cross_entropy: "eps", "alpha" and "scale" of the host's cross-entropy.
-        metric_losses: the other losses, on the joint embedding: {name: (features, targets) -> scalar}.
+        metric_losses: the other losses, on the joint embedding: {name: (scale, (features, targets) -> scalar)}.
         identity_weights: "adaptive" or "mean".
         mask_loss: "scale", "on", "branches" and "stages" of the suppression loss, as the keys of MODEL.IGOAS.MASK_LOSS.
 
@@ -145,39 +145,48 @@ class IGOAS(nn.Module):
                 return self.losses(outputs, targets, maps, visible)
 
     def losses(self, outputs: dict, targets: Tensor, maps: dict[str, list[Tensor]], visible: Tensor) -> dict:
-        """Weighted losses; the raw ones and their weights go to the event storage."""
-        ce = self.cross_entropy
+        """Weighted losses; the raw ones and the weights of the identity losses go to the event storage."""
+        ce, features = self.cross_entropy, outputs["features"]
         identity = torch.stack(
             [cross_entropy_loss(outputs[name][0], targets, ce["eps"], ce["alpha"]) for name in IDENTITY_LOSSES]
         )
         weights = identity_weights(identity, self.identity_weights)
+        mask = self.mask_losses(maps, visible)
+        metric = {name: loss(features, targets) for name, (_, loss) in self.metric_losses.items()}
+
         weighted = ce["scale"] * weights * identity
         losses = {f"loss_identity_{name}": loss for name, loss in zip(IDENTITY_LOSSES, weighted, strict=True)}
-        losses.update(self.mask_losses(maps, visible))
-        losses.update({name: loss(outputs["features"], targets) for name, loss in self.metric_losses.items()})
-        self.log(identity, weights, outputs["joint"][1], targets)
+        losses.update({name: self.mask_loss["scale"] * loss for name, loss in mask.items()})
+        losses.update({name: self.metric_losses[name][0] * loss for name, loss in metric.items()})
+
+        log_accuracy(outputs["joint"][1].detach(), targets)
+        raw = {f"raw_loss_{name}": loss for name, loss in zip(IDENTITY_LOSSES, identity, strict=True)}
+        raw.update({f"raw_{name}": loss for name, loss in {**mask, **metric}.items()})
+        raw.update({f"loss_weight_{name}": weight for name, weight in zip(IDENTITY_LOSSES, weights, strict=True)})
+        log(raw)
         return losses
 
     def mask_losses(self, maps: dict[str, list[Tensor]], visible: Tensor) -> dict:
-        """Suppression loss of each chosen branch: on its last feature map, or on every supervised one."""
+        """Suppression loss of each chosen branch, not weighted: on its last feature map, or on every supervised one."""
         if self.mask_loss["scale"] == 0:
             return {}
         supervised = slice(1) if self.mask_loss["stages"] == "last" else slice(None)
         return {
-            f"loss_mask_{branch}": self.mask_loss["scale"]
-            * sum(suppression_loss(each, visible, self.mask_loss["on"]) for each in maps[branch][supervised])
+            f"loss_mask_{branch}": sum(
+                suppression_loss(each, visible, self.mask_loss["on"]) for each in maps[branch][supervised]
+            )
             for branch in self.mask_loss["branches"]
         }
 
-    def log(self, identity: Tensor, weights: Tensor, logits: Tensor, targets: Tensor) -> None:
-        log_accuracy(logits.detach(), targets)
-        values = torch.cat([identity, weights]).tolist()  # one wait for the device
-        for kind, some in (("raw_loss", values[:3]), ("loss_weight", values[3:])):
-            for name, value in zip(IDENTITY_LOSSES, some, strict=True):
-                current_storage().put_scalar(f"{kind}_{name}", value)
+
+def log(values: dict[str, Tensor]) -> None:
+    """Puts scalars into the event storage, with one wait for the device."""
+    for name, value in zip(values, torch.stack(list(values.values())).tolist(), strict=True):
+        current_storage().put_scalar(name, value)
 
 
 def build_two_branch_heads(cfg) -> nn.Module:
+    """The heads of MODEL.HEADS.NAME; raises InputError where they are the host's, for one feature map."""
     heads = build_heads(cfg)
     if isinstance(heads, EmbeddingHead):  # in evaluation it would take the second feature map for targets
         raise InputError(
@@ -187,11 +196,13 @@ def build_two_branch_heads(cfg) -> nn.Module:
 
 
 def check_mask_loss(keys, attention: bool) -> None:
+    """Raises InputError where a key of MODEL.IGOAS.MASK_LOSS has a value that it cannot have, or that has no effect."""
     if keys.SCALE < 0:
         raise InputError(f"MODEL.IGOAS.MASK_LOSS.SCALE must not be negative, got {keys.SCALE}")
     require_choice("MODEL.IGOAS.MASK_LOSS.ON", keys.ON, RESPONSES)
     require_choice("MODEL.IGOAS.MASK_LOSS.STAGES", keys.STAGES, ("last", "both"))
-    if keys.STAGES == "both" and not (attention and "suppression" in keys.BRANCHES):
+    used = keys.SCALE > 0 and len(keys.BRANCHES) > 0
+    if used and keys.STAGES == "both" and not (attention and "suppression" in keys.BRANCHES):
         raise InputError(
             "MODEL.IGOAS.MASK_LOSS.STAGES both is for the attention of the suppression branch: it needs "
             "MODEL.IGOAS.SUPPRESSION.ATTENTION True, and suppression in MODEL.IGOAS.MASK_LOSS.BRANCHES"

@@ -1,3 +1,5 @@
+import functools
+
 import torch
 import torch.nn.functional as F
 from fastreid.modeling import losses as host
@@ -67,7 +69,7 @@ def metric_losses(cfg) -> dict:
     """The host losses beside the cross-entropy that MODEL.LOSSES.NAME asks for.
 
     Returns:
-        {the host's name of the loss: (features (B, D), targets (B,)) -> weighted scalar}.
+        {the host's name of the loss: (its scale, (features (B, D), targets (B,)) -> scalar)}.
 
     Raises:
         InputError: CrossEntropyLoss is not asked for, or a loss is unknown.
@@ -81,8 +83,7 @@ def metric_losses(cfg) -> dict:
             continue
         require_choice("MODEL.LOSSES.NAME", name, ("CrossEntropyLoss", *METRIC_LOSSES))
         function, node, keys = METRIC_LOSSES[name]
-        arguments, scale = [cfg.MODEL.LOSSES[node][key] for key in keys], cfg.MODEL.LOSSES[node].SCALE
-        chosen[f"loss_{name.removesuffix('Loss').lower()}"] = (
-            lambda features, targets, f=function, a=arguments, s=scale: s * f(features, targets, *a)
-        )
+        settings = cfg.MODEL.LOSSES[node]
+        loss = functools.partial(function, **{key.lower(): settings[key] for key in keys})
+        chosen[f"loss_{name.removesuffix('Loss').lower()}"] = settings.SCALE, loss
     return chosen

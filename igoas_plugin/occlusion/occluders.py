@@ -86,16 +86,15 @@ class IncrementalErasing(nn.Module):
         rng = np.random.default_rng([self.seed, progress.iteration, comm.get_rank()])
         visible = images.new_ones(1, 1, *images.shape[2:])
         if rng.random() >= self.prob:
-            self.log(0.0, Rectangle(0, 0, 0, 0))
+            self.log(Rectangle(0, 0, 0, 0), images)
             return images.clone(), visible.expand(len(images), -1, -1, -1)
 
-        share = self.schedule(progress)
-        box = draw_rectangle(rng, *images.shape[2:], share, self.aspect_min)
+        box = draw_rectangle(rng, *images.shape[2:], self.schedule(progress), self.aspect_min)
         rows, columns = box.slices
         visible[..., rows, columns] = 0
         occluded = images.clone()
         occluded[..., rows, columns] = images.new_tensor(self.draw_fill(rng)).view(3, 1, 1)
-        self.log(share, box)
+        self.log(box, images)
         return occluded, visible.expand(len(images), -1, -1, -1)
 
     def draw_fill(self, rng: np.random.Generator) -> np.ndarray:
@@ -103,8 +102,10 @@ class IncrementalErasing(nn.Module):
         drawn = rng.uniform(size=3)
         return drawn if self.fill == "normalised" else (255 * drawn - self.pixel_mean) / self.pixel_std
 
-    def log(self, share: float, box: Rectangle) -> None:
+    def log(self, box: Rectangle, images: Tensor) -> None:
+        """Puts the rectangle, and the share of the image that it covers in fact, into the event storage."""
         storage = current_storage()
         if storage is not None:
+            share = box.height * box.width / (images.shape[2] * images.shape[3])
             for name, value in {"share": share, **box._asdict()}.items():
                 storage.put_scalar(f"occlusion/{name}", value, smoothing_hint=False)

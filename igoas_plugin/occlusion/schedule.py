@@ -7,13 +7,17 @@ from igoas_plugin.run_progress import RunProgress
 
 
 def require_share(name: str, share: float) -> None:
+    """Raises InputError where a share of the image leaves (0, 1)."""
     if not 0 < share < 1:
         raise InputError(f"{name}: the occluded share of the image must stay in (0, 1), got {share:.4g}")
 
 
 def require_epochs(epochs: int) -> None:
+    """Raises InputError where a schedule has no epoch."""
     if epochs < 1:
-        raise InputError(f"MODEL.OCCLUSION.EPOCHS must be 0 (SOLVER.MAX_EPOCH) or more, got {epochs}")
+        raise InputError(
+            f"MODEL.OCCLUSION.EPOCHS, or SOLVER.MAX_EPOCH where that is 0, must be 1 or more, got {epochs}"
+        )
 
 
 @dataclass(frozen=True)

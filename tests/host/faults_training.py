@@ -127,6 +127,15 @@ def targets_after_a_precise_bn_step():
 
 
 @fault
+def teacher_with_a_key_of_the_plugin():
+    cfg = tiny_data.host_cfg()
+    Path("teacher.yml").write_text("MODEL: {IGOAS: {STEM: host}}")
+    cfg.MODEL.META_ARCHITECTURE, cfg.MODEL.HEADS.NUM_CLASSES = "Distiller", 4
+    cfg.KD.MODEL_CONFIG, cfg.KD.MODEL_WEIGHTS = ["teacher.yml"], ["teacher.pth"]
+    build_model(cfg)
+
+
+@fault
 def key_of_a_bare_ON():
     from fastreid.config import CfgNode
 

@@ -23,8 +23,9 @@ def test_a_save_that_dies_leaves_the_files_as_they_were(tmp_path, raw_host):
     good.save("model_0000", epoch=0)
     before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
     with pytest.raises(Exception, match="pickle|local"):
-        Checkpointer(nn.Linear(1, 1), str(tmp_path), torn=Unpicklable()).save("model_0000", epoch=1)
+        Checkpointer(nn.Linear(1, 1), str(tmp_path), torn=Unpicklable()).save("model_0001", epoch=1)
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+    assert good.get_checkpoint_file() == str(tmp_path / "model_0000.pth")
     assert set(before) == {"model_0000.pth", "last_checkpoint"}
 
 
@@ -55,6 +56,34 @@ def test_classifiers_may_have_other_identities(cfg_name, request, tmp_path):
     target = build_model(cfg)
     Checkpointer(target).load(str(tmp_path / "four.pth"))
     assert torch.equal(source.backbone.conv1.weight, target.backbone.conv1.weight)
+
+
+@pytest.mark.parametrize(
+    "cfg_name, tensor, tolerated",
+    [
+        ("baseline_cfg", "heads.weight", True),
+        ("baseline_cfg", "heads.bottleneck.0.running_var", False),
+        ("igoas_cfg", "heads.joint_classifier.weight", True),
+        ("igoas_cfg", "heads.global_classifier.bias", True),
+        ("igoas_cfg", "heads.global_neck.reduction.linear.weight", False),
+        ("igoas_cfg", "heads.suppression_neck.reduction.norm.running_mean", False),
+        ("igoas_cfg", "suppression_branch.attention_after.fc1.bias", False),
+    ],
+)
+def test_only_classifier_weights_may_be_missing(cfg_name, tensor, tolerated, request, tmp_path):
+    from fastreid.modeling import build_model
+
+    cfg = request.getfixturevalue(cfg_name)
+    cfg.MODEL.HEADS.NUM_CLASSES, cfg.MODEL.HEADS.WITH_BNNECK = 4, cfg_name == "baseline_cfg"
+    model = build_model(cfg)
+    state = model.state_dict()
+    del state[tensor]
+    torch.save({"model": state}, tmp_path / "partial.pth")
+    if tolerated:
+        Checkpointer(model).load(str(tmp_path / "partial.pth"))
+    else:
+        with pytest.raises(InputError, match=f"does not fit the model: {tensor} is missing"):
+            Checkpointer(model).load(str(tmp_path / "partial.pth"))
 
 
 def test_a_missing_a_torn_and_a_foreign_file_are_named(tmp_path):

@@ -107,3 +107,18 @@ def test_two_freezings_at_once_are_refused(frozen_cfg):
     frozen_cfg.MODEL.FREEZE_LAYERS, frozen_cfg.SOLVER.FREEZE_ITERS = ["backbone"], 4
     with pytest.raises(InputError, match="exclude each other"):
         FreezePlan.from_config(frozen_cfg)
+
+
+@pytest.mark.parametrize("architecture", ["MGN", "OcclusionWrapper"])
+def test_a_layer_whose_name_begins_that_of_a_head_freezes_and_trains(baseline_cfg, architecture):
+    cfg = baseline_cfg
+    cfg.MODEL.META_ARCHITECTURE, cfg.MODEL.OCCLUSION.WRAPS = architecture, "MGN"
+    cfg.MODEL.BACKBONE.DEPTH, cfg.MODEL.BACKBONE.FEAT_DIM, cfg.MODEL.HEADS.EMBEDDING_DIM = "50x", 2048, 16  # its own
+    cfg.INPUT.SIZE_TRAIN = cfg.INPUT.SIZE_TEST = [96, 32]
+    cfg.MODEL.FREEZE_LAYERS, cfg.SOLVER.FREEZE_ITERS = ["backbone", "b1", "b2", "b3"], 2
+    cfg.SOLVER.MAX_EPOCH = 1  # b1 is also how b1_head begins
+    trainer = start(cfg)
+    before = weights(trainer)
+    trainer.train()
+    frozen = unchanged(before, weights(trainer))
+    assert frozen == set(before)

@@ -104,6 +104,27 @@ def test_losses_are_the_weighted_sum_of_the_paper(igoas_cfg):
         logged = {kind: storage.latest()[f"{kind}_{name}"][0] for kind in ("raw_loss", "loss_weight")}
         assert logged["raw_loss"] == pytest.approx(raw.item())
         assert logged["raw_loss"] * logged["loss_weight"] == pytest.approx(losses[f"loss_identity_{name}"].item())
+    for branch in ("global", "suppression"):
+        raw = storage.latest()[f"raw_loss_mask_{branch}"][0]
+        assert raw == pytest.approx(2 * losses[f"loss_mask_{branch}"].item())
+
+
+def test_the_scale_of_the_cross_entropy_is_for_all_three_identity_losses(igoas_cfg):
+    once, _ = train_step(built(igoas_cfg.clone()))
+    twice, _ = train_step(built(igoas_cfg, MODEL__LOSSES__CE__SCALE=2.0))
+    for name in ("global", "suppression", "joint"):
+        torch.testing.assert_close(twice[f"loss_identity_{name}"], 2 * once[f"loss_identity_{name}"])
+    assert torch.equal(twice["loss_mask_global"], once["loss_mask_global"])
+
+
+def test_the_extra_block_is_of_the_backbone_s_own_type(igoas_cfg):
+    from fastreid.layers import SELayer
+
+    model = built(igoas_cfg, MODEL__BACKBONE__WITH_SE=True, MODEL__BACKBONE__NORM="GhostBN")
+    for branch in (model.global_branch, model.suppression_branch):
+        last = branch.last_stage[-1]
+        assert type(branch.extra_block) is type(last) and isinstance(branch.extra_block.se, SELayer)
+        assert type(branch.extra_block.bn1) is type(last.bn1) and type(last.bn1).__name__ == "GhostBatchNorm"
 
 
 MASK = "MODEL__IGOAS__MASK_LOSS__"
@@ -150,6 +171,7 @@ SWITCHES = [
     {"MODEL__HEADS__WITH_BNNECK": True, "MODEL__HEADS__EMBEDDING_DIM": 0},
     {"MODEL__HEADS__CLS_LAYER": "CircleSoftmax", "MODEL__HEADS__SCALE": 64, "MODEL__HEADS__MARGIN": 0.35},
     {"MODEL__LOSSES__NAME": "('CrossEntropyLoss', 'TripletLoss', 'CircleLoss', 'Cosface')"},
+    {MASK + "SCALE": 0.0, MASK + "STAGES": "both", "MODEL__IGOAS__SUPPRESSION__ATTENTION": False},
 ]
 
 
@@ -224,14 +246,14 @@ def test_extra_blocks_and_attention_start_as_torch_s_convolutions_do(igoas_cfg):
 def test_triplet_loss_acts_on_the_joint_embedding(igoas_cfg):
     from fastreid.modeling.losses import triplet_loss
 
-    model = built(igoas_cfg, MODEL__LOSSES__NAME="('CrossEntropyLoss', 'TripletLoss')")
+    model = built(igoas_cfg, MODEL__LOSSES__NAME="('CrossEntropyLoss', 'TripletLoss')", MODEL__LOSSES__TRI__SCALE=3.0)
     seen = {}
     model.heads.register_forward_hook(lambda module, inputs, output: seen.update(output))
-    losses, _ = train_step(model)
+    losses, storage = train_step(model)
     assert seen["features"].shape == (8, 64)
-    torch.testing.assert_close(
-        losses["loss_triplet"], triplet_loss(seen["features"], random_batch()["targets"], 0.3, False, False)
-    )
+    expected = triplet_loss(seen["features"], random_batch()["targets"], 0.3, False, False)
+    torch.testing.assert_close(losses["loss_triplet"], 3 * expected)
+    assert storage.latest()["raw_loss_triplet"][0] == pytest.approx(expected.item())
 
 
 def test_precise_bn_sees_clean_images_in_both_branches(igoas_cfg):
@@ -295,6 +317,7 @@ def test_evaluation_takes_a_bare_tensor_of_images(igoas_cfg):
         ),
         ({MASK + "BRANCHES": "(1,)"}, "BRANCHES must be global or suppression, got 1"),
         ({MASK + "SCALE": -1.0}, "MASK_LOSS.SCALE must not be negative, got -1.0"),
+        ({"MODEL__HEADS__NORM": "GN"}, "needs MODEL.HEADS.EMBEDDING_DIM 64 or another multiple of 32"),
         ({"MODEL__HEADS__NAME": "EmbeddingHead"}, "EmbeddingHead is for one feature map: IGOAS needs IGOASHead"),
         ({"MODEL__LOSSES__NAME": "('TripletLoss',)"}, "needs CrossEntropyLoss"),
         ({"MODEL__BACKBONE__NAME": "build_osnet_backbone", "MODEL__BACKBONE__DEPTH": "x1_0"}, "cannot split OSNet"),

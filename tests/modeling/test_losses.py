@@ -101,5 +101,7 @@ def test_metric_losses_are_the_host_s_with_their_settings():
     features, targets = torch.randn(8, 4), torch.arange(8) // 2
     losses = metric_losses(cfg)
     assert set(losses) == {"loss_triplet", "loss_circle"}  # as in the host's Baseline
-    assert torch.equal(losses["loss_triplet"](features, targets), 2 * triplet_loss(features, targets, 0.3, False, True))
-    assert torch.equal(losses["loss_circle"](features, targets), pairwise_circleloss(features, targets, 0.25, 128))
+    assert {name: scale for name, (scale, _) in losses.items()} == {"loss_triplet": 2.0, "loss_circle": 1.0}
+    triplet, circle = losses["loss_triplet"][1], losses["loss_circle"][1]
+    assert torch.equal(triplet(features, targets), triplet_loss(features, targets, 0.3, False, True))
+    assert torch.equal(circle(features, targets), pairwise_circleloss(features, targets, 0.25, 128))

@@ -128,6 +128,17 @@ def test_an_event_storage_without_epoch_is_epoch_0():
     assert float((1 - visible).mean()) == pytest.approx(0.1, abs=0.025)
 
 
+def test_the_paper_s_schedule_grows_within_an_epoch():
+    occluder, shares = block(SCHEDULE="paper", EPOCHS=10, AREA_FINAL=0.33), []
+    for iteration in (0, 1, 20):
+        with at(iteration, epoch=iteration // 4) as storage:
+            storage.iters_per_epoch = 4
+            occluder(torch.zeros(1, 3, 2000, 1000))
+            shares.append(storage.latest()["occlusion/share"][0])
+    # 40 iterations in all; sides are rounded to pixels: less than a pixel in 400
+    assert shares == pytest.approx([0.1, 0.1 + 0.23 / 40, 0.215], rel=1 / 400)
+
+
 def test_probability_decides_over_whole_batches():
     clean = 0
     occluder = block(PROB=0.25)
@@ -135,7 +146,7 @@ def test_probability_decides_over_whole_batches():
         with at(iteration, 0) as storage:
             occluded, visible = occluder(images())
             share = storage.latest()["occlusion/share"][0]
-        assert share == (0 if visible.min() == 1 else pytest.approx(0.1))
+        assert share == pytest.approx(float((1 - visible).mean()))
         if visible.min() == 1:
             clean += 1
             assert torch.equal(occluded, images())
@@ -148,7 +159,7 @@ def test_share_and_rectangle_are_logged():
         _, visible = block()(images())
     logged = {name.split("/")[1]: value for name, (value, _) in storage.latest().items()}
     assert set(logged) == {"share", "top", "left", "height", "width"}
-    assert logged["share"] == pytest.approx(0.3)
+    assert logged["share"] == pytest.approx(float((1 - visible).mean()))
     assert logged["height"] * logged["width"] == (visible[0] == 0).sum()
     assert visible[0, 0, int(logged["top"]), int(logged["left"])] == 0
 

@@ -48,6 +48,14 @@ def test_positions_are_uniform_over_all_that_fit():
     assert np.abs(counts - 8000 / 3).max() < 5 * math.sqrt(8000 * 2 / 9)
 
 
+def test_positions_are_uniform_in_both_directions():
+    boxes = draw_many(3, 4, share=1 / 3, aspect_min=1.0, count=8000)  # 2 x 2 pixels: tops 0, 1 and lefts 0, 1, 2
+    assert {(box.height, box.width) for box in boxes} == {(2, 2)}
+    counts = np.bincount([3 * box.top + box.left for box in boxes], minlength=6)
+    # binomial: standard deviation sqrt(8000 * 1/6 * 5/6) = 33; five of them
+    assert len(counts) == 6 and np.abs(counts - 8000 / 6).max() < 5 * math.sqrt(8000 * 5 / 36)
+
+
 def test_an_image_wider_than_high_is_served_too():
     box = draw_many(8, 256, 0.4, count=1)[0]
     assert (box.width, box.height) == (256, 3)
