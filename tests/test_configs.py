@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 from fastreid.modeling import build_model
+from fastreid.solver import build_optimizer
 from fastreid.utils.events import EventStorage
 from tiny_data import random_batch
 
@@ -58,7 +59,9 @@ def test_it_builds_trains_all_its_parameters_and_evaluates(name):
 
 # The training of the released config (bfe.yaml of Vill-Lab/IGOAS), and its model
 RELEASED = {
-    "MODEL.META_ARCHITECTURE": "IGOAS",
+    "MODEL.META_ARCHITECTURE": "IGOAS", "MODEL.BACKBONE.NAME": "build_resnet_backbone", "MODEL.BACKBONE.NORM": "BN",
+    # 0.485, 0.456, 0.406 and 0.229, 0.224, 0.225 times 255
+    "MODEL.PIXEL_MEAN": [123.675, 116.28, 103.53], "MODEL.PIXEL_STD": [58.395, 57.12, 57.375],
     "MODEL.BACKBONE.DEPTH": "50x", "MODEL.BACKBONE.PRETRAIN": True, "MODEL.BACKBONE.LAST_STRIDE": 1,
     "MODEL.BACKBONE.WITH_IBN": False, "MODEL.BACKBONE.WITH_SE": False, "MODEL.BACKBONE.WITH_NL": False,
     "MODEL.FREEZE_LAYERS": [], "SOLVER.FREEZE_ITERS": 0,
@@ -85,7 +88,7 @@ RELEASED = {
     "SOLVER.IMS_PER_BATCH": 64, "SOLVER.MAX_EPOCH": 90, "SOLVER.SCHED": "MultiStepLR", "SOLVER.STEPS": [20, 40],
     "SOLVER.GAMMA": 0.1, "SOLVER.WARMUP_ITERS": 0, "SOLVER.DELAY_EPOCHS": 0, "SOLVER.AMP.ENABLED": False,
     "SOLVER.CLIP_GRADIENTS.ENABLED": False,
-    "TEST.FLIP.ENABLED": False, "TEST.RERANK.ENABLED": False, "TEST.AQE.ENABLED": False,
+    "TEST.METRIC": "cosine", "TEST.FLIP.ENABLED": False, "TEST.RERANK.ENABLED": False, "TEST.AQE.ENABLED": False,
     "TEST.PRECISE_BN.ENABLED": False,
 }  # fmt: skip
 
@@ -93,7 +96,45 @@ RELEASED = {
 @pytest.mark.parametrize("key", RELEASED)
 def test_occluded_duke_is_trained_as_released(key):
     cfg = load_cfg(str(CONFIGS / "OccDuke" / "igoas_R50.yml"))
-    assert value(cfg, key) == RELEASED[key]
+    assert value(cfg, key) == (pytest.approx(RELEASED[key]) if key.startswith("MODEL.PIXEL") else RELEASED[key])
+
+
+def test_the_optimiser_of_the_released_recipe_is_adam_with_its_usual_betas():
+    cfg = load_cfg(str(CONFIGS / "OccDuke" / "igoas_R50.yml"))
+    cfg.MODEL.IGOAS.FREEZE_EPOCHS = 0  # what is frozen is not in this model
+    optimizer, _ = build_optimizer(cfg, torch.nn.Linear(2, 2))
+    assert isinstance(optimizer, torch.optim.Adam)
+    for group in optimizer.param_groups:
+        assert (group["lr"], group["betas"], group["weight_decay"]) == (3e-4, (0.9, 0.999), 5e-4)
+
+
+# The host's recipes in its repository (configs/Base-bagtricks.yml, Base-SBS.yml of JDAI-CV/fast-reid)
+BAGTRICKS = {
+    "MODEL.META_ARCHITECTURE": "Baseline", "MODEL.BACKBONE.LAST_STRIDE": 1, "MODEL.HEADS.WITH_BNNECK": True,
+    "MODEL.HEADS.NECK_FEAT": "before", "MODEL.HEADS.POOL_LAYER": "GlobalAvgPool", "MODEL.HEADS.CLS_LAYER": "Linear",
+    "MODEL.LOSSES.NAME": ("CrossEntropyLoss", "TripletLoss"), "MODEL.LOSSES.CE.EPSILON": 0.1,
+    "MODEL.LOSSES.TRI.MARGIN": 0.3, "MODEL.LOSSES.TRI.HARD_MINING": True, "MODEL.LOSSES.TRI.NORM_FEAT": False,
+    "INPUT.SIZE_TRAIN": [256, 128], "INPUT.REA.ENABLED": True, "INPUT.REA.PROB": 0.5, "INPUT.PADDING.ENABLED": True,
+    "DATALOADER.SAMPLER_TRAIN": "NaiveIdentitySampler", "DATALOADER.NUM_INSTANCE": 4,
+    "SOLVER.AMP.ENABLED": True, "SOLVER.OPT": "Adam", "SOLVER.MAX_EPOCH": 120, "SOLVER.BASE_LR": 3.5e-4,
+    "SOLVER.WEIGHT_DECAY": 5e-4, "SOLVER.WEIGHT_DECAY_NORM": 5e-4, "SOLVER.IMS_PER_BATCH": 64,
+    "SOLVER.SCHED": "MultiStepLR", "SOLVER.STEPS": [40, 90], "SOLVER.GAMMA": 0.1, "SOLVER.WARMUP_FACTOR": 0.1,
+    "SOLVER.WARMUP_ITERS": 2000,
+}  # fmt: skip
+SBS = {
+    "MODEL.FREEZE_LAYERS": ["backbone"], "MODEL.BACKBONE.WITH_NL": True, "MODEL.HEADS.NECK_FEAT": "after",
+    "MODEL.HEADS.POOL_LAYER": "GeneralizedMeanPoolingP", "MODEL.HEADS.CLS_LAYER": "CircleSoftmax",
+    "MODEL.HEADS.SCALE": 64, "MODEL.HEADS.MARGIN": 0.35, "MODEL.LOSSES.TRI.MARGIN": 0.0,
+    "INPUT.SIZE_TRAIN": [384, 128], "INPUT.AUTOAUG.ENABLED": True, "INPUT.AUTOAUG.PROB": 0.1,
+    "DATALOADER.NUM_INSTANCE": 16, "SOLVER.MAX_EPOCH": 60, "SOLVER.BASE_LR": 3.5e-4, "SOLVER.ETA_MIN_LR": 7e-7,
+    "SOLVER.SCHED": "CosineAnnealingLR", "SOLVER.DELAY_EPOCHS": 30, "SOLVER.FREEZE_ITERS": 1000,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name, expected", [("Base-bagtricks.yml", BAGTRICKS), ("Base-SBS.yml", SBS)])
+def test_the_host_s_recipes_are_the_host_s(name, expected):
+    cfg = load_cfg(str(CONFIGS / name))
+    assert {key: value(cfg, key) for key in expected} == expected
 
 
 INPUTS = [

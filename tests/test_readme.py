@@ -8,15 +8,19 @@ from pathlib import Path
 import pytest
 from tiny_data import make_tiny_duke
 
-from igoas_plugin.config import flat_keys, get_cfg
+from igoas_plugin.config import flat_keys, get_cfg, load_cfg
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
 LINKS = re.findall(r"\]\((?!https?:)([^)#]+)\)", README)
+FILES = sorted(set(re.findall(r"(?:tools|configs)/[\w./-]+\.(?:py|yml)", README)))
+TARGETS = sorted(set(re.findall(r"make ([a-z-]+)", README)))
+KEYS = sorted(set(re.findall(r"\b(?:MODEL|INPUT|SOLVER|DATALOADER|DATASETS|TEST)(?:\.[A-Z_]+)+", README)))
 
 
 def test_it_has_links_commands_and_no_place_left_open():
-    assert len(LINKS) > 15 and not re.search(r"@[A-Z_]+@", README)
+    assert len(LINKS) > 15 and len(FILES) > 3 and len(TARGETS) > 2 and len(KEYS) > 10
+    assert not re.search(r"@[A-Z_]+@", README)
 
 
 @pytest.mark.parametrize("link", sorted(set(LINKS)))
@@ -24,19 +28,37 @@ def test_every_link_leads_to_a_file(link):
     assert (ROOT / link).exists()
 
 
-@pytest.mark.parametrize("path", sorted(set(re.findall(r"(?:tools|configs)/[\w./-]+\.(?:py|yml)", README))))
+@pytest.mark.parametrize("path", FILES)
 def test_every_path_in_a_command_exists(path):
     assert (ROOT / path).exists()
 
 
-@pytest.mark.parametrize("target", sorted(set(re.findall(r"make ([a-z-]+)", README))))
+@pytest.mark.parametrize("target", TARGETS)
 def test_every_target_is_in_the_makefile(target):
     assert re.search(rf"^{target}:", (ROOT / "Makefile").read_text(), re.M)
 
 
-@pytest.mark.parametrize("key", sorted(set(re.findall(r"`(MODEL(?:\.[A-Z_]+)+)", README))))
+@pytest.mark.parametrize("key", KEYS)
 def test_every_key_exists(key):
     assert any(known == key or known.startswith(f"{key}.") for known in flat_keys(get_cfg()))
+
+
+def test_the_paper_s_side_of_each_difference_is_what_the_paper_s_config_sets():
+    rows = re.findall(r"^\| [1-7] \|.*\| (`.*) \|$", README, re.M)
+    pairs = [pair.split(" ", 1) for row in rows for pair in re.findall(r"`([^`]+)`", row)]
+    told = get_cfg()
+    for key, value in pairs:
+        told.merge_from_list([key, value.strip('"')])
+    paper = load_cfg(str(ROOT / "configs/OccDuke/igoas_R50_paper.yml"))
+    assert len(rows) == 7 and len(pairs) == 9
+    for key, _ in pairs:
+        assert at(told, key) == at(paper, key), key
+
+
+def at(cfg, key):
+    for part in key.split("."):
+        cfg = cfg[part]
+    return cfg
 
 
 def test_the_python_examples_run_one_by_one_in_a_fresh_interpreter(tmp_path):

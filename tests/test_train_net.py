@@ -146,23 +146,44 @@ MISTAKES = {
 }  # fmt: skip
 
 
+@pytest.fixture
+def refused(tool_command, tiny_duke, tmp_path, monkeypatch, capsys):
+    """Runs the tool in this process, in the folder of an earlier run: one line, code 2, and the folder as it was."""
+
+    def run(message, *pairs, **given):
+        (tmp_path / "run").mkdir()
+        kept = {"config.yaml": "SEED: 5", "model_final.pth": "weights", "results.json": "{}"}
+        for name, text in kept.items():
+            (tmp_path / "run" / name).write_text(text)
+        command = tool_command(*pairs, **given)
+        monkeypatch.setattr(sys, "argv", command)
+        with pytest.raises(SystemExit) as stop:
+            runpy.run_path(command[0], run_name="__main__")
+        lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("igoas_plugin")]
+        assert stop.value.code == 2 and len(lines) == 1 and re.search(message, lines[0]), lines
+        assert {path.name: path.read_text() for path in (tmp_path / "run").iterdir()} == kept
+
+    return run
+
+
 @pytest.mark.parametrize("mistake", MISTAKES)
-def test_a_mistake_ends_in_one_line_and_code_2_and_touches_nothing(
-    tool_command, tiny_duke, tmp_path, mistake, monkeypatch, capsys
-):
-    (tmp_path / "run").mkdir()
-    kept = {"config.yaml": "SEED: 5", "model_final.pth": "weights", "results.json": "{}"}
-    for name, text in kept.items():
-        (tmp_path / "run" / name).write_text(text)
+def test_a_mistake_ends_in_one_line_and_code_2_and_touches_nothing(refused, tmp_path, mistake):
     given, pairs, message = MISTAKES[mistake]
     given = given(tmp_path) if callable(given) else given
-    command = tool_command(*(pair(tmp_path) if callable(pair) else pair for pair in pairs), **given)
-    monkeypatch.setattr(sys, "argv", command)
-    with pytest.raises(SystemExit) as stop:
-        runpy.run_path(command[0], run_name="__main__")
-    lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("igoas_plugin")]
-    assert stop.value.code == 2 and len(lines) == 1 and re.search(message, lines[0]), lines
-    assert {path.name: path.read_text() for path in (tmp_path / "run").iterdir()} == kept
+    refused(message, *(pair(tmp_path) if callable(pair) else pair for pair in pairs), **given)
+
+
+def test_pretrained_weights_that_cannot_be_fetched_touch_nothing_either(refused, tmp_path, monkeypatch):
+    def dead_link(url, output, **options):
+        raise ConnectionError("no route")
+
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "cache"))
+    monkeypatch.setattr("gdown.download", dead_link)
+    refused(
+        "cannot download .*no route.*give a local file as MODEL.BACKBONE.PRETRAIN_PATH",
+        "MODEL.BACKBONE.PRETRAIN",
+        "True",
+    )
 
 
 def test_a_mistake_is_one_line_in_a_process_of_its_own_too(run_tool, tiny_duke):

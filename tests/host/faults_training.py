@@ -169,6 +169,13 @@ def metrics_of_the_last_evaluation_in_the_log():
 
 
 @fault
+def metrics_where_an_epoch_ends_at_a_multiple_of_the_writers_period():
+    writer = JSONWriter("period.json")
+    Ran([EvalHook(1, lambda: {"metric": 1.0}), PeriodicWriter([writer], 2)], max_epoch=1).train(0, 1, 2)
+    return "metric" in Path("period.json").read_text()
+
+
+@fault
 def resuming_a_finished_run():
     Ran([EvalHook(1, lambda: {"metric": 1.0})]).train(2, 2, 2)
 

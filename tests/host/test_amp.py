@@ -25,8 +25,13 @@ def test_amp_trains_in_bfloat16_on_the_cpu(baseline_cfg, raw_host):
 
 def test_a_whole_run_with_amp_ends_with_metrics(igoas_cfg):
     igoas_cfg.SOLVER.AMP.ENABLED = True
-    results = start(igoas_cfg).train()
-    assert 0 <= results["Rank-1"] <= 100
+    trainer, types = start(igoas_cfg), set()
+    trainer._trainer.model.backbone.conv1.register_forward_hook(
+        lambda module, inputs, output: types.add((module.training, output.dtype))
+    )
+    results = trainer.train()
+    assert types == {(True, torch.bfloat16), (False, torch.float32)}  # evaluation is in float32
+    assert all(0 <= results[name] <= 100 for name in ("Rank-1", "mAP"))
 
 
 @pytest.mark.parametrize("architecture", ["Baseline", "MGN"])

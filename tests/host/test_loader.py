@@ -19,6 +19,12 @@ def test_a_training_batch_comes_on_the_cpu(baseline_cfg, raw_host):
     assert batch["targets"].dtype == torch.int64 and set(batch["targets"].tolist()) <= {0, 1, 2, 3}
 
 
+def test_every_training_batch_is_full(baseline_cfg):
+    baseline_cfg.SOLVER.IMS_PER_BATCH = 5  # 16 images
+    batches = itertools.islice(build_reid_train_loader(baseline_cfg), 8)
+    assert [len(batch["images"]) for batch in batches] == [5] * 8
+
+
 def test_a_test_loader_gives_every_image_once_in_order(baseline_cfg):
     baseline_cfg.TEST.IMS_PER_BATCH = 5
     loader, queries = build_reid_test_loader(baseline_cfg, dataset_name="TinyReID")

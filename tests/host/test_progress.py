@@ -1,8 +1,11 @@
+import json
 import logging
+import re
 
 import pytest
-from fastreid.engine.hooks import PeriodicWriter
-from fastreid.utils.events import CommonMetricPrinter, EventStorage
+from fastreid.engine.hooks import EvalHook, PeriodicWriter
+from fastreid.engine.train_loop import TrainerBase
+from fastreid.utils.events import CommonMetricPrinter, EventStorage, JSONWriter
 from runs import start
 
 from igoas_plugin.host import progress
@@ -36,12 +39,27 @@ def test_the_console_is_never_silent_for_long(monkeypatch, raw_host, seconds_a_s
     assert max(gaps) <= longest_silence and len(lines) < 100
 
 
+def test_metrics_are_logged_where_an_epoch_ends_at_a_multiple_of_the_writers_period(tmp_path, raw_host):
+    assert raw_host["metrics_where_an_epoch_ends_at_a_multiple_of_the_writers_period"] is False
+    hooks = [EvalHook(1, lambda: {"metric": 1.0}), PeriodicWriter([JSONWriter(str(tmp_path / "metrics.json"))], 2)]
+    trainer = TrainerBase()
+    trainer.iters_per_epoch, trainer.max_epoch, trainer.max_iter = 2, 1, 2
+    trainer.run_step = lambda: trainer.storage.put_scalar("total_loss", 1.0)
+    trainer.register_hooks(hooks)
+    trainer.train(0, 1, 2)
+    lines = [json.loads(line) for line in (tmp_path / "metrics.json").read_text().splitlines()]
+    assert [(line["iteration"], line["metric"]) for line in lines] == [(1, 1.0)]
+
+
 def test_the_log_tells_the_occlusion(igoas_cfg, host_log, raw_host):
     assert raw_host["console_tells_the_occlusion"] is False
     host_log.set_level(logging.INFO)
     start(igoas_cfg).train()
     told = [record.getMessage() for record in host_log.records if record.getMessage().startswith(" occlusion")]
-    assert told and "share: 0.1" in told[0] and "width:" in told[0]
+    told = [{name: float(number) for name, number in re.findall(r"(\w+): ([\d.]+)", line)} for line in told]
+    assert len(told) == 2
+    for line in told:  # four digits are printed
+        assert line["share"] == pytest.approx(line["height"] * line["width"] / (32 * 16), rel=5e-4)
 
 
 def test_a_run_tells_the_length_of_its_epochs(igoas_cfg, raw_host):
