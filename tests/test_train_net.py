@@ -3,11 +3,15 @@
 import json
 import re
 import runpy
+import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
 import yaml
+
+ROOT = Path(__file__).parents[1]
 
 
 def test_a_run_ends_with_the_table_and_the_files(run_tool, tiny_duke, tmp_path):
@@ -19,6 +23,22 @@ def test_a_run_ends_with_the_table_and_the_files(run_tool, tiny_duke, tmp_path):
     for kind in ("log", "metrics", "weights", "best weights", "tensorboard"):
         path = re.search(rf"^{kind} +(\S+)$", table, re.M)[1]
         assert (tmp_path / "run" / path.split("/")[-1]).exists()
+
+
+@pytest.mark.slow
+def test_the_toy_recipe_triples_rank_1_of_the_untrained_model(tmp_path, monkeypatch):
+    """What `make train` runs, but for its OUTPUT_DIR."""
+    monkeypatch.setenv("FASTREID_DATASETS", str(tmp_path / "datasets"))
+    rank_1 = {}
+    for name, flags in (("untrained", ["--eval-only"]), ("trained", [])):
+        output = tmp_path / name
+        command = [ROOT / "tools/train_net.py", "--config-file", ROOT / "configs/Toy/igoas_R18.yml", *flags]
+        done = subprocess.run(
+            [sys.executable, *command, "OUTPUT_DIR", output], capture_output=True, text=True, timeout=900
+        )
+        assert done.returncode == 0, done.stderr[-2000:]
+        rank_1[name] = json.loads((output / "results.json").read_text())["ToyOccluded"]["Rank-1"]
+    assert rank_1["trained"] >= 3 * rank_1["untrained"], rank_1
 
 
 @pytest.mark.slow

@@ -1,11 +1,16 @@
 """Faults of the unmended host in training: loader, optimiser, trainer, launcher, checkpoints."""
 
 import logging
+import os
+import subprocess
 import sys
 from argparse import Namespace
 from pathlib import Path
 from unittest import mock
 
+import fastreid.data.build
+import fastreid.engine.defaults
+import numpy as np
 import tiny_data
 import torch
 from fastreid.data import build_reid_train_loader
@@ -60,26 +65,18 @@ def default_device():
 @fault
 def train_loader_without_a_gpu():
     tiny_data.make_tiny_data(".")
-    import fastreid.data.build
-
     fastreid.data.build._root = "."
     build_reid_train_loader(tiny_data.host_cfg())
 
 
 @fault
 def root_after_the_environment_changed():
-    import os
-
-    import fastreid.data.build
-
     os.environ["FASTREID_DATASETS"] = "elsewhere"
     return fastreid.data.build._root
 
 
 @fault
 def numpy_camera_ids_in_a_batch():
-    import numpy as np
-
     return fast_batch_collator([{"camids": np.int64(1)}, {"camids": np.int64(2)}])["camids"]
 
 
@@ -303,9 +300,41 @@ def stem_of_the_host():
 
 
 @fault
+def ddp_of_a_cpu_model():
+    distributed = fastreid.engine.defaults.DistributedDataParallel
+    torch.distributed.init_process_group("gloo", init_method=f"file://{Path('ddp').absolute()}", world_size=1, rank=0)
+    try:
+        distributed(torch.nn.Linear(1, 1), device_ids=[0])
+    finally:
+        torch.distributed.destroy_process_group()
+
+
+@fault
+def workers_of_the_test_loader_are_configured():
+    cfg = tiny_data.host_cfg()
+    return "num_workers" in fastreid.data.build._test_loader_from_config(cfg, test_set=[])
+
+
+@fault
+def numpy_scalar_in_a_checkpoint():
+    Path("scalar").mkdir()
+    checkpointer = Checkpointer(torch.nn.Linear(1, 1), "scalar", save_to_disk=True)
+    checkpointer.save("scalar", metric=np.float64(1.5))
+    checkpointer.load("scalar/scalar.pth")
+
+
+@fault
+def plain_imports_of_the_host():
+    """Without torch._six; and with it lent, without collections.Mapping."""
+    lend = "import sys, types; sys.modules['torch._six'] = types.SimpleNamespace(string_classes=str); "
+    codes = ["import fastreid.data", lend + "import fastreid.data"]
+    done = [subprocess.run([sys.executable, "-c", code], capture_output=True, text=True) for code in codes]
+    return [each.stderr.strip().splitlines()[-1] for each in done]
+
+
+@fault
 def spawned_worker_without_the_plugin():
     import pickle
-    import subprocess
 
     from fastreid.data.common import CommDataset
 

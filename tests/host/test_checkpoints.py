@@ -109,7 +109,9 @@ def test_code_in_a_checkpoint_is_not_run(tmp_path):
     assert not (tmp_path / "created").exists()
 
 
-def test_numpy_scalars_in_a_checkpoint_load(tmp_path):
+def test_numpy_scalars_in_a_checkpoint_load(tmp_path, raw_host):
+    if torch.__version__ >= "2.6":  # before, it ran whatever a file held
+        assert raw_host["numpy_scalar_in_a_checkpoint"].startswith("UnpicklingError")
     Checkpointer(nn.Linear(1, 1), str(tmp_path)).save("scalars", metric=np.float64(1.5), epoch=np.int64(3))
     extra = Checkpointer(nn.Linear(1, 1)).load(str(tmp_path / "scalars.pth"))
     assert extra["metric"] == 1.5 and extra["epoch"] == 3

@@ -9,7 +9,9 @@ from igoas_plugin.host import FIXES, apply_fixes
 from igoas_plugin.host.version import HOST_VERSION, require_host
 
 
-def test_names_lent_to_the_host_are_taken_back():
+def test_names_lent_to_the_host_are_taken_back(raw_host):
+    without_six, without_mapping = raw_host["plain_imports_of_the_host"]
+    assert "torch._six" in without_six and "Mapping" in without_mapping
     assert not hasattr(collections, "Mapping")
     assert "torch._six" not in sys.modules
 

@@ -33,7 +33,8 @@ def test_a_test_loader_gives_every_image_once_in_order(baseline_cfg):
     assert paths == [item[0] for item in loader.dataset.img_items]
 
 
-def test_num_workers_governs_the_test_loader(baseline_cfg):
+def test_num_workers_governs_the_test_loader(baseline_cfg, raw_host):
+    assert raw_host["workers_of_the_test_loader_are_configured"] is False
     for workers in (0, 3):
         baseline_cfg.DATALOADER.NUM_WORKERS = workers
         loader, _ = build_reid_test_loader(baseline_cfg, dataset_name="TinyReID")
