@@ -18,11 +18,14 @@ from .host.distributed import under_torchrun
 from .occlusion import OCCLUSION_REGISTRY
 
 # Names that the host accepts and keeps in no registry
-OPTIMIZERS = [name for name, kind in vars(torch.optim).items() if isinstance(kind, type) and name != "Optimizer"]
+# and SparseAdam is for gradients that a network of convolutions does not have
+OPTIMIZERS = vars(torch.optim).items()
+OPTIMIZERS = [name for name, kind in OPTIMIZERS if isinstance(kind, type) and name not in ("Optimizer", "SparseAdam")]
 DISTANCES = ("cosine", "euclidean")
 LR_SCHEDULES = ("MultiStepLR", "CosineAnnealingLR")
 IDENTITY_SAMPLERS = ("NaiveIdentitySampler", "BalancedIdentitySampler")
-SAMPLERS = ("TrainingSampler", *IDENTITY_SAMPLERS, "SetReWeightSampler", "ImbalancedDatasetSampler")
+# without the host's SetReWeightSampler, which fails or never ends, whatever SET_WEIGHT is
+SAMPLERS = ("TrainingSampler", *IDENTITY_SAMPLERS, "ImbalancedDatasetSampler")
 
 
 def check_run(cfg, args) -> None:
@@ -44,6 +47,8 @@ def check_run(cfg, args) -> None:
         raise InputError(f"SEED must be -1, or 0 to 2**31 - 1, got {cfg.SEED}")
     check_output(cfg.OUTPUT_DIR)
     check_batches(cfg, processes(args), train)
+    if args.num_gpus > 1 and torch.device(usable_device(cfg.MODEL.DEVICE)).index is not None:
+        raise InputError(f"MODEL.DEVICE {cfg.MODEL.DEVICE} is one GPU for {args.num_gpus} processes: write cuda")
     for name in cfg.DATASETS.TESTS:
         check_test_data(name)
     if not train:
@@ -210,14 +215,19 @@ def check_training(cfg, identities: int, images: int, resume: bool) -> None:
     model = build_scratch_model(cfg, identities, pretrain=cfg.MODEL.BACKBONE.PRETRAIN and first)
     try:
         optimizer = build_optimizer(cfg, model)[0]
-        build_lr_scheduler(cfg, optimizer, images // cfg.SOLVER.IMS_PER_BATCH)
+        schedules = build_lr_scheduler(cfg, optimizer, images // cfg.SOLVER.IMS_PER_BATCH)
     except InputError:
         raise
     except Exception as error:
         raise InputError(f"the host can build no optimiser from the keys of SOLVER: {error}") from error
+    if getattr(schedules["lr_sched"], "T_max", 1) < 1:  # the host would divide by it at the end of the warm-up
+        raise InputError(
+            f"SOLVER.WARMUP_ITERS {cfg.SOLVER.WARMUP_ITERS} leaves CosineAnnealingLR no epoch of SOLVER.MAX_EPOCH "
+            f"{cfg.SOLVER.MAX_EPOCH}: lower the one or raise the other"
+        )
     path = Checkpointer(None, cfg.OUTPUT_DIR).get_checkpoint_file() if resume else ""
     if path:
-        Checkpointer(model, optimizer=optimizer).load(path)
+        Checkpointer(model, optimizer=optimizer, **schedules).load(path)
     elif cfg.MODEL.WEIGHTS:
         Checkpointer(model).load(cfg.MODEL.WEIGHTS)
 

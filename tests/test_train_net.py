@@ -87,6 +87,12 @@ MISTAKES = {
     ),
     "no process": ({"flags": ["--num-gpus", "2", "--num-machines", "0"]}, (), "a run has at least one process"),
     "unknown sampler": ({}, ("DATALOADER.SAMPLER_TRAIN", "Random"), "SAMPLER_TRAIN must be .*, got Random"),
+    "sampler that cannot work": (
+        {}, ("DATALOADER.SAMPLER_TRAIN", "SetReWeightSampler"), "SAMPLER_TRAIN must be .*, got SetReWeightSampler",
+    ),
+    "no epoch left by the warm-up": (
+        {}, ("SOLVER.SCHED", "CosineAnnealingLR", "SOLVER.WARMUP_ITERS", "1"), "WARMUP_ITERS 1 leaves .* no epoch",
+    ),
     "unknown optimiser": ({}, ("SOLVER.OPT", "Adamm"), "SOLVER.OPT must be .*Adam,.*, got Adamm"),
     "optimiser that cannot be": (
         {}, ("SOLVER.OPT", "SGD", "SOLVER.NESTEROV", "True", "SOLVER.MOMENTUM", "0.0"), "no optimiser .* Nesterov",

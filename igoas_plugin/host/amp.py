@@ -2,6 +2,7 @@ import functools
 import time
 
 import torch
+from fastreid.engine.hooks import LRScheduler
 from fastreid.engine.train_loop import AMPTrainer, SimpleTrainer
 from fastreid.modeling.heads import REID_HEADS_REGISTRY
 from fastreid.modeling.meta_arch import META_ARCH_REGISTRY
@@ -47,6 +48,24 @@ def train_with_amp_on_any_device() -> None:
     """
     AMPTrainer.__init__ = init_amp_trainer
     AMPTrainer.run_step = run_amp_step
+
+
+def warm_up_by_iteration(self):
+    """LRScheduler.after_step; every iteration of the warm-up counts, also one whose gradients overflowed."""
+    lr = self._optimizer.param_groups[self._best_param_group_id]["lr"]
+    self.trainer.storage.put_scalar("lr", lr, smoothing_hint=False)
+    if self.trainer.iter + 1 <= self.trainer.warmup_iters:
+        self._scheduler["warmup_sched"].step()
+
+
+@fix
+def finish_the_warm_up_under_amp() -> None:
+    """With AMP on CUDA the learning rate can stay too low for the whole run: the warm-up is left before its end.
+
+    The host's hook leaves out each step in which the scale of the gradients changed (an overflow, or a growth of the
+    scale), ends the warm-up at SOLVER.WARMUP_ITERS all the same, and nothing makes up for what was left out.
+    """
+    LRScheduler.after_step = warm_up_by_iteration
 
 
 def in_float32(method):

@@ -122,9 +122,12 @@ def load(self, path, checkpointables=None):
     optimizer = self.checkpointables.get("optimizer") if checkpointables is None else None
     self._resuming = optimizer is not None
     try:
+        if optimizer is None:
+            return host_load(self, path, checkpointables)
+        asked = settings(self.checkpointables)
         checkpoint = host_load(self, path, checkpointables)
-        if optimizer is not None:
-            require_settings(optimizer)
+        require_settings(optimizer)
+        warn_of_settings(path, asked, settings(self.checkpointables))
         return checkpoint
     except InputError:
         raise
@@ -136,10 +139,40 @@ def load(self, path, checkpointables=None):
 
 
 def require_settings(optimizer: torch.optim.Optimizer) -> None:
-    """Raises ValueError where the groups, as they were loaded, are those of another kind of optimiser."""
+    """Raises ValueError where groups or state, as they were loaded, are those of another optimiser or of other groups.
+
+    The host's flat buffers hide how many parameters a group has: only the sizes of the state tell.
+    """
     for group in optimizer.param_groups:
         if missing := optimizer.defaults.keys() - group.keys():
             raise ValueError(f"{type(optimizer).__name__} needs {', '.join(sorted(missing))}, which was not saved")
+        for parameter in group["params"]:
+            for name, value in optimizer.state.get(parameter, {}).items():
+                if isinstance(value, torch.Tensor) and value.dim() > 0 and value.shape != parameter.shape:
+                    raise ValueError(f"{name} of a group was saved for {value.numel()} values, not {parameter.numel()}")
+
+
+# What the config sets in an optimiser or a schedule, and a checkpoint then overwrites
+SETTINGS = ("initial_lr", "weight_decay", "momentum", "nesterov", "betas", "milestones", "gamma", "T_max", "eta_min")
+
+
+def settings(checkpointables: dict) -> set[tuple[str, str]]:
+    """(name, value) of every setting of the optimiser and the schedules."""
+    states = [each.state_dict() for each in checkpointables.values() if hasattr(each, "state_dict")]
+    nodes = [node for state in states for node in state.get("param_groups", [state])]
+    return {(name, str(node[name])) for node in nodes for name in SETTINGS if name in node}
+
+
+def warn_of_settings(path: str, asked: set[tuple[str, str]], loaded: set[tuple[str, str]]) -> None:
+    """Names what the config asks for in vain: an optimiser and schedules go on as they were saved."""
+    if changed := sorted({name for name, _ in asked ^ loaded}):
+        told = "; ".join(
+            f"{name} {', '.join(sorted(v for n, v in loaded if n == name)) or 'not set'}" for name in changed
+        )
+        logger.warning(
+            f"{path} is resumed with the SOLVER settings that it was saved with; where the config differs it has no "
+            f"effect: {told}"
+        )
 
 
 host_load, host_load_model = Checkpointer.load, Checkpointer._load_model

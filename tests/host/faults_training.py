@@ -16,10 +16,10 @@ import torch
 from fastreid.data import build_reid_train_loader
 from fastreid.data.build import fast_batch_collator
 from fastreid.engine import DefaultTrainer, default_setup
-from fastreid.engine.hooks import EvalHook, LayerFreeze, PeriodicCheckpointer, PeriodicWriter
+from fastreid.engine.hooks import EvalHook, LayerFreeze, LRScheduler, PeriodicCheckpointer, PeriodicWriter
 from fastreid.engine.train_loop import AMPTrainer, TrainerBase
 from fastreid.modeling import build_model
-from fastreid.solver import build_optimizer
+from fastreid.solver import build_lr_scheduler, build_optimizer
 from fastreid.utils.checkpoint import Checkpointer
 from fastreid.utils.events import CommonMetricPrinter, EventStorage, JSONWriter
 from raw_host import fault
@@ -170,6 +170,27 @@ def metrics_where_an_epoch_ends_at_a_multiple_of_the_writers_period():
     writer = JSONWriter("period.json")
     Ran([EvalHook(1, lambda: {"metric": 1.0}), PeriodicWriter([writer], 2)], max_epoch=1).train(0, 1, 2)
     return "metric" in Path("period.json").read_text()
+
+
+@fault
+def learning_rate_after_warm_up():
+    """Of 1.0, where the gradients overflow in every second step: their scale is halved."""
+    cfg = tiny_data.host_cfg()
+    cfg.SOLVER.WARMUP_ITERS = 4
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.ones(1))], lr=1.0)
+    hook = LRScheduler(optimizer, build_lr_scheduler(cfg, optimizer, 4))
+    hook.trainer = Ran([])
+    hook.trainer.warmup_iters, hook.trainer.grad_scaler = 4, mock.Mock()
+    scale = 2.0**16
+    with EventStorage() as hook.trainer.storage:
+        for hook.trainer.iter in range(4):
+            hook.trainer.grad_scaler.get_scale.return_value = scale
+            hook.before_step()
+            optimizer.step()
+            scale /= 1 + hook.trainer.iter % 2
+            hook.trainer.grad_scaler.get_scale.return_value = scale
+            hook.after_step()
+    return optimizer.param_groups[0]["lr"]
 
 
 @fault

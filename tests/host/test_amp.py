@@ -1,8 +1,12 @@
+from types import SimpleNamespace
+
 import pytest
+import tiny_data
 import torch
+from fastreid.engine.hooks import LRScheduler
 from fastreid.engine.train_loop import AMPTrainer
 from fastreid.modeling import build_model
-from fastreid.solver import build_optimizer
+from fastreid.solver import build_lr_scheduler, build_optimizer
 from fastreid.utils.events import EventStorage
 from runs import start
 from tiny_data import random_batch
@@ -52,3 +56,18 @@ def test_logits_and_losses_of_the_host_stay_in_float32(baseline_cfg, raw_host, a
         losses = model(random_batch(size=(96, 32)))
     assert len(seen) >= 3 and {output.dtype for output in seen} == {torch.float32}
     assert {loss.dtype for loss in losses.values()} == {torch.float32}
+
+
+def test_the_warm_up_ends_at_the_full_learning_rate_whatever_overflows(raw_host):
+    assert raw_host["learning_rate_after_warm_up"] == pytest.approx(0.1 + 0.9 * 2 / 4)  # 2 of 4 steps were left out
+    cfg = tiny_data.host_cfg()
+    cfg.SOLVER.WARMUP_ITERS = 4
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.ones(1))], lr=1.0)
+    hook = LRScheduler(optimizer, build_lr_scheduler(cfg, optimizer, 4))
+    hook.trainer = SimpleNamespace(warmup_iters=4, iter=0, grad_scaler=None)
+    with EventStorage() as hook.trainer.storage:
+        for hook.trainer.iter in range(4):
+            hook.trainer.grad_scaler = SimpleNamespace(get_scale=lambda scale=2.0**-hook.trainer.iter: scale)
+            optimizer.step()
+            hook.after_step()
+    assert optimizer.param_groups[0]["lr"] == pytest.approx(1.0)

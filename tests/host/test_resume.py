@@ -1,4 +1,5 @@
 import random
+import re
 from argparse import Namespace
 
 import numpy as np
@@ -89,3 +90,34 @@ def test_other_settings_of_the_optimiser_cannot_be_resumed(baseline_cfg):
         check_run(baseline_cfg, resume)
     with pytest.raises(InputError, match="model_final.pth cannot be resumed with other SOLVER or FREEZE settings"):
         start(baseline_cfg, resume=True)
+
+
+def test_other_frozen_layers_cannot_be_resumed(baseline_cfg):
+    baseline_cfg.MODEL.FREEZE_LAYERS, baseline_cfg.SOLVER.FREEZE_ITERS = ["backbone"], 4
+    baseline_cfg.SOLVER.MAX_EPOCH = 4
+    trainer = start(baseline_cfg)
+    trainer.max_epoch = 3
+    trainer.train()
+    baseline_cfg.MODEL.FREEZE_LAYERS = ["backbone.layer1"]  # as many groups, other parameters in them
+    with pytest.raises(InputError, match="cannot be resumed with other SOLVER or FREEZE settings"):
+        start(baseline_cfg, resume=True)
+
+
+@pytest.mark.parametrize(
+    "key, before, after, told",
+    [
+        ("BASE_LR", 0.001, 0.002, "initial_lr 0.001"),
+        ("WEIGHT_DECAY", 0.05, 0.1, "weight_decay 0.0, 0.05"),
+        ("STEPS", [1], [2], "milestones Counter.*1: 1"),
+    ],
+)
+def test_settings_that_a_resume_cannot_change_are_named(baseline_cfg, host_log, key, before, after, told):
+    for name in ("BASE_LR", "WEIGHT_DECAY", "WEIGHT_DECAY_NORM", "WEIGHT_DECAY_BIAS"):
+        baseline_cfg.SOLVER[name] = 0.0 if "DECAY" in name else 0.001
+    baseline_cfg.SOLVER.MAX_EPOCH, baseline_cfg.SOLVER[key] = 1, before
+    start(baseline_cfg).train()
+    start(baseline_cfg, resume=True)
+    assert "it has no effect" not in host_log.text
+    baseline_cfg.SOLVER[key] = after
+    start(baseline_cfg, resume=True)
+    assert re.search(f"it has no effect: {told}", host_log.text)
