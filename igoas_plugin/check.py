@@ -153,26 +153,31 @@ def check_training_data(cfg) -> tuple[int, int]:
     Raises:
         InputError: a data set is missing, smaller than a batch, or has too few identities for the sampler.
     """
-    items = [item for name in cfg.DATASETS.NAMES for item in open_data(name, combineall=cfg.DATASETS.COMBINEALL).train]
-    sizes = {f"the training set {', '.join(cfg.DATASETS.NAMES)}": len(items)}
+
+    def training_images(names) -> list:
+        return [item for name in names for item in open_data(name, combineall=cfg.DATASETS.COMBINEALL).train]
+
+    items = training_images(cfg.DATASETS.NAMES)
+    sets = {f"the training set {', '.join(cfg.DATASETS.NAMES)}": items}
     if cfg.TEST.PRECISE_BN.ENABLED:
-        name = cfg.TEST.PRECISE_BN.DATASET
-        sizes[f"TEST.PRECISE_BN.DATASET {name}"] = len(open_data(name, combineall=cfg.DATASETS.COMBINEALL).train)
-    for what, size in sizes.items():
-        if size < cfg.SOLVER.IMS_PER_BATCH:
+        sets[f"TEST.PRECISE_BN.DATASET {cfg.TEST.PRECISE_BN.DATASET}"] = training_images([cfg.TEST.PRECISE_BN.DATASET])
+    for what, images in sets.items():
+        if len(images) < cfg.SOLVER.IMS_PER_BATCH:
             raise InputError(
-                f"SOLVER.IMS_PER_BATCH is {cfg.SOLVER.IMS_PER_BATCH} but {what} has only {size} images: "
+                f"SOLVER.IMS_PER_BATCH is {cfg.SOLVER.IMS_PER_BATCH} but {what} has only {len(images)} images: "
                 "lower SOLVER.IMS_PER_BATCH"
             )
-    identities = len({identity for _, identity, _ in items})
-    if cfg.DATALOADER.SAMPLER_TRAIN in IDENTITY_SAMPLERS:
-        wanted = cfg.SOLVER.IMS_PER_BATCH // cfg.DATALOADER.NUM_INSTANCE
-        if identities < wanted:
+        wanted = cfg.SOLVER.IMS_PER_BATCH // max(cfg.DATALOADER.NUM_INSTANCE, 1)
+        if cfg.DATALOADER.SAMPLER_TRAIN in IDENTITY_SAMPLERS and identities_of(images) < wanted:
             raise InputError(
                 f"{cfg.DATALOADER.SAMPLER_TRAIN} needs SOLVER.IMS_PER_BATCH / DATALOADER.NUM_INSTANCE = {wanted} "
-                f"identities, the training set has {identities}"
+                f"identities, {what} has {identities_of(images)}"
             )
-    return identities, len(items)
+    return identities_of(items), len(items)
+
+
+def identities_of(items: list) -> int:
+    return len({identity for _, identity, _ in items})
 
 
 def open_data(name: str, **kwargs):

@@ -1,7 +1,10 @@
+from types import SimpleNamespace
+
 import pytest
 from tiny_data import make_tiny_duke
 
-from igoas_plugin.check import check_test_data
+import igoas_plugin
+from igoas_plugin.check import check_test_data, check_training_data
 from igoas_plugin.errors import InputError
 
 
@@ -13,3 +16,20 @@ def test_a_data_set_of_one_camera_cannot_be_ranked(tmp_path, monkeypatch):
         path.unlink()
     with pytest.raises(InputError, match="no query has an image of its identity and of another camera in the gallery"):
         check_test_data("OccludedDuke")
+
+
+def test_the_data_of_precise_bn_must_serve_the_sampler_too(monkeypatch):
+    identities = {"Large": 8, "Small": 4}
+
+    def opened(name, **kwargs):
+        return SimpleNamespace(train=[("a.png", index % identities[name], 0) for index in range(16)])
+
+    monkeypatch.setattr("igoas_plugin.check.open_data", opened)
+    cfg = igoas_plugin.get_cfg()
+    cfg.DATASETS.NAMES, cfg.DATALOADER.SAMPLER_TRAIN = ("Large",), "BalancedIdentitySampler"
+    cfg.SOLVER.IMS_PER_BATCH, cfg.DATALOADER.NUM_INSTANCE = 16, 2
+    cfg.TEST.PRECISE_BN.DATASET = "Small"
+    assert check_training_data(cfg) == (8, 16)
+    cfg.TEST.PRECISE_BN.ENABLED = True
+    with pytest.raises(InputError, match="= 8 identities, TEST.PRECISE_BN.DATASET Small has 4"):
+        check_training_data(cfg)

@@ -125,7 +125,7 @@ MISTAKES = {
     ),
     "too few identities": (
         {}, ("DATALOADER.SAMPLER_TRAIN", "BalancedIdentitySampler", "DATALOADER.NUM_INSTANCE", "1"),
-        "= 8 identities, the training set has 4",
+        "= 8 identities, the training set OccludedDuke has 4",
     ),
     "several machines without an address": (
         {"flags": ["--num-machines", "2", "--dist-url", "auto"]}, (), "no address for several machines",

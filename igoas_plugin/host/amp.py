@@ -8,7 +8,7 @@ from fastreid.modeling.heads import REID_HEADS_REGISTRY
 from fastreid.modeling.meta_arch import META_ARCH_REGISTRY
 from fastreid.utils.params import ContiguousParams
 
-from .fix import fix
+from .fix import classes_of_host, fix
 
 
 def init_amp_trainer(self, model, data_loader, optimizer, param_wrapper, grad_scaler=None):
@@ -69,7 +69,7 @@ def finish_the_warm_up_under_amp() -> None:
 
 
 def in_float32(method):
-    """The method outside autocast, its floating-point tensors (also inside dicts and lists) cast to float32."""
+    """The method; under autocast it runs outside it, on floating-point tensors (also in dicts and lists) in float32."""
 
     def cast(value):
         if isinstance(value, dict):
@@ -81,6 +81,8 @@ def in_float32(method):
     @functools.wraps(method)
     def wrapped(self, *args, **kwargs):
         device = next(value for value in self.parameters()).device.type
+        if not torch.is_autocast_enabled(device):
+            return method(self, *args, **kwargs)
         with torch.autocast(device, enabled=False):
             return method(self, *map(cast, args), **cast(kwargs))
 
@@ -95,6 +97,6 @@ def compute_heads_and_losses_in_float32() -> None:
     cost little: they run outside autocast, in float32.
     """
     for registry, method in ((REID_HEADS_REGISTRY, "forward"), (META_ARCH_REGISTRY, "losses")):
-        for registered in registry._obj_map.values():
+        for registered in classes_of_host(registry):
             if method in vars(registered):
                 setattr(registered, method, in_float32(vars(registered)[method]))

@@ -117,7 +117,7 @@ def load(self, path, checkpointables=None):
     """
     if path:
         self._source = path
-        if not os.path.isfile(path):
+        if not os.path.isfile(self.path_manager.get_local_path(path)):
             raise InputError(f"checkpoint {path} does not exist: set MODEL.WEIGHTS to a file written by a training")
     optimizer = self.checkpointables.get("optimizer") if checkpointables is None else None
     self._resuming = optimizer is not None
@@ -165,10 +165,9 @@ def settings(checkpointables: dict) -> set[tuple[str, str]]:
 
 def warn_of_settings(path: str, asked: set[tuple[str, str]], loaded: set[tuple[str, str]]) -> None:
     """Names what the config asks for in vain: an optimiser and schedules go on as they were saved."""
-    if changed := sorted({name for name, _ in asked ^ loaded}):
-        told = "; ".join(
-            f"{name} {', '.join(sorted(v for n, v in loaded if n == name)) or 'not set'}" for name in changed
-        )
+    in_both = {name for name, _ in asked} & {name for name, _ in loaded}
+    if changed := sorted({name for name, _ in asked ^ loaded} & in_both):
+        told = "; ".join(f"{name} {', '.join(sorted(v for n, v in loaded if n == name))}" for name in changed)
         logger.warning(
             f"{path} is resumed with the SOLVER settings that it was saved with; where the config differs it has no "
             f"effect: {told}"

@@ -18,11 +18,25 @@ def usable_device(name: str) -> str:
     return name
 
 
+@functools.cache
+def usable_norm(name: str) -> str:
+    """A norm for the CPU: "BN", with one warning, for "syncBN", which torch has for GPUs only."""
+    if name == "syncBN":
+        logger.warning(
+            "NORM is syncBN, which needs a GPU: BN is used, and its statistics are averaged after each epoch"
+        )
+        return "BN"
+    return name
+
+
 def build_model(cfg):
     """The host's function of this name, on a device that exists."""
     cfg = cfg.clone()
     cfg.defrost()
     cfg.MODEL.DEVICE = usable_device(cfg.MODEL.DEVICE)
+    if cfg.MODEL.DEVICE == "cpu":
+        for node in (cfg.MODEL.BACKBONE, cfg.MODEL.HEADS):
+            node.NORM = usable_norm(node.NORM)
     return build_host_model(cfg)
 
 
@@ -30,6 +44,7 @@ def build_model(cfg):
 def fall_back_to_the_cpu() -> None:
     """RuntimeError: MODEL.DEVICE is "cuda" by default, so nothing can be built on a machine without a GPU.
 
+    Where the model is on the CPU, syncBN would fail in the first step of two processes (ValueError).
     Upstream: fast-reid #97, #266, #485, #636, #684.
     """
     replace_everywhere(build_host_model, build_model)

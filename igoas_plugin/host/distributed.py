@@ -33,7 +33,7 @@ def wants_gpus(args: tuple) -> bool:
             device = each.MODEL.DEVICE
         elif hasattr(each, "config_file"):
             try:
-                device = load_cfg(each.config_file, each.opts).MODEL.DEVICE
+                device = load_cfg(each.config_file, getattr(each, "opts", None) or ()).MODEL.DEVICE
             except InputError:  # keys of another project, which the caller's own script knows
                 pass
     return usable_device(device) != "cpu"

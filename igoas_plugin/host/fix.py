@@ -3,7 +3,11 @@
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:  # nothing of the host can be imported before its first fix
+    from fastreid.utils.registry import Registry
 
 
 @dataclass
@@ -50,18 +54,36 @@ def apply_fixes() -> None:
             each.applied, each.note = reason is None, reason or "applied"
 
 
-def replace_everywhere(original: Any, replacement: Any) -> None:
-    """Puts `replacement` where any loaded module of the host holds `original`.
+def classes_of_host(registry: "Registry") -> list:
+    """What the host itself registered; what a user registered stays as the user wrote it."""
+    return [each for each in registry._obj_map.values() if each.__module__.split(".")[0] == "fastreid"]
 
-    The host imports names by ``from ... import``, so one object has several homes.
+
+def modules_with_names_of_host() -> list[ModuleType]:
+    """The host's modules; and, where the host was loaded before the plugin, all that may have imported from it."""
+    plugin = __name__.split(".")[0]
+    return [
+        module
+        for name, module in list(sys.modules.items())
+        if isinstance(module, ModuleType)
+        and (name.split(".")[0] == "fastreid" or (name in LOADED_BEFORE and name.split(".")[0] != plugin))
+    ]
+
+
+# Modules that may hold names of the host from before it was mended: none where the plugin loads the host
+LOADED_BEFORE = set(sys.modules) if "fastreid" in sys.modules else set()
+
+
+def replace_everywhere(original: Any, replacement: Any) -> None:
+    """Puts `replacement` where any loaded module of the host, or of a user who loaded the host first, holds `original`.
+
+    Names are imported by ``from ... import``, so one object has several homes.
 
     Raises:
-        RuntimeError: no module of the host holds `original`.
+        RuntimeError: no module holds `original`.
     """
     found = False
-    for name, module in list(sys.modules.items()):
-        if name.split(".")[0] != "fastreid":
-            continue
+    for module in modules_with_names_of_host():
         for attribute, value in list(vars(module).items()):
             if value is original:
                 setattr(module, attribute, replacement)

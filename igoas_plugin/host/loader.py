@@ -1,5 +1,4 @@
 import os
-import pickle
 
 import fastreid.data.build
 import torch
@@ -14,6 +13,7 @@ from .device import usable_device
 from .fix import fix, replace_everywhere
 
 host = fastreid.data.build
+root = host._root  # as the host or follow_environment() set it
 build_host_train_loader, build_host_test_loader = host.build_reid_train_loader, host.build_reid_test_loader
 
 
@@ -68,13 +68,20 @@ def prepare_loader(loader: DataLoaderX, cfg: CfgNode | None) -> None:
             loader.device = device
 
 
+def follow_environment() -> None:
+    """Sets the host's root of the data sets to FASTREID_DATASETS as it is now, unless a script has set another root."""
+    global root
+    if host._root == root:
+        host._root = root = os.getenv("FASTREID_DATASETS", "datasets")
+
+
 def build_reid_train_loader(*args, **kwargs):
     """The host's function of this name; refuses a set that is smaller than one batch (it would train nothing).
 
     Raises:
         InputError: SOLVER.IMS_PER_BATCH is larger than the training set.
     """
-    host._root = os.getenv("FASTREID_DATASETS", "datasets")
+    follow_environment()
     cfg = cfg_of(args, kwargs)
     loader = build_host_train_loader(*args, **kwargs)
     if cfg is not None and cfg.SOLVER.IMS_PER_BATCH > len(loader.dataset):
@@ -95,7 +102,7 @@ configured_test_loader = configurable(from_config=test_loader_arguments)(build_h
 
 def build_reid_test_loader(*args, **kwargs):
     """The host's function of this name; DATALOADER.NUM_WORKERS governs it too."""
-    host._root = os.getenv("FASTREID_DATASETS", "datasets")
+    follow_environment()
     loader, num_query = configured_test_loader(*args, **kwargs)
     prepare_loader(loader, cfg_of(args, kwargs))
     return loader, num_query
@@ -123,16 +130,13 @@ def collate_numbers_of_any_type() -> None:
     replace_everywhere(host.fast_batch_collator, default_collate)
 
 
-def rebuild_data_set(pickled: bytes) -> CommDataset:
-    kind, state = pickle.loads(pickled)
-    data_set = kind.__new__(kind)
-    data_set.__dict__.update(state)
-    return data_set
+def new_data_set(kind: type) -> CommDataset:
+    return kind.__new__(kind)
 
 
-def reduce_data_set(data_set: CommDataset):
-    # bytes, so that nothing of the host is unpickled before the plugin is imported for rebuild_data_set
-    return rebuild_data_set, (pickle.dumps((type(data_set), data_set.__dict__)),)
+def reduce_data_set(data_set: CommDataset, protocol: int):
+    # a function of the plugin comes first in the pickle: to find it, the plugin is imported
+    return new_data_set, (type(data_set),), object.__reduce_ex__(data_set, max(protocol, 2))[2]
 
 
 @fix
@@ -142,4 +146,4 @@ def import_plugin_in_spawned_workers() -> None:
     The data set now pickles by a function of the plugin, so unpickling it mends the host first. Spawning is the
     default on macOS and Windows.
     """
-    CommDataset.__reduce__ = reduce_data_set
+    CommDataset.__reduce_ex__ = reduce_data_set

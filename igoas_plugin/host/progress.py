@@ -17,7 +17,8 @@ def after_step(self):
     if not hasattr(self, "_started"):
         self._started = self._last_line = now
     done = self.trainer.iter + 1
-    if done % self.trainer.iters_per_epoch == 0:
+    length = getattr(self.trainer, "iters_per_epoch", None)  # a bare SimpleTrainer has none
+    if length and done % length == 0:
         return
     if done % self._period == 0:
         for writer in self._writers:

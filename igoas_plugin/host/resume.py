@@ -60,7 +60,7 @@ def draw_other_batches_after_a_resume() -> None:
     def resume_and_move_on(self, resume=True):
         resume_or_load(self, resume)
         if self.start_epoch > 0 and "SEED" in self.cfg:
-            sampler = self._trainer.data_loader.batch_sampler.sampler
+            sampler = getattr(getattr(self._trainer.data_loader, "batch_sampler", None), "sampler", None)
             if hasattr(sampler, "_seed"):  # a sampler of the host
                 sampler._seed = (sampler._seed + self.start_epoch) % 2**32
             seed_all_rng((self.cfg.SEED + comm.get_rank() + STRIDE * self.start_epoch) % 2**32)

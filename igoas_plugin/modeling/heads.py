@@ -179,8 +179,9 @@ class IGOASHead(nn.Module):
         with torch.autocast(global_map.device.type, enabled=False):
             before = {}
             after = {}
-            before["global"], after["global"] = self.global_neck(global_map.float())
-            before["suppression"], after["suppression"] = self.suppression_neck(suppression_map.float())
+            dtype = self.joint_classifier.weight.dtype  # float32, unless the whole model was converted
+            before["global"], after["global"] = self.global_neck(global_map.to(dtype))
+            before["suppression"], after["suppression"] = self.suppression_neck(suppression_map.to(dtype))
             if not self.training:
                 return self.describe(after)
             after["joint"] = torch.cat([after["global"], after["suppression"]], 1)

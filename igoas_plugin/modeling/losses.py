@@ -31,7 +31,7 @@ def suppression_loss(feature_map: Tensor, visible: Tensor, on: str = "channel_me
         on: "channel_mean" or "feature_map".
 
     Returns:
-        Scalar, not negative, float32.
+        Scalar, not negative, float32 (float64 for a float64 feature map).
 
     Raises:
         InputError: `on` is unknown.
@@ -41,10 +41,10 @@ def suppression_loss(feature_map: Tensor, visible: Tensor, on: str = "channel_me
         tensor(8.)
     """
     require_choice("MODEL.IGOAS.MASK_LOSS.ON", on, RESPONSES)
-    response = feature_map.float()
+    response = feature_map if feature_map.dtype == torch.float64 else feature_map.float()
     if on == "channel_mean":
         response = response.mean(1, keepdim=True)
-    visible = F.interpolate(visible.float(), response.shape[2:], mode="bilinear", align_corners=True)
+    visible = F.interpolate(visible.to(response.dtype), response.shape[2:], mode="bilinear", align_corners=True)
     return F.mse_loss(response, response * visible)
 
 

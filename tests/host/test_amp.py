@@ -71,3 +71,17 @@ def test_the_warm_up_ends_at_the_full_learning_rate_whatever_overflows(raw_host)
             optimizer.step()
             hook.after_step()
     assert optimizer.param_groups[0]["lr"] == pytest.approx(1.0)
+
+
+@pytest.mark.parametrize("cfg_name", ["baseline_cfg", "igoas_cfg"])
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float64])
+def test_a_model_that_was_converted_as_a_whole_keeps_its_type(cfg_name, dtype, request):
+    cfg = request.getfixturevalue(cfg_name)
+    cfg.MODEL.HEADS.NUM_CLASSES, cfg.MODEL.HEADS.WITH_BNNECK = 4, True
+    model = build_model(cfg).to(dtype)
+    batch = {**random_batch(), "images": random_batch()["images"].to(dtype)}
+    with torch.no_grad():
+        assert model.eval()(batch).dtype == dtype
+    if dtype == torch.float64:
+        with EventStorage():
+            assert {loss.dtype for loss in model.train()(batch).values()} == {torch.float64}

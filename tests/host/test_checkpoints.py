@@ -1,5 +1,6 @@
 import io
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -165,3 +166,21 @@ def test_a_checkpoint_without_an_evaluation_has_no_metric(baseline_cfg):
     run_with_metrics(baseline_cfg, [50.0, 60.0])
     saved = {epoch: torch.load(f"{baseline_cfg.OUTPUT_DIR}/model_{epoch:04d}.pth")["metric"] for epoch in (0, 1, 2)}
     assert saved == {0: -1, 1: 50.0, 2: -1}
+
+
+def test_a_path_that_a_handler_of_the_host_knows_is_loaded(tmp_path):
+    Checkpointer(nn.Linear(1, 1), str(tmp_path)).save("weights")
+    reader = Checkpointer(nn.Linear(1, 1))
+    reader.path_manager = SimpleNamespace(get_local_path=lambda path: path.replace("zoo:/", str(tmp_path)))
+    reader.load("zoo://weights.pth")
+    with pytest.raises(InputError, match="zoo://absent.pth does not exist"):
+        reader.load("zoo://absent.pth")
+
+
+def test_an_optimiser_without_its_schedules_is_loaded_without_a_warning(tmp_path, host_log):
+    model = nn.Linear(1, 1)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    schedule = torch.optim.lr_scheduler.StepLR(optimizer, 1)
+    Checkpointer(model, str(tmp_path), optimizer=optimizer, lr_sched=schedule).save("run")
+    Checkpointer(model, optimizer=torch.optim.SGD(model.parameters(), lr=0.1)).load(str(tmp_path / "run.pth"))
+    assert "no effect" not in host_log.text

@@ -2,7 +2,7 @@ import pytest
 import torch
 from fastreid.modeling import build_model
 
-from igoas_plugin.host.device import usable_device
+from igoas_plugin.host.device import usable_device, usable_norm
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without a GPU")
@@ -16,3 +16,14 @@ def test_without_a_gpu_models_are_built_on_the_cpu_with_one_warning(baseline_cfg
         "MODEL.DEVICE is cuda but torch finds no GPU: the CPU is used"
     ) == 1
     assert baseline_cfg.MODEL.DEVICE == "cuda"
+
+
+def test_sync_bn_is_bn_on_the_cpu_with_one_warning(baseline_cfg, host_log):
+    usable_norm.cache_clear()
+    baseline_cfg.MODEL.HEADS.NUM_CLASSES = 4
+    baseline_cfg.MODEL.BACKBONE.NORM = baseline_cfg.MODEL.HEADS.NORM = "syncBN"
+    model = build_model(baseline_cfg)
+    assert not any(isinstance(module, torch.nn.SyncBatchNorm) for module in model.modules())
+    assert isinstance(model.backbone.bn1, torch.nn.BatchNorm2d)
+    assert host_log.text.count("NORM is syncBN, which needs a GPU: BN is used") == 1
+    assert baseline_cfg.MODEL.BACKBONE.NORM == "syncBN"

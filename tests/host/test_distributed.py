@@ -3,6 +3,7 @@
 import os
 import random
 import sys
+from argparse import Namespace
 
 import pytest
 import torch
@@ -13,7 +14,7 @@ from runs import start, weights
 from test_freezing import frozen_names, unchanged
 
 from igoas_plugin.errors import InputError
-from igoas_plugin.host.distributed import AverageNormalisation
+from igoas_plugin.host.distributed import AverageNormalisation, wants_gpus
 
 
 def train(cfg, folder):
@@ -129,6 +130,11 @@ def refuse(cfg, ranks):
 def test_an_input_error_in_a_process_reaches_the_caller_as_one(baseline_cfg, ranks):
     with pytest.raises(InputError, match="^the key X is wrong$"):
         launch(refuse, 2, dist_url="auto", args=(baseline_cfg, ranks))
+
+
+@pytest.mark.parametrize("opts", [{}, {"opts": None}])
+def test_a_command_line_without_options_is_launched_too(opts):
+    assert wants_gpus((Namespace(config_file="", **opts),)) == torch.cuda.is_available()
 
 
 def test_no_gpu_asked_for_is_one_process():

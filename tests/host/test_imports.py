@@ -1,4 +1,5 @@
 import collections
+import copy
 import pickle
 import subprocess
 import sys
@@ -64,3 +65,52 @@ def test_the_table_names_host_torch_and_each_fix():
     assert done.returncode == 0, done.stderr
     for word in ("1.4.0", "torch", "device", *(fix.name for fix in FIXES)):
         assert word in done.stdout
+
+
+HOST_FIRST = """
+import collections, collections.abc, sys, types
+collections.Mapping = collections.abc.Mapping
+sys.modules["torch._six"] = types.SimpleNamespace(string_classes=(str, bytes))
+from fastreid.engine import default_setup, launch
+from fastreid.modeling.meta_arch import META_ARCH_REGISTRY, Baseline
+from fastreid.solver import build_optimizer
+
+
+@META_ARCH_REGISTRY.register()
+class Mine(Baseline):
+    def preprocess_image(self, batched_inputs):
+        return "mine"
+
+    def forward(self, batched_inputs, extra):
+        return extra
+
+
+import igoas_plugin
+import fastreid.engine, fastreid.solver
+
+assert build_optimizer is fastreid.solver.build_optimizer and build_optimizer.__module__.startswith("igoas_plugin")
+assert launch is fastreid.engine.launch and launch.__module__.startswith("igoas_plugin")
+assert default_setup is fastreid.engine.default_setup and default_setup.__module__.startswith("igoas_plugin")
+assert Mine.preprocess_image(None, None) == "mine" and Mine.forward(None, None, extra=2) == 2
+print("mended")
+"""
+
+
+def test_a_script_that_imported_the_host_first_gets_the_mended_names_and_keeps_its_own_classes():
+    done = subprocess.run([sys.executable, "-c", HOST_FIRST], capture_output=True, text=True)
+    assert done.stdout.split() == ["mended"], done.stderr
+
+
+class WithHandle(CommDataset):
+    """A data set that holds what cannot be pickled, and leaves it out as Python's protocol says."""
+
+    def __getstate__(self):
+        return {name: value for name, value in self.__dict__.items() if name != "handle"}
+
+
+def test_a_data_set_pickles_and_copies_as_its_class_says():
+    data = WithHandle([("a.png", "p", "c")])
+    data.handle = sys.stdout
+    assert not hasattr(pickle.loads(pickle.dumps(data)), "handle")
+    data = CommDataset([("a.png", "p", "c")], transform=lambda image: image)
+    assert copy.deepcopy(data).transform is data.transform and copy.copy(data).img_items is data.img_items

@@ -71,6 +71,12 @@ def test_the_data_root_is_read_when_a_loader_is_built(baseline_cfg, data_root, m
         build_reid_train_loader(baseline_cfg)
 
 
+def test_a_root_that_a_script_has_set_is_left_alone(baseline_cfg, monkeypatch):
+    monkeypatch.setattr("fastreid.data.build._root", "my_data")
+    with pytest.raises(FileNotFoundError, match="my_data"):
+        build_reid_train_loader(baseline_cfg)
+
+
 def test_a_batch_larger_than_the_training_set_is_refused(baseline_cfg):
     baseline_cfg.SOLVER.IMS_PER_BATCH = 32
     with pytest.raises(InputError, match="IMS_PER_BATCH is 32 but the training set .* has only 16 images"):

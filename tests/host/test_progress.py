@@ -1,6 +1,7 @@
 import json
 import logging
 import re
+from types import SimpleNamespace
 
 import pytest
 from fastreid.engine.hooks import EvalHook, PeriodicWriter
@@ -67,3 +68,15 @@ def test_a_run_tells_the_length_of_its_epochs(igoas_cfg, raw_host):
     trainer = start(igoas_cfg)
     trainer.train()
     assert trainer.storage.iters_per_epoch == 2
+
+
+def test_a_trainer_that_knows_iterations_only_writes_too(tmp_path):
+    writer = PeriodicWriter([JSONWriter(str(tmp_path / "metrics.json"))], 2)
+    writer.trainer = SimpleNamespace(max_iter=4, iter=0)
+    with EventStorage() as storage:
+        for storage.iter in range(4):
+            writer.trainer.iter = storage.iter
+            storage.put_scalar("total_loss", 1.0)
+            writer.after_step()
+    lines = [json.loads(line) for line in (tmp_path / "metrics.json").read_text().splitlines()]
+    assert [line["iteration"] for line in lines] == [1, 3]
