@@ -1,6 +1,7 @@
 import igoas_plugin  # noqa: F401  (first: it mends the host)
 
 # isort: split
+import inspect
 import json
 import multiprocessing
 import os
@@ -53,9 +54,8 @@ def test_the_host_finds_it_by_its_name():
 
 def test_the_counts_are_those_of_the_docstring():
     for subset, label in zip(SUBSETS, ("train", "query", "gallery"), strict=True):
-        images, identities, cameras = map(
-            int, re.search(rf"^ +{label} +(\d+) +(\d+) +(\d+) ", ToyOccluded.__doc__, re.MULTILINE).groups()
-        )
+        row = re.search(rf"^{label} +(\d+) +(\d+) +(\d+) ", inspect.getdoc(ToyOccluded), re.MULTILINE)
+        images, identities, cameras = map(int, row.groups())
         shots = of(subset)
         assert len(shots) == images
         assert len({shot.identity for shot in shots}) == identities
