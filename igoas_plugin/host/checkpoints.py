@@ -1,3 +1,4 @@
+import codecs
 import logging
 import os
 import re
@@ -26,6 +27,7 @@ def numpy_scalar(module: str):
 
 
 NUMPY_SCALARS = [
+    codecs.encode,  # how pickle's protocol 2 holds the bytes of a scalar; torch 2.4 does not know it
     numpy_scalar("numpy.core.multiarray"),
     numpy_scalar("numpy._core.multiarray"),
     np.dtype,
