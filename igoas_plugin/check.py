@@ -17,10 +17,9 @@ from .host.device import usable_device
 from .host.distributed import under_torchrun
 from .occlusion import OCCLUSION_REGISTRY
 
-# Names that the host accepts and keeps in no registry
-# and SparseAdam is for gradients that a network of convolutions does not have
-OPTIMIZERS = vars(torch.optim).items()
-OPTIMIZERS = [name for name, kind in OPTIMIZERS if isinstance(kind, type) and name not in ("Optimizer", "SparseAdam")]
+# Names that the host accepts and keeps in no registry; without what cannot train a network with dense gradients
+NO_OPTIMIZERS = ("Optimizer", "SparseAdam")
+OPTIMIZERS = [name for name, each in vars(torch.optim).items() if isinstance(each, type) and name not in NO_OPTIMIZERS]
 DISTANCES = ("cosine", "euclidean")
 LR_SCHEDULES = ("MultiStepLR", "CosineAnnealingLR")
 IDENTITY_SAMPLERS = ("NaiveIdentitySampler", "BalancedIdentitySampler")
@@ -42,13 +41,11 @@ def check_run(cfg, args) -> None:
     """
     train = not args.eval_only
     check_names(cfg)
-    check_device(cfg.MODEL.DEVICE)
+    check_device(cfg.MODEL.DEVICE, args.num_gpus)
     if cfg.SEED >= 2**31:
         raise InputError(f"SEED must be -1, or 0 to 2**31 - 1, got {cfg.SEED}")
     check_output(cfg.OUTPUT_DIR)
     check_batches(cfg, processes(args), train)
-    if args.num_gpus > 1 and torch.device(usable_device(cfg.MODEL.DEVICE)).index is not None:
-        raise InputError(f"MODEL.DEVICE {cfg.MODEL.DEVICE} is one GPU for {args.num_gpus} processes: write cuda")
     for name in cfg.DATASETS.TESTS:
         check_test_data(name)
     if not train:
@@ -91,14 +88,16 @@ def check_names(cfg) -> None:
         )
 
 
-def check_device(name: str) -> None:
-    """Raises InputError where MODEL.DEVICE is no device, or a GPU that is not there although another one is."""
+def check_device(name: str, processes: int) -> None:
+    """Raises InputError where MODEL.DEVICE is no device, a GPU that torch does not find, or one GPU for several."""
     try:
         device = torch.device(usable_device(name))
     except RuntimeError:
         raise InputError(f"MODEL.DEVICE: {name} is no device; take cpu, cuda or cuda:N") from None
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         raise InputError(f"MODEL.DEVICE is {name}, but torch finds {torch.cuda.device_count()} GPUs")
+    if device.index is not None and processes > 1:
+        raise InputError(f"MODEL.DEVICE {name} is one GPU for {processes} processes of this machine: write cuda")
 
 
 def check_output(folder: str) -> None:

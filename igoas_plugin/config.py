@@ -145,10 +145,8 @@ def merge(cfg: CfgNode, given: CfgNode, source: str) -> None:
     """Merges a tree of keys into `cfg`; raises InputError, naming `source`, where a key or a value does not fit."""
     for key in flat_keys(given):
         require_known(key, cfg, source)
-        *path, last = key.split(".")
-        node = given
-        for part in path:
-            node = node[part]
+        section, _, last = key.rpartition(".")
+        node = value_of(given, section) if section else given
         node[last] = fitting(node[last], key, cfg, source)
     try:
         cfg.merge_from_other_cfg(given)
@@ -168,12 +166,17 @@ def merge_option(cfg: CfgNode, key: str, value: str) -> None:
 
 def fitting(value, key: str, cfg: CfgNode, source: str):
     """The value, a whole number as float where the key holds one; InputError for None, which yacs takes for any key."""
-    known = cfg
-    for part in key.split("."):
-        known = known[part]
+    known = value_of(cfg, key)
     if value is None and known is not None:
         raise InputError(f"{source}: {key} has no value; its default is {known!r}")
     return float(value) if isinstance(known, float) and type(value) is int else value
+
+
+def value_of(cfg: CfgNode, key: str):
+    """What a dotted key holds."""
+    for part in key.split("."):
+        cfg = cfg[part]
+    return cfg
 
 
 def flat_keys(cfg: CfgNode, prefix: str = "") -> list[str]:

@@ -1,10 +1,11 @@
 from types import SimpleNamespace
 
 import pytest
+import torch
 from tiny_data import make_tiny_duke
 
 import igoas_plugin
-from igoas_plugin.check import check_test_data, check_training_data
+from igoas_plugin.check import check_device, check_test_data, check_training_data
 from igoas_plugin.errors import InputError
 
 
@@ -33,3 +34,20 @@ def test_the_data_of_precise_bn_must_serve_the_sampler_too(monkeypatch):
     cfg.TEST.PRECISE_BN.ENABLED = True
     with pytest.raises(InputError, match="= 8 identities, TEST.PRECISE_BN.DATASET Small has 4"):
         check_training_data(cfg)
+
+
+@pytest.mark.parametrize(
+    "name, processes, message",
+    [
+        ("cuda:0", 2, "cuda:0 is one GPU for 2 processes of this machine: write cuda"),
+        ("cuda:2", 1, "MODEL.DEVICE is cuda:2, but torch finds 2 GPUs"),
+        ("gpu", 1, "gpu is no device"),
+    ],
+)
+def test_a_device_that_cannot_be_is_refused_on_a_machine_with_two_gpus(monkeypatch, name, processes, message):
+    monkeypatch.setattr("igoas_plugin.check.usable_device", lambda name: name)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    check_device("cuda", 2)
+    check_device("cuda:1", 1)
+    with pytest.raises(InputError, match=message):
+        check_device(name, processes)

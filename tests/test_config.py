@@ -2,7 +2,7 @@ import pytest
 from fastreid.config import get_cfg as get_host_cfg
 
 import igoas_plugin
-from igoas_plugin.config import flat_keys, load_cfg
+from igoas_plugin.config import flat_keys, load_cfg, value_of
 from igoas_plugin.errors import InputError
 
 DEFAULTS = {
@@ -20,17 +20,11 @@ DEFAULTS = {
 }  # fmt: skip
 
 
-def value(cfg, key):
-    for part in key.split("."):
-        cfg = cfg[part]
-    return cfg
-
-
 def test_the_plugin_adds_exactly_its_keys_and_leaves_the_host_s_values():
     host, ours = get_host_cfg(), igoas_plugin.get_cfg()
     added = set(flat_keys(ours)) - set(flat_keys(host))
-    assert {key: value(ours, key) for key in added} == DEFAULTS
-    assert [key for key in flat_keys(host) if value(ours, key) != value(host, key)] == []
+    assert {key: value_of(ours, key) for key in added} == DEFAULTS
+    assert [key for key in flat_keys(host) if value_of(ours, key) != value_of(host, key)] == []
 
 
 def test_adding_again_overwrites_nothing_that_is_set_and_keeps_a_frozen_config_frozen():

@@ -10,17 +10,11 @@ from fastreid.utils.events import EventStorage
 from tiny_data import random_batch
 
 from igoas_plugin.check import check_names
-from igoas_plugin.config import flat_keys, load_cfg
+from igoas_plugin.config import flat_keys, load_cfg, value_of
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 RUNS = sorted(path.relative_to(CONFIGS).as_posix() for path in CONFIGS.glob("*/*.yml"))
 BASES = sorted(path.name for path in CONFIGS.glob("*.yml"))
-
-
-def value(cfg, key):
-    for part in key.split("."):
-        cfg = cfg[part]
-    return cfg
 
 
 def test_the_configs_are_there():
@@ -96,7 +90,7 @@ RELEASED = {
 @pytest.mark.parametrize("key", RELEASED)
 def test_occluded_duke_is_trained_as_released(key):
     cfg = load_cfg(str(CONFIGS / "OccDuke" / "igoas_R50.yml"))
-    assert value(cfg, key) == (pytest.approx(RELEASED[key]) if key.startswith("MODEL.PIXEL") else RELEASED[key])
+    assert value_of(cfg, key) == (pytest.approx(RELEASED[key]) if key.startswith("MODEL.PIXEL") else RELEASED[key])
 
 
 def test_the_optimiser_of_the_released_recipe_is_adam_with_its_usual_betas():
@@ -134,7 +128,7 @@ SBS = {
 @pytest.mark.parametrize("name, expected", [("Base-bagtricks.yml", BAGTRICKS), ("Base-SBS.yml", SBS)])
 def test_the_host_s_recipes_are_the_host_s(name, expected):
     cfg = load_cfg(str(CONFIGS / name))
-    assert {key: value(cfg, key) for key in expected} == expected
+    assert {key: value_of(cfg, key) for key in expected} == expected
 
 
 INPUTS = [
@@ -145,7 +139,7 @@ INPUTS = [
 @pytest.mark.parametrize("key", INPUTS)
 def test_what_is_compared_on_market1501_sees_the_same_images_for_the_same_time(key):
     ours, theirs = (load_cfg(str(CONFIGS / "Market1501" / f"{name}_R18_128x64.yml")) for name in ("igoas", "bagtricks"))
-    assert value(ours, key) == value(theirs, key)
+    assert value_of(ours, key) == value_of(theirs, key)
 
 
 PAPER = {
@@ -158,5 +152,7 @@ PAPER = {
 
 def test_the_paper_s_config_differs_from_the_released_one_in_exactly_the_seven_points():
     released, paper = (load_cfg(str(CONFIGS / "OccDuke" / f"igoas_R50{name}.yml")) for name in ("", "_paper"))
-    different = {key: value(paper, key) for key in flat_keys(paper) if value(paper, key) != value(released, key)}
+    different = {
+        key: value_of(paper, key) for key in flat_keys(paper) if value_of(paper, key) != value_of(released, key)
+    }
     assert different == PAPER

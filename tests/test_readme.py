@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from tiny_data import make_tiny_duke
 
-from igoas_plugin.config import flat_keys, get_cfg, load_cfg
+from igoas_plugin.config import flat_keys, get_cfg, load_cfg, value_of
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
@@ -52,13 +52,7 @@ def test_the_paper_s_side_of_each_difference_is_what_the_paper_s_config_sets():
     paper = load_cfg(str(ROOT / "configs/OccDuke/igoas_R50_paper.yml"))
     assert len(rows) == 7 and len(pairs) == 9
     for key, _ in pairs:
-        assert at(told, key) == at(paper, key), key
-
-
-def at(cfg, key):
-    for part in key.split("."):
-        cfg = cfg[part]
-    return cfg
+        assert value_of(told, key) == value_of(paper, key), key
 
 
 def test_the_python_examples_run_one_by_one_in_a_fresh_interpreter(tmp_path):
