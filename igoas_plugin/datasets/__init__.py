@@ -1,6 +1,23 @@
 """Data sets of the plugin: importing this package registers them with the host."""
 
 from .occluded_duke import OccludedDuke
+from .occluded_reid import OccludedREID, OccludedREIDHalfSplit
+from .p_duke import PDukeMTMC
+from .p_ethz import PETHZ
+from .partial_ilids import PartialiLIDS, PartialiLIDSUncropped
+from .partial_reid import PartialREID, PartialREIDOccluded
 from .toy_occluded import ToyOccluded, ToyOccludedTrain
 
-__all__ = ["OccludedDuke", "ToyOccluded", "ToyOccludedTrain"]
+__all__ = [
+    "OccludedDuke",
+    "OccludedREID",
+    "OccludedREIDHalfSplit",
+    "PDukeMTMC",
+    "PETHZ",
+    "PartialREID",
+    "PartialREIDOccluded",
+    "PartialiLIDS",
+    "PartialiLIDSUncropped",
+    "ToyOccluded",
+    "ToyOccludedTrain",
+]

@@ -4,12 +4,12 @@ import os
 import re
 
 from ..errors import InputError
+from .image_files import image_files, refuse_twins
 
 Item = tuple[str, int | str, int | str]
 
 SUBSETS = ("bounding_box_train", "query", "bounding_box_test")  # the host's train, query and gallery
 NAME = re.compile(r"(\d+)_c([1-9]\d*)_")
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png")
 
 
 def list_images(folder: str, train_name: str | None = None) -> list[Item]:
@@ -26,29 +26,23 @@ def list_images(folder: str, train_name: str | None = None) -> list[Item]:
         (path, identity, camera) of each image; cameras are counted from 0.
 
     Raises:
-        InputError: the folder cannot be read, holds no image, or an image's name does not tell identity and camera.
+        InputError: the folder cannot be read, holds no image or one twice, or an image's name does not tell identity
+            and camera.
     """
-    try:
-        names = sorted(
-            name for name in os.listdir(folder) if name.lower().endswith(IMAGE_SUFFIXES) and not name.startswith(".")
-        )
-    except OSError as error:
-        raise InputError(f"cannot read the folder {os.path.abspath(folder)}: {error.strerror}") from None
-    if not names:
-        raise InputError(f"no images in {os.path.abspath(folder)}: put {', '.join(IMAGE_SUFFIXES)} files there")
+    paths = image_files(folder)
     items = []
-    for name in names:
-        match = NAME.match(name)
-        path = os.path.join(folder, name)
+    for path in paths:
+        match = NAME.match(os.path.basename(path))
         if match is None:
             raise InputError(
                 f"{os.path.abspath(path)}: the name does not begin with identity and camera as 0001_c2_f0046182.jpg "
                 "does (cameras count from 1); rename the file or take it out of the folder"
             )
-        identity, camera = int(match[1]), int(match[2]) - 1
-        items.append(
-            (path, identity, camera)
-            if train_name is None
-            else (path, f"{train_name}_{identity}", f"{train_name}_{camera}")
-        )
-    return items
+        items.append((path, int(match[1]), int(match[2]) - 1))
+    refuse_twins(paths, (identity for _, identity, _ in items))
+    return items if train_name is None else training_items(items, train_name)
+
+
+def training_items(items: list[Item], name: str) -> list[Item]:
+    """The items with identities and cameras that carry the name of their training set."""
+    return [(path, f"{name}_{identity}", f"{name}_{camera}") for path, identity, camera in items]

@@ -8,7 +8,8 @@ import re
 import pytest
 from fastreid.data.datasets import DATASET_REGISTRY
 
-from igoas_plugin.datasets import OccludedDuke, occluded_duke
+from igoas_plugin.datasets import OccludedDuke
+from igoas_plugin.datasets.published import Counts
 from igoas_plugin.errors import InputError
 
 # A few names of the official lists.
@@ -34,8 +35,8 @@ def make(root, folder="Occluded_Duke", names=NAMES):
 
 @pytest.fixture
 def official_counts_of_the_small_tree(monkeypatch):
-    small = {"bounding_box_train": (3, 2), "query": (2, 1), "bounding_box_test": (4, 3)}
-    monkeypatch.setattr(occluded_duke, "OFFICIAL", small)
+    small = {"train": Counts(3, 2, 8), "query": Counts(2, 1, 8), "gallery": Counts(4, 3, 8)}
+    monkeypatch.setattr(OccludedDuke, "published", small)
 
 
 def test_the_host_finds_it_by_its_name():
@@ -66,7 +67,18 @@ def test_the_order_is_that_of_the_names_whatever_the_file_system_says(tmp_path, 
         assert [os.path.basename(path) for path, _, _ in items] == NAMES[subset]
 
 
-@pytest.mark.parametrize("folder", ["Occluded_Duke", "Occluded-DukeMTMC-reID", "Occluded-DukeMTMC", "occluded_duke"])
+@pytest.mark.parametrize(
+    "folder",
+    [
+        "Occluded_Duke",
+        "Occluded-DukeMTMC-reID",
+        "Occluded-DukeMTMC",
+        "Occluded-DukeMTMC-master",
+        "occluded_duke",
+        "OccludedDuke",
+        "Occluded_Duke/Occluded_Duke",
+    ],
+)
 def test_every_folder_name_in_circulation_is_found(tmp_path, folder):
     made = make(tmp_path, folder)
     assert os.path.samefile(OccludedDuke(root=str(tmp_path)).dataset_dir, made)
@@ -114,11 +126,11 @@ def test_counts_that_differ_from_the_official_ones_give_one_warning_a_subset(tmp
     assert {record.levelno for record in host_log.records} == {logging.WARNING}
     assert len(messages) == 3
     assert messages[1] == (
-        f"OccludedDuke: {folder / 'query'} holds 2 images of 1 identities, the official query 2210 of 519: results do "
-        "not compare with published ones"
+        f"OccludedDuke: query (query in {folder}) has 2 images of 1 identities, published are 2210 of 519; 2208 "
+        "official images are missing, such as 0019_c1_f0051350.jpg: results do not compare with published ones"
     )
-    assert "bounding_box_train holds 3 images of 2 identities" in messages[0] and "15618 of 702" in messages[0]
-    assert "bounding_box_test holds 4 images of 3 identities" in messages[2] and "17661 of 1110" in messages[2]
+    assert "bounding_box_train" in messages[0] and "3 images of 2 identities, published are 15618 of 702" in messages[0]
+    assert "bounding_box_test" in messages[2] and "4 images of 3 identities, published are 17661 of 1110" in messages[2]
 
 
 def test_the_official_counts_give_no_warning(tmp_path, host_log, official_counts_of_the_small_tree):
@@ -133,7 +145,7 @@ def test_one_identity_less_is_noticed_though_the_images_are_as_many(
 ):
     make(tmp_path, names={**NAMES, "bounding_box_train": ["0001_c2_f1.jpg", "0001_c2_f2.jpg", "0001_c2_f3.jpg"]})
     OccludedDuke(root=str(tmp_path))
-    assert ["holds 3 images of 1 identities" in record.getMessage() for record in host_log.records] == [True]
+    assert ["has 3 images of 1 identities" in record.getMessage() for record in host_log.records] == [True]
 
 
 # Refusals

@@ -1,0 +1,68 @@
+"""P-DukeMTMC-reID."""
+
+from fastreid.data.datasets import DATASET_REGISTRY
+
+from .body_images import GALLERY_CAMERA, QUERY_CAMERA, list_bodies
+from .layout import Layout
+from .market_style import Item
+from .published import Counts, PublishedDataset
+
+TRAIN_OCCLUDED, TRAIN_WHOLE = "train/occluded_body_images", "train/whole_body_images"
+TEST_OCCLUDED, TEST_WHOLE = "test/occluded_body_images", "test/whole_body_images"
+
+
+@DATASET_REGISTRY.register()
+class PDukeMTMC(PublishedDataset):
+    """P-DukeMTMC-reID, images of DukeMTMC-reID re-arranged by whether the person is occluded::
+
+        <root>/P-DukeMTMC-reid/train/occluded_body_images/<identity>/<identity>_<..>_<..>.jpg
+        <root>/P-DukeMTMC-reid/train/whole_body_images/...
+        <root>/P-DukeMTMC-reid/test/occluded_body_images/...
+        <root>/P-DukeMTMC-reid/test/whole_body_images/...
+
+    ========  ======  ==========  ================================
+    subset    images  identities
+    ========  ======  ==========  ================================
+    train     12,927         665  occluded and whole
+    query      2,163         634  occluded images of the test half
+    gallery    9,053         634  whole images of the test half
+    ========  ======  ==========  ================================
+
+    The counts are those that papers report; together they are the 24,143 images and 1,299 identities of the authors.
+
+    Protocol: occluded images are the queries, whole ones the gallery, Rank-k and mAP. As in the code of PVPM and IGOAS
+    all occluded images are of one camera and all whole ones of another: every whole image is ranked, also one of the
+    query's real camera.
+
+    Source: Zhuo et al., *Occluded Person Re-Identification*, ICME 2018; repository
+    ``tinajia2012/ICME2018_Occluded-Person-Reidentification_datasets``, file ``P-DukeMTMC-reid.zip``. Protocol:
+    ``torchreid/data/datasets/image/pduke_reid.py`` of ``hh23333/PVPM`` and of ``Vill-Lab/2021-TIP-IGOAS``.
+
+    Terms: academic or educational use, not commercial; the paper is to be cited; a user agreement is in the repository.
+    The images are those of DukeMTMC, which was withdrawn over the privacy of those shown.
+
+    Args:
+        root: the folder that holds the data sets; the host passes the environment variable FASTREID_DATASETS.
+        kwargs: of the host's ImageDataset.
+
+    Raises:
+        InputError: no folder of this data set is in `root`, a subset is missing, or a file name cannot be read.
+    """
+
+    dataset_name = "pdukemtmc"
+    layout = Layout(
+        "P-DukeMTMC-reID",
+        "P-DukeMTMC-reid",
+        {TRAIN_OCCLUDED: (), TRAIN_WHOLE: (), TEST_OCCLUDED: ("query",), TEST_WHOLE: ("gallery",)},
+        ("P-DukeMTMC", "P-Duke"),
+        origin="tools/prepare_data.py p-dukemtmc makes it from P-DukeMTMC-reid.zip of "
+        "github.com/tinajia2012/ICME2018_Occluded-Person-Reidentification_datasets",
+    )
+    published = {"train": Counts(12927, 665), "query": Counts(2163, 634), "gallery": Counts(9053, 634)}
+
+    def _read(self, split: str) -> list[Item]:
+        occluded, whole = (TRAIN_OCCLUDED, TRAIN_WHOLE) if split == "train" else (TEST_OCCLUDED, TEST_WHOLE)
+        return [
+            *(list_bodies(self.parts[occluded], QUERY_CAMERA) if split != "gallery" else []),
+            *(list_bodies(self.parts[whole], GALLERY_CAMERA) if split != "query" else []),
+        ]

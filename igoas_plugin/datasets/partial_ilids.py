@@ -1,0 +1,81 @@
+"""Partial-iLIDS, with its protocols."""
+
+from fastreid.data.datasets import DATASET_REGISTRY
+
+from .body_images import GALLERY_CAMERA, QUERY_CAMERA, list_bodies
+from .layout import Layout
+from .market_style import Item
+from .published import Counts, Numbered, PublishedDataset
+
+CROPPED, UNCROPPED, WHOLE = "Probe", "partial_iLIDS_Probe_nocrop", "Gallery"
+
+
+@DATASET_REGISTRY.register()
+class PartialiLIDS(Numbered, PublishedDataset):
+    """Partial-iLIDS with cropped queries, the protocol of most papers::
+
+        <root>/Partial_iLIDS/Probe/12.jpg                          (identity 12, the visible part, cut out)
+        <root>/Partial_iLIDS/partial_iLIDS_Probe_nocrop/12.jpg     (the same image uncut)
+        <root>/Partial_iLIDS/Gallery/12.jpg                        (whole)
+
+    ========  ======  ==========  ========================
+    subset    images  identities  cameras
+    ========  ======  ==========  ========================
+    query        119         119  none in the names; 1 here
+    gallery      119         119  none in the names; 1 here
+    ========  ======  ==========  ========================
+
+    Read as well: ``{partial,whole}_body_images``, and the layout of the host's PartialReID project,
+    ``PartialiLIDS/{query,gallery}``.
+
+    Protocol: for testing alone, trained elsewhere (as a rule on Market-1501). Single-shot by nature: one gallery image
+    an identity, Rank-k is reported. PartialiLIDSUncropped takes the uncut images as queries.
+
+    Source: He et al., *Deep Spatial Feature Reconstruction for Partial Person Re-Identification* (DSR), CVPR 2018,
+    after Zheng et al., CVPR 2011; the images are those of i-LIDS. ``Partial_iLIDS.zip`` is in ``dataset.zip`` of
+    repository ``lightas/ICCV19_Pose_Guided_Occluded_Person_ReID``.
+
+    Terms: none are stated with the archive; i-LIDS is for research use under licence of the UK Home Office.
+
+    Args:
+        root: the folder that holds the data sets; the host passes the environment variable FASTREID_DATASETS.
+        kwargs: of the host's ImageDataset.
+
+    Raises:
+        InputError: no folder of this data set is in `root`, a subset is missing, or a file name cannot be read.
+    """
+
+    dataset_name = "partialilids"
+    layout = Layout(
+        "Partial-iLIDS",
+        "Partial_iLIDS",
+        {CROPPED: ("partial_body_images", "query"), UNCROPPED: (), WHOLE: ("whole_body_images",)},
+        origin="tools/prepare_data.py partial-ilids makes it from dataset.zip of "
+        "github.com/lightas/ICCV19_Pose_Guided_Occluded_Person_ReID",
+    )
+    published = {"query": Counts(119, 119), "gallery": Counts(119, 119)}
+    query_part = CROPPED
+
+    def _needed(self) -> list[str]:
+        return [self.query_part, WHOLE]
+
+    def _read(self, split: str) -> list[Item]:
+        if split == "query":
+            return list_bodies(self.parts[self.query_part], QUERY_CAMERA)
+        return list_bodies(self.parts[WHOLE], GALLERY_CAMERA)
+
+
+@DATASET_REGISTRY.register()
+class PartialiLIDSUncropped(PartialiLIDS):
+    """Partial-iLIDS with the uncut images as queries, ``partial_iLIDS_Probe_nocrop``; else as PartialiLIDS.
+
+    Args:
+        root: the folder that holds the data sets.
+        kwargs: of the host's ImageDataset.
+
+    Raises:
+        InputError: as PartialiLIDS.
+    """
+
+    dataset_name = "partialilidsuncropped"
+    query_part = UNCROPPED

@@ -1,0 +1,113 @@
+"""Partial-REID, with its protocols."""
+
+import numpy as np
+from fastreid.data.datasets import DATASET_REGISTRY
+
+from .body_images import GALLERY_CAMERA, QUERY_CAMERA, list_bodies
+from .layout import Layout
+from .market_style import Item
+from .published import Counts, Numbered, PublishedDataset, register_draws
+
+OCCLUDED, PARTIAL, WHOLE = "occluded_body_images", "partial_body_images", "whole_body_images"
+
+
+@DATASET_REGISTRY.register()
+class PartialREID(Numbered, PublishedDataset):
+    """Partial-REID with partial queries, the protocol of most papers::
+
+        <root>/Partial-REID_Dataset/occluded_body_images/006_004.jpg     (identity 6, image 4)
+        <root>/Partial-REID_Dataset/partial_body_images/006_004.jpg
+        <root>/Partial-REID_Dataset/whole_body_images/006_004.jpg
+
+    ========  ======  ==========  ==============================================================
+    subset    images  identities  cameras
+    ========  ======  ==========  ==============================================================
+    query        300          60  none in the data; 1 here  (partial: the visible part, cut out)
+    gallery      300          60  none in the data; 1 here  (whole, 5 of each identity)
+    ========  ======  ==========  ==============================================================
+
+    The same names are registered by the host's PartialReID project, which reads ``Partial_REID/`` and takes the second
+    number of a name for the camera: a query and the whole-body image of equal number then drop out of the ranking. Here
+    query and gallery get different cameras and no image is left out, so figures are not those of that project.
+
+    Protocol: for testing alone, trained elsewhere (as a rule on Market-1501); Rank-k and mAP over all five whole images
+    of an identity. PartialREIDOccluded takes the occluded images as queries, which some papers do without a word;
+    PartialREIDSingleShot0 to PartialREIDSingleShot9 have one whole image of each identity.
+
+    Source: Zheng et al., *Partial Person Re-Identification*, ICCV 2015; ``Partial-REID_Dataset.rar`` of Sun Yat-sen
+    University, also in ``dataset.zip`` of repository ``lightas/ICCV19_Pose_Guided_Occluded_Person_ReID``.
+
+    Terms: none are stated beside the request to cite the paper (its Readme.txt); treat it as for research use.
+
+    Args:
+        root: the folder that holds the data sets; the host passes the environment variable FASTREID_DATASETS.
+        kwargs: of the host's ImageDataset.
+
+    Raises:
+        InputError: no folder of this data set is in `root`, a subset is missing, or a file name cannot be read.
+    """
+
+    dataset_name = "partialreid"
+    layout = Layout(
+        "Partial-REID",
+        "Partial-REID_Dataset",
+        {OCCLUDED: (), PARTIAL: ("query",), WHOLE: ("gallery",)},
+        ("Partial_REID",),
+        origin="tools/prepare_data.py partial-reid makes it from Partial-REID_Dataset.rar, or from dataset.zip of "
+        "github.com/lightas/ICCV19_Pose_Guided_Occluded_Person_ReID",
+    )
+    published = {"query": Counts(300, 60), "gallery": Counts(300, 60)}
+    query_part = PARTIAL
+
+    def _needed(self) -> list[str]:
+        return [self.query_part, WHOLE]
+
+    def _read(self, split: str) -> list[Item]:
+        if split == "query":
+            return list_bodies(self.parts[self.query_part], QUERY_CAMERA)
+        return list_bodies(self.parts[WHOLE], GALLERY_CAMERA)
+
+
+@DATASET_REGISTRY.register()
+class PartialREIDOccluded(PartialREID):
+    """Partial-REID with the occluded images as queries, 300 of 60 identities; else as PartialREID.
+
+    Source of the protocol: ``partialreid.py`` of ``Vill-Lab/2021-TIP-IGOAS``, and KPR's ``partial_reid.py``.
+
+    Args:
+        root: the folder that holds the data sets.
+        kwargs: of the host's ImageDataset.
+
+    Raises:
+        InputError: as PartialREID.
+    """
+
+    dataset_name = "partialreidoccluded"
+    query_part = OCCLUDED
+
+
+class PartialREIDSingleShot(PartialREID):
+    """Base of the single-shot protocols: of each identity one whole image, drawn by `seed`, is in the gallery."""
+
+    published = {"query": Counts(300, 60), "gallery": Counts(60, 60)}
+    seed: int
+
+    def _read(self, split: str) -> list[Item]:
+        items = super()._read(split)
+        return items if split == "query" else single_shot(items, self.seed)
+
+
+def single_shot(items: list[Item], seed: int) -> list[Item]:
+    """One item of each identity, drawn by numpy's RandomState, in the order of the identities."""
+    random = np.random.RandomState(seed)
+    by_identity = {}
+    for item in items:
+        by_identity.setdefault(item[1], []).append(item)
+    return [shots[random.randint(len(shots))] for _, shots in sorted(by_identity.items())]
+
+
+register_draws(
+    PartialREIDSingleShot,
+    "Partial-REID with one whole image of each identity in the gallery, drawn by seed {seed}.",
+    lambda seed: {"seed": seed},
+)
