@@ -1,5 +1,6 @@
 """What a run needs is looked at before it starts: a run that cannot be writes and overwrites nothing."""
 
+import logging
 import os
 import traceback
 
@@ -17,6 +18,8 @@ from .host.device import usable_device
 from .host.distributed import under_torchrun
 from .occlusion import OCCLUSION_REGISTRY
 
+logger = logging.getLogger(f"fastreid.{__name__}")  # a child of the host's logger: shown where the host's lines are
+
 # Names that the host accepts and keeps in no registry; without what cannot train a network with dense gradients
 NO_OPTIMIZERS = ("Optimizer", "SparseAdam")
 OPTIMIZERS = [name for name, each in vars(torch.optim).items() if isinstance(each, type) and name not in NO_OPTIMIZERS]
@@ -25,6 +28,8 @@ LR_SCHEDULES = ("MultiStepLR", "CosineAnnealingLR")
 IDENTITY_SAMPLERS = ("NaiveIdentitySampler", "BalancedIdentitySampler")
 # without the host's SetReWeightSampler, which fails or never ends, whatever SET_WEIGHT is
 SAMPLERS = ("TrainingSampler", *IDENTITY_SAMPLERS, "ImbalancedDatasetSampler")
+
+ON_ERROR = ("stop", "skip")
 
 
 def check_run(cfg, args) -> None:
@@ -72,6 +77,7 @@ def check_names(cfg) -> None:
         (OPTIMIZERS, "SOLVER.OPT", cfg.SOLVER.OPT),
         (LR_SCHEDULES, "SOLVER.SCHED", cfg.SOLVER.SCHED),
         (SAMPLERS, "DATALOADER.SAMPLER_TRAIN", cfg.DATALOADER.SAMPLER_TRAIN),
+        (ON_ERROR, "DATALOADER.ON_ERROR", cfg.DATALOADER.ON_ERROR),
     ]
     if cfg.TEST.PRECISE_BN.ENABLED:
         names.append((DATASET_REGISTRY._obj_map, "TEST.PRECISE_BN.DATASET", cfg.TEST.PRECISE_BN.DATASET))
@@ -139,10 +145,17 @@ def check_test_data(name: str) -> None:
     cameras = {}
     for _, identity, camera in data.gallery:
         cameras.setdefault(identity, set()).add(camera)
-    if not any(cameras.get(identity, set()) - {camera} for _, identity, camera in data.query):
+    unmatched = [path for path, identity, camera in data.query if not cameras.get(identity, set()) - {camera}]
+    if len(unmatched) == len(data.query):
         raise InputError(
             f"data set {name}: no query has an image of its identity and of another camera in the gallery, so there is "
             "nothing to rank: gallery images of the query's own camera are left out"
+        )
+    if unmatched:
+        logger.warning(
+            "data set %s: %d of %d queries have no image of their identity and of another camera in the gallery; the "
+            "host leaves them out of every metric; the first is %s",
+            *(name, len(unmatched), len(data.query), os.path.abspath(unmatched[0])),
         )
 
 
@@ -161,6 +174,10 @@ def check_training_data(cfg) -> tuple[int, int]:
     if cfg.TEST.PRECISE_BN.ENABLED:
         sets[f"TEST.PRECISE_BN.DATASET {cfg.TEST.PRECISE_BN.DATASET}"] = training_images([cfg.TEST.PRECISE_BN.DATASET])
     for what, images in sets.items():
+        if not images:
+            raise InputError(
+                f"{what} has no training images: it is a set for testing; train on another, such as Market1501"
+            )
         if len(images) < cfg.SOLVER.IMS_PER_BATCH:
             raise InputError(
                 f"SOLVER.IMS_PER_BATCH is {cfg.SOLVER.IMS_PER_BATCH} but {what} has only {len(images)} images: "

@@ -15,6 +15,10 @@ def plugin_defaults() -> CfgNode:
     # >= 0: seeds everything. -1: drawn once, written to config.yaml, reused on resume
     C.SEED = -1
 
+    # Training image that cannot be read: "stop" the run, or "skip" it (the next of its identity is taken; counted)
+    C.DATALOADER = CfgNode()
+    C.DATALOADER.ON_ERROR = "stop"
+
     C.MODEL = CfgNode()
 
     # ---- The occlusion block (IGO, section III-B of the paper) ----

@@ -1,3 +1,4 @@
+import re
 from collections.abc import Sequence
 
 
@@ -6,6 +7,24 @@ class InputError(ValueError):
 
     Its text is one line: what is wrong, where, what to do. The command-line tools print that line and exit with 2.
     """
+
+
+class UnreadableImage(InputError, OSError):
+    """A file of a data set is missing, empty, cut off, or no image; an OSError too, as the host raises there."""
+
+
+def raised_elsewhere(text: str) -> InputError | None:
+    r"""The InputError in which the traceback of another process ends, as one line again; None where it is none.
+
+    Args:
+        text: what a loader's worker or a launched process left.
+
+    Example:
+        >>> raised_elsewhere("Traceback ...\n  line 3\nigoas_plugin.errors.UnreadableImage: a.jpg is empty\n")
+        UnreadableImage('a.jpg is empty')
+    """
+    match = re.search(rf"^{re.escape(__name__)}\.(\w+): (.*)$", text.strip().rsplit("\n", 1)[-1])
+    return globals()[match[1]](match[2]) if match else None
 
 
 def require_choice(key: str, value: str, choices: Sequence[str]) -> None:

@@ -13,10 +13,11 @@ import igoas_plugin  # first: mends the host, also in the processes that are sta
 from fastreid.engine import DefaultTrainer, default_argument_parser, default_setup, launch
 from fastreid.utils import comm
 from fastreid.utils.checkpoint import Checkpointer
+from torch.multiprocessing import ProcessRaisedException
 
 from igoas_plugin.check import check_run
 from igoas_plugin.config import load_cfg
-from igoas_plugin.errors import InputError
+from igoas_plugin.errors import InputError, raised_elsewhere
 from igoas_plugin.host.distributed import under_torchrun
 from igoas_plugin.results import save_results, summarize
 
@@ -50,7 +51,10 @@ if __name__ == "__main__":
     try:
         check_run(load_cfg(args.config_file, args.opts), args)
         launch(main, args.num_gpus, args.num_machines, args.machine_rank, args.dist_url, args=(args,))
-    except InputError as error:
+    except (InputError, ProcessRaisedException) as raised:
+        error = raised_elsewhere(str(raised)) or raised
+        if not isinstance(error, InputError):
+            raise
         if not under_torchrun() or os.environ["LOCAL_RANK"] == "0":
             print(f"igoas_plugin {igoas_plugin.__version__}: {error}", file=sys.stderr)
         sys.exit(2)

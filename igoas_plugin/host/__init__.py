@@ -11,10 +11,12 @@ from .version import require_host
 
 FILES = (
     "imports",  # first: it loads the host
+    "registry",  # before anything of the plugin registers
     "yaml_keys",
     "device",
     "loader",
     "images",
+    "unreadable",
     "transforms",
     "preprocessing",
     "pretrained",

@@ -1,7 +1,11 @@
+import os
+
 import numpy as np
 from fastreid.data import data_utils
 from fastreid.utils.file_io import PathManager
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from igoas_plugin.errors import UnreadableImage
 
 from .fix import fix, replace_everywhere
 
@@ -23,9 +27,27 @@ def read_image(file_name, format=None):
     Args:
         file_name: path that the host's PathManager can open.
         format: a mode of Pillow, or "BGR": what the host does is left as it is.
+
+    Raises:
+        UnreadableImage: the file is missing, empty, cut off, or no image.
     """
-    if format is not None:
-        return read_image_of_host(file_name, format)
+    try:
+        return read_image_of_host(file_name, format) if format is not None else read_rgb(file_name)
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:  # what Pillow raises
+        raise UnreadableImage(f"{os.path.abspath(file_name)} cannot be read: {reason(file_name, error)}") from error
+
+
+def reason(file_name: str, error: Exception) -> str:
+    if isinstance(error, FileNotFoundError):
+        return "there is no such file"
+    if os.path.isfile(file_name) and not os.path.getsize(file_name):
+        return "the file is empty"
+    if isinstance(error, UnidentifiedImageError):
+        return "it is no image, or of a kind that Pillow does not know"
+    return " ".join(str(error).split())
+
+
+def read_rgb(file_name: str) -> Image.Image:
     with PathManager.open(file_name, "rb") as file:
         image = Image.open(file)
         try:
@@ -40,6 +62,7 @@ def read_every_image_as_rgb() -> None:
     """Images with alpha or CMYK come with 4 channels (RuntimeError in the model); palette PNGs become index grey.
 
     The host converts an image only where a format is asked for, and its data set asks for none. Black-and-white,
-    16-bit, YCbCr and grey-with-alpha files failed or came in the wrong colours too.
+    16-bit, YCbCr and grey-with-alpha files failed or came in the wrong colours too. A file that cannot be read is
+    named: of a truncated one the host's traceback does not tell which it is.
     """
     replace_everywhere(read_image_of_host, read_image)

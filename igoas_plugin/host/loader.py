@@ -7,10 +7,11 @@ from fastreid.data.common import CommDataset
 from fastreid.data.data_utils import DataLoaderX as HostLoader
 from torch.utils.data import DataLoader, default_collate
 
-from igoas_plugin.errors import InputError
+from igoas_plugin.errors import InputError, raised_elsewhere
 
 from .device import usable_device
 from .fix import fix, replace_everywhere
+from .unreadable import SkippingDataset
 
 host = fastreid.data.build
 root = host._root  # as the host or follow_environment() set it
@@ -29,7 +30,7 @@ class DataLoaderX(DataLoader):
         self.device = torch.device("cuda", local_rank) if cuda else torch.device("cpu")
 
     def __iter__(self):
-        batches = super().__iter__()
+        batches = self._batches()
         if self.device.type != "cuda":
             yield from batches
             return
@@ -42,6 +43,15 @@ class DataLoaderX(DataLoader):
                 if isinstance(value, torch.Tensor):  # the allocator must not reuse it before the step is done
                     value.record_stream(torch.cuda.current_stream(self.device))
             yield batch
+
+    def _batches(self):
+        try:
+            for batch in super().__iter__():
+                if isinstance(self.dataset, SkippingDataset):
+                    self.dataset.report()
+                yield batch
+        except InputError as error:
+            raise raised_elsewhere(str(error)) or error from None
 
     def _to_device(self, batch: dict | None, stream: torch.cuda.Stream) -> dict | None:
         if batch is None:
@@ -75,6 +85,16 @@ def follow_environment() -> None:
         host._root = root = os.getenv("FASTREID_DATASETS", "datasets")
 
 
+def train_loader_arguments(cfg, **kwargs):
+    arguments = host._train_loader_from_config(cfg, **kwargs)
+    if cfg.get("DATALOADER", {}).get("ON_ERROR") == "skip":
+        arguments["train_set"] = SkippingDataset(arguments["train_set"])
+    return arguments
+
+
+configured_train_loader = configurable(from_config=train_loader_arguments)(build_host_train_loader.__wrapped__)
+
+
 def build_reid_train_loader(*args, **kwargs):
     """The host's function of this name; refuses a set that is smaller than one batch (it would train nothing).
 
@@ -83,7 +103,7 @@ def build_reid_train_loader(*args, **kwargs):
     """
     follow_environment()
     cfg = cfg_of(args, kwargs)
-    loader = build_host_train_loader(*args, **kwargs)
+    loader = configured_train_loader(*args, **kwargs)
     if cfg is not None and cfg.SOLVER.IMS_PER_BATCH > len(loader.dataset):
         raise InputError(
             f"SOLVER.IMS_PER_BATCH is {cfg.SOLVER.IMS_PER_BATCH} but the training set {cfg.DATASETS.NAMES} has only "

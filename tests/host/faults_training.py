@@ -15,6 +15,8 @@ import tiny_data
 import torch
 from fastreid.data import build_reid_train_loader
 from fastreid.data.build import fast_batch_collator
+from fastreid.data.data_utils import read_image
+from fastreid.data.datasets import DATASET_REGISTRY
 from fastreid.engine import DefaultTrainer, default_setup
 from fastreid.engine.hooks import EvalHook, LayerFreeze, LRScheduler, PeriodicCheckpointer, PeriodicWriter
 from fastreid.engine.train_loop import AMPTrainer, TrainerBase
@@ -22,6 +24,7 @@ from fastreid.modeling import build_model
 from fastreid.solver import build_lr_scheduler, build_optimizer
 from fastreid.utils.checkpoint import Checkpointer
 from fastreid.utils.events import CommonMetricPrinter, EventStorage, JSONWriter
+from PIL import Image
 from raw_host import fault
 
 
@@ -363,3 +366,15 @@ def spawned_worker_without_the_plugin():
     code = f"import pickle; pickle.loads({pickled!r})"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     return done.stderr.strip().splitlines()[-1]
+
+
+@fault
+def a_name_registered_twice():
+    DATASET_REGISTRY.register(type("Market1501", (), {"__module__": "theirs"}))
+
+
+@fault
+def truncated_image():
+    Image.new("RGB", (64, 128)).save("whole.jpg")
+    Path("cut.jpg").write_bytes(Path("whole.jpg").read_bytes()[:-100])
+    read_image("cut.jpg").load()
