@@ -1,6 +1,7 @@
 """Data sets of the plugin: importing this package registers them with the host."""
 
 from .occluded_duke import OccludedDuke
+from .occluded_market import OccludedMarket1501
 from .occluded_reid import OccludedREID, OccludedREIDHalfSplit
 from .p_duke import PDukeMTMC
 from .p_ethz import PETHZ
@@ -10,6 +11,7 @@ from .toy_occluded import ToyOccluded, ToyOccludedTrain
 
 __all__ = [
     "OccludedDuke",
+    "OccludedMarket1501",
     "OccludedREID",
     "OccludedREIDHalfSplit",
     "PDukeMTMC",

@@ -1,26 +1,17 @@
 """ToyOccluded: a small drawn data set of occluded pedestrians, made on first use."""
 
-import io
-import json
-import logging
 import os
-import tempfile
-import time
 from dataclasses import dataclass
 
 from fastreid.data.datasets import DATASET_REGISTRY
 from fastreid.data.datasets.bases import ImageDataset
+from PIL import Image
 
-from ..errors import InputError
-from .market_style import SUBSETS, list_images
+from .generated import provide
+from .market_style import list_images
 from .toy_drawing.camera import CAMERAS
 from .toy_drawing.picture import draw_picture
 from .toy_drawing.seeds import VERSION
-
-logger = logging.getLogger(f"fastreid.{__name__}")  # a child of the host's logger: shown where the host's lines are
-
-MANIFEST = "manifest.json"  # written last: a folder without it is not complete
-PROGRESS_SECONDS = 5.0
 
 
 @dataclass(frozen=True)
@@ -120,7 +111,8 @@ class ToyOccluded(ImageDataset):
 
     def __init__(self, root: str = "datasets", occlude_train: bool = False, **kwargs):
         self.dataset_dir = os.path.join(root, "ToyOccludedTrain" if occlude_train else "ToyOccluded")
-        provide(self.dataset_dir, self.plan.shots(occlude_train))
+        shots = {shot.path: shot for shot in self.plan.shots(occlude_train)}
+        provide("ToyOccluded", self.dataset_dir, VERSION, shots, lambda path: draw(shots[path]))
         super().__init__(
             lambda: list_images(os.path.join(self.dataset_dir, "bounding_box_train"), self.dataset_name),
             lambda: list_images(os.path.join(self.dataset_dir, "query")),
@@ -147,82 +139,5 @@ class ToyOccludedTrain(ToyOccluded):
         super().__init__(root, occlude_train=True, **kwargs)
 
 
-def provide(folder: str, shots: list[Shot]) -> None:
-    """Makes sure that `folder` holds exactly these shots, drawing them if it does not exist.
-
-    Several processes may ask at once: each draws, the first one's folder is kept. Everything is drawn in memory and
-    then written beside `folder` and moved into place: a run that is stopped leaves no half of a data set.
-
-    Raises:
-        InputError: `folder` exists with other content, or cannot be written.
-    """
-    if os.path.lexists(folder):
-        _check(folder, shots)
-        return
-    parent = os.path.dirname(os.path.abspath(folder))
-    try:
-        os.makedirs(parent, exist_ok=True)
-        if not os.access(parent, os.W_OK):
-            raise PermissionError(None, "no permission to write")
-        images = _draw(shots)
-        with tempfile.TemporaryDirectory(prefix=".toy_occluded_", dir=parent) as scratch:
-            finished = os.path.join(scratch, "finished")
-            _write(finished, images, _manifest(shots))
-            try:
-                os.rename(finished, folder)
-                logger.info("ToyOccluded: %d images drawn into %s", len(shots), os.path.abspath(folder))
-            except OSError:
-                if not os.path.isdir(folder):
-                    raise
-                _check(folder, shots)  # another process was first: its images are the same
-    except OSError as error:
-        raise InputError(
-            f"ToyOccluded: cannot write {os.path.abspath(folder)}: {error.strerror}; set the environment variable "
-            "FASTREID_DATASETS to a folder that can be written"
-        ) from None
-
-
-def _draw(shots: list[Shot]) -> dict[str, bytes]:
-    """PNG files by path; says how far it is where this takes more than a few seconds."""
-    images, said = {}, time.monotonic()
-    for shot in shots:
-        file = io.BytesIO()
-        picture = draw_picture(shot.identity, shot.camera, shot.index, shot.occluded)
-        picture.image.save(file, "PNG", compress_level=1)
-        images[shot.path] = file.getvalue()
-        if time.monotonic() - said > PROGRESS_SECONDS:
-            said = time.monotonic()
-            logger.info("ToyOccluded: %d of %d images drawn", len(images), len(shots))
-    return images
-
-
-def _write(folder: str, images: dict[str, bytes], manifest: dict) -> None:
-    for subset in SUBSETS:
-        os.makedirs(os.path.join(folder, subset))
-    for path, content in images.items():
-        with open(os.path.join(folder, path), "wb") as file:
-            file.write(content)
-    with open(os.path.join(folder, MANIFEST), "w") as file:
-        json.dump(manifest, file, indent=2)
-
-
-def _manifest(shots: list[Shot]) -> dict:
-    return {"version": VERSION, "images": {subset: sum(shot.subset == subset for shot in shots) for subset in SUBSETS}}
-
-
-def _check(folder: str, shots: list[Shot]) -> None:
-    try:
-        with open(os.path.join(folder, MANIFEST)) as file:
-            manifest = json.load(file)
-        files = {f"{subset}/{name}" for subset in SUBSETS for name in os.listdir(os.path.join(folder, subset))}
-    except (FileNotFoundError, NotADirectoryError, ValueError):
-        manifest, files = None, set()
-    except OSError as error:
-        raise InputError(f"ToyOccluded: cannot read {os.path.abspath(folder)}: {error.strerror}") from None
-    if manifest == _manifest(shots) and files >= {shot.path for shot in shots}:
-        return
-    if isinstance(manifest, dict) and manifest.get("version") != VERSION:
-        wrong = f"was drawn by version {manifest.get('version')} of the drawing, and this is version {VERSION}"
-    else:
-        wrong = "is not complete"
-    raise InputError(f"ToyOccluded: {os.path.abspath(folder)} {wrong}: remove that folder, and it is drawn anew")
+def draw(shot: Shot) -> Image.Image:
+    return draw_picture(shot.identity, shot.camera, shot.index, shot.occluded).image

@@ -18,13 +18,14 @@ import torch
 from fastreid.data.data_utils import read_image
 from fastreid.data.datasets import DATASET_REGISTRY
 
-from igoas_plugin.datasets import ToyOccluded, toy_occluded
+from igoas_plugin.datasets import ToyOccluded, generated, toy_occluded
+from igoas_plugin.datasets.generated import MANIFEST
 from igoas_plugin.datasets.toy_drawing import camera, picture
 from igoas_plugin.datasets.toy_drawing.camera import CAMERAS
 from igoas_plugin.datasets.toy_drawing.clutter import CLUTTER
 from igoas_plugin.datasets.toy_drawing.picture import LEAST_COVERED, MOST_COVERED, draw_picture, pedestrian
 from igoas_plugin.datasets.toy_drawing.seeds import VERSION, source
-from igoas_plugin.datasets.toy_occluded import MANIFEST, Plan
+from igoas_plugin.datasets.toy_occluded import Plan
 from igoas_plugin.errors import InputError
 
 SHOTS = Plan().shots(occlude_train=False)
@@ -303,7 +304,8 @@ def test_a_root_that_cannot_be_written_is_one_clear_line(tmp_path):
 @pytest.mark.parametrize("step", ["draw_picture", "_write"])
 @pytest.mark.parametrize("error", [KeyboardInterrupt, MemoryError])
 def test_a_generation_that_breaks_off_leaves_nothing(tmp_path, monkeypatch, step, error):
-    original, calls = getattr(toy_occluded, step), []
+    module = generated if step == "_write" else toy_occluded
+    original, calls = getattr(module, step), []
 
     def breaks_off(*args):
         result = original(*args)
@@ -312,7 +314,7 @@ def test_a_generation_that_breaks_off_leaves_nothing(tmp_path, monkeypatch, step
             raise error
         return result
 
-    monkeypatch.setattr(toy_occluded, step, breaks_off)
+    monkeypatch.setattr(module, step, breaks_off)
     with pytest.raises(error):
         ToyOccluded(root=str(tmp_path))
     assert os.listdir(tmp_path) == []
@@ -322,21 +324,21 @@ def test_a_full_disk_is_one_clear_line_and_leaves_nothing(tmp_path, monkeypatch)
     def fails(*args, **kwargs):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(toy_occluded.json, "dump", fails)
+    monkeypatch.setattr(generated.json, "dump", fails)
     with pytest.raises(InputError, match="cannot write .*ToyOccluded: No space left on device"):
         ToyOccluded(root=str(tmp_path))
     assert os.listdir(tmp_path) == []
 
 
 def test_the_folder_of_a_process_that_was_faster_is_used(tmp_path, monkeypatch):
-    write, ours = toy_occluded._write, []
+    write, ours = generated._write, []
 
     def overtaken(folder, images, manifest):
         write(folder, images, manifest)
         write(str(tmp_path / "ToyOccluded"), images, manifest)
         ours.append(folder)
 
-    monkeypatch.setattr(toy_occluded, "_write", overtaken)
+    monkeypatch.setattr(generated, "_write", overtaken)
     data = ToyOccluded(root=str(tmp_path))
     assert len(data.train) == 16
     assert os.listdir(tmp_path) == ["ToyOccluded"]
@@ -344,14 +346,14 @@ def test_the_folder_of_a_process_that_was_faster_is_used(tmp_path, monkeypatch):
 
 
 def test_a_foreign_folder_that_appears_meanwhile_is_refused_and_kept(tmp_path, monkeypatch):
-    write = toy_occluded._write
+    write = generated._write
 
     def overtaken(folder, images, manifest):
         write(folder, images, manifest)
         (tmp_path / "ToyOccluded").mkdir()
         (tmp_path / "ToyOccluded" / "note").write_text("mine")
 
-    monkeypatch.setattr(toy_occluded, "_write", overtaken)
+    monkeypatch.setattr(generated, "_write", overtaken)
     with pytest.raises(InputError, match="is not complete"):
         ToyOccluded(root=str(tmp_path))
     assert contents(tmp_path) == {"ToyOccluded/note": b"mine"}
@@ -365,13 +367,13 @@ forked = pytest.mark.skipif(sys.platform != "linux", reason="needs a safe fork")
 def test_two_processes_at_once_both_succeed_and_leave_one_data_set(tmp_path, monkeypatch):
     ToyOccluded(root=str(tmp_path / "alone"))
     fork = multiprocessing.get_context("fork")
-    both_have_written, write = fork.Barrier(2), toy_occluded._write
+    both_have_written, write = fork.Barrier(2), generated._write
 
     def write_and_wait(*args):
         write(*args)
         both_have_written.wait(60)
 
-    monkeypatch.setattr(toy_occluded, "_write", write_and_wait)
+    monkeypatch.setattr(generated, "_write", write_and_wait)
     root = tmp_path / "shared"
     processes = [fork.Process(target=ToyOccluded, kwargs={"root": str(root)}) for _ in range(2)]
     for process in processes:
@@ -406,7 +408,7 @@ def test_a_process_killed_while_it_draws_leaves_nothing(tmp_path, monkeypatch):
 
 
 def test_a_long_generation_tells_its_progress_through_the_hosts_logger(tmp_path, monkeypatch, host_log):
-    monkeypatch.setattr(toy_occluded, "PROGRESS_SECONDS", -1.0)
+    monkeypatch.setattr(generated, "PROGRESS_SECONDS", -1.0)
     ToyOccluded(root=str(tmp_path))
     messages = [record.getMessage() for record in host_log.records]
     assert messages[0] == "ToyOccluded: 1 of 34 images drawn"
@@ -414,7 +416,7 @@ def test_a_long_generation_tells_its_progress_through_the_hosts_logger(tmp_path,
 
 
 def test_a_short_generation_says_one_line_and_a_second_use_none(tmp_path, monkeypatch, host_log):
-    monkeypatch.setattr(toy_occluded, "PROGRESS_SECONDS", 3600.0)
+    monkeypatch.setattr(generated, "PROGRESS_SECONDS", 3600.0)
     ToyOccluded(root=str(tmp_path))
     ToyOccluded(root=str(tmp_path))
     assert len(host_log.records) == 1

@@ -1,0 +1,161 @@
+"""The data set OccludedMarket1501: generated once, whole or not at all, with Market-1501's own training and gallery."""
+
+import igoas_plugin  # noqa: F401  (first: it mends the host)
+
+# isort: split
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+from fastreid.data.datasets import DATASET_REGISTRY
+from PIL import Image
+from tiny_data import make_tiny_market
+
+from igoas_plugin.check import check_test_data
+from igoas_plugin.datasets import generated, occluded_market
+from igoas_plugin.datasets.occluded_market import DIGESTS, PixelDigest, QueryOccluder, market_in
+from igoas_plugin.errors import InputError
+
+
+@pytest.fixture
+def root(tmp_path):
+    make_tiny_market(tmp_path)
+    return tmp_path
+
+
+def opened(root, suffix=""):
+    return DATASET_REGISTRY.get(f"OccludedMarket1501{suffix}")(root=str(root))
+
+
+def test_training_set_and_gallery_are_market_1501_s_own_and_sorted(root):
+    data, market = opened(root), market_in(str(root))
+    assert data.train == sorted(market.train) and data.gallery == sorted(market.gallery)
+    assert data.train[0][1:] == ("market1501_1", "market1501_0")
+
+
+def test_the_queries_keep_order_identity_and_camera_and_lie_in_the_data_sets_folder(root):
+    data = opened(root)
+    names = sorted(os.listdir(root / "Market-1501-v15.09.15" / "query"))
+    folder = root / "OccludedMarket1501" / "S3" / "query"
+    assert [path for path, _, _ in data.query] == [str(folder / f"{Path(name).stem}.png") for name in names]
+    assert [(identity, camera) for _, identity, camera in data.query] == [(int(n[:4]), int(n[6]) - 1) for n in names]
+    assert {path.name for path in folder.iterdir()} == {f"{Path(name).stem}.png" for name in names} | {"manifest.json"}
+
+
+@pytest.mark.parametrize("severity", range(1, 6))
+def test_the_files_hold_what_the_occluder_makes(root, severity):
+    occluder = QueryOccluder(market_in(str(root)).query)
+    for (path, _, _), (original, _, _) in zip(opened(root, f"S{severity}").query, occluder.items, strict=True):
+        np.testing.assert_array_equal(np.asarray(Image.open(path)), occluder.occluded(original, severity))
+
+
+def test_the_plain_name_is_severity_3(root):
+    assert opened(root).query == opened(root, "S3").query
+
+
+def test_the_other_pedestrian_is_of_another_identity_and_the_same_each_time(root):
+    occluder = QueryOccluder(market_in(str(root)).query)
+    for path, identity, _ in occluder.items:
+        name = Path(path).stem
+        donor = occluder._donor(name)
+        assert int(Path(donor).name[:4]) != identity and donor == occluder._donor(name)
+
+
+def test_nothing_is_drawn_before_the_queries_are_asked_for_nor_twice(root, monkeypatch):
+    data = opened(root)
+    assert data.train and not (root / "OccludedMarket1501").exists()
+    first = data.query
+    monkeypatch.setattr(occluded_market, "occlude", lambda *args: pytest.fail("drawn again"))
+    assert opened(root).query == first
+
+
+def test_a_part_of_the_gallery_is_occluded_where_the_name_says_so(root, monkeypatch):
+    monkeypatch.setattr(DATASET_REGISTRY.get("OccludedMarket1501G10"), "gallery_share", 0.5)
+    data, plain = opened(root, "G10"), opened(root)
+    assert data.query == plain.query and len(data.gallery) == len(plain.gallery) == 16
+    occluded = [item for item in data.gallery if "OccludedMarket1501" in item[0]]
+    assert 3 <= len(occluded) <= 13 and set(data.gallery) - set(occluded) < set(plain.gallery)
+    assert sorted(item[1:] for item in data.gallery) == sorted(item[1:] for item in plain.gallery)
+    # as of the queries: what is drawn depends on the name
+    path, _, _ = occluded[0]
+    original = root / "Market-1501-v15.09.15" / "bounding_box_test" / f"{Path(path).stem}.jpg"
+    expected = QueryOccluder(market_in(str(root)).query).occluded(str(original), 3)
+    np.testing.assert_array_equal(np.asarray(Image.open(path)), expected)
+
+
+def test_an_incomplete_market_1501_is_told_once(root, host_log):
+    for _ in range(2):
+        assert len(opened(root).query) == 16
+    lines = [record.getMessage() for record in host_log.records if record.levelname == "WARNING"]
+    assert len(lines) == 1 and "has 16 images, the official query 3368: the occlusions are not those" in lines[0]
+
+
+def test_other_pixels_than_everyone_s_are_told(root, monkeypatch, host_log):
+    monkeypatch.setattr(occluded_market, "QUERIES", 16)
+    opened(root).query  # noqa: B018
+    assert [
+        record.getMessage() for record in host_log.records if "not bit-identical to those that" in record.getMessage()
+    ]
+
+
+def test_the_digest_of_everyone_s_pixels_is_not_complained_of(root, monkeypatch, host_log):
+    occluder, pixels = QueryOccluder(market_in(str(root)).query), PixelDigest()
+    for path, _, _ in occluder.items:
+        pixels.add(occluder.occluded(path, 3))
+    monkeypatch.setattr(occluded_market, "QUERIES", 16)
+    monkeypatch.setitem(DIGESTS, 3, pixels.hexdigest())
+    opened(root).query  # noqa: B018
+    assert not [record for record in host_log.records if record.levelname == "WARNING"]
+
+
+def test_a_generation_that_breaks_off_leaves_nothing(root, monkeypatch):
+    draw, calls = occluded_market.occlude, []
+
+    def breaks_off(*args):
+        calls.append(args)
+        if len(calls) == 5:
+            raise KeyboardInterrupt
+        return draw(*args)
+
+    monkeypatch.setattr(occluded_market, "occlude", breaks_off)
+    with pytest.raises(KeyboardInterrupt):
+        opened(root).query  # noqa: B018
+    assert [path for path in (root / "OccludedMarket1501").rglob("*") if path.is_file()] == []
+
+
+def test_a_folder_of_another_version_is_refused(root, monkeypatch):
+    opened(root).query  # noqa: B018
+    monkeypatch.setattr(occluded_market, "VERSION", 2)
+    with pytest.raises(
+        InputError, match="drawn by version 1 of the drawing, and this is version 2: remove that folder"
+    ):
+        opened(root).query  # noqa: B018
+
+
+def test_without_market_1501_the_line_says_what_to_do(tmp_path):
+    with pytest.raises(InputError, match="made from Market-1501: .*not found; put Market-1501-v15.09.15/ into"):
+        opened(tmp_path)
+
+
+def test_an_unreadable_query_is_named_and_leaves_nothing(root):
+    path = next((root / "Market-1501-v15.09.15" / "query").iterdir())
+    path.write_bytes(b"")
+    with pytest.raises(InputError, match=f"{path.name} cannot be read: the file is empty"):
+        opened(root).query  # noqa: B018
+    assert generated.MANIFEST not in {each.name for each in root.rglob("*")}
+
+
+def test_a_run_is_checked_with_it(root, monkeypatch):
+    monkeypatch.setenv("FASTREID_DATASETS", str(root))
+    check_test_data("OccludedMarket1501S5")
+    assert len(list((root / "OccludedMarket1501" / "S5" / "query").glob("*.png"))) == 16
+
+
+@pytest.mark.realdata
+@pytest.mark.parametrize("severity", range(1, 6))
+def test_the_benchmark_of_the_official_queries_is_pinned(severity):
+    occluder, pixels = QueryOccluder(market_in(os.environ["FASTREID_DATASETS"]).query), PixelDigest()
+    for path, _, _ in occluder.items:
+        pixels.add(occluder.occluded(path, severity))
+    assert pixels.images == 3368 and pixels.hexdigest() == DIGESTS[severity]
