@@ -26,12 +26,12 @@ class Counts:
     Args:
         images: None where the source does not tell how many of the data set's images the split has.
         identities: how many.
-        cameras: how many the names tell; 1 where they tell none, and the plugin gives query and gallery one each.
+        cameras: how many the names tell; None where they tell none, and the plugin gives query and gallery one each.
     """
 
     images: int | None
     identities: int
-    cameras: int = 1
+    cameras: int | None = None
 
 
 class PublishedDataset(ImageDataset):

@@ -1,0 +1,152 @@
+"""tools/check_data.py: what is there, what should be, and what cannot be read."""
+
+import functools
+import os
+import runpy
+import sys
+from pathlib import Path
+
+import pytest
+from PIL import Image
+from tiny_data import make_tiny_duke, make_tiny_market
+
+import igoas_plugin  # noqa: F401  (mends the host)
+from igoas_plugin.data_report import KNOWN, decoded, missing_or_empty, report, table_of
+from igoas_plugin.datasets.published import Counts
+
+TOOL = str(Path(__file__).parents[1] / "tools" / "check_data.py")
+
+
+@pytest.fixture
+def root(tmp_path, monkeypatch):
+    monkeypatch.setenv("FASTREID_DATASETS", str(tmp_path))
+    return tmp_path
+
+
+@pytest.fixture
+def check(monkeypatch, capsys):
+    """Runs the tool: its exit code and what it prints."""
+
+    def run(*words):
+        monkeypatch.setattr(sys, "argv", [TOOL, *words])
+        with pytest.raises(SystemExit) as caught:
+            runpy.run_path(TOOL, run_name="__main__")
+        return caught.value.code, capsys.readouterr()
+
+    return run
+
+
+def small_ilids(root, identities=119):
+    for part in ("Probe", "Gallery"):
+        (root / "Partial_iLIDS" / part).mkdir(parents=True)
+        for identity in range(1, identities + 1):
+            Image.new("RGB", (4, 8), (identity, 2, part == "Probe")).save(
+                root / "Partial_iLIDS" / part / f"{identity}.png"
+            )
+
+
+def cells(line):
+    return [cell.strip() for cell in line.strip("|").split("|")]
+
+
+def test_an_empty_folder_lists_every_known_set_as_not_found(root, check):
+    code, printed = check()
+    lines = printed.out.splitlines()[2:]
+    assert code == 0 and [cells(line)[0] for line in lines] == list(KNOWN)
+    assert {cells(line)[-1] for line in lines} == {"not found", "made on first use"}
+    assert os.listdir(root) == []  # looking makes nothing
+
+
+def test_a_complete_set_is_as_published_with_its_folder_and_counts(root, check):
+    small_ilids(root)
+    code, printed = check("PartialiLIDS")
+    assert code == 0
+    assert [cells(line) for line in printed.out.splitlines()[2:]] == [
+        ["PartialiLIDS", "Partial_iLIDS", split, "119", "119", "1", "119 / 119 / -", "as published"]
+        for split in ("query", "gallery")
+    ]
+
+
+def test_an_incomplete_set_differs_and_what_is_missing_is_named(root, check, host_log):
+    small_ilids(root, identities=118)
+    code, printed = check("PartialiLIDS")
+    assert code == 1 and printed.out.count("differs") == 2
+    assert "identities without 1 images: 119 (0)" in host_log.records[0].getMessage()
+
+
+def test_the_host_s_own_sets_are_counted_against_their_published_counts(root):
+    make_tiny_market(root)
+    found = report("Market1501", str(root), missing_or_empty)
+    assert found.splits["query"].published == Counts(3368, 750, 6) and not found.sound
+    assert (found.splits["train"].images, found.splits["train"].identities, found.splits["train"].cameras) == (16, 4, 2)
+    assert found.folder == "Market-1501-v15.09.15"
+
+
+def test_a_named_set_that_is_missing_is_exit_code_1(root, check):
+    assert check("PETHZ")[0] == 1
+
+
+def test_an_unknown_name_is_one_line(root, check):
+    code, printed = check("PETZ")
+    assert code == 2 and "a data set must be" in printed.err and "got PETZ" in printed.err
+
+
+def test_empty_files_are_named_without_opening_any(root, check):
+    small_ilids(root)
+    (root / "Partial_iLIDS" / "Probe" / "7.png").write_bytes(b"")
+    (root / "Partial_iLIDS" / "Probe" / "8.png").write_text("no image")
+    code, printed = check("PartialiLIDS")
+    assert code == 1 and "as published, 1 problems" in printed.out
+    assert f"PartialiLIDS, query: {root / 'Partial_iLIDS' / 'Probe' / '7.png'}: the file is empty" in printed.out
+
+
+def test_decode_opens_every_image_and_finds_files_that_are_there_twice(root, check):
+    small_ilids(root)
+    probe = root / "Partial_iLIDS" / "Probe"
+    (probe / "8.png").write_text("no image")
+    (probe / "9.png").write_bytes((probe / "10.png").read_bytes())
+    code, printed = check("PartialiLIDS", "--decode")
+    assert code == 1 and "as published, 2 problems" in printed.out
+    assert f"{probe / '8.png'} cannot be read: it is no image" in printed.out
+    assert f"{probe / '9.png'}: the same file as {probe / '10.png'}" in printed.out
+
+
+def test_many_problems_are_counted_and_ten_written_out(root, check):
+    small_ilids(root)
+    for path in (root / "Partial_iLIDS" / "Probe").iterdir():
+        path.write_bytes(b"")
+    _, printed = check("PartialiLIDS")
+    assert printed.out.count("the file is empty") == 10 and "PartialiLIDS, query: and 109 more" in printed.out
+
+
+def test_every_image_passes_through_the_progress_bar(root):
+    small_ilids(root, identities=12)
+    seen = []
+
+    def progress(items):
+        for item in items:
+            seen.append(item)
+            yield item
+
+    assert (
+        report("PartialiLIDS", str(root), functools.partial(decoded, progress=progress)).splits["query"].problems == []
+    )
+    assert len(seen) == 24
+
+
+def test_a_set_that_cannot_be_read_says_why(root, check):
+    make_tiny_duke(root)
+    (root / "Occluded_Duke" / "query" / "person.jpg").write_bytes(b"")
+    code, printed = check("OccludedDuke")
+    assert code == 1 and "person.jpg: the name does not begin with identity and camera" in printed.out
+
+
+def test_generated_sets_are_looked_at_where_they_were_made(root):
+    make_tiny_market(root)
+    name = "OccludedMarket1501"
+    assert report(name, str(root), missing_or_empty).why == "made on first use"
+    from fastreid.data.datasets import DATASET_REGISTRY
+
+    assert DATASET_REGISTRY.get(name)(root=str(root)).query
+    found = report(name, str(root), missing_or_empty)
+    assert found.splits["query"].images == 16 and "OccludedMarket1501" in table_of([found])

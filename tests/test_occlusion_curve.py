@@ -1,0 +1,133 @@
+"""tools/occlusion_curve.py: every severity and kind, the benchmark's own figures, several models in one file."""
+
+import csv
+import json
+import re
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from tiny_data import make_tiny_market
+
+import igoas_plugin  # noqa: F401  (mends the host)
+
+# isort: split
+from fastreid.modeling import build_model
+
+from igoas_plugin import occlusion_curve as module
+from igoas_plugin.datasets.market_occlusion import KINDS
+from igoas_plugin.datasets.market_occlusion.occlude import kind_of
+from igoas_plugin.occlusion_curve import Point, each_of_its_kind, plot, write_csv
+
+SETTINGS = ("DATASETS.TESTS", "('OccludedMarket1501',)", "DATASETS.NAMES", "('Market1501',)")
+
+
+@pytest.fixture
+def market(tmp_path, monkeypatch):
+    root = tmp_path / "datasets"
+    make_tiny_market(root)
+    monkeypatch.setenv("FASTREID_DATASETS", str(root))
+    return root
+
+
+def save_weights(path, seed) -> str:
+    cfg = igoas_plugin.config.load_cfg("configs/Toy/igoas_R18.yml")
+    cfg.MODEL.HEADS.NUM_CLASSES = 1
+    torch.manual_seed(seed)
+    torch.save({"model": build_model(cfg).state_dict()}, path)
+    return str(path)
+
+
+def rows_of(folder):
+    with open(folder / "occlusion_curve.csv", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_one_model_gives_a_row_a_kind_and_severity_and_the_benchmark_s_own_figures(run_tool, market, tmp_path):
+    weights = save_weights(tmp_path / "weights.pth", seed=0)
+    curve = tmp_path / "curve"
+    done = run_tool(
+        "MODEL.WEIGHTS", weights, *SETTINGS, tool="tools/occlusion_curve.py", flags=["--output", str(curve)]
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    rows = rows_of(curve)
+    assert [(row["kind"], row["severity"]) for row in rows] == [
+        (kind, str(severity)) for kind in KINDS for severity in range(6)
+    ]
+    assert {row["model"] for row in rows} == {"igoas_R18"}
+    assert [row["hidden share %"] for row in rows[:6]] == ["0", "10", "20", "30", "40", "50"]
+    by_point = {(row["kind"], int(row["severity"])): row for row in rows}
+    assert len({tuple(by_point[kind, 0][metric] for metric in ("Rank-1", "mAP")) for kind in KINDS}) == 1
+    assert not (market / "OccludedMarket1501").exists()  # the curve needs no files
+    # the registered names give the same figures: as files, through the host's own evaluation
+    names = {"Market1501": 0, "OccludedMarket1501": 3, "OccludedMarket1501S5": 5}
+    done = run_tool("MODEL.WEIGHTS", weights, "DATASETS.TESTS", str(tuple(names)), flags=["--eval-only"])
+    assert done.returncode == 0, done.stderr[-2000:]
+    results = json.loads((tmp_path / "run" / "results.json").read_text())
+    for name, severity in names.items():
+        for metric in ("Rank-1", "Rank-5", "mAP", "mINP"):
+            assert float(by_point["all", severity][metric]) == pytest.approx(results[name][metric], abs=0.0051)
+    picture = np.asarray(Image.open(curve / "occlusion_curve.png").convert("RGB"))
+    assert picture.shape[0] > 500 and picture.shape[1] > 1000 and picture.std() > 10
+
+
+@pytest.mark.parametrize(
+    "words, message",
+    [
+        (["--output", "x"], "give each model as --config-file FILE MODEL.WEIGHTS PATH"),
+        (["MODEL.WEIGHTS", "a.pth"], "give each model as --config-file FILE MODEL.WEIGHTS PATH"),
+        (["--config-file"], "give each model as --config-file FILE MODEL.WEIGHTS PATH"),
+        (["--config-file", "configs/Toy/igoas_R18.yml"], "MODEL.WEIGHTS is empty"),
+        (["--config-file", "configs/Toy/igoas_R18.yml", "MODEL.WEIGHTS", "absent.pth"], "absent.pth does not exist"),
+        (
+            2 * ["--config-file", "configs/Toy/igoas_R18.yml"] + ["--config-file", "configs/Toy/igoas_R18.yml"],
+            "is given twice",
+        ),
+    ],
+)
+def test_a_mistake_is_one_line_and_nothing_is_written(words, message, market, tmp_path, monkeypatch, capsys):
+    import runpy
+    import sys
+
+    tool = str(igoas_plugin.__path__[0]).replace("igoas_plugin", "tools/occlusion_curve.py")
+    monkeypatch.setattr(sys, "argv", [tool, *words])
+    with pytest.raises(SystemExit) as caught:
+        runpy.run_path(tool, run_name="__main__")
+    error = capsys.readouterr().err.strip().splitlines()[-1]
+    assert caught.value.code == 2 and re.match(r"igoas_plugin \S+: ", error) and message in error
+
+
+def test_the_kind_all_takes_each_query_from_the_kind_that_its_name_gives_it():
+    kinds = np.array([kind_of(f"{identity:04d}_c1s1_000001_00") for identity in range(40)])
+    single = {
+        kind: {"feats": torch.full((40, 2), float(number)), "pids": torch.arange(40), "camids": torch.zeros(40)}
+        for number, kind in enumerate(KINDS[1:])
+    }
+    mixed = each_of_its_kind(single, kinds)
+    assert mixed["feats"][:, 0].tolist() == [float(KINDS[1:].index(kind)) for kind in kinds]
+    assert torch.equal(mixed["pids"], torch.arange(40))
+    assert single["rectangle"]["feats"].unique().tolist() == [0.0]  # the parts are not modified
+
+
+def points(model):
+    metrics = dict.fromkeys(("Rank-1", "Rank-5", "Rank-10", "mAP", "mINP"), 12.345)
+    return [Point(model, kind, severity, metrics) for kind in KINDS for severity in range(6)]
+
+
+def test_several_models_are_lines_of_one_file_and_one_plot(tmp_path, monkeypatch):
+    both = points("a") + points("b")
+    write_csv(both, str(tmp_path / "occlusion_curve.csv"))
+    rows = rows_of(tmp_path)
+    assert len(rows) == 60 and {row["model"] for row in rows} == {"a", "b"} and rows[0]["mAP"] == "12.35"
+    lines = []
+    import matplotlib.axes
+
+    draw = matplotlib.axes.Axes.plot
+    monkeypatch.setattr(
+        matplotlib.axes.Axes, "plot", lambda *args, **kwargs: lines.append(kwargs["label"]) or draw(*args, **kwargs)
+    )
+    plot(both, str(tmp_path / "occlusion_curve.png"))
+    assert lines == 2 * len(KINDS) * ["a", "b"]
+    assert {path.name for path in tmp_path.iterdir()} == {"occlusion_curve.csv", "occlusion_curve.png"}
+    assert module.COLUMNS[:3] == ("model", "kind", "severity")

@@ -1,0 +1,46 @@
+"""Prints what lies in the folder of the data sets: found or not, where, and how many images, against published counts.
+
+python tools/check_data.py [NAME ...] [--decode]
+
+Exit code 1 where a set that is named is missing, or one that was found differs from what was published or has files
+that cannot be read.
+"""
+
+import argparse
+import functools
+import logging
+import os
+import sys
+import warnings
+
+import igoas_plugin  # first: mends the host
+
+# isort: split
+from fastreid.data.datasets import DATASET_REGISTRY
+from tqdm import tqdm
+
+from igoas_plugin.data_report import KNOWN, decoded, missing_or_empty, report, table_of
+from igoas_plugin.errors import InputError, require_choice
+
+if __name__ == "__main__":
+    logging.basicConfig(format="%(message)s")
+    warnings.filterwarnings("ignore", "The current data structure is deprecated")  # of the host
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("names", nargs="*", metavar="NAME", help="as registered; default: all known published sets")
+    parser.add_argument("--decode", action="store_true", help="open every image, and find files that are there twice")
+    args = parser.parse_args()
+    try:
+        for name in args.names:
+            require_choice("a data set", name, sorted(DATASET_REGISTRY._obj_map))
+    except InputError as error:
+        print(f"igoas_plugin {igoas_plugin.__version__}: {error}", file=sys.stderr)
+        sys.exit(2)
+    root = os.getenv("FASTREID_DATASETS", "datasets")
+    reports = []
+    for name in args.names or KNOWN:
+        progress = functools.partial(tqdm, desc=name, unit="images", disable=None, leave=False)
+        look = functools.partial(decoded, progress=progress) if args.decode else missing_or_empty
+        reports.append(report(name, root, look))
+    print(table_of(reports))
+    wrong = [each for each in reports if not each.sound and (each.folder or args.names)]
+    sys.exit(1 if wrong else 0)
