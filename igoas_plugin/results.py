@@ -3,9 +3,11 @@
 import json
 import os
 from glob import glob
+from statistics import mean, stdev
 
 from tabulate import tabulate
 
+from .datasets.published import PROTOCOL_OF
 from .errors import InputError
 from .host.checkpoints import write_atomically
 
@@ -36,6 +38,9 @@ def save_results(results: dict, cfg, eval_only: bool = False) -> str:
 def summarize(paths: list[str]) -> str:
     """A table with one row a run and data set, and where the last run's files are.
 
+    Random draws of one protocol, such as OccludedREIDHalfSplit0 to 9, get a further row with their mean and standard
+    deviation (of the sample).
+
     Args:
         paths: folders of runs, or files that save_results() wrote.
 
@@ -56,8 +61,30 @@ def summarize(paths: list[str]) -> str:
             except ValueError:
                 raise InputError(f"{path} is damaged: evaluate {output_dir} again") from None
         rows += [(output_dir, name, *(metrics.get(metric) for metric in METRICS)) for name, metrics in by_set.items()]
-    table = tabulate(rows, headers=("run", "data set", *METRICS), tablefmt="pipe", floatfmt=".1f")
+    cells = [(run, name, *("" if each is None else f"{each:.1f}" for each in values)) for run, name, *values in rows]
+    table = tabulate(
+        cells + means_of_draws(rows),
+        headers=("run", "data set", *METRICS),
+        tablefmt="pipe",
+        disable_numparse=True,
+        colalign=("left", "left", *len(METRICS) * ("right",)),
+    )
     return f"\n{table}\n\n{tabulate(files_of(output_dir), tablefmt='plain')}\n"
+
+
+def means_of_draws(rows: list[tuple]) -> list[tuple[str, ...]]:
+    """A row of cells for each protocol of which there are several draws; the rows: run, data set, values of METRICS."""
+    by_protocol = {}
+    for _, name, *values in rows:
+        if name in PROTOCOL_OF:
+            by_protocol.setdefault(PROTOCOL_OF[name], {})[name] = values
+    means = []
+    for protocol, draws in by_protocol.items():
+        if len(draws) > 1:
+            columns = zip(*draws.values(), strict=True)
+            cells = (f"{mean(column):.1f} ± {stdev(column):.1f}" if None not in column else "" for column in columns)
+            means.append((f"mean ± standard deviation of {len(draws)}", protocol, *cells))
+    return means
 
 
 def files_of(output_dir: str) -> list[tuple[str, str]]:

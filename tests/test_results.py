@@ -43,3 +43,31 @@ def test_a_damaged_file_of_results_is_named(tmp_path):
 def test_one_data_set_that_is_named_twice_is_one_row(tmp_path):
     path = save_results(OrderedDict({"Rank-1": 12.34, "mAP": 5.0}), cfg_of(tmp_path / "a", "Market1501", "Market1501"))
     assert summarize([path]).count("Market1501") == 1
+
+
+def results_of(folder, name, **metrics):
+    save_results(OrderedDict(metrics), cfg_of(folder, name))
+    return str(folder)
+
+
+def test_draws_of_one_protocol_get_their_mean_and_standard_deviation(tmp_path):
+    runs = [
+        results_of(tmp_path / str(seed), f"OccludedREIDHalfSplit{seed}", **{"Rank-1": rank_1, "mAP": 50.0})
+        for seed, rank_1 in enumerate((80.0, 82.0, 87.0))
+    ]
+    runs.append(results_of(tmp_path / "other", "Market1501", **{"Rank-1": 1.0, "mAP": 1.0}))
+    [line] = [line for line in summarize(runs).splitlines() if "mean" in line]
+    # 80, 82, 87: mean 83, deviations -3, -1, 4, their squares 9 + 1 + 16 = 26, over n - 1 = 2: 13, root 3.6
+    assert [cell.strip() for cell in line.strip("|").split("|")] == [
+        "mean ± standard deviation of 3", "OccludedREIDHalfSplit", "83.0 ± 3.6", "", "", "50.0 ± 0.0", "",
+    ]  # fmt: skip
+
+
+def test_one_draw_alone_has_no_mean_and_neither_have_seeds_of_another_set(tmp_path):
+    runs = [
+        results_of(tmp_path / "a", "OccludedREIDHalfSplit1", **{"Rank-1": 80.0}),
+        results_of(tmp_path / "b", "OccludedREIDHalfSplit", **{"Rank-1": 80.0}),
+        results_of(tmp_path / "c", "Market1501", **{"Rank-1": 80.0}),
+        results_of(tmp_path / "d", "Market1501", **{"Rank-1": 81.0}),
+    ]
+    assert "mean" not in summarize(runs)

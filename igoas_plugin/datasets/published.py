@@ -17,6 +17,7 @@ logger = logging.getLogger(f"fastreid.{__name__}")  # a child of the host's logg
 
 SPLITS = ("train", "query", "gallery")  # as the host names them
 DRAWS = 10  # of a protocol that papers repeat at random
+PROTOCOL_OF: dict[str, str] = {}  # of each registered draw: OccludedREIDHalfSplit3 is one of OccludedREIDHalfSplit
 
 
 @dataclass(frozen=True)
@@ -117,6 +118,7 @@ def register_draws(base: type[PublishedDataset], doc: str, attributes: Callable[
         name = f"{base.__name__}{seed}"
         own = {"__module__": base.__module__, "__doc__": doc.format(seed=seed), "dataset_name": name.lower()}
         DATASET_REGISTRY.register(type(name, (base,), {**own, **attributes(seed)}))
+        PROTOCOL_OF[name] = base.__name__
 
 
 @functools.cache
