@@ -19,6 +19,34 @@ def test_a_data_set_of_one_camera_cannot_be_ranked(tmp_path, monkeypatch):
         check_test_data("OccludedDuke")
 
 
+def test_queries_that_have_no_match_are_counted_and_the_first_is_named(tmp_path, monkeypatch, host_log):
+    make_tiny_duke(tmp_path)
+    monkeypatch.setenv("FASTREID_DATASETS", str(tmp_path))
+    for path in (tmp_path / "Occluded_Duke" / "bounding_box_test").glob("0002_*"):
+        path.unlink()
+    check_test_data("OccludedDuke")
+    [line] = [record.getMessage() for record in host_log.records if "no image of their identity" in record.getMessage()]
+    assert "data set OccludedDuke: 4 of 16 queries have no image" in line
+    assert line.endswith(str(tmp_path / "Occluded_Duke" / "query" / "0002_c1_f0000001.jpg"))
+
+
+def test_a_query_folder_without_an_image_is_refused(tmp_path, monkeypatch):
+    make_tiny_duke(tmp_path)
+    monkeypatch.setenv("FASTREID_DATASETS", str(tmp_path))
+    for path in (tmp_path / "Occluded_Duke" / "query").iterdir():
+        path.unlink()
+    with pytest.raises(InputError, match="no images in .*query"):
+        check_test_data("OccludedDuke")
+
+
+def test_a_set_for_testing_is_no_training_set(monkeypatch):
+    monkeypatch.setattr("igoas_plugin.check.open_data", lambda name, **kwargs: SimpleNamespace(train=[]))
+    cfg = igoas_plugin.get_cfg()
+    cfg.DATASETS.NAMES = ("PartialREID",)
+    with pytest.raises(InputError, match="the training set PartialREID has no training images: .*such as Market1501"):
+        check_training_data(cfg)
+
+
 def test_the_data_of_precise_bn_must_serve_the_sampler_too(monkeypatch):
     identities = {"Large": 8, "Small": 4}
 
