@@ -16,9 +16,10 @@ from .generated import provide
 from .market_occlusion import VERSION, occlude
 from .market_occlusion.seeds import source
 from .market_style import Item
-from .published import warn_once
+from .published import Counts, warn_once
 
-QUERIES = 3368
+# of Market-1501: identity 0 of the gallery are its distractors, junk images (-1) are left out
+PUBLISHED = {"train": Counts(12936, 751, 6), "query": Counts(3368, 750, 6), "gallery": Counts(15913, 751, 6)}
 # sha256 of the images of a severity, made from the official queries and decoded by Pillow's libjpeg-turbo
 DIGESTS = {
     1: "8e3fb60190c6f2318ebc82509c8714471472a7f443916c2c505a132a2f4fcf4b",
@@ -72,6 +73,7 @@ class OccludedMarket1501(ImageDataset):
 
     _junk_pids = Market1501._junk_pids
     dataset_name = "occludedmarket1501"
+    published = PUBLISHED
     severity = 3
     gallery_share = 0.0
 
@@ -85,11 +87,11 @@ class OccludedMarket1501(ImageDataset):
         return QueryOccluder(self.market.query)
 
     def _query(self) -> list[Item]:
-        images = len(self._occluder.items)
-        if images != QUERIES:
+        images, official = len(self._occluder.items), self.published["query"].images
+        if images != official:
             warn_once(
                 f"{type(self).__name__}: {os.path.abspath(self.market.query_dir)} has {images} images, the official "
-                f"query {QUERIES}: the occlusions are not those that others get"
+                f"query {official}: the occlusions are not those that others get"
             )
         return self._occluded("query", self._occluder.items, DIGESTS.get(self.severity))
 
@@ -111,7 +113,7 @@ class OccludedMarket1501(ImageDataset):
             return Image.fromarray(pixels.add(self._occluder.occluded(made[name], self.severity)))
 
         provide(type(self).__name__, folder, VERSION, made, draw)
-        if expected and pixels.images == QUERIES and pixels.hexdigest() != expected:
+        if expected and pixels.images == self.published["query"].images and pixels.hexdigest() != expected:
             warn_once(
                 f"{type(self).__name__}: the images in {os.path.abspath(folder)} are not bit-identical to those that "
                 "others get: your queries of Market-1501 are not the official ones, or Pillow decodes them otherwise"

@@ -13,8 +13,9 @@ from PIL import Image
 from tiny_data import make_tiny_market
 
 from igoas_plugin.check import check_test_data
-from igoas_plugin.datasets import generated, occluded_market
+from igoas_plugin.datasets import OccludedMarket1501, generated, occluded_market
 from igoas_plugin.datasets.occluded_market import DIGESTS, PixelDigest, QueryOccluder, market_in
+from igoas_plugin.datasets.published import Counts
 from igoas_plugin.errors import InputError
 
 
@@ -92,7 +93,7 @@ def test_an_incomplete_market_1501_is_told_once(root, host_log):
 
 
 def test_other_pixels_than_everyone_s_are_told(root, monkeypatch, host_log):
-    monkeypatch.setattr(occluded_market, "QUERIES", 16)
+    monkeypatch.setitem(OccludedMarket1501.published, "query", Counts(16, 4, 2))
     opened(root).query  # noqa: B018
     assert [
         record.getMessage() for record in host_log.records if "not bit-identical to those that" in record.getMessage()
@@ -103,7 +104,7 @@ def test_the_digest_of_everyone_s_pixels_is_not_complained_of(root, monkeypatch,
     occluder, pixels = QueryOccluder(market_in(str(root)).query), PixelDigest()
     for path, _, _ in occluder.items:
         pixels.add(occluder.occluded(path, 3))
-    monkeypatch.setattr(occluded_market, "QUERIES", 16)
+    monkeypatch.setitem(OccludedMarket1501.published, "query", Counts(16, 4, 2))
     monkeypatch.setitem(DIGESTS, 3, pixels.hexdigest())
     opened(root).query  # noqa: B018
     assert not [record for record in host_log.records if record.levelname == "WARNING"]
