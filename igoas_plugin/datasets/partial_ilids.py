@@ -56,8 +56,9 @@ class PartialiLIDS(Numbered, PublishedDataset):
     published = {"query": Counts(119, 119), "gallery": Counts(119, 119)}
     query_part = CROPPED
 
-    def _needed(self) -> list[str]:
-        return [self.query_part, WHOLE]
+    @classmethod
+    def needed(cls) -> list[str]:
+        return [cls.query_part, WHOLE]
 
     def _read(self, split: str) -> list[Item]:
         if split == "query":

@@ -59,8 +59,9 @@ class PartialREID(Numbered, PublishedDataset):
     published = {"query": Counts(300, 60), "gallery": Counts(300, 60)}
     query_part = PARTIAL
 
-    def _needed(self) -> list[str]:
-        return [self.query_part, WHOLE]
+    @classmethod
+    def needed(cls) -> list[str]:
+        return [cls.query_part, WHOLE]
 
     def _read(self, split: str) -> list[Item]:
         if split == "query":

@@ -52,12 +52,13 @@ class PublishedDataset(ImageDataset):
     published: dict[str, Counts]
 
     def __init__(self, root: str = "datasets", **kwargs):
-        self.dataset_dir, self.parts = self.layout.find(root, self._needed())
+        self.dataset_dir, self.parts = self.layout.find(root, self.needed())
         super().__init__(*(functools.partial(self._checked, split) for split in SPLITS), **kwargs)
 
-    def _needed(self) -> list[str]:
+    @classmethod
+    def needed(cls) -> list[str]:
         """Parts of the layout without which the protocol cannot be read."""
-        return list(self.layout.parts)
+        return list(cls.layout.parts)
 
     def _read(self, split: str) -> list[Item]:
         """The images of a split, identities and cameras as numbers."""

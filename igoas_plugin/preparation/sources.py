@@ -1,0 +1,187 @@
+"""What a data set is made from: the images in a folder, or in an archive that is not unpacked."""
+
+import contextlib
+import lzma
+import os
+import re
+import shutil
+import stat
+import tempfile
+import zipfile
+import zlib
+from collections.abc import Iterator
+from typing import BinaryIO
+
+import rarfile
+
+from ..datasets.image_files import is_image
+from ..errors import InputError
+
+ARCHIVES = (".zip", ".rar")
+DAMAGE = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, NotImplementedError)
+# rarfile 4.5 cannot use bsdtar, and the 7z of Debian has no .rar in it: neither is named
+RAR_ADVICE = "install unar or unrar (Debian and Ubuntu: apt install unar), or unpack it elsewhere and give the folder"
+
+
+class Folder:
+    """The images below a folder; hidden and linked sub-folders are passed over.
+
+    Args:
+        path: the folder.
+
+    Raises:
+        InputError: a sub-folder cannot be read.
+    """
+
+    archives = ()
+
+    def __init__(self, path: str):
+        self.title = os.path.abspath(path)  # for messages
+        self.name = os.path.basename(self.title)
+        self.images = {}  # path below the folder, with forward slashes: (bytes, time of the last change)
+        for folder, inner, names in os.walk(self.title, onerror=self._unreadable):
+            inner[:] = sorted(name for name in inner if not name.startswith("."))
+            for name in filter(is_image, sorted(names)):
+                file = os.path.join(folder, name)
+                state = os.stat(file) if os.path.isfile(file) else None  # a link to nothing counts as an empty file
+                path = os.path.relpath(file, self.title).replace(os.sep, "/")
+                self.images[path] = (state.st_size, state.st_mtime_ns) if state else (0, 0)
+
+    def location(self, image: str) -> str:
+        """Absolute path of an image, to be linked to; of its own target where it is a link."""
+        return os.path.realpath(os.path.join(self.title, image))
+
+    def read(self, image: str) -> bytes:
+        try:
+            with open(os.path.join(self.title, image), "rb") as file:
+                return file.read()
+        except OSError as error:
+            self._unreadable(error)
+
+    def _unreadable(self, error: OSError):
+        raise InputError(f"cannot read {error.filename or self.title}: {error.strerror}") from None
+
+
+class Archive:
+    """The images in a .zip or .rar archive.
+
+    Args:
+        path: of the archive; its suffix tells the kind.
+        file: the archive itself where it lies in another one, and `path` is for messages alone.
+
+    Raises:
+        InputError: the archive cannot be read, is damaged or encrypted, or an entry of it is a link, leads out of the
+            folder that it would be unpacked into, or is there twice.
+    """
+
+    def __init__(self, path: str, file: BinaryIO | None = None):
+        self.title = os.path.abspath(path)
+        self.name = os.path.splitext(os.path.basename(path))[0]
+        with self._readable():
+            if self.title.lower().endswith(".rar"):
+                self._archive = rarfile.RarFile(file.name if file else self.title, errors="strict")
+            else:
+                self._archive = zipfile.ZipFile(file or self.title)
+            entries = self._archive.infolist()
+        if not entries and isinstance(self._archive, rarfile.RarFile) and self._archive.needs_password():
+            raise self._encrypted()
+        self._entries = {}
+        for entry in entries:
+            path = self._safe(entry)
+            used = (is_image(path) or path.lower().endswith(ARCHIVES)) and not _hidden(path) and not entry.is_dir()
+            if used and self._entries.setdefault(path, entry) is not entry:
+                raise InputError(f"{self.title} holds {path} twice: unpack it, keep the right one and give the folder")
+        # path in the archive: (bytes, CRC)
+        self.images = {path: (each.file_size, each.CRC) for path, each in self._entries.items() if is_image(path)}
+
+    def read(self, image: str) -> bytes:
+        with self._readable(image), self._archive.open(self._entries[image]) as file:
+            return file.read()
+
+    @contextlib.contextmanager
+    def inner(self, name: str) -> Iterator["Archive"]:
+        """Opens an archive of `self.archives`; a temporary file holds it meanwhile."""
+        # rarfile hands a path to the tool that unpacks; a file without one is gone even when the process is killed
+        temporary = tempfile.NamedTemporaryFile if name.lower().endswith(".rar") else tempfile.TemporaryFile
+        with temporary() as file:
+            with self._readable(name), self._archive.open(self._entries[name]) as packed:
+                shutil.copyfileobj(packed, file)
+            file.flush()
+            with Archive(os.path.join(self.title, name), file) as archive:
+                yield archive
+
+    @property
+    def archives(self) -> list[str]:
+        """Archives in this one, by path."""
+        return sorted(path for path in self._entries if path not in self.images)
+
+    def __enter__(self) -> "Archive":
+        return self
+
+    def __exit__(self, *_):
+        self._archive.close()
+
+    def _safe(self, entry: zipfile.ZipInfo | rarfile.RarInfo) -> str:
+        """The path of an entry, with forward slashes."""
+        path, packed_by_rar = entry.filename.replace("\\", "/"), isinstance(entry, rarfile.RarInfo)
+        steps = [step for step in path.split("/") if step not in ("", ".")]
+        if path.startswith("/") or ".." in steps or re.match("[A-Za-z]:", path):
+            raise InputError(
+                f"{self.title}: the entry {entry.filename!r} leads out of the archive: nothing is unpacked"
+            )
+        if entry.is_symlink() if packed_by_rar else stat.S_ISLNK(entry.external_attr >> 16):
+            raise InputError(f"{self.title}: the entry {entry.filename!r} is a link: nothing is unpacked")
+        if entry.needs_password() if packed_by_rar else entry.flag_bits & 1:
+            raise self._encrypted()
+        return "/".join(steps)
+
+    def _encrypted(self) -> InputError:
+        return InputError(f"{self.title} is encrypted: unpack it with its password and give the folder")
+
+    @contextlib.contextmanager
+    def _readable(self, entry: str = "") -> Iterator[None]:
+        where = f"{self.title}: {entry}" if entry else self.title
+        try:
+            yield
+        except rarfile.RarCannotExec:
+            raise InputError(f"{self.title}: nothing here unpacks .rar: {RAR_ADVICE}") from None
+        except rarfile.PasswordRequired:
+            raise self._encrypted() from None
+        except rarfile.Error as error:
+            raise InputError(f"{where} cannot be read ({error}): it is damaged, or else {RAR_ADVICE}") from None
+        except DAMAGE as error:
+            raise InputError(f"{where} is damaged ({str(error) or 'it is cut off'}): get the archive anew") from None
+        except OSError as error:
+            raise InputError(f"cannot read {where}: {error.strerror or error}") from None
+
+
+def _hidden(path: str) -> bool:
+    """Whether a folder on the way to a file, or the file, is what an operating system keeps for itself."""
+    return any(step.startswith(".") or step == "__MACOSX" for step in path.split("/"))
+
+
+Source = Folder | Archive
+
+
+@contextlib.contextmanager
+def open_source(path: str) -> Iterator[Source]:
+    """Opens what a user names.
+
+    Args:
+        path: of a folder, or of a .zip or .rar archive.
+
+    Raises:
+        InputError: there is nothing, or something else; or as Folder and Archive.
+    """
+    if not os.path.exists(path):
+        raise InputError(f"there is no {os.path.abspath(path)}: give the folder or archive of the data set as --source")
+    if os.path.isdir(path):
+        yield Folder(path)
+    elif path.lower().endswith(ARCHIVES):
+        with Archive(path) as archive:
+            yield archive
+    else:
+        raise InputError(
+            f"{os.path.abspath(path)} is neither a folder nor a {' or '.join(ARCHIVES)} archive: unpack it and give "
+            "the folder"
+        )

@@ -1,0 +1,39 @@
+"""Lays out a data set that you have as a folder, .zip or .rar as the plugin reads it; occluded-duke from DukeMTMC-reID.
+
+python tools/prepare_data.py NAME --source PATH [--root DIR] [--link copy|hard|symlink]
+
+Interrupted, it goes on where it was when the same command is given again.
+"""
+
+import argparse
+import logging
+import os
+import sys
+
+import igoas_plugin  # first: mends the host
+
+# isort: split
+from igoas_plugin.errors import InputError
+from igoas_plugin.preparation import LINKS, RECIPES, prepare
+
+if __name__ == "__main__":
+    logging.basicConfig(format="%(message)s")
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("name", metavar="NAME", choices=RECIPES, help=", ".join(RECIPES))
+    parser.add_argument("--source", metavar="PATH", required=True, help="your copy, of any name; found at any depth")
+    parser.add_argument(
+        "--root",
+        metavar="DIR",
+        default=os.getenv("FASTREID_DATASETS", "datasets"),
+        help="the folder that holds the data sets; default: the environment variable FASTREID_DATASETS, or datasets",
+    )
+    parser.add_argument("--link", choices=LINKS, default="copy", help="from a folder also hard links or symbolic links")
+    args = parser.parse_args()
+    try:
+        print(prepare(args.name, args.source, args.root, args.link))
+    except InputError as error:
+        print(f"igoas_plugin {igoas_plugin.__version__}: {error}", file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        print("interrupted: the same command goes on from here", file=sys.stderr)
+        sys.exit(130)
