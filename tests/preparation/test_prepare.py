@@ -1,0 +1,419 @@
+"""tools/prepare_data.py: every name verified, interrupted and run again, and nothing half-made left behind."""
+
+import igoas_plugin  # noqa: F401  (first: it mends the host)
+
+# isort: split
+import io
+import os
+import re
+import runpy
+import signal
+import subprocess
+import sys
+import time
+import zipfile
+from pathlib import Path
+
+import pytest
+from fastreid.data.datasets import DATASET_REGISTRY
+from PIL import Image
+
+from igoas_plugin.datasets.occluded_duke_names import official_names
+from igoas_plugin.errors import InputError
+from igoas_plugin.preparation import prepare, unfinished_folder
+
+SUBSETS = ("bounding_box_train", "query", "bounding_box_test")
+TOOL = str(Path(__file__).parents[2] / "tools" / "prepare_data.py")
+module = sys.modules["igoas_plugin.preparation.prepare"]
+
+
+def jpeg(seed=0) -> bytes:
+    file = io.BytesIO()
+    Image.new("RGB", (4, 8), (seed % 256, seed // 256 % 256, 9)).save(file, "JPEG")
+    return file.getvalue()
+
+
+# A few names of the official lists; the second query is in DukeMTMC-reID's query, the first in its bounding_box_test
+FEW = {
+    "bounding_box_train": ("0001_c2_f0046182.jpg", "0001_c2_f0046302.jpg", "0005_c8_f0001000.jpg"),
+    "query": ("0019_c1_f0051230.jpg", "0019_c5_f0060626.jpg"),
+    "bounding_box_test": ("0002_c1_f0044158.jpg", "0019_c1_f0051470.jpg", "7139_c4_f0000001.jpg"),
+}
+DUKE = {
+    f"bounding_box_{part}/{name}": jpeg(index)
+    for part, names in (("train", FEW["bounding_box_train"]), ("test", (*FEW["bounding_box_test"], FEW["query"][0])))
+    for index, name in enumerate(names)
+} | {f"query/{FEW['query'][1]}": jpeg(77), "query/0400_c3_f0000001.jpg": jpeg(78), "bounding_box_test/x.txt": b"text"}
+
+
+@pytest.fixture
+def few_names(monkeypatch):
+    monkeypatch.setattr(module, "official_names", FEW.get)
+
+
+def folder_of(path: Path, files: dict[str, bytes]) -> str:
+    for name, content in files.items():
+        (path / name).parent.mkdir(parents=True, exist_ok=True)
+        (path / name).write_bytes(content)
+    return str(path)
+
+
+def zip_of(path: Path, files: dict[str, bytes], **kwargs) -> str:
+    with zipfile.ZipFile(path, "w", **kwargs) as archive:
+        for name, content in files.items():
+            archive.writestr(name, content)
+    return str(path)
+
+
+def tree(path: Path) -> dict[str, bytes]:
+    return {str(each.relative_to(path)): each.read_bytes() for each in path.rglob("*") if each.is_file()}
+
+
+def expected_duke() -> dict[str, bytes]:
+    made = {f"{part}/{name}": DUKE.get(f"{part}/{name}") for part in SUBSETS for name in FEW[part]}
+    made[f"query/{FEW['query'][0]}"] = DUKE[f"bounding_box_test/{FEW['query'][0]}"]
+    return made
+
+
+# Occluded-Duke
+
+
+@pytest.mark.parametrize("inside", ["", "DukeMTMC-reID/", "some/where/deep/"])
+@pytest.mark.parametrize("kind", ["folder", "zip"])
+def test_occluded_duke_is_made_from_a_folder_or_zip_of_any_name(kind, inside, few_names, tmp_path):
+    files = {f"{inside}{name}": content for name, content in DUKE.items()}
+    files |= {"__MACOSX/bounding_box_train/._0001_c2_f0046182.jpg": b"junk", "readme.txt": b""}
+    source = folder_of(tmp_path / "mine", files) if kind == "folder" else zip_of(tmp_path / "mine.zip", files)
+    line = prepare("occluded-duke", source, str(tmp_path / "root"))
+    assert tree(tmp_path / "root" / "Occluded_Duke") == expected_duke()
+    assert line.endswith("images: 3 in bounding_box_train, 2 in query, 3 in bounding_box_test")
+    assert os.listdir(tmp_path / "root") == ["Occluded_Duke"]
+
+
+def test_the_official_lists_give_the_published_counts(tmp_path, host_log):
+    image, first = jpeg(), tmp_path / "image.jpg"
+    first.write_bytes(image)
+    queries = official_names("query")
+    places = {
+        "bounding_box_train": official_names("bounding_box_train"),
+        "query": queries[::2],
+        "bounding_box_test": {*official_names("bounding_box_test"), *queries[1::2]},  # some are in both lists
+    }
+    for part, names in places.items():
+        (tmp_path / "duke" / part).mkdir(parents=True)
+        for name in names:
+            os.link(first, tmp_path / "duke" / part / name)
+    prepare("occluded-duke", str(tmp_path / "duke"), str(tmp_path / "root"), "symlink")
+    data = DATASET_REGISTRY.get("OccludedDuke")(root=str(tmp_path / "root"))
+    assert [len(items) for items in (data.train, data.query, data.gallery)] == [15618, 2210, 17661]
+    assert host_log.records == []
+
+
+def test_missing_and_empty_images_are_counted_and_the_first_is_named_before_anything_is_written(few_names, tmp_path):
+    files = {name: content for name, content in DUKE.items() if "f0046302" not in name} | {
+        "bounding_box_test/7139_c4_f0000001.jpg": b""
+    }
+    source = folder_of(tmp_path / "duke", files)
+    with pytest.raises(
+        InputError, match="duke: 2 of 8 images are missing or empty, the first is .*f0046302.jpg: get a"
+    ):
+        prepare("occluded-duke", source, str(tmp_path / "root"))
+    assert not (tmp_path / "root").exists()
+
+
+# Again, and interrupted
+
+
+def test_a_second_run_says_that_it_is_complete_and_touches_nothing(few_names, tmp_path):
+    source, root = folder_of(tmp_path / "duke", DUKE), tmp_path / "root"
+    prepare("occluded-duke", source, str(root))
+    times = {path: path.stat().st_mtime_ns for path in root.rglob("*")}
+    assert "complete already" in prepare("occluded-duke", source, str(root))
+    assert times == {path: path.stat().st_mtime_ns for path in root.rglob("*")}
+
+
+def test_an_incomplete_target_is_refused_and_kept(few_names, tmp_path):
+    source, root = folder_of(tmp_path / "duke", DUKE), tmp_path / "root"
+    folder_of(root / "Occluded_Duke", {"query/0019_c1_f0051230.jpg": b"mine"})
+    with pytest.raises(InputError, match="is there but lacks 7 of 8 images, the first is .*: remove that folder or"):
+        prepare("occluded-duke", source, str(root))
+    assert tree(root) == {"Occluded_Duke/query/0019_c1_f0051230.jpg": b"mine"}
+
+
+@pytest.mark.parametrize("kind", ["folder", "zip"])
+def test_an_interrupted_run_is_continued_and_writes_nothing_twice(kind, few_names, tmp_path, monkeypatch):
+    source = folder_of(tmp_path / "d", DUKE) if kind == "folder" else zip_of(tmp_path / "d.zip", DUKE)
+    root, replace, done = tmp_path / "root", os.replace, []
+
+    def replace_five(half, final):
+        if len(done) == 5:
+            raise KeyboardInterrupt
+        done.append(final)
+        replace(half, final)
+
+    monkeypatch.setattr(unfinished_folder.os, "replace", replace_five)
+    with pytest.raises(KeyboardInterrupt):
+        prepare("occluded-duke", source, str(root))
+    assert not (root / "Occluded_Duke").exists()
+    written = []
+    monkeypatch.setattr(
+        unfinished_folder.os, "replace", lambda half, final: written.append(final) or replace(half, final)
+    )
+    prepare("occluded-duke", source, str(root))
+    assert len(done) == 5 and len(written) == 3 and not set(written) & set(done)
+    assert tree(root / "Occluded_Duke") == expected_duke() and os.listdir(root) == ["Occluded_Duke"]
+
+
+def test_what_was_begun_from_another_source_is_not_mixed_in(few_names, tmp_path, monkeypatch):
+    other = {name: content + b"other" for name, content in DUKE.items()}
+    replace, calls = os.replace, []
+
+    def stop_at_four(half, final):
+        calls.append(final)
+        if len(calls) == 4:
+            raise KeyboardInterrupt
+        replace(half, final)
+
+    monkeypatch.setattr(unfinished_folder.os, "replace", stop_at_four)
+    with pytest.raises(KeyboardInterrupt):
+        prepare("occluded-duke", folder_of(tmp_path / "other", other), str(tmp_path / "root"))
+    monkeypatch.setattr(unfinished_folder.os, "replace", replace)
+    prepare("occluded-duke", folder_of(tmp_path / "duke", DUKE), str(tmp_path / "root"))
+    assert tree(tmp_path / "root" / "Occluded_Duke") == expected_duke()
+
+
+def test_a_killed_process_leaves_no_target_and_the_next_one_completes_it(tmp_path):
+    names = [f"{part}/{p:03d}_{i:03d}.jpg" for part in BODIES for p in range(1, 61) for i in range(1, 6)]
+    source = folder_of(tmp_path / "partial", {name: jpeg(index) for index, name in enumerate(names)})
+    # slow enough to be killed in the middle
+    script = (
+        "import sys, time, os, igoas_plugin\n"
+        "from igoas_plugin.preparation import prepare, unfinished_folder\n"
+        "replace = os.replace\n"
+        "unfinished_folder.os.replace = lambda *paths: (time.sleep(0.01), replace(*paths))\n"
+        "prepare('partial-reid', sys.argv[1], sys.argv[2])\n"
+    )
+    root = tmp_path / "root"
+    process = subprocess.Popen([sys.executable, "-W", "ignore", "-c", script, source, str(root)])
+    deadline = time.monotonic() + 60
+    while len(list(root.rglob("*.jpg"))) < 20 and time.monotonic() < deadline:
+        time.sleep(0.02)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    begun = len(list(root.rglob("*.jpg")))
+    assert 20 <= begun < 900 and not (root / "Partial-REID_Dataset").exists()
+    prepare("partial-reid", source, str(root))
+    assert tree(root / "Partial-REID_Dataset") == tree(tmp_path / "partial")
+    assert os.listdir(root) == ["Partial-REID_Dataset"]
+
+
+def test_a_second_process_is_told_that_another_is_at_it(few_names, tmp_path):
+    target = str(tmp_path / "Occluded_Duke")
+    with unfinished_folder.unfinished_folder(target, "note"), pytest.raises(InputError, match="another process makes"):
+        prepare("occluded-duke", folder_of(tmp_path / "duke", DUKE), str(tmp_path))
+
+
+# The other sets
+
+BODIES = ("occluded_body_images", "partial_body_images", "whole_body_images")
+
+
+def bodies(parts, name="{p:03d}/{p:03d}_{i:02d}.tif", identities=3):
+    return {
+        f"{part}/{name.format(p=p, i=i)}": jpeg(p * 10 + i)
+        for part in parts
+        for p in range(1, identities + 1)
+        for i in (1, 2)
+    }
+
+
+SETS = {
+    "occluded-reid": ("Occluded_REID", bodies(("occluded_body_images", "whole_body_images")), ("OccludedREID", 6, 6)),
+    "p-ethz": ("P_ETHZ", bodies(("occluded_body_images", "whole_body_images")), ("PETHZ", 6, 6)),
+    "p-dukemtmc": (
+        "P-DukeMTMC-reid",
+        bodies([f"{half}/{part}" for half in ("train", "test") for part in BODIES[::2]]),
+        ("PDukeMTMC", 6, 6),
+    ),
+    "partial-reid": ("Partial-REID_Dataset", bodies(BODIES, "{p:03d}_{i:03d}.jpg"), ("PartialREID", 6, 6)),
+    "partial-ilids": (
+        "Partial_iLIDS",
+        bodies(("Probe", "Gallery", "partial_iLIDS_Probe_nocrop"), "{p}{i}.jpg"),
+        ("PartialiLIDS", 6, 6),
+    ),
+    "market-1501": (
+        "Market-1501-v15.09.15",
+        {f"{part}/{p:04d}_c{c}s1_000001_00.jpg": jpeg(p) for part in SUBSETS for p in range(1, 4) for c in (1, 2)},
+        ("Market1501", 6, 6),
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", SETS)
+@pytest.mark.parametrize("kind", ["folder", "zip", "zip in a zip"])
+def test_every_set_is_made_and_read_and_its_counts_are_warned_of(name, kind, tmp_path, host_log):
+    folder, files, (registered, queries, gallery) = SETS[name]
+    inside = {f"{folder}/{path}": content for path, content in files.items()} | {f"{folder}/.DS_Store": b""}
+    if kind == "folder":
+        source = folder_of(tmp_path / "mine", inside)
+    else:
+        source = zip_of(tmp_path / "mine.zip", inside)
+    if kind == "zip in a zip":
+        other = zip_of(tmp_path / "other.zip", {"Other/readme.txt": b""})
+        both = {
+            "mine.zip": Path(source).read_bytes(),
+            "other.zip": Path(other).read_bytes(),
+            "__MACOSX/._mine.zip": b"x",
+        }
+        source = zip_of(tmp_path / "dataset.zip", both)
+    prepare(name, source, str(tmp_path / "root"))
+    assert tree(tmp_path / "root" / folder) == files
+    if kind == "folder":  # the same line is said once in a process
+        assert f"{registered}: " in " ".join(record.getMessage() for record in host_log.records)
+    data = DATASET_REGISTRY.get(registered)(root=str(tmp_path / "root"))
+    assert (len(data.query), len(data.gallery)) == (queries, gallery)
+
+
+def test_the_layout_of_another_project_becomes_that_of_the_authors(tmp_path):
+    files = bodies(("query", "gallery"), "{p:03d}_{i:02d}.jpg")
+    prepare("occluded-reid", folder_of(tmp_path / "OccludedREID", files), str(tmp_path / "root"))
+    made = tree(tmp_path / "root" / "Occluded_REID")
+    names = {"query": "occluded_body_images", "gallery": "whole_body_images"}
+    assert made == {f"{names[path.split('/')[0]]}/{path.split('/')[1]}": content for path, content in files.items()}
+
+
+def test_a_set_of_other_parts_of_one_name_is_not_taken_for_another(tmp_path):
+    source = folder_of(tmp_path / "all", {f"P_ETHZ/{path}": each for path, each in SETS["p-ethz"][1].items()})
+    with pytest.raises(InputError, match="no folder in it holds images in occluded_body_images and whole_body_images"):
+        prepare("occluded-reid", source, str(tmp_path / "root"))
+
+
+@pytest.mark.parametrize("link", ["hard", "symlink"])
+def test_links_lead_to_the_images_from_anywhere(link, few_names, tmp_path, monkeypatch):
+    folder_of(tmp_path / "duke", DUKE)
+    monkeypatch.chdir(tmp_path)
+    prepare("occluded-duke", "duke", "root", link)
+    monkeypatch.chdir(tmp_path.parent)
+    made = tmp_path / "root" / "Occluded_Duke"
+    assert tree(made) == expected_duke()
+    path, original = made / "query" / FEW["query"][1], tmp_path / "duke" / "query" / FEW["query"][1]
+    assert path.is_symlink() == (link == "symlink") and os.path.samefile(path, original)
+
+
+# Bad input
+
+
+def damaged_zip(path):
+    source = Path(zip_of(path, DUKE))
+    content = bytearray(source.read_bytes())
+    content[content.index(b"JFIF") + 20] ^= 0xFF  # within the first image, stored as it is
+    source.write_bytes(content)
+    return str(source)
+
+
+def encrypted_zip(path):
+    source = Path(zip_of(path, DUKE))
+    content = source.read_bytes()
+    # bit 0 of each entry's flags, at offset 8 of its record in the central directory and 6 of its local header
+    content = re.sub(rb"(PK\x01\x02.{4}).", lambda match: match[1] + b"\x01", content, flags=re.S)
+    source.write_bytes(re.sub(rb"(PK\x03\x04.{2}).", lambda match: match[1] + b"\x01", content, flags=re.S))
+    return str(source)
+
+
+def zip_with_link(path):
+    entry = zipfile.ZipInfo("bounding_box_train/0001_c2_f0046182.jpg")
+    entry.create_system, entry.external_attr = 3, 0o120777 << 16
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr(entry, "/etc/passwd")
+    return str(path)
+
+
+def text_file(path):
+    path = path.with_suffix(".txt")
+    path.write_text("no archive")
+    return str(path)
+
+
+BAD = {
+    "missing": (lambda path: str(path), "there is no .*source.zip: give the folder or archive"),
+    "no archive": (text_file, r"source.txt is neither a folder nor a .zip or .rar archive"),
+    "no zip": (lambda path: path.write_text("text") and str(path), "source.zip is damaged"),
+    "cut off": (lambda path: path.write_bytes(Path(zip_of(path, DUKE)).read_bytes()[:-50]) and str(path), "is damaged"),
+    "damaged image": (damaged_zip, r"source.zip: bounding_box_train/0001_c2_f0046182.jpg is damaged \(Bad CRC"),
+    "leaves its folder": (
+        lambda path: zip_of(path, {**DUKE, "../evil.jpg": b"x"}),
+        "'../evil.jpg' leads out of the archive",
+    ),
+    "leaves it by backslash": (
+        lambda path: zip_of(path, {**DUKE, "a\\..\\..\\evil.jpg": b"x"}),
+        "leads out of the archive",
+    ),
+    "absolute": (
+        lambda path: zip_of(path, {**DUKE, "/tmp/evil.jpg": b"x"}),
+        "'/tmp/evil.jpg' leads out of the archive",
+    ),
+    "a drive of Windows": (lambda path: zip_of(path, {**DUKE, "C:/evil.jpg": b"x"}), "'C:/evil.jpg' leads out"),
+    "link": (zip_with_link, "is a link: nothing is unpacked"),
+    "encrypted": (encrypted_zip, "is encrypted: unpack it with its password"),
+    "empty": (lambda path: zip_of(path, {}), "no folder in it holds images in bounding_box_train and query and"),
+    "no part of it": (lambda path: zip_of(path, {"a/b.jpg": b"x"}), "no folder in it holds images in"),
+}
+
+
+@pytest.mark.parametrize("mistake", BAD)
+def test_a_mistake_is_one_line_and_leaves_nothing(mistake, few_names, tmp_path, monkeypatch, capsys):
+    make, message = BAD[mistake]
+    (tmp_path / "in").mkdir()
+    root, source = tmp_path / "out" / "root", make(tmp_path / "in" / "source.zip")
+    monkeypatch.setattr(sys, "argv", [TOOL, "occluded-duke", "--source", source, "--root", str(root)])
+    with pytest.raises(SystemExit) as caught:
+        runpy.run_path(TOOL, run_name="__main__")
+    lines = capsys.readouterr().err.strip().splitlines()
+    assert caught.value.code == 2 and len(lines) == 1
+    assert re.match(r"igoas_plugin \S+: ", lines[0]) and re.search(message, lines[0]), lines[0]
+    assert not [path for path in tmp_path.rglob("*evil*")]
+    assert not root.exists() or os.listdir(root) == []
+
+
+def test_two_folders_that_can_be_the_set_are_both_named(few_names, tmp_path):
+    files = {f"{copy}/{name}": content for copy in ("one", "two") for name, content in DUKE.items()}
+    with pytest.raises(InputError, match="(one|two) and .*(one|two) can both be OccludedDuke: give the right one"):
+        prepare("occluded-duke", folder_of(tmp_path / "mine", files), str(tmp_path / "root"))
+
+
+def test_a_name_that_cannot_be_read_is_refused_and_nothing_is_left(tmp_path):
+    files = bodies(("occluded_body_images", "whole_body_images")) | {"occluded_body_images/person.tif": jpeg()}
+    with pytest.raises(InputError, match="person.tif: neither name nor folder begins with an identity"):
+        prepare("occluded-reid", folder_of(tmp_path / "Occluded_REID", files), str(tmp_path / "root"))
+    assert os.listdir(tmp_path / "root") == []
+
+
+@pytest.mark.parametrize("link", ["hard", "symlink"])
+def test_nothing_in_an_archive_can_be_linked_to(link, few_names, tmp_path):
+    with pytest.raises(InputError, match="nothing in an archive can be linked to: take --link copy"):
+        prepare("occluded-duke", zip_of(tmp_path / "d.zip", DUKE), str(tmp_path / "root"), link)
+
+
+def test_a_full_disk_is_one_line_and_leaves_nothing(few_names, tmp_path, monkeypatch):
+    def full(half, final):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(unfinished_folder.os, "replace", full)
+    with pytest.raises(
+        InputError, match="cannot write .*Occluded_Duke: No space left on device: choose another --root"
+    ):
+        prepare("occluded-duke", folder_of(tmp_path / "duke", DUKE), str(tmp_path / "root"))
+    assert os.listdir(tmp_path / "root") == []
+
+
+def test_a_rar_without_a_tool_that_unpacks_it_says_what_to_install(few_names, tmp_path, monkeypatch):
+    import rarfile
+
+    class Packed:
+        def __init__(self, *args, **kwargs):
+            raise rarfile.RarCannotExec("Cannot find working tool")
+
+    monkeypatch.setattr(rarfile, "RarFile", Packed)
+    (tmp_path / "d.rar").write_bytes(b"Rar!")
+    with pytest.raises(InputError, match="nothing here unpacks .rar: install unar or unrar"):
+        prepare("occluded-duke", str(tmp_path / "d.rar"), str(tmp_path / "root"))
