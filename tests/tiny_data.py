@@ -40,15 +40,24 @@ def make_tiny_data(root) -> None:
 
 def make_tiny_duke(root) -> None:
     """An Occluded-Duke of 4 identities, 2 cameras and 2 shots in each of its three parts."""
+    make_market_style(os.path.join(root, "Occluded_Duke"), "{pid:04d}_c{camera}_f{shot:07d}.jpg", (32, 16))
+
+
+def make_tiny_market(root) -> None:
+    """A Market-1501 of 4 identities, 2 cameras and 2 shots in each of its three parts, with images of its size."""
+    make_market_style(os.path.join(root, "Market-1501-v15.09.15"), "{pid:04d}_c{camera}s1_{shot:06d}_00.jpg", (128, 64))
+
+
+def make_market_style(folder, name, size) -> None:
     rng = np.random.default_rng(0)
     for part in ("bounding_box_train", "query", "bounding_box_test"):
-        folder = os.path.join(root, "Occluded_Duke", part)
-        os.makedirs(folder)
+        os.makedirs(os.path.join(folder, part))
         for pid in range(1, 5):
             for camera in (1, 2):
                 for shot in (1, 2):
-                    pixels = rng.integers(0, 256, (32, 16, 3), dtype=np.uint8)
-                    Image.fromarray(pixels).save(os.path.join(folder, f"{pid:04d}_c{camera}_f{shot:07d}.jpg"))
+                    pixels = rng.integers(0, 256, (*size, 3), dtype=np.uint8)
+                    path = os.path.join(folder, part, name.format(pid=pid, camera=camera, shot=shot))
+                    Image.fromarray(pixels).save(path)
 
 
 def tiny_settings(cfg, output_dir) -> None:
@@ -78,16 +87,3 @@ def random_batch(images=8, classes=4, size=(32, 16), seed=0) -> dict:
         "targets": torch.arange(images) % classes,
         "camids": torch.zeros(images, dtype=torch.int64),
     }
-
-
-def make_tiny_market(root) -> None:
-    """A Market-1501 of 4 identities, 2 cameras and 2 shots in each of its three parts, with images of its size."""
-    rng = np.random.default_rng(0)
-    for part in ("bounding_box_train", "query", "bounding_box_test"):
-        folder = os.path.join(root, "Market-1501-v15.09.15", part)
-        os.makedirs(folder)
-        for pid in range(1, 5):
-            for camera in (1, 2):
-                for shot in (1, 2):
-                    pixels = rng.integers(0, 256, (128, 64, 3), dtype=np.uint8)
-                    Image.fromarray(pixels).save(os.path.join(folder, f"{pid:04d}_c{camera}s1_{shot:06d}_00.jpg"))

@@ -6,6 +6,7 @@ import re
 from ..errors import InputError
 from .image_files import image_files, refuse_twins
 from .market_style import Item
+from .published import PublishedDataset
 
 NUMBER = re.compile(r"(\d+)(?![0-9A-Za-z])")  # at the beginning: 006_004.jpg, 12.jpg, 0005_c2_f0046985.jpg
 QUERY_CAMERA, GALLERY_CAMERA = 0, 1  # made up: the evaluation leaves out gallery images of the query's own camera
@@ -40,3 +41,22 @@ def identity_of(path: str, folder: str) -> int:
     raise InputError(
         f"{os.path.abspath(path)}: {wrong}, as in 001_02.jpg or 001/02.jpg; rename the file or take it out"
     )
+
+
+class BodyImages(PublishedDataset):
+    """Base of the data sets for testing whose queries are one folder of bodies, and whose gallery is another one.
+
+    A subclass has `query_part` and `gallery_part`, names of parts of its layout, beside what PublishedDataset asks for.
+    """
+
+    query_part: str
+    gallery_part: str
+
+    @classmethod
+    def needed(cls) -> list[str]:
+        return [cls.query_part, cls.gallery_part]
+
+    def _read(self, split: str) -> list[Item]:
+        if split == "query":
+            return list_bodies(self.parts[self.query_part], QUERY_CAMERA)
+        return list_bodies(self.parts[self.gallery_part], GALLERY_CAMERA)

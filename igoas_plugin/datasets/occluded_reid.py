@@ -3,17 +3,17 @@
 import numpy as np
 from fastreid.data.datasets import DATASET_REGISTRY
 
-from .body_images import GALLERY_CAMERA, QUERY_CAMERA, list_bodies
+from .body_images import BodyImages
 from .layout import Layout
 from .market_style import Item
-from .published import Counts, Numbered, PublishedDataset, register_draws
+from .published import Counts, Numbered, register_draws
 
 OCCLUDED, WHOLE = "occluded_body_images", "whole_body_images"
 IDENTITIES = range(1, 201)
 
 
 @DATASET_REGISTRY.register()
-class OccludedREID(Numbered, PublishedDataset):
+class OccludedREID(Numbered, BodyImages):
     """Occluded-REID, for testing alone: all 200 identities, trained elsewhere (as a rule on Market-1501)::
 
         <root>/Occluded_REID/occluded_body_images/001/001_01.tif     (identity 1, image 1)
@@ -55,11 +55,7 @@ class OccludedREID(Numbered, PublishedDataset):
         "github.com/tinajia2012/ICME2018_Occluded-Person-Reidentification_datasets",
     )
     published = {"query": Counts(1000, 200), "gallery": Counts(1000, 200)}
-
-    def _read(self, split: str) -> list[Item]:
-        if split == "query":
-            return list_bodies(self.parts[OCCLUDED], QUERY_CAMERA)
-        return list_bodies(self.parts[WHOLE], GALLERY_CAMERA)
+    query_part, gallery_part = OCCLUDED, WHOLE
 
 
 @DATASET_REGISTRY.register()
@@ -74,7 +70,7 @@ class OccludedREIDHalfSplit(OccludedREID):
     gallery      500         100  the other identities, whole
     ========  ======  ==========  =======================================================
 
-    The paper (section IV-A) reports the mean of 10 random halves: OccludedREIDHalfSplit0 to OccludedREIDHalfSplit9.
+    The paper reports the mean of 10 random halves: OccludedREIDHalfSplit0 to OccludedREIDHalfSplit9.
     Layout, source and terms are those of OccludedREID, and so are the arguments. Figures do not compare with those of
     OccludedREID, which is trained elsewhere and has all 200 identities in query and gallery.
 

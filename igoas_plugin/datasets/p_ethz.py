@@ -2,17 +2,17 @@
 
 from fastreid.data.datasets import DATASET_REGISTRY
 
-from .body_images import GALLERY_CAMERA, QUERY_CAMERA, list_bodies
+from .body_images import BodyImages
 from .layout import Layout
 from .market_style import Item
-from .published import Counts, PublishedDataset
+from .published import Counts
 
 OCCLUDED, WHOLE = "occluded_body_images", "whole_body_images"
 IMAGES = 3897  # occluded and whole together: how many are of which kind is not published
 
 
 @DATASET_REGISTRY.register()
-class PETHZ(PublishedDataset):
+class PETHZ(BodyImages):
     """P-ETHZ, images of the ETHZ data set re-arranged by whether the person is occluded::
 
         <root>/P_ETHZ/occluded_body_images/<identity>/<identity>_<..>.png
@@ -47,11 +47,7 @@ class PETHZ(PublishedDataset):
         "github.com/tinajia2012/ICME2018_Occluded-Person-Reidentification_datasets",
     )
     published = {"query": Counts(None, 85), "gallery": Counts(None, 85)}
-
-    def _read(self, split: str) -> list[Item]:
-        if split == "query":
-            return list_bodies(self.parts[OCCLUDED], QUERY_CAMERA)
-        return list_bodies(self.parts[WHOLE], GALLERY_CAMERA)
+    query_part, gallery_part = OCCLUDED, WHOLE
 
     def _difference(self, split: str, items: list[Item]) -> str | None:
         images = len(self._read("query")) + len(self._read("gallery"))

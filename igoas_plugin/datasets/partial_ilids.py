@@ -2,16 +2,15 @@
 
 from fastreid.data.datasets import DATASET_REGISTRY
 
-from .body_images import GALLERY_CAMERA, QUERY_CAMERA, list_bodies
+from .body_images import BodyImages
 from .layout import Layout
-from .market_style import Item
-from .published import Counts, Numbered, PublishedDataset
+from .published import Counts, Numbered
 
 CROPPED, UNCROPPED, WHOLE = "Probe", "partial_iLIDS_Probe_nocrop", "Gallery"
 
 
 @DATASET_REGISTRY.register()
-class PartialiLIDS(Numbered, PublishedDataset):
+class PartialiLIDS(Numbered, BodyImages):
     """Partial-iLIDS with cropped queries, the protocol of most papers::
 
         <root>/Partial_iLIDS/Probe/12.jpg                          (identity 12, the visible part, cut out)
@@ -54,16 +53,7 @@ class PartialiLIDS(Numbered, PublishedDataset):
         "github.com/lightas/ICCV19_Pose_Guided_Occluded_Person_ReID",
     )
     published = {"query": Counts(119, 119), "gallery": Counts(119, 119)}
-    query_part = CROPPED
-
-    @classmethod
-    def needed(cls) -> list[str]:
-        return [cls.query_part, WHOLE]
-
-    def _read(self, split: str) -> list[Item]:
-        if split == "query":
-            return list_bodies(self.parts[self.query_part], QUERY_CAMERA)
-        return list_bodies(self.parts[WHOLE], GALLERY_CAMERA)
+    query_part, gallery_part = CROPPED, WHOLE
 
 
 @DATASET_REGISTRY.register()

@@ -3,16 +3,16 @@
 import numpy as np
 from fastreid.data.datasets import DATASET_REGISTRY
 
-from .body_images import GALLERY_CAMERA, QUERY_CAMERA, list_bodies
+from .body_images import BodyImages
 from .layout import Layout
 from .market_style import Item
-from .published import Counts, Numbered, PublishedDataset, register_draws
+from .published import Counts, Numbered, register_draws
 
 OCCLUDED, PARTIAL, WHOLE = "occluded_body_images", "partial_body_images", "whole_body_images"
 
 
 @DATASET_REGISTRY.register()
-class PartialREID(Numbered, PublishedDataset):
+class PartialREID(Numbered, BodyImages):
     """Partial-REID with partial queries, the protocol of most papers::
 
         <root>/Partial-REID_Dataset/occluded_body_images/006_004.jpg     (identity 6, image 4)
@@ -57,16 +57,7 @@ class PartialREID(Numbered, PublishedDataset):
         "github.com/lightas/ICCV19_Pose_Guided_Occluded_Person_ReID",
     )
     published = {"query": Counts(300, 60), "gallery": Counts(300, 60)}
-    query_part = PARTIAL
-
-    @classmethod
-    def needed(cls) -> list[str]:
-        return [cls.query_part, WHOLE]
-
-    def _read(self, split: str) -> list[Item]:
-        if split == "query":
-            return list_bodies(self.parts[self.query_part], QUERY_CAMERA)
-        return list_bodies(self.parts[WHOLE], GALLERY_CAMERA)
+    query_part, gallery_part = PARTIAL, WHOLE
 
 
 @DATASET_REGISTRY.register()
