@@ -40,7 +40,7 @@ class Layout:
 
         Args:
             root: the folder that holds the data sets. The data set lies in it, in a folder of `CONTAINERS`, or once
-                more in a folder of its own name, as archives unpack.
+                more in a folder of its own name, as archives unpack; or `root` is the data set's own folder.
             needed: parts that must be there.
 
         Raises:
@@ -63,6 +63,8 @@ class Layout:
     def _candidates(self, root: str) -> list[str]:
         containers = [path for name in CONTAINERS for path in matching(root, name)]
         found = [path for name in self.folders for place in (root, *containers) for path in matching(place, name)]
+        if plain(os.path.basename(os.path.abspath(root))) in map(plain, self.folders):
+            found.append(root)
         nested = [path for outer in found for name in self.folders for path in matching(outer, name)]
         return found + nested
 

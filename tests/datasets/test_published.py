@@ -127,6 +127,11 @@ def test_the_identity_is_in_the_name_and_in_the_folder(trees):
     assert path.endswith("occluded_body_images/088/088_03.tif") and identity == 88
 
 
+def test_a_root_that_is_the_data_set_s_own_folder_is_taken(trees):
+    root = trees("Partial-iLIDS")
+    assert opened("PartialiLIDS", root / "Partial_iLIDS").query == opened("PartialiLIDS", root).query
+
+
 # Protocols
 
 
