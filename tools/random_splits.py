@@ -48,7 +48,8 @@ def main(protocol: str, words: list[str]) -> None:
 
 if __name__ == "__main__":
     if len(sys.argv) < 2 or sys.argv[1] in ("-h", "--help"):
-        sys.exit(__doc__)
+        print(__doc__)
+        sys.exit(0 if len(sys.argv) > 1 else 2)
     try:
         main(sys.argv[1], sys.argv[2:])
     except InputError as error:
