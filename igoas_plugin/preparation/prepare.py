@@ -145,7 +145,7 @@ def find_images(recipe: Recipe, path: str, opened: ExitStack) -> tuple[Place, di
     source = opened.enter_context(open_source(path))
     places = find_parts(source, layout, recipe.needed, others)
     for name in source.archives if not places else ():
-        if owner_of([os.path.splitext(name)[0]], others) is None:
+        if owner_of([os.path.splitext(os.path.basename(name))[0]], others) is None:
             places += find_parts(opened.enter_context(source.inner(name)), layout, recipe.needed, others)
     if not places:
         raise InputError(

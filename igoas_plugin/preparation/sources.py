@@ -18,7 +18,8 @@ from ..datasets.image_files import is_image
 from ..errors import InputError
 
 ARCHIVES = (".zip", ".rar")
-DAMAGE = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, NotImplementedError)
+# ValueError: rarfile, of a time that cannot be
+DAMAGE = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, NotImplementedError, ValueError)
 # rarfile 4.5 cannot use bsdtar, and the 7z of Debian has no .rar in it: neither is named
 RAR_ADVICE = "install unar or unrar (Debian and Ubuntu: apt install unar), or unpack it elsewhere and give the folder"
 
@@ -129,6 +130,8 @@ class Archive:
             raise InputError(
                 f"{self.title}: the entry {entry.filename!r} leads out of the archive: nothing is unpacked"
             )
+        if is_image(path) and re.search(r"[\0-\x1f]", path):
+            raise InputError(f"{self.title}: the name of the entry {entry.filename!r} is damaged: get the archive anew")
         if entry.is_symlink() if packed_by_rar else stat.S_ISLNK(entry.external_attr >> 16):
             raise InputError(f"{self.title}: the entry {entry.filename!r} is a link: nothing is unpacked")
         if entry.needs_password() if packed_by_rar else entry.flag_bits & 1:

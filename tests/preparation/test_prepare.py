@@ -3,6 +3,7 @@
 import igoas_plugin  # noqa: F401  (first: it mends the host)
 
 # isort: split
+import errno
 import io
 import os
 import re
@@ -286,6 +287,48 @@ def test_a_set_of_other_parts_of_one_name_is_not_taken_for_another(tmp_path):
     source = folder_of(tmp_path / "all", {f"P_ETHZ/{path}": each for path, each in SETS["p-ethz"][1].items()})
     with pytest.raises(InputError, match="no folder in it holds images in occluded_body_images and whole_body_images"):
         prepare("occluded-reid", source, str(tmp_path / "root"))
+
+
+def test_an_inner_archive_that_is_named_after_another_set_is_not_even_opened(tmp_path):
+    files = bodies(BODIES, "{p:03d}_{i:03d}.jpg")
+    inner = Path(zip_of(tmp_path / "mine.zip", files)).read_bytes()
+    source = zip_of(tmp_path / "all.zip", {"in/Partial_iLIDS.zip": b"damaged", "in/mine.zip": inner})
+    prepare("partial-reid", source, str(tmp_path / "root"))
+    assert tree(tmp_path / "root" / "Partial-REID_Dataset") == files
+
+
+def test_a_hard_link_to_another_file_system_is_refused_and_leaves_nothing(few_names, tmp_path, monkeypatch):
+    def across(image, path):
+        raise OSError(errno.EXDEV, "Invalid cross-device link")
+
+    monkeypatch.setattr(os, "link", across)
+    with pytest.raises(InputError, match="a hard link in another place fails .*: take --link copy or --link symlink"):
+        prepare("occluded-duke", folder_of(tmp_path / "duke", DUKE), str(tmp_path / "root"), "hard")
+    assert os.listdir(tmp_path / "root") == []
+
+
+def test_another_way_of_linking_is_not_mixed_in(few_names, tmp_path, monkeypatch):
+    source, replace, calls = folder_of(tmp_path / "duke", DUKE), os.replace, []
+
+    def stop_at_four(half, final):
+        calls.append(final)
+        if len(calls) == 4:
+            raise KeyboardInterrupt
+        replace(half, final)
+
+    monkeypatch.setattr(unfinished_folder.os, "replace", stop_at_four)
+    with pytest.raises(KeyboardInterrupt):
+        prepare("occluded-duke", source, str(tmp_path / "root"))
+    monkeypatch.setattr(unfinished_folder.os, "replace", replace)
+    prepare("occluded-duke", source, str(tmp_path / "root"), "symlink")
+    made = [path for path in (tmp_path / "root" / "Occluded_Duke").rglob("*.jpg")]
+    assert len(made) == 8 and all(path.is_symlink() for path in made)
+
+
+def test_a_root_that_cannot_be_written_is_one_line(few_names, tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(InputError, match="cannot write .*Occluded_Duke: Not a directory: choose another --root"):
+        prepare("occluded-duke", folder_of(tmp_path / "duke", DUKE), str(tmp_path / "file" / "root"))
 
 
 @pytest.mark.parametrize("link", ["hard", "symlink"])

@@ -151,6 +151,21 @@ def test_no_damage_of_a_zip_ends_in_anything_but_an_image_or_one_line(tmp_path):
     assert outcomes == {True, "refused"}
 
 
+def test_a_name_with_a_line_break_is_refused_in_one_line(tmp_path):
+    path = make_zip(tmp_path / "a.zip", {"Icon\r": b"macOS has such files", "set/1\n2.jpg": b"x"})
+    line = f"{path}: the name of the entry 'set/1\\n2.jpg' is damaged: get the archive anew"
+    assert refusal(path) == line
+
+
+def test_a_rar_with_a_time_that_cannot_be_is_refused(tmp_path, monkeypatch):
+    def damaged(*_, **__):
+        raise ValueError("microsecond must be in 0..999999")  # seen when bytes of an archive were changed at random
+
+    monkeypatch.setattr(rarfile, "RarFile", damaged)
+    line = f"{tmp_path / 'a.rar'} is damaged (microsecond must be in 0..999999): get the archive anew"
+    assert refusal(make_rar(tmp_path / "a.rar")) == line
+
+
 @pytest.mark.parametrize("make, name", [(make_zip, "a.zip"), (make_rar, "a.rar")])
 @pytest.mark.parametrize("entry", ["../1.jpg", "set/../../1.jpg", "/1.jpg", "..\\1.jpg", "\\1.jpg", "C:\\1.jpg"])
 def test_an_entry_that_leads_out_of_the_archive_is_refused(make, name, entry, tmp_path):
