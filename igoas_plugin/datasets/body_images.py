@@ -33,6 +33,8 @@ def list_bodies(folder: str, camera: int) -> list[Item]:
 def identity_of(path: str, folder: str) -> int:
     """The number of the identity; raises InputError where name and folder tell none, or two."""
     inner, name = os.path.split(os.path.relpath(path, folder))
+    if inner.isdecimal() and os.path.splitext(name)[0].isdecimal():  # 001/02.jpg: an index in the identity's folder
+        return int(inner)
     named = NUMBER.match(name)
     numbers = {int(number) for number in (named and named[1], inner) if number and number.isdecimal()}
     if len(numbers) == 1:

@@ -45,6 +45,7 @@ LAYOUTS = {
     "Occluded-REID, fast-reid's project": (
         "OccludedREID", "OccludedREID", occluded_reid(("query", "gallery"), "{p:03d}_{i:02d}.jpg"),
     ),
+    "Occluded-REID, indices in folders": ("OccludedREID", "Occluded_REID", occluded_reid(name="{p:03d}/{i:02d}.tif")),
     "P-DukeMTMC-reID": ("PDukeMTMC", "P-DukeMTMC-reid", p_duke()),
     "P-DukeMTMC-reID, BPBreID": ("PDukeMTMC", "P-DukeMTMC-reID", p_duke()),
     "P-ETHZ": ("PETHZ", "P_ETHZ", p_ethz()),
