@@ -6,12 +6,13 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 from fastreid.data.data_utils import read_image
+from fastreid.data.datasets import DATASET_REGISTRY
 from tabulate import tabulate
 
-from .check import open_data
-from .datasets import OccludedMarket1501
+from .check import open_data, read_split
+from .datasets import OccludedMarket1501, ToyOccluded
 from .datasets.market_style import Item
-from .datasets.published import SPLITS, Counts
+from .datasets.published import SPLITS, Counts, PublishedDataset
 from .errors import InputError, UnreadableImage
 
 # The host's own classes
@@ -19,8 +20,6 @@ PUBLISHED_OF_HOST = {
     "Market1501": OccludedMarket1501.published,
     "DukeMTMC": {"train": Counts(16522, 702, 8), "query": Counts(2228, 702, 8), "gallery": Counts(17661, 1110, 8)},
 }
-# Made on first use: looking must not make them
-GENERATED = {"OccludedMarket1501": os.path.join("OccludedMarket1501", "S3", "query"), "ToyOccluded": "ToyOccluded"}
 KNOWN = (
     "OccludedDuke",
     "OccludedREID",
@@ -31,8 +30,10 @@ KNOWN = (
     "PartialiLIDS",
     "PartialiLIDSUncropped",
     *PUBLISHED_OF_HOST,
-    *GENERATED,
+    "OccludedMarket1501",
+    "ToyOccluded",
 )
+FIRST_USE = "made on first use"
 HEADERS = (
     "data set",
     "folder",
@@ -55,6 +56,7 @@ class SplitReport:
         identities: how many.
         cameras: how many; 1 where the names tell none.
         published: the counts that it should have; None where there are none.
+        difference: what the data set itself finds different from what was published.
         problems: files that are missing, empty or unreadable, each with its reason; and files that are there twice.
     """
 
@@ -62,12 +64,13 @@ class SplitReport:
     identities: int
     cameras: int
     published: Counts | None = None
+    difference: str | None = None
     problems: list[str] = field(default_factory=list)
 
     @property
     def as_published(self) -> bool:
-        if self.published is None:
-            return True
+        if self.published is None or self.difference:
+            return not self.difference
         wanted = (
             self.published.images or self.images,
             self.published.identities,
@@ -111,24 +114,37 @@ def report(name: str, root: str, look: Callable[[list[Item]], list[str]]) -> Set
         root: the folder that holds the data sets.
         look: gives the problems of the images of a split, such as missing_or_empty() or decoded().
     """
-    if name in GENERATED and not os.path.isdir(os.path.join(root, GENERATED[name])):
-        return SetReport(name, why="made on first use")
+    kind = DATASET_REGISTRY.get(name)
+    made = generated_in(kind)
+    if made and not all(os.path.isdir(os.path.join(root, folder)) for folder in made):
+        return SetReport(name, why=FIRST_USE)
     try:
-        data = open_data(name)
+        data = open_data(name, root)
     except InputError as error:
-        return SetReport(name, why=str(error))
-    folder = os.path.relpath(getattr(data, "data_dir", None) or data.dataset_dir, root)
+        there = kind.layout.candidates(root) if issubclass(kind, PublishedDataset) else []
+        return SetReport(name, os.path.relpath(there[0], root) if there else "", str(error))
+    folder = os.path.relpath(getattr(data, "data_dir", None) or getattr(data, "dataset_dir", None) or root, root)
     published, splits = PUBLISHED_OF_HOST.get(name) or getattr(data, "published", {}), {}
     try:
         for split in SPLITS:
-            items = getattr(data, split)
+            items = read_split(name, data, split)
             if items:
+                published_set = isinstance(data, PublishedDataset)
+                difference = data._difference(split, data._read(split)) if published_set else None
                 identities, cameras = ({item[column] for item in items} for column in (1, 2))
-                counts = (len(items), len(identities), len(cameras), published.get(split))
+                counts = (len(items), len(identities), len(cameras), published.get(split), difference)
                 splits[split] = SplitReport(*counts, look(items))
     except InputError as error:
         return SetReport(name, folder, str(error), splits)
     return SetReport(name, folder, "", splits)
+
+
+def generated_in(kind: type) -> list[str]:
+    """Folders below the root that a data set generates on first use; looking must not make them."""
+    if issubclass(kind, OccludedMarket1501):
+        parts = ["query", *([kind.gallery_part()] if kind.gallery_share else [])]
+        return [os.path.join("OccludedMarket1501", f"S{kind.severity}", part) for part in parts]
+    return [kind.__name__] if issubclass(kind, ToyOccluded) else []
 
 
 def missing_or_empty(items: list[Item]) -> list[str]:
@@ -169,7 +185,7 @@ def table_of(reports: list[SetReport]) -> str:
     rows, lines = [], []
     for each in reports:
         if not each.splits:
-            state = "cannot be read" if each.folder else each.why if each.name in GENERATED else "not found"
+            state = "cannot be read" if each.folder else FIRST_USE if each.why == FIRST_USE else "not found"
             rows.append((each.name, each.folder or "-", *(len(HEADERS) - 3) * ("-",), state))
         for split, found in each.splits.items():
             counts = (f"{number:,}" for number in (found.images, found.identities, found.cameras))

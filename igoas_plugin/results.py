@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 from glob import glob
 from statistics import mean, stdev
 
@@ -73,17 +74,21 @@ def summarize(paths: list[str]) -> str:
 
 
 def means_of_draws(rows: list[tuple]) -> list[tuple[str, ...]]:
-    """A row of cells for each protocol of which there are several draws; the rows: run, data set, values of METRICS."""
+    """A row of cells for each run and protocol with several draws; the rows: run, data set, values of METRICS.
+
+    The folders ``split0``, ``split1``, ... of one folder are one run.
+    """
     by_protocol = {}
-    for _, name, *values in rows:
+    for run, name, *values in rows:
         if name in PROTOCOL_OF:
-            by_protocol.setdefault(PROTOCOL_OF[name], {})[name] = values
+            run = os.path.dirname(run) if re.fullmatch(r"split\d+", os.path.basename(run)) else run
+            by_protocol.setdefault((run, PROTOCOL_OF[name]), {})[name] = values
     means = []
-    for protocol, draws in by_protocol.items():
+    for (run, protocol), draws in by_protocol.items():
         if len(draws) > 1:
             columns = zip(*draws.values(), strict=True)
             cells = (f"{mean(column):.1f} ± {stdev(column):.1f}" if None not in column else "" for column in columns)
-            means.append((f"mean ± standard deviation of {len(draws)}", protocol, *cells))
+            means.append((f"{run}: mean ± standard deviation of {len(draws)}", protocol, *cells))
     return means
 
 

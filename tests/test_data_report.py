@@ -11,8 +11,10 @@ from PIL import Image
 from tiny_data import make_tiny_duke, make_tiny_market
 
 import igoas_plugin  # noqa: F401  (mends the host)
+from igoas_plugin.check import check_test_data
 from igoas_plugin.data_report import KNOWN, decoded, missing_or_empty, report, table_of
 from igoas_plugin.datasets.published import Counts
+from igoas_plugin.errors import InputError
 
 TOOL = str(Path(__file__).parents[1] / "tools" / "check_data.py")
 
@@ -150,3 +152,42 @@ def test_generated_sets_are_looked_at_where_they_were_made(root):
     assert DATASET_REGISTRY.get(name)(root=str(root)).query
     found = report(name, str(root), missing_or_empty)
     assert found.splits["query"].images == 16 and "OccludedMarket1501" in table_of([found])
+
+
+def test_a_set_that_lacks_a_part_says_which(root, check):
+    make_tiny_duke(root)
+    (root / "Occluded_Duke" / "query").rename(root / "elsewhere")
+    code, printed = check()
+    assert code == 1 and f"there is no folder {root / 'Occluded_Duke' / 'query'}" in printed.out
+
+
+def test_a_p_ethz_of_other_counts_differs(root):
+    for part in ("occluded_body_images", "whole_body_images"):
+        (root / "P_ETHZ" / part).mkdir(parents=True)
+        for identity in range(1, 86):
+            (root / "P_ETHZ" / part / f"{identity:03d}_1.png").write_bytes(b"x")
+    assert not report("PETHZ", str(root), missing_or_empty).sound
+
+
+@pytest.mark.parametrize("name", ["OccludedMarket1501S5", "OccludedMarket1501G10", "ToyOccludedTrain"])
+def test_looking_at_a_generated_set_makes_nothing(name, root):
+    make_tiny_market(root)
+    assert report(name, str(root), missing_or_empty).why == "made on first use"
+    assert os.listdir(root) == ["Market-1501-v15.09.15"]
+
+
+def test_the_root_that_is_given_is_looked_at(root, tmp_path_factory):
+    other = tmp_path_factory.mktemp("other")
+    small_ilids(other)
+    assert report("PartialiLIDS", str(other), missing_or_empty).sound
+
+
+@pytest.mark.parametrize("subset", ["bounding_box_train", "query"])
+def test_a_wrong_name_in_a_set_of_the_host_is_named(subset, root, check):
+    make_tiny_market(root)
+    (root / "Market-1501-v15.09.15" / subset / "person.jpg").write_bytes(b"x")
+    code, printed = check("Market1501", "PETHZ")
+    assert code == 1 and "PETHZ" in printed.out
+    assert "person.jpg does not tell identity and camera" in printed.out or subset == "bounding_box_train"
+    with pytest.raises(InputError, match=f"{subset}/person.jpg does not tell identity and camera"):
+        check_test_data("Market1501")

@@ -43,7 +43,7 @@ def test_one_model_is_evaluated_on_the_ten_galleries_in_one_run(root, tool_comma
     results = json.loads((tmp_path / "run" / "results.json").read_text())
     assert list(results) == [f"PartialREIDSingleShot{seed}" for seed in range(10)]
     expected = np.mean([each["mAP"] for each in results.values()])
-    [line] = re.findall(r"^\| mean ± standard deviation of 10 .*$", done.stdout, re.M)
+    [line] = re.findall(r"^\| .*: mean ± standard deviation of 10 .*$", done.stdout, re.M)
     assert f"{expected:.1f} ± " in line
 
 

@@ -10,7 +10,7 @@ from igoas_plugin.results import save_results, summarize
 def cfg_of(folder, *tests):
     cfg = igoas_plugin.get_cfg()
     cfg.OUTPUT_DIR, cfg.DATASETS.TESTS = str(folder), tests
-    folder.mkdir()
+    folder.mkdir(parents=True)
     return cfg
 
 
@@ -52,14 +52,14 @@ def results_of(folder, name, **metrics):
 
 def test_draws_of_one_protocol_get_their_mean_and_standard_deviation(tmp_path):
     runs = [
-        results_of(tmp_path / str(seed), f"OccludedREIDHalfSplit{seed}", **{"Rank-1": rank_1, "mAP": 50.0})
+        results_of(tmp_path / "A" / f"split{seed}", f"OccludedREIDHalfSplit{seed}", **{"Rank-1": rank_1, "mAP": 50.0})
         for seed, rank_1 in enumerate((80.0, 82.0, 87.0))
     ]
     runs.append(results_of(tmp_path / "other", "Market1501", **{"Rank-1": 1.0, "mAP": 1.0}))
     [line] = [line for line in summarize(runs).splitlines() if "mean" in line]
     # 80, 82, 87: mean 83, deviations -3, -1, 4, their squares 9 + 1 + 16 = 26, over n - 1 = 2: 13, root 3.6
     assert [cell.strip() for cell in line.strip("|").split("|")] == [
-        "mean ± standard deviation of 3", "OccludedREIDHalfSplit", "83.0 ± 3.6", "", "", "50.0 ± 0.0", "",
+        f"{tmp_path / 'A'}: mean ± standard deviation of 3", "OccludedREIDHalfSplit", "83.0 ± 3.6", "", "", "50.0 ± 0.0", "",
     ]  # fmt: skip
 
 
@@ -71,3 +71,14 @@ def test_one_draw_alone_has_no_mean_and_neither_have_seeds_of_another_set(tmp_pa
         results_of(tmp_path / "d", "Market1501", **{"Rank-1": 81.0}),
     ]
     assert "mean" not in summarize(runs)
+
+
+def test_draws_of_different_runs_are_not_mixed(tmp_path):
+    runs = [
+        results_of(tmp_path / run / f"split{seed}", f"OccludedREIDHalfSplit{seed}", **{"Rank-1": base + seed})
+        for run, base in (("A", 10.0), ("B", 90.0))
+        for seed in range(3)
+    ]
+    lines = [line for line in summarize(runs).splitlines() if "mean" in line]
+    assert [("11.0 ± 1.0" in line, "91.0 ± 1.0" in line) for line in lines] == [(True, False), (False, True)]
+    assert "mean" not in summarize([runs[0], runs[4]])

@@ -9,6 +9,7 @@ from .market_style import Item
 from .published import PublishedDataset
 
 NUMBER = re.compile(r"(\d+)(?![0-9A-Za-z])")  # at the beginning: 006_004.jpg, 12.jpg, 0005_c2_f0046985.jpg
+INNER = re.compile(r"\D*(\d+)")  # the folder of an identity: 001, p001
 QUERY_CAMERA, GALLERY_CAMERA = 0, 1  # made up: the evaluation leaves out gallery images of the query's own camera
 
 
@@ -16,8 +17,9 @@ def list_bodies(folder: str, camera: int) -> list[Item]:
     """The images of a folder as the host's data sets hold them, sorted by file name.
 
     Args:
-        folder: holds images, or one folder of images an identity. The identity is the number that the file name
-            begins with, or else the name of the identity's folder.
+        folder: holds images, or one folder of images an identity (``001``, ``p001``). The identity is the number that
+            the file name begins with and that of the folder; where a name in such a folder is one number alone, it is
+            an index.
         camera: of all of them; other numbers in a name (an index, a camera that a script gave) are not read.
 
     Raises:
@@ -33,13 +35,13 @@ def list_bodies(folder: str, camera: int) -> list[Item]:
 def identity_of(path: str, folder: str) -> int:
     """The number of the identity; raises InputError where name and folder tell none, or two."""
     inner, name = os.path.split(os.path.relpath(path, folder))
-    if inner.isdecimal() and os.path.splitext(name)[0].isdecimal():  # 001/02.jpg: an index in the identity's folder
-        return int(inner)
-    named = NUMBER.match(name)
-    numbers = {int(number) for number in (named and named[1], inner) if number and number.isdecimal()}
+    numbered, named = INNER.fullmatch(inner), NUMBER.match(name)
+    if numbered and os.path.splitext(name)[0].isdecimal():  # 001/02.jpg, p001/2.jpg: an index in the identity's folder
+        return int(numbered[1])
+    numbers = {int(match[1]) for match in (numbered, named if named and (numbered or not inner) else None) if match}
     if len(numbers) == 1:
         return numbers.pop()
-    wrong = "name and folder tell two identities" if numbers else "neither name nor folder begins with an identity"
+    wrong = "name and folder tell two identities" if numbers else "neither name nor folder tells an identity"
     raise InputError(
         f"{os.path.abspath(path)}: {wrong}, as in 001_02.jpg or 001/02.jpg; rename the file or take it out"
     )

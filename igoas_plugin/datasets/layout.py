@@ -47,7 +47,7 @@ class Layout:
             InputError: there is no such folder, or it lacks a part.
         """
         needed = list(needed)
-        candidates = self._candidates(root)
+        candidates = self.candidates(root)
         for folder in candidates:
             parts = {part: self._part(folder, part) for part in self.parts}
             if all(parts[part] for part in needed):
@@ -60,7 +60,8 @@ class Layout:
             f"{', '.join(needed)} inside ({self.origin})"
         )
 
-    def _candidates(self, root: str) -> list[str]:
+    def candidates(self, root: str) -> list[str]:
+        """Folders below `root` with a name of the data set, the likeliest first."""
         containers = [path for name in CONTAINERS for path in matching(root, name)]
         found = [path for name in self.folders for place in (root, *containers) for path in matching(place, name)]
         if plain(os.path.basename(os.path.abspath(root))) in map(plain, self.folders):
@@ -82,7 +83,11 @@ class Layout:
 def matching(folder: str, name: str) -> list[str]:
     """Sub-folders of this name but for case and punctuation, the exact name first, then sorted."""
     try:
-        found = [each for each in sorted(os.listdir(folder)) if plain(each) == plain(name) and not each.startswith(".")]
+        found = [
+            each
+            for each in sorted(os.listdir(folder or "."))
+            if plain(each) == plain(name) and not each.startswith(".")
+        ]
     except OSError:
         return []
     found.sort(key=lambda each: each != name)

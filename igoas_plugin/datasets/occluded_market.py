@@ -82,6 +82,11 @@ class OccludedMarket1501(ImageDataset):
         self.dataset_dir = os.path.join(root, "OccludedMarket1501")
         super().__init__(lambda: by_name(self.market.train), self._query, self._gallery, **kwargs)
 
+    @classmethod
+    def gallery_part(cls) -> str:
+        """Name of the folder of the gallery images that are occluded."""
+        return f"gallery{round(100 * cls.gallery_share)}"
+
     @functools.cached_property
     def _occluder(self) -> "QueryOccluder":
         return QueryOccluder(self.market.query)
@@ -100,11 +105,14 @@ class OccludedMarket1501(ImageDataset):
         chosen = [item for item in items if source("gallery", name_of(item[0])).random_sample() < self.gallery_share]
         if not chosen:
             return items
-        occluded = self._occluded(f"gallery{round(100 * self.gallery_share)}", chosen)
-        return [*occluded, *(item for item in items if item not in set(chosen))]
+        occluded = self._occluded(self.gallery_part(), chosen)
+        rest = set(items) - set(chosen)
+        return [*occluded, *(item for item in items if item in rest)]
 
     def _occluded(self, part: str, items: list[Item], expected: str | None = None) -> list[Item]:
         """The items with their occluded images in a folder of that name."""
+        if not items:
+            raise InputError(f"{type(self).__name__}: {os.path.abspath(self.market.query_dir)} holds no image")
         folder = os.path.join(self.dataset_dir, f"S{self.severity}", part)
         made = {f"{name_of(path)}.png": path for path, _, _ in items}
         pixels = PixelDigest()

@@ -1,5 +1,7 @@
 """P-ETHZ."""
 
+import os
+
 from fastreid.data.datasets import DATASET_REGISTRY
 
 from .body_images import BodyImages
@@ -52,5 +54,5 @@ class PETHZ(BodyImages):
     def _difference(self, split: str, items: list[Item]) -> str | None:
         images = len(self._read("query")) + len(self._read("gallery"))
         if images != IMAGES:
-            return f"{self.dataset_dir} has {images} images, published are {IMAGES}"
+            return f"{os.path.abspath(self.dataset_dir)} has {images} images, published are {IMAGES}"
         return super()._difference(split, items)

@@ -81,7 +81,7 @@ class PublishedDataset(ImageDataset):
         names = sorted({os.path.relpath(self._part_of(path), self.dataset_dir) for path, _, _ in items})
         return (
             f"{split} ({', '.join(names)} in {os.path.abspath(self.dataset_dir)}) has {len(items)} images of "
-            f"{len(identities)} identities, published are {published.images} of {published.identities}"
+            f"{len(identities)} identities, published are {published.images or 'an unstated number'} of {published.identities}"
             f"{self._missing(split, identities)}"
         )
 

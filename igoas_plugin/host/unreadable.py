@@ -53,7 +53,7 @@ class SkippingDataset(CommDataset):
             except UnreadableImage as error:
                 why = str(error)
             logger.warning(
-                "%s; another image is taken in its place (%d skipped so far, of %d)",
+                "%s; another image is taken in its place (%d skipped by this process so far, of %d)",
                 why,
                 self.reported.sum(),
                 len(self),

@@ -46,6 +46,7 @@ LAYOUTS = {
         "OccludedREID", "OccludedREID", occluded_reid(("query", "gallery"), "{p:03d}_{i:02d}.jpg"),
     ),
     "Occluded-REID, indices in folders": ("OccludedREID", "Occluded_REID", occluded_reid(name="{p:03d}/{i:02d}.tif")),
+    "Occluded-REID, indices in folders p001": ("OccludedREID", "Occluded_REID", occluded_reid(name="p{p:03d}/{i}.tif")),
     "P-DukeMTMC-reID": ("PDukeMTMC", "P-DukeMTMC-reid", p_duke()),
     "P-DukeMTMC-reID, BPBreID": ("PDukeMTMC", "P-DukeMTMC-reID", p_duke()),
     "P-ETHZ": ("PETHZ", "P_ETHZ", p_ethz()),
@@ -251,8 +252,9 @@ def test_a_missing_part_is_named(name, missing, tmp_path):
 @pytest.mark.parametrize(
     "files, message",
     [
-        (["001_01.jpg", "person.jpg"], "person.jpg: neither name nor folder begins with an identity"),
+        (["001_01.jpg", "person.jpg"], "person.jpg: neither name nor folder tells an identity"),
         (["001_01.jpg", "002/003_01.jpg"], "002/003_01.jpg: name and folder tell two identities"),
+        (["001_01.jpg", "Tom/1.jpg"], "Tom/1.jpg: neither name nor folder tells an identity"),
         (["001_01.jpg", "001_01.tif"], "001_01.jpg and .*001_01.tif are one image twice"),
         (["001_01.jpg", "001/001_01.jpg"], "001_01.jpg and .*001/001_01.jpg are one image twice"),
         ([], "no images in"),

@@ -102,7 +102,7 @@ def test_skip_takes_the_next_image_of_the_identity_and_counts(workers, baseline_
     assert all(int(os.path.basename(path)[0]) == target for path, target in seen)
     lines = [record.getMessage() for record in host_log.records if "skipped" in record.getMessage()]
     assert len(lines) == 2 and all(str(path) in " ".join(lines) for path in damaged)
-    assert "(2 skipped so far, of 16)" in lines[1]
+    assert "(2 skipped by this process so far, of 16)" in lines[1]
 
 
 def items_of(folder):

@@ -426,7 +426,7 @@ def test_two_folders_that_can_be_the_set_are_both_named(few_names, tmp_path):
 
 def test_a_name_that_cannot_be_read_is_refused_and_nothing_is_left(tmp_path):
     files = bodies(("occluded_body_images", "whole_body_images")) | {"occluded_body_images/person.tif": jpeg()}
-    with pytest.raises(InputError, match="person.tif: neither name nor folder begins with an identity"):
+    with pytest.raises(InputError, match="person.tif: neither name nor folder tells an identity"):
         prepare("occluded-reid", folder_of(tmp_path / "Occluded_REID", files), str(tmp_path / "root"))
     assert os.listdir(tmp_path / "root") == []
 
