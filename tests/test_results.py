@@ -59,7 +59,8 @@ def test_draws_of_one_protocol_get_their_mean_and_standard_deviation(tmp_path):
     [line] = [line for line in summarize(runs).splitlines() if "mean" in line]
     # 80, 82, 87: mean 83, deviations -3, -1, 4, their squares 9 + 1 + 16 = 26, over n - 1 = 2: 13, root 3.6
     assert [cell.strip() for cell in line.strip("|").split("|")] == [
-        f"{tmp_path / 'A'}: mean ± standard deviation of 3", "OccludedREIDHalfSplit", "83.0 ± 3.6", "", "", "50.0 ± 0.0", "",
+        f"{tmp_path / 'A'}: mean ± standard deviation of 3", "OccludedREIDHalfSplit",
+        "83.0 ± 3.6", "", "", "50.0 ± 0.0", "",
     ]  # fmt: skip
 
 

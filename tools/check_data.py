@@ -42,5 +42,8 @@ if __name__ == "__main__":
         look = functools.partial(decoded, progress=progress) if args.decode else missing_or_empty
         reports.append(report(name, root, look))
     print(table_of(reports))
+    for each in reports if args.names else ():
+        if each.why and not each.folder:
+            print(f"{each.name}: {each.why}")
     wrong = [each for each in reports if not each.sound and (each.folder or args.names)]
     sys.exit(1 if wrong else 0)

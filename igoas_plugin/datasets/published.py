@@ -79,9 +79,10 @@ class PublishedDataset(ImageDataset):
         if (len(items), len(identities)) == (published.images or len(items), published.identities):
             return None
         names = sorted({os.path.relpath(self._part_of(path), self.dataset_dir) for path, _, _ in items})
+        images = published.images or "an unstated number"
         return (
             f"{split} ({', '.join(names)} in {os.path.abspath(self.dataset_dir)}) has {len(items)} images of "
-            f"{len(identities)} identities, published are {published.images or 'an unstated number'} of {published.identities}"
+            f"{len(identities)} identities, published are {images} of {published.identities}"
             f"{self._missing(split, identities)}"
         )
 
