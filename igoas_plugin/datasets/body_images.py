@@ -17,7 +17,7 @@ def list_bodies(folder: str, camera: int) -> list[Item]:
     """The images of a folder as the host's data sets hold them, sorted by file name.
 
     Args:
-        folder: holds images, or one folder of images an identity (``001``, ``p001``). The identity is the number that
+        folder: holds images, or one folder of images an identity (``001``, ``p001``), also once more in a folder. The identity is the number that
             the file name begins with and that of the folder; where a name in such a folder is one number alone, it is
             an index.
         camera: of all of them; other numbers in a name (an index, a camera that a script gave) are not read.
@@ -26,7 +26,7 @@ def list_bodies(folder: str, camera: int) -> list[Item]:
         InputError: the folder cannot be read, holds no image or one twice, or no number tells an image's identity, or
             two numbers contradict each other.
     """
-    paths = image_files(folder, nested=True)
+    paths = image_files(folder, depth=2)
     items = [(path, identity_of(path, folder), camera) for path in paths]
     refuse_twins(paths, (identity for _, identity, _ in items))
     return items
@@ -35,6 +35,7 @@ def list_bodies(folder: str, camera: int) -> list[Item]:
 def identity_of(path: str, folder: str) -> int:
     """The number of the identity; raises InputError where name and folder tell none, or two."""
     inner, name = os.path.split(os.path.relpath(path, folder))
+    inner = os.path.basename(inner)
     numbered, named = INNER.fullmatch(inner), NUMBER.match(name)
     if numbered and os.path.splitext(name)[0].isdecimal():  # 001/02.jpg, p001/2.jpg: an index in the identity's folder
         return int(numbered[1])

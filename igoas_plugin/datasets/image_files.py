@@ -13,28 +13,34 @@ def is_image(name: str) -> bool:
     return name.lower().endswith(IMAGE_SUFFIXES) and not os.path.basename(name).startswith(".")
 
 
-def image_files(folder: str, nested: bool = False) -> list[str]:
+def image_files(folder: str, depth: int = 0) -> list[str]:
     """Paths of the images in a folder, sorted by name: the order does not depend on the file system.
 
     Args:
         folder: hidden files and files that are no images by their suffix are passed over.
-        nested: also those in the sub-folders, as of one folder an identity.
+        depth: how many levels of sub-folders are looked into as well, hidden ones passed over; 1 where each identity
+            has a folder.
 
     Raises:
-        InputError: the folder cannot be read, or holds no image.
+        InputError: a folder cannot be read, or there is no image.
     """
-    try:
-        paths = [os.path.join(folder, name) for name in sorted(os.listdir(folder))]
-        if nested:
-            inner = [path for path in paths if os.path.isdir(path) and not os.path.basename(path).startswith(".")]
-            paths += [os.path.join(path, name) for path in inner for name in sorted(os.listdir(path))]
-    except OSError as error:
-        raise InputError(
-            f"cannot read the folder {os.path.abspath(error.filename or folder)}: {error.strerror}"
-        ) from None
-    paths = [path for path in paths if is_image(path)]
+    paths = _images_below(folder, depth)
     if not paths:
         raise InputError(f"no images in {os.path.abspath(folder)}: put {', '.join(IMAGE_SUFFIXES)} files there")
+    return paths
+
+
+def _images_below(folder: str, depth: int) -> list[str]:
+    try:
+        with os.scandir(folder) as entries:
+            entries = sorted(entries, key=lambda entry: entry.name)
+        inner = [entry.path for entry in entries if entry.is_dir()]
+    except OSError as error:
+        raise InputError(f"cannot read the folder {os.path.abspath(folder)}: {error.strerror}") from None
+    paths = [entry.path for entry in entries if is_image(entry.name) and entry.path not in inner]
+    for path in inner if depth else ():
+        if not os.path.basename(path).startswith("."):
+            paths += _images_below(path, depth - 1)
     return paths
 
 

@@ -7,8 +7,10 @@ from dataclasses import dataclass, field
 
 from ..errors import InputError
 
-# Folders that archives of several data sets unpack into
-CONTAINERS = ("ICME2018_Occluded-Person-Reidentification_datasets",)
+# Folders that archives of several data sets unpack into; dataset: of ICCV19_Pose_Guided_Occluded_Person_ReID
+CONTAINERS = ("ICME2018_Occluded-Person-Reidentification_datasets", "dataset")
+# Folders that scripts make in that of a data set for a renamed copy
+RENAMED = ("format",)
 
 
 @dataclass(frozen=True)
@@ -44,14 +46,17 @@ class Layout:
             needed: parts that must be there.
 
         Raises:
-            InputError: there is no such folder, or it lacks a part.
+            InputError: there is no such folder, it lacks a part, or a folder on the way cannot be read.
         """
         needed = list(needed)
         candidates = self.candidates(root)
-        for folder in candidates:
-            parts = {part: self._part(folder, part) for part in self.parts}
-            if all(parts[part] for part in needed):
-                return folder, {part: path for part, path in parts.items() if path}
+        found = [(folder, {part: self._part(folder, part) for part in self.parts}) for folder in candidates]
+        found = [(folder, parts) for folder, parts in found if all(parts[part] for part in needed)]
+        # a copy that holds something goes before the empty folders that a broken unpacking left around it
+        found.sort(key=lambda each: any(is_empty(each[1][part]) for part in needed))
+        if found:
+            folder, parts = found[0]
+            return folder, {part: path for part, path in parts.items() if path}
         folder = candidates[0] if candidates else os.path.join(root, self.folder)
         missing = [folder] if not candidates else [os.path.join(folder, p) for p in needed if not self._part(folder, p)]
         raise InputError(
@@ -66,7 +71,7 @@ class Layout:
         found = [path for name in self.folders for place in (root, *containers) for path in matching(place, name)]
         if plain(os.path.basename(os.path.abspath(root))) in map(plain, self.folders):
             found.append(root)
-        nested = [path for outer in found for name in self.folders for path in matching(outer, name)]
+        nested = [path for outer in found for name in (*self.folders, *RENAMED) for path in matching(outer, name)]
         return found + nested
 
     def _part(self, folder: str, part: str) -> str | None:
@@ -81,17 +86,28 @@ class Layout:
 
 
 def matching(folder: str, name: str) -> list[str]:
-    """Sub-folders of this name but for case and punctuation, the exact name first, then sorted."""
+    """Sub-folders of this name but for case and punctuation, the exact name first, then sorted.
+
+    Raises:
+        InputError: there is such a folder, but it cannot be read.
+    """
     try:
-        found = [
-            each
-            for each in sorted(os.listdir(folder or "."))
-            if plain(each) == plain(name) and not each.startswith(".")
-        ]
-    except OSError:
+        names = sorted(os.listdir(folder or "."))
+    except (FileNotFoundError, NotADirectoryError):
         return []
+    except OSError as error:
+        raise InputError(f"cannot read the folder {os.path.abspath(folder)}: {error.strerror}") from None
+    found = [each for each in names if plain(each) == plain(name) and not each.startswith(".")]
     found.sort(key=lambda each: each != name)
     return [path for path in (os.path.join(folder, each) for each in found) if os.path.isdir(path)]
+
+
+def is_empty(folder: str) -> bool:
+    """Whether nothing is in a folder; one that cannot be read is not empty."""
+    try:
+        return not os.listdir(folder)
+    except OSError:
+        return False
 
 
 def plain(name: str) -> str:

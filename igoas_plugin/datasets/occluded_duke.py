@@ -68,6 +68,6 @@ class OccludedDuke(PublishedDataset):
         return list_images(self.parts[FOLDERS[split]])
 
     def _missing(self, split: str, images: Counter) -> str:
-        there = set(os.listdir(self.parts[FOLDERS[split]]))
-        missing = [name for name in official_names(FOLDERS[split]) if name not in there]
+        there = {os.path.splitext(name)[0] for name in os.listdir(self.parts[FOLDERS[split]])}  # also as .png
+        missing = [name for name in official_names(FOLDERS[split]) if os.path.splitext(name)[0] not in there]
         return f"; {len(missing)} official images are missing, such as {missing[0]}" if missing else ""

@@ -1,13 +1,17 @@
 """P-DukeMTMC-reID."""
 
+import os
+
 from fastreid.data.datasets import DATASET_REGISTRY
 
+from ..errors import InputError
 from .body_images import GALLERY_CAMERA, QUERY_CAMERA, list_bodies
 from .layout import Layout
 from .market_style import Item
 from .published import Counts, PublishedDataset
 
 TRAIN_OCCLUDED, TRAIN_WHOLE = "train/occluded_body_images", "train/whole_body_images"
+TRAIN_ALL = "bounding_box_train"  # of a copy in the style of Market-1501
 TEST_OCCLUDED, TEST_WHOLE = "test/occluded_body_images", "test/whole_body_images"
 
 
@@ -29,6 +33,10 @@ class PDukeMTMC(PublishedDataset):
     ========  ======  ==========  ================================
 
     The counts are those that papers report; together they are the 24,143 images and 1,299 identities of the authors.
+    The test half alone is enough for an evaluation.
+
+    Read as well: a copy in the style of Market-1501, ``{bounding_box_train,query,bounding_box_test}``, as such or in a
+    folder ``format``, with the occluded and the whole training images in one folder.
 
     Protocol: occluded images are the queries, whole ones the gallery, Rank-k and mAP. As in the code of PVPM and IGOAS
     all occluded images are of one camera and all whole ones of another: every whole image is ranked, also one of the
@@ -46,23 +54,47 @@ class PDukeMTMC(PublishedDataset):
         kwargs: of the host's ImageDataset.
 
     Raises:
-        InputError: no folder of this data set is in `root`, a subset is missing, or a file name cannot be read.
+        InputError: no folder of this data set is in `root`, a subset of the test half or one of the two of the training
+            half is missing, or a file name cannot be read.
     """
 
     dataset_name = "pdukemtmc"
     layout = Layout(
         "P-DukeMTMC-reID",
         "P-DukeMTMC-reid",
-        {TRAIN_OCCLUDED: (), TRAIN_WHOLE: (), TEST_OCCLUDED: ("query",), TEST_WHOLE: ("gallery",)},
+        {
+            TRAIN_OCCLUDED: (),
+            TRAIN_WHOLE: (),
+            TRAIN_ALL: (),
+            TEST_OCCLUDED: ("query",),
+            TEST_WHOLE: ("gallery", "bounding_box_test"),
+        },
         ("P-DukeMTMC", "P-Duke"),
         origin="tools/prepare_data.py p-dukemtmc makes it from P-DukeMTMC-reid.zip of "
         "github.com/tinajia2012/ICME2018_Occluded-Person-Reidentification_datasets",
     )
     published = {"train": Counts(12927, 665), "query": Counts(2163, 634), "gallery": Counts(9053, 634)}
 
+    @classmethod
+    def needed(cls) -> list[str]:
+        return [TEST_OCCLUDED, TEST_WHOLE]
+
     def _read(self, split: str) -> list[Item]:
-        occluded, whole = (TRAIN_OCCLUDED, TRAIN_WHOLE) if split == "train" else (TEST_OCCLUDED, TEST_WHOLE)
+        if split == "query":
+            return list_bodies(self.parts[TEST_OCCLUDED], QUERY_CAMERA)
+        if split == "gallery":
+            return list_bodies(self.parts[TEST_WHOLE], GALLERY_CAMERA)
+        if TRAIN_ALL in self.parts and TRAIN_OCCLUDED not in self.parts:
+            return list_bodies(self.parts[TRAIN_ALL], QUERY_CAMERA)
+        missing = [part for part in (TRAIN_OCCLUDED, TRAIN_WHOLE) if part not in self.parts]
+        if len(missing) == 2:  # the test half alone
+            return []
+        if missing:
+            raise InputError(
+                f"P-DukeMTMC-reID: there is no folder {os.path.join(os.path.abspath(self.dataset_dir), missing[0])}: put "
+                "it beside the other half of the training images"
+            )
         return [
-            *(list_bodies(self.parts[occluded], QUERY_CAMERA) if split != "gallery" else []),
-            *(list_bodies(self.parts[whole], GALLERY_CAMERA) if split != "query" else []),
+            *list_bodies(self.parts[TRAIN_OCCLUDED], QUERY_CAMERA),
+            *list_bodies(self.parts[TRAIN_WHOLE], GALLERY_CAMERA),
         ]

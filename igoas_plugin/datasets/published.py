@@ -69,21 +69,22 @@ class PublishedDataset(ImageDataset):
             return []
         items = self._read(split)
         wrong = self._difference(split, items)
-        if wrong:
+        if items and wrong:
             warn_once(f"{type(self).__name__}: {wrong}: results do not compare with published ones")
         return training_items(items, self.dataset_name) if split == "train" else items
 
     def _difference(self, split: str, items: list[Item]) -> str | None:
         """What differs from the published counts, or None."""
         published, identities = self.published[split], Counter(identity for _, identity, _ in items)
-        if (len(items), len(identities)) == (published.images or len(items), published.identities):
+        missing = self._missing(split, identities)
+        if (len(items), len(identities)) == (published.images or len(items), published.identities) and not missing:
             return None
         names = sorted({os.path.relpath(self._part_of(path), self.dataset_dir) for path, _, _ in items})
         images = published.images or "an unstated number"
         return (
-            f"{split} ({', '.join(names)} in {os.path.abspath(self.dataset_dir)}) has {len(items)} images of "
+            f"{split} ({', '.join(names) or 'nothing'} in {os.path.abspath(self.dataset_dir)}) has {len(items)} images of "
             f"{len(identities)} identities, published are {images} of {published.identities}"
-            f"{self._missing(split, identities)}"
+            f"{missing}"
         )
 
     def _part_of(self, path: str) -> str:

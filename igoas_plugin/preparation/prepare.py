@@ -3,6 +3,7 @@
 import errno
 import hashlib
 import os
+import re
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -32,6 +33,7 @@ MARKET = Layout(
     ("Market-1501", "Market1501"),
     origin="Market-1501-v15.09.15.zip of its authors",
 )
+MARKET_NAME = r"-?\d+_c\ds\d_"  # 0002_c1s1_000451_03.jpg, with a sequence: DukeMTMC-reID has folders of the same names
 MARKET_IMAGES = dict(zip(SUBSETS, (12936, 3368, 19732), strict=True))  # of the files, junk images among them
 
 
@@ -64,16 +66,22 @@ class Recipe:
         layout: its folders.
         readers: registered data sets that read it; a source must have what one of them needs, or else all parts.
         choose: tells which images of a source go where.
+        name: what a file name begins with, a regular expression; a folder without one such file is another data set.
     """
 
     layout: Layout
     readers: tuple[type[PublishedDataset], ...] = ()
     choose: Callable[[Place], dict[str, str]] = all_images
+    name: str = ""
 
     @property
     def needed(self) -> list[list[str]]:
         """Groups of parts; a source must have one of them."""
         return [reader.needed() for reader in self.readers] or [list(self.layout.parts)]
+
+    def fits(self, place: Place) -> bool:
+        """Whether a file of the place has a name as the data set has them."""
+        return any(re.match(self.name, os.path.basename(image)) for image in all_images(place).values())
 
 
 RECIPES = {
@@ -83,7 +91,7 @@ RECIPES = {
     "p-ethz": Recipe(PETHZ.layout, (PETHZ,)),
     "partial-reid": Recipe(PartialREID.layout, (PartialREID, PartialREIDOccluded)),
     "partial-ilids": Recipe(PartialiLIDS.layout, (PartialiLIDS, PartialiLIDSUncropped)),
-    "market-1501": Recipe(MARKET),
+    "market-1501": Recipe(MARKET, name=MARKET_NAME),
 }
 
 
@@ -147,10 +155,11 @@ def find_images(recipe: Recipe, path: str, opened: ExitStack) -> tuple[Place, di
     for name in source.archives if not places else ():
         if owner_of([os.path.splitext(os.path.basename(name))[0]], others) is None:
             places += find_parts(opened.enter_context(source.inner(name)), layout, recipe.needed, others)
+    places = [place for place in places if recipe.fits(place)]
     if not places:
         raise InputError(
-            f"{source.title}: no folder in it holds images in {' and '.join(recipe.needed[0])} (hidden and linked "
-            f"folders are passed over): give what holds them as --source ({layout.origin})"
+            f"{source.title}: no folder in it holds images of {layout.title} in {' and '.join(recipe.needed[0])} "
+            f"(hidden and linked folders are passed over): give what holds them as --source ({layout.origin})"
         )
     found = []  # what ranks a place, the place, its images
     for place in places:

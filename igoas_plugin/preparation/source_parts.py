@@ -37,7 +37,9 @@ class Place:
 def find_parts(
     source: Source, layout: Layout, choices: Iterable[Collection[str]], others: Collection[Layout]
 ) -> list[Place]:
-    """Every folder of a source, at any depth, that holds the parts of a data set, by any of their names.
+    """Every folder of a source, at any depth, that holds the parts of a data set.
+
+    The other names of a part, as ``query``, count in a folder or archive that is named after the data set alone.
 
     Args:
         source: the folder or archive.
@@ -60,6 +62,9 @@ def find_parts(
     places = []
     for folder, parts in sorted(found.items()):
         owner = owner_of((source.name, *folder.split("/")), (layout, *others))
+        if owner is not layout:
+            parts = {part: [each for each in ranked if each[0] == 0] for part, ranked in parts.items()}
+            parts = {part: ranked for part, ranked in parts.items() if ranked}
         if owner in (None, layout) and any(set(group) <= set(parts) for group in choices):
             own = {part: _only(source, parts[part]) for part in layout.parts if part in parts}
             places.append(Place(source, folder, own, named=owner is layout))

@@ -50,6 +50,17 @@ def p_duke() -> list[str]:
     ]
 
 
+def p_duke_in_market_style() -> list[str]:
+    """As a script of a user renames them: _01 behind the name of an occluded image, _02 behind that of a whole one."""
+    folders = {"train": "bounding_box_train", f"test/{OCCLUDED}": "query", f"test/{WHOLE}": "bounding_box_test"}
+    renamed = []
+    for path in p_duke():
+        half, kind, _, name = path.split("/")
+        folder = folders.get(half) or folders[f"{half}/{kind}"]
+        renamed.append(f"{folder}/{name.removesuffix('.jpg')}_{'01' if kind == OCCLUDED else '02'}.jpg")
+    return renamed
+
+
 def p_ethz() -> list[str]:
     identities, name = list(range(1, 86)), "{p:03d}/{p:03d}_{i:03d}.png"
     return [

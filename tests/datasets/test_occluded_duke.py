@@ -9,6 +9,7 @@ import pytest
 from fastreid.data.datasets import DATASET_REGISTRY
 
 from igoas_plugin.datasets import OccludedDuke
+from igoas_plugin.datasets.occluded_duke_names import official_names
 from igoas_plugin.datasets.published import Counts
 from igoas_plugin.errors import InputError
 
@@ -133,11 +134,17 @@ def test_counts_that_differ_from_the_official_ones_give_one_warning_a_subset(tmp
     assert "bounding_box_test" in messages[2] and "4 images of 3 identities, published are 17661 of 1110" in messages[2]
 
 
-def test_the_official_counts_give_no_warning(tmp_path, host_log, official_counts_of_the_small_tree):
+def test_other_names_are_noticed_though_the_counts_are_right(tmp_path, host_log, official_counts_of_the_small_tree):
     make(tmp_path)
-    data = OccludedDuke(root=str(tmp_path))
-    assert (len(data.train), len(data.query), len(data.gallery)) == (3, 2, 4)
-    assert host_log.records == []
+    assert len(OccludedDuke(root=str(tmp_path)).query) == 2
+    message = host_log.records[-1].getMessage()
+    assert "has 2 images of 1 identities, published are 2 of 1; 2208 official images are missing" in message
+
+
+def test_official_images_in_another_format_are_not_missing(tmp_path, host_log, official_counts_of_the_small_tree):
+    make(tmp_path, names={**NAMES, "query": [name.replace(".jpg", ".png") for name in official_names("query")[:2]]})
+    assert OccludedDuke(root=str(tmp_path)).query
+    assert "; 2208 official images are missing" in host_log.records[-1].getMessage()
 
 
 def test_one_identity_less_is_noticed_though_the_images_are_as_many(

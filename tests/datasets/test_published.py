@@ -7,6 +7,7 @@ import logging
 import os
 import re
 import shutil
+from contextlib import nullcontext
 
 import pytest
 from fastreid.data.datasets import DATASET_REGISTRY
@@ -18,6 +19,7 @@ from published_trees import (
     occluded_duke,
     occluded_reid,
     p_duke,
+    p_duke_in_market_style,
     p_ethz,
     partial_ilids,
     partial_reid,
@@ -47,11 +49,21 @@ LAYOUTS = {
     ),
     "Occluded-REID, indices in folders": ("OccludedREID", "Occluded_REID", occluded_reid(name="{p:03d}/{i:02d}.tif")),
     "Occluded-REID, indices in folders p001": ("OccludedREID", "Occluded_REID", occluded_reid(name="p{p:03d}/{i}.tif")),
+    "Occluded-REID, a part in its own folder": (
+        "OccludedREID", "Occluded_REID", [f"{name.split('/')[0]}/{name}" for name in occluded_reid()],
+    ),
     "P-DukeMTMC-reID": ("PDukeMTMC", "P-DukeMTMC-reid", p_duke()),
     "P-DukeMTMC-reID, BPBreID": ("PDukeMTMC", "P-DukeMTMC-reID", p_duke()),
+    "P-DukeMTMC-reID, Market style": ("PDukeMTMC", "P-DukeMTMC", p_duke_in_market_style()),
+    "P-DukeMTMC-reID, Market style in format": ("PDukeMTMC", "P-DukeMTMC-reid/format", p_duke_in_market_style()),
     "P-ETHZ": ("PETHZ", "P_ETHZ", p_ethz()),
     "P-ETHZ, in the authors' repository": ("PETHZ", f"{ICME}-master/P_ETHZ", p_ethz()),
+    "P-ETHZ, query and gallery": (
+        "PETHZ", "PETHZ", [name.replace(OCCLUDED, "query").replace(WHOLE, "gallery") for name in p_ethz()],
+    ),
     "Partial-REID": ("PartialREID", "Partial-REID_Dataset", partial_reid()),
+    "Partial-REID, in lightas's dataset.zip": ("PartialREID", "dataset/Partial-REID_Dataset", partial_reid()),
+    "Partial-REID, fast-reid's project": ("PartialREID", "Partial_REID", partial_reid(("query", "gallery"))),
     "Partial-REID, BPBreID": ("PartialREID", "Partial_REID", partial_reid((PARTIAL, WHOLE))),
     "Partial-REID, IGOAS": (
         "PartialREIDOccluded", "partial-reid/PartialREID", partial_reid(name="{p:03d}_c1_{i:03d}.jpg"),
@@ -117,8 +129,10 @@ def test_query_and_gallery_have_different_cameras_where_names_tell_none(layout, 
 def test_the_order_is_not_the_file_system_s(layout, trees, monkeypatch):
     name, root = LAYOUTS[layout][0], trees(layout)
     data = opened(name, root)
-    listdir = os.listdir
-    monkeypatch.setattr(os, "listdir", lambda folder: sorted(listdir(folder), reverse=True))
+    scandir = os.scandir
+    monkeypatch.setattr(
+        os, "scandir", lambda folder: nullcontext(sorted(scandir(folder), key=lambda each: each.name, reverse=True))
+    )
     again = opened(name, root)
     assert (again.query, again.gallery) == (data.query, data.gallery)
 
@@ -132,6 +146,58 @@ def test_the_identity_is_in_the_name_and_in_the_folder(trees):
 def test_a_root_that_is_the_data_set_s_own_folder_is_taken(trees):
     root = trees("Partial-iLIDS")
     assert opened("PartialiLIDS", root / "Partial_iLIDS").query == opened("PartialiLIDS", root).query
+
+
+# Where several folders could be meant
+
+
+def test_the_exact_name_goes_before_names_that_are_alike_and_those_in_containers(tmp_path):
+    for folder in ("partial_ilids", "dataset/Partial_iLIDS", "Partial_iLIDS", "PARTIAL-ILIDS"):
+        make_tree(tmp_path / folder, partial_ilids(), "PNG")
+    assert opened("PartialiLIDS", tmp_path).dataset_dir == str(tmp_path / "Partial_iLIDS")
+    shutil.rmtree(tmp_path / "Partial_iLIDS")
+    assert opened("PartialiLIDS", tmp_path).dataset_dir == str(tmp_path / "PARTIAL-ILIDS")
+
+
+def test_hidden_folders_are_none(tmp_path):
+    make_tree(tmp_path / ".Partial_iLIDS", partial_ilids(), "PNG")
+    make_tree(tmp_path / "Partial_iLIDS", [".Probe/1.jpg", "Gallery/1.jpg"], "PNG")
+    with pytest.raises(InputError, match=re.escape(f"there is no folder {tmp_path / 'Partial_iLIDS' / 'Probe'}")):
+        opened("PartialiLIDS", tmp_path)
+
+
+def test_a_complete_copy_goes_before_the_empty_folders_around_it(tmp_path):
+    make_tree(tmp_path / "Occluded_REID" / "Occluded_REID", occluded_reid(), "TIFF")
+    for part in (OCCLUDED, WHOLE):
+        (tmp_path / "Occluded_REID" / part).mkdir()
+    data = opened("OccludedREID", tmp_path)
+    assert (len(data.query), len(data.gallery)) == (1000, 1000)
+
+
+def test_a_folder_that_cannot_be_read_is_not_said_to_be_missing(tmp_path, monkeypatch):
+    listdir = os.listdir
+
+    def refused(folder):
+        if str(folder) == str(tmp_path):
+            raise PermissionError(13, "Permission denied", str(tmp_path))
+        return listdir(folder)
+
+    monkeypatch.setattr(os, "listdir", refused)
+    with pytest.raises(InputError, match=re.escape(f"cannot read the folder {tmp_path}: Permission denied")):
+        opened("PETHZ", tmp_path)
+
+
+def test_the_test_half_of_p_duke_is_enough_to_evaluate(tmp_path, host_log):
+    make_tree(tmp_path / "P-DukeMTMC-reid", [name for name in p_duke() if name.startswith("test/")])
+    data = opened("PDukeMTMC", tmp_path)
+    assert (counted(data.query), counted(data.gallery)) == ((2163, 634), (9053, 634)) and host_log.records == []
+    assert data.train == []
+
+
+def test_the_two_halves_of_the_training_images_of_p_duke_are_both_needed(tmp_path):
+    make_tree(tmp_path / "P-DukeMTMC-reid", [name for name in p_duke() if not name.startswith(f"train/{WHOLE}")])
+    with pytest.raises(InputError, match=f"no folder .*P-DukeMTMC-reid/train/{WHOLE}: put it beside"):
+        opened("PDukeMTMC", tmp_path)
 
 
 # Protocols
@@ -213,6 +279,12 @@ def test_images_of_an_unknown_identity_are_named(tmp_path, host_log):
     assert "identities without 1 images: 500 (1)" in host_log.records[0].getMessage()
 
 
+def test_identities_that_count_from_0_are_noticed_though_they_are_as_many(tmp_path, host_log):
+    small(tmp_path, "Partial_iLIDS", [f"{part}/{number}.jpg" for part in ("Probe", "Gallery") for number in range(119)])
+    assert len(opened("PartialiLIDS", tmp_path).query) == 119
+    assert "identities without 1 images: 0 (1), 119 (0): results" in host_log.records[0].getMessage()
+
+
 def test_the_images_of_p_ethz_are_counted_together(tmp_path, host_log):
     opened("PETHZ", small(tmp_path, "P_ETHZ", p_ethz()[1:])).query  # noqa: B018
     assert "has 3896 images, published are 3897" in host_log.records[0].getMessage()
@@ -225,6 +297,15 @@ def test_a_half_split_knows_which_identities_it_misses(tmp_path, host_log):
     [record] = host_log.records  # identity 100 is of the training half: the test half is complete
     assert "train (occluded_body_images, whole_body_images in" in record.getMessage()
     assert "identities without 10 images: 100 (0)" in record.getMessage()
+
+
+# What is passed over
+
+
+def test_hidden_folders_and_folders_named_like_an_image_are_passed_over(tmp_path, host_log):
+    files = [*partial_ilids(), "Probe/.trash/200.jpg", "Probe/201.jpg/readme.txt", "Gallery/._1.jpg"]
+    data = opened("PartialiLIDS", small(tmp_path, "Partial_iLIDS", files))
+    assert (counted(data.query), counted(data.gallery)) == ((119, 119), (119, 119)) and host_log.records == []
 
 
 # Refusals
@@ -256,6 +337,7 @@ def test_a_missing_part_is_named(name, missing, tmp_path):
         (["001_01.jpg", "002/003_01.jpg"], "002/003_01.jpg: name and folder tell two identities"),
         (["001_01.jpg", "Tom/1.jpg"], "Tom/1.jpg: neither name nor folder tells an identity"),
         (["001_01.jpg", "001_01.tif"], "001_01.jpg and .*001_01.tif are one image twice"),
+        (["001_a.jpg", "001_A.tif"], "001_A.tif and .*001_a.jpg are one image twice"),
         (["001_01.jpg", "001/001_01.jpg"], "001_01.jpg and .*001/001_01.jpg are one image twice"),
         ([], "no images in"),
     ],

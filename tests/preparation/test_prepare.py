@@ -285,8 +285,30 @@ def test_the_layout_of_another_project_becomes_that_of_the_authors(tmp_path):
 
 def test_a_set_of_other_parts_of_one_name_is_not_taken_for_another(tmp_path):
     source = folder_of(tmp_path / "all", {f"P_ETHZ/{path}": each for path, each in SETS["p-ethz"][1].items()})
-    with pytest.raises(InputError, match="no folder in it holds images in occluded_body_images and whole_body_images"):
+    with pytest.raises(InputError, match="no folder in it holds images of Occluded-REID in occluded_body_images and whole_body_images"):
         prepare("occluded-reid", source, str(tmp_path / "root"))
+
+
+@pytest.mark.parametrize("name", ["market-1501", "p-dukemtmc", "occluded-reid"])
+def test_folders_of_one_name_do_not_make_another_set_of_duke(name, tmp_path):
+    with pytest.raises(InputError, match="no folder in it holds images of"):
+        prepare(name, folder_of(tmp_path / "DukeMTMC-reID", DUKE), str(tmp_path / "root"))
+    assert not (tmp_path / "root").exists()
+
+
+def test_p_duke_in_market_style_becomes_readable(tmp_path, host_log):
+    files = {f"{part}/{p:04d}_c1_00001_0{n}.jpg": jpeg(p) for part in SUBSETS for p in (1, 2) for n in (1, 2)}
+    source = folder_of(tmp_path / "x", {f"P-DukeMTMC-reid/format/{path}": each for path, each in files.items()})
+    prepare("p-dukemtmc", source, str(tmp_path / "root"))
+    data = DATASET_REGISTRY.get("PDukeMTMC")(root=str(tmp_path / "root"))
+    assert (len(data.train), len(data.query), len(data.gallery)) == (4, 4, 4)
+
+
+def test_the_test_half_of_p_duke_is_made_and_the_other_one_missed(tmp_path, host_log):
+    files = {path: each for path, each in SETS["p-dukemtmc"][1].items() if path.startswith("test/")}
+    prepare("p-dukemtmc", folder_of(tmp_path / "half", files), str(tmp_path / "root"))
+    assert tree(tmp_path / "root" / "P-DukeMTMC-reid") == files
+    assert "PDukeMTMC: train (nothing in" in host_log.records[0].getMessage()
 
 
 def test_an_inner_archive_that_is_named_after_another_set_is_not_even_opened(tmp_path):
@@ -398,8 +420,8 @@ BAD = {
     "a drive of Windows": (lambda path: zip_of(path, {**DUKE, "C:/evil.jpg": b"x"}), "'C:/evil.jpg' leads out"),
     "link": (zip_with_link, "is a link: nothing is unpacked"),
     "encrypted": (encrypted_zip, "is encrypted: unpack it with its password"),
-    "empty": (lambda path: zip_of(path, {}), "no folder in it holds images in bounding_box_train and query and"),
-    "no part of it": (lambda path: zip_of(path, {"a/b.jpg": b"x"}), "no folder in it holds images in"),
+    "empty": (lambda path: zip_of(path, {}), "no folder in it holds images of OccludedDuke in bounding_box_train and query and"),
+    "no part of it": (lambda path: zip_of(path, {"a/b.jpg": b"x"}), "no folder in it holds images of OccludedDuke in"),
 }
 
 
