@@ -11,6 +11,7 @@ from tabulate import tabulate
 
 from .check import open_data, read_split
 from .datasets import OccludedMarket1501, ToyOccluded
+from .datasets.generated import has_changed
 from .datasets.market_style import Item
 from .datasets.published import SPLITS, Counts, PublishedDataset
 from .errors import InputError, UnreadableImage
@@ -160,7 +161,9 @@ def missing_or_empty(items: list[Item]) -> list[str]:
 
 
 def decoded(items: list[Item], progress: Callable[[list[Item]], Iterable[Item]]) -> list[str]:
-    """Problems that are seen where every image is opened; files with equal content are named too.
+    """Problems that are seen where every image is opened.
+
+    Files with equal content are named too, and folders of generated images that are no longer what was drawn.
 
     Args:
         items: of one split.
@@ -177,6 +180,10 @@ def decoded(items: list[Item], progress: Callable[[list[Item]], Iterable[Item]])
             twin = first.setdefault(hashlib.sha256(file.read()).digest(), path)
         if twin != path:
             problems.append(f"{path}: the same file as {twin}")
+    if not problems:
+        for folder in sorted({os.path.dirname(path) for path, _, _ in items}):
+            if has_changed(folder):
+                problems.append(f"{folder}: not the images that were drawn: remove that folder, and it is drawn anew")
     return problems
 
 

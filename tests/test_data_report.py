@@ -7,12 +7,13 @@ import sys
 from pathlib import Path
 
 import pytest
+from fastreid.data.datasets import DATASET_REGISTRY
 from PIL import Image
 from tiny_data import make_tiny_duke, make_tiny_market
 
 import igoas_plugin  # noqa: F401  (mends the host)
 from igoas_plugin.check import check_test_data
-from igoas_plugin.data_report import KNOWN, decoded, missing_or_empty, report, table_of
+from igoas_plugin.data_report import KNOWN, SplitReport, decoded, missing_or_empty, report, table_of
 from igoas_plugin.datasets.published import Counts
 from igoas_plugin.errors import InputError
 
@@ -147,11 +148,29 @@ def test_generated_sets_are_looked_at_where_they_were_made(root):
     make_tiny_market(root)
     name = "OccludedMarket1501"
     assert report(name, str(root), missing_or_empty).why == "made on first use"
-    from fastreid.data.datasets import DATASET_REGISTRY
-
     assert DATASET_REGISTRY.get(name)(root=str(root)).query
     found = report(name, str(root), missing_or_empty)
     assert found.splits["query"].images == 16 and "OccludedMarket1501" in table_of([found])
+
+
+@pytest.mark.parametrize("name, image", [
+    ("OccludedMarket1501", "OccludedMarket1501/S3/query/0001_c1s1_000001_00.png"),
+    ("ToyOccluded", "ToyOccluded/query/0065_c1_000.png"),
+])  # fmt: skip
+def test_decode_notices_a_generated_image_that_was_changed(name, image, root, check):
+    make_tiny_market(root)
+    data = DATASET_REGISTRY.get(name)(root=str(root))
+    assert data.query and data.gallery
+    assert "not the images that were drawn" not in check(name, "--decode")[1].out
+    Image.new("RGB", (64, 128), (1, 2, 3)).save(root / image)
+    code, printed = check(name, "--decode")
+    assert code == 1 and f"{(root / image).parent}: not the images that were drawn: remove that" in printed.out
+
+
+def test_the_cameras_are_compared_with_those_that_were_published():
+    found = [SplitReport(10, 5, cameras, Counts(10, 5, 6)) for cameras in (6, 5)]
+    assert [each.as_published for each in found] == [True, False]
+    assert [SplitReport(10, 5, cameras, Counts(10, 5)).as_published for cameras in (6, 5)] == [True, True]
 
 
 def test_a_set_that_lacks_a_part_says_which(root, check):

@@ -17,9 +17,9 @@ def list_bodies(folder: str, camera: int) -> list[Item]:
     """The images of a folder as the host's data sets hold them, sorted by file name.
 
     Args:
-        folder: holds images, or one folder of images an identity (``001``, ``p001``), also once more in a folder. The identity is the number that
-            the file name begins with and that of the folder; where a name in such a folder is one number alone, it is
-            an index.
+        folder: holds images, or one folder of images an identity (``001``, ``p001``), also once more in a folder. The
+            identity is the number that the file name begins with and that of the folder; where a name in such a folder
+            is one number alone, it is an index.
         camera: of all of them; other numbers in a name (an index, a camera that a script gave) are not read.
 
     Raises:

@@ -1,5 +1,7 @@
 """Folders of generated images: drawn on first use, whole or not at all."""
 
+import contextlib
+import hashlib
 import io
 import json
 import logging
@@ -10,6 +12,8 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable
 
+import numpy as np
+from fastreid.data.data_utils import read_image
 from PIL import Image
 
 from ..errors import InputError
@@ -20,7 +24,9 @@ MANIFEST = "manifest.json"  # written last: a folder without it is not complete
 PROGRESS_SECONDS = 5.0
 
 
-def provide(title: str, folder: str, version: int, paths: Iterable[str], draw: Callable[[str], Image.Image]) -> None:
+def provide(
+    title: str, folder: str, version: int, paths: Iterable[str], draw: Callable[[str], Image.Image]
+) -> dict[str, str]:
     """Makes sure that `folder` holds these PNG files, drawing them if it does not exist.
 
     Several processes may ask at once: each draws, the first one's folder is kept. Everything is drawn in memory and
@@ -33,30 +39,23 @@ def provide(title: str, folder: str, version: int, paths: Iterable[str], draw: C
         paths: of the files below `folder`, with forward slashes.
         draw: makes the image of a path.
 
+    Returns:
+        The digest of the images of each sub-folder as they were drawn, then or now: PixelDigest, in the order of names.
+
     Raises:
         InputError: `folder` exists with other content, or cannot be written.
     """
-    paths = list(paths)
-    manifest = {"version": version, "images": dict(Counter(posixpath.dirname(path) for path in paths))}
+    paths = sorted(paths)
+    images = dict(Counter(posixpath.dirname(path) for path in paths))
     if os.path.lexists(folder):
-        _check(title, folder, manifest, paths)
-        return
-    parent = os.path.dirname(os.path.abspath(folder))
+        return _check(title, folder, version, images, paths)
     try:
-        os.makedirs(parent, exist_ok=True)
-        if not os.access(parent, os.W_OK):
+        existing = _missing_folders(folder)[1]
+        if not os.path.isdir(existing) or not os.access(existing, os.W_OK):
             raise PermissionError(None, "no permission to write")
-        images = _draw(title, paths, draw)
-        with tempfile.TemporaryDirectory(prefix=f".{title}_", dir=parent) as scratch:
-            finished = os.path.join(scratch, "finished")
-            _write(finished, images, manifest)
-            try:
-                os.rename(finished, folder)
-                logger.info("%s: %d images drawn into %s", title, len(paths), os.path.abspath(folder))
-            except OSError:
-                if not os.path.isdir(folder):
-                    raise
-                _check(title, folder, manifest, paths)  # another process was first: its images are the same
+        files, pixels = _draw(title, paths, draw)
+        if _moved_into_place(title, folder, files, {"version": version, "images": images, "pixels": pixels}):
+            logger.info("%s: %d images drawn into %s", title, len(paths), os.path.abspath(folder))
     except InputError:
         raise
     except OSError as error:
@@ -64,19 +63,52 @@ def provide(title: str, folder: str, version: int, paths: Iterable[str], draw: C
             f"{title}: cannot write {os.path.abspath(folder)}: {error.strerror}; set the environment variable "
             "FASTREID_DATASETS to a folder that can be written"
         ) from None
+    return _check(title, folder, version, images, paths)
 
 
-def _draw(title: str, paths: list[str], draw: Callable[[str], Image.Image]) -> dict[str, bytes]:
-    """PNG files by path; says how far it is where this takes more than a few seconds."""
-    images, said = {}, time.monotonic()
+def _missing_folders(folder: str) -> tuple[list[str], str]:
+    """The folders around a folder that do not exist yet, the innermost first, and the one around these that does."""
+    missing, parent = [], os.path.dirname(os.path.abspath(folder))
+    while not os.path.lexists(parent):
+        missing.append(parent)
+        parent = os.path.dirname(parent)
+    return missing, parent
+
+
+def _draw(title: str, paths: list[str], draw: Callable[[str], Image.Image]) -> tuple[dict[str, bytes], dict[str, str]]:
+    """PNG files by path, and the digest of each sub-folder; says how far it is where this takes some seconds."""
+    files, digests, said = {}, {}, time.monotonic()
     for path in paths:
-        file = io.BytesIO()
-        draw(path).save(file, "PNG", compress_level=1)
-        images[path] = file.getvalue()
+        image, file = draw(path), io.BytesIO()
+        digests.setdefault(posixpath.dirname(path), PixelDigest()).add(np.asarray(image))
+        image.save(file, "PNG", compress_level=1)
+        files[path] = file.getvalue()
         if time.monotonic() - said > PROGRESS_SECONDS:
             said = time.monotonic()
-            logger.info("%s: %d of %d images drawn", title, len(images), len(paths))
-    return images
+            logger.info("%s: %d of %d images drawn", title, len(files), len(paths))
+    return files, {subset: digest.hexdigest() for subset, digest in digests.items()}
+
+
+def _moved_into_place(title: str, folder: str, files: dict[str, bytes], manifest: dict) -> bool:
+    """Writes everything beside `folder` and renames it; False where another process was first."""
+    missing = _missing_folders(folder)[0]
+    parent = os.path.dirname(os.path.abspath(folder))
+    try:
+        os.makedirs(parent, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=f".{title}_", dir=parent) as scratch:
+            finished = os.path.join(scratch, "finished")
+            _write(finished, files, manifest)
+            try:
+                os.rename(finished, folder)
+            except OSError:
+                if not os.path.isdir(folder):
+                    raise
+                return False
+        return True
+    finally:
+        for each in missing:
+            with contextlib.suppress(OSError):  # not empty: it holds what was drawn
+                os.rmdir(each)
 
 
 def _write(folder: str, images: dict[str, bytes], manifest: dict) -> None:
@@ -89,23 +121,59 @@ def _write(folder: str, images: dict[str, bytes], manifest: dict) -> None:
         json.dump(manifest, file, indent=2)
 
 
-def _check(title: str, folder: str, manifest: dict, paths: list[str]) -> None:
+def _check(title: str, folder: str, version: int, images: dict[str, int], paths: list[str]) -> dict[str, str]:
+    """The digests of a folder that is there; raises InputError where it is another one, or not complete."""
     try:
         with open(os.path.join(folder, MANIFEST)) as file:
             found = json.load(file)
-        files = {
+        names = {
             posixpath.join(subset, name)
-            for subset in manifest["images"]
+            for subset in found["images"]
             for name in os.listdir(os.path.join(folder, subset))
+            if name != MANIFEST
         }
-    except (FileNotFoundError, NotADirectoryError, ValueError):
-        found, files = None, set()
+    except (FileNotFoundError, NotADirectoryError, ValueError, TypeError, KeyError):
+        found, names = {}, set()
     except OSError as error:
         raise InputError(f"{title}: cannot read {os.path.abspath(folder)}: {error.strerror}") from None
-    if found == manifest and files >= set(paths):
-        return
-    if isinstance(found, dict) and found.get("version") != manifest["version"]:
-        wrong = f"was drawn by version {found.get('version')} of the drawing, and this is version {manifest['version']}"
-    else:
+    complete = bool(found) and len(names) >= sum(found["images"].values())
+    if found and found.get("version") != version:
+        wrong = f"was drawn by version {found.get('version')} of the drawing, and this is version {version}"
+    elif complete and not (found["images"] == images and names >= set(paths)):
+        wrong = "was drawn from other images than those that are there now"
+    elif not complete:
         wrong = "is not complete"
+    else:
+        return found.get("pixels", {})
     raise InputError(f"{title}: {os.path.abspath(folder)} {wrong}: remove that folder, and it is drawn anew")
+
+
+def has_changed(folder: str) -> bool:
+    """Whether a folder of images was generated, and holds other pixels now than those that were drawn.
+
+    Args:
+        folder: of images; its manifest is in it or in the folder around it.
+    """
+    for place, subset in ((folder, ""), (os.path.dirname(folder), os.path.basename(folder))):
+        path = os.path.join(place, MANIFEST)
+        if os.path.isfile(path):
+            with open(path) as file:
+                drawn = json.load(file).get("pixels", {}).get(subset)
+            digest = PixelDigest()
+            for name in sorted(name for name in os.listdir(folder) if name.endswith(".png")):
+                digest.add(np.asarray(read_image(os.path.join(folder, name))))
+            return digest.hexdigest() != drawn
+    return False
+
+
+class PixelDigest:
+    """sha256 over the shapes and pixels of images (RGB, uint8), in the order in which they are added."""
+
+    def __init__(self):
+        self._sha256 = hashlib.sha256()
+
+    def add(self, image: np.ndarray) -> None:
+        self._sha256.update(np.array(image.shape, dtype="<u4").tobytes() + image.tobytes())
+
+    def hexdigest(self) -> str:
+        return self._sha256.hexdigest()

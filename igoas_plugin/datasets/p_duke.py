@@ -90,9 +90,9 @@ class PDukeMTMC(PublishedDataset):
         if len(missing) == 2:  # the test half alone
             return []
         if missing:
+            folder = os.path.join(os.path.abspath(self.dataset_dir), missing[0])
             raise InputError(
-                f"P-DukeMTMC-reID: there is no folder {os.path.join(os.path.abspath(self.dataset_dir), missing[0])}: put "
-                "it beside the other half of the training images"
+                f"P-DukeMTMC-reID: there is no folder {folder}: put it beside the other half of the training images"
             )
         return [
             *list_bodies(self.parts[TRAIN_OCCLUDED], QUERY_CAMERA),

@@ -82,9 +82,8 @@ class PublishedDataset(ImageDataset):
         names = sorted({os.path.relpath(self._part_of(path), self.dataset_dir) for path, _, _ in items})
         images = published.images or "an unstated number"
         return (
-            f"{split} ({', '.join(names) or 'nothing'} in {os.path.abspath(self.dataset_dir)}) has {len(items)} images of "
-            f"{len(identities)} identities, published are {images} of {published.identities}"
-            f"{missing}"
+            f"{split} ({', '.join(names) or 'nothing'} in {os.path.abspath(self.dataset_dir)}) has {len(items)} images "
+            f"of {len(identities)} identities, published are {images} of {published.identities}{missing}"
         )
 
     def _part_of(self, path: str) -> str:

@@ -8,6 +8,8 @@ from fastreid.utils import compute_dist
 
 from .fix import fix, replace_everywhere
 
+logger = logging.getLogger(f"fastreid.{__name__}")  # a child of the host's logger: shown where the host's lines are
+
 evaluate_rank_on_host = rank.evaluate_rank
 aqe_of_host = query_expansion.aqe
 
@@ -24,7 +26,8 @@ def evaluate_rank(distmat, q_pids, g_pids, q_camids, g_camids, max_rank=50, use_
     """The host's function of this name; the CMC always has `max_rank` ranks, at the end its last value repeated.
 
     A gallery that is too small for that gets strangers: images of identities that no query has, at infinite distance.
-    They come last in every ranking, so AP and INP stay what they are.
+    They come last in every ranking, so AP and INP stay what they are. A warning tells how many queries are left out
+    because nothing in the gallery matches them.
     """
     if fewest_ranked(g_pids, g_camids, use_metric_cuhk03) < max_rank:
         farthest = np.full((len(distmat), max_rank), np.inf, dtype=distmat.dtype)
@@ -32,7 +35,14 @@ def evaluate_rank(distmat, q_pids, g_pids, q_camids, g_camids, max_rank=50, use_
         strangers = min(np.min(q_pids), np.min(g_pids)) - 1 - np.arange(max_rank)
         g_pids = np.concatenate([g_pids, strangers])
         g_camids = np.concatenate([g_camids, np.zeros_like(strangers)])
-    return evaluate_rank_on_host(distmat, q_pids, g_pids, q_camids, g_camids, max_rank, use_metric_cuhk03, use_cython)
+    ranked = evaluate_rank_on_host(distmat, q_pids, g_pids, q_camids, g_camids, max_rank, use_metric_cuhk03, use_cython)
+    left_out = 0 if use_metric_cuhk03 else len(q_pids) - len(ranked[1])
+    if left_out:
+        logger.warning(
+            "%d of %d queries have no gallery image of their identity in another camera: every metric leaves them out",
+            *(left_out, len(q_pids)),
+        )
+    return ranked
 
 
 @fix
@@ -41,7 +51,7 @@ def rank_in_small_galleries() -> None:
 
     With a few more images than ranks the host's Python ranking fails too (ValueError: the CMC curves differ in length
     when queries lose different numbers of images to the same-camera rule), and its Cython ranking takes the missing
-    ranks from the query before.
+    ranks from the query before. Queries without a match were left out of every metric without a word.
     """
     replace_everywhere(evaluate_rank_on_host, evaluate_rank)
 

@@ -3,6 +3,7 @@ import os
 
 import torch
 from fastreid.data.common import CommDataset
+from torch.utils.data import Dataset
 
 from igoas_plugin.errors import InputError, UnreadableImage
 
@@ -12,7 +13,7 @@ from .images import read_image
 logger = logging.getLogger(f"fastreid.{__name__}")  # a child of the host's logger: shown where the host's lines are
 
 
-class SkippingDataset(CommDataset):
+class SkippingDataset(Dataset):
     """A training set that puts another image in the place of one that cannot be read, and counts.
 
     The next one of its identity is taken, or where there is none the next one: batches keep their size, and with an
@@ -23,15 +24,23 @@ class SkippingDataset(CommDataset):
     """
 
     def __init__(self, data_set: CommDataset):
-        self.__dict__.update(vars(data_set))
+        self.data_set = data_set
         self.skipped = torch.zeros(len(self), dtype=torch.bool).share_memory_()  # the loader's workers write into it
         self.reported = torch.zeros_like(self.skipped)
+
+    def __getattr__(self, name: str):
+        if name == "data_set":  # while it is unpickled
+            raise AttributeError(name)
+        return getattr(self.data_set, name)
+
+    def __len__(self) -> int:
+        return len(self.data_set)
 
     def __getitem__(self, index: int) -> dict:
         error = None
         for candidate in self._candidates(index):
             try:
-                return super().__getitem__(candidate)
+                return self.data_set[candidate]
             except UnreadableImage as unreadable:
                 self.skipped[candidate] = True
                 error = error or unreadable

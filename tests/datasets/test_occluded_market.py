@@ -14,9 +14,14 @@ from tiny_data import make_tiny_market
 
 from igoas_plugin.check import check_test_data
 from igoas_plugin.datasets import OccludedMarket1501, generated, occluded_market
-from igoas_plugin.datasets.occluded_market import DIGESTS, PixelDigest, QueryOccluder, market_in
-from igoas_plugin.datasets.published import Counts
+from igoas_plugin.datasets.generated import PixelDigest
+from igoas_plugin.datasets.occluded_market import DIGESTS, QueryOccluder, market_in
+from igoas_plugin.datasets.published import Counts, warn_once
 from igoas_plugin.errors import InputError
+
+# of the tiny set, written down once: other ones would silently be another benchmark
+DONORS = [15, 8, 9, 11, 14, 0, 0, 10, 3, 3, 6, 3, 7, 0, 10, 6]
+TINY_DIGEST = "81584b1c001a80e975a2d1c2f94aaca79467ddbfc6e88b2c4350d93ad473d3b8"
 
 
 @pytest.fixture
@@ -92,12 +97,13 @@ def test_an_incomplete_market_1501_is_told_once(root, host_log):
     assert len(lines) == 1 and "has 16 images, the official query 3368: the occlusions are not those" in lines[0]
 
 
-def test_other_pixels_than_everyone_s_are_told(root, monkeypatch, host_log):
+def test_other_pixels_than_everyone_s_are_told_on_each_use(root, monkeypatch, host_log):
     monkeypatch.setitem(OccludedMarket1501.published, "query", Counts(16, 4, 2))
-    opened(root).query  # noqa: B018
-    assert [
-        record.getMessage() for record in host_log.records if "not bit-identical to those that" in record.getMessage()
-    ]
+    for _ in range(2):
+        warn_once.cache_clear()
+        opened(root).query  # noqa: B018
+    messages = [record.getMessage() for record in host_log.records if record.levelname == "WARNING"]
+    assert len(messages) == 2 and all("not bit-identical to those that others get" in message for message in messages)
 
 
 def test_the_digest_of_everyone_s_pixels_is_not_complained_of(root, monkeypatch, host_log):
@@ -106,7 +112,8 @@ def test_the_digest_of_everyone_s_pixels_is_not_complained_of(root, monkeypatch,
         pixels.add(occluder.occluded(path, 3))
     monkeypatch.setitem(OccludedMarket1501.published, "query", Counts(16, 4, 2))
     monkeypatch.setitem(DIGESTS, 3, pixels.hexdigest())
-    opened(root).query  # noqa: B018
+    for _ in range(2):
+        opened(root).query  # noqa: B018
     assert not [record for record in host_log.records if record.levelname == "WARNING"]
 
 
@@ -122,7 +129,67 @@ def test_a_generation_that_breaks_off_leaves_nothing(root, monkeypatch):
     monkeypatch.setattr(occluded_market, "occlude", breaks_off)
     with pytest.raises(KeyboardInterrupt):
         opened(root).query  # noqa: B018
-    assert [path for path in (root / "OccludedMarket1501").rglob("*") if path.is_file()] == []
+    assert os.listdir(root) == ["Market-1501-v15.09.15"]
+
+
+def test_writing_that_fails_leaves_nothing(root, monkeypatch):
+    def fails(*args):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(generated, "_write", fails)
+    with pytest.raises(InputError, match="cannot write .*OccludedMarket1501/S3/query: No space left on device"):
+        opened(root).query  # noqa: B018
+    assert os.listdir(root) == ["Market-1501-v15.09.15"]
+
+
+def test_a_rename_that_fails_for_another_reason_is_told(root, monkeypatch):
+    def fails(*args):
+        raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr(os, "rename", fails)
+    with pytest.raises(InputError, match="cannot write .*OccludedMarket1501/S3/query: Input/output error"):
+        opened(root).query  # noqa: B018
+    assert os.listdir(root) == ["Market-1501-v15.09.15"]
+
+
+def test_other_queries_than_those_it_was_drawn_from_are_told(root):
+    opened(root).query  # noqa: B018
+    query = root / "Market-1501-v15.09.15" / "query"
+    message = "was drawn from other images than those that are there now: remove that"
+    (query / "0001_c1s1_000001_00.jpg").rename(root / "away.jpg")
+    with pytest.raises(InputError, match=message):
+        opened(root).query  # noqa: B018
+    (root / "away.jpg").rename(query / "0009_c1s1_000001_00.jpg")  # as many, but another
+    with pytest.raises(InputError, match=message):
+        opened(root).query  # noqa: B018
+
+
+def test_an_image_that_is_gone_makes_it_incomplete(root):
+    path = opened(root).query[0][0]
+    os.remove(path)
+    with pytest.raises(InputError, match="S3/query is not complete: remove that folder"):
+        opened(root).query  # noqa: B018
+
+
+def test_what_is_drawn_does_not_change(root):
+    """Donors and pixels of images without noise, so that no decoder has a part in it."""
+    query = root / "Market-1501-v15.09.15" / "query"
+    for path in query.iterdir():
+        identity, camera = int(path.name[:4]), int(path.name[6])
+        Image.new("RGB", (64, 128), (40 * identity, 60 * camera, 90)).save(path, "PNG")
+    occluder = QueryOccluder(market_in(str(root)).query)
+    donors = [occluder._donor(Path(path).stem) for path, _, _ in occluder.items]
+    paths = [path for path, _, _ in occluder.items]
+    assert [paths.index(donor) for donor in donors] == DONORS
+    digest = PixelDigest()
+    for path, _, _ in occluder.items:
+        digest.add(occluder.occluded(path, 3))
+    assert digest.hexdigest() == TINY_DIGEST
+
+
+def test_the_share_of_the_gallery_is_that_of_its_name():
+    kind = DATASET_REGISTRY.get("OccludedMarket1501G10")
+    assert kind.gallery_share == 0.1 and kind.gallery_part() == "gallery10" and kind.severity == 3
 
 
 def test_a_folder_of_another_version_is_refused(root, monkeypatch):
@@ -163,4 +230,4 @@ def test_the_benchmark_of_the_official_queries_is_pinned(severity):
     occluder, pixels = QueryOccluder(market_in(os.getenv("FASTREID_DATASETS", "datasets")).query), PixelDigest()
     for path, _, _ in occluder.items:
         pixels.add(occluder.occluded(path, severity))
-    assert pixels.images == 3368 and pixels.hexdigest() == DIGESTS[severity]
+    assert len(occluder.items) == 3368 and pixels.hexdigest() == DIGESTS[severity]

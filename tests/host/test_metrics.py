@@ -51,6 +51,20 @@ def test_without_the_plugin_queries_may_not_lose_different_numbers_of_images(raw
     assert raw_host["queries_that_lose_different_numbers_of_images"].startswith("ValueError")
 
 
+@pytest.mark.parametrize("use_cython", [True, False])
+def test_queries_that_are_left_out_are_counted_where_the_metrics_are_logged(use_cython, host_log):
+    distances = np.random.default_rng(0).random((3, 60)).astype(np.float32)
+    q_pids, g_pids = np.array([0, 1, 99]), np.arange(60) % 20
+    q_camids, g_camids = np.array([0, 0, 0]), np.where(g_pids == 1, 0, 1)
+    _, precisions, _ = rank.evaluate_rank(distances, q_pids, g_pids, q_camids, g_camids, use_cython=use_cython)
+    assert len(precisions) == 1
+    assert [record.getMessage() for record in host_log.records] == [
+        "2 of 3 queries have no gallery image of their identity in another camera: every metric leaves them out"
+    ]
+    rank.evaluate_rank(distances[:1], q_pids[:1], g_pids, q_camids[:1], g_camids, use_cython=use_cython)
+    assert len(host_log.records) == 1
+
+
 def test_rank_10_of_three_gallery_images_is_the_last_rank_there_is():
     # One query of person 0. By distance the gallery holds person 1, person 0, person 2: found at rank 2.
     features = torch.tensor([[1.0, 0.0], [0.9, 0.1], [0.8, 0.2], [0.0, 1.0]])
@@ -87,7 +101,7 @@ def test_the_cuhk03_cmc_of_two_people_goes_on_with_its_last_value():
 
 def test_a_large_gallery_reaches_the_host_untouched(monkeypatch):
     given = []
-    monkeypatch.setattr(metrics, "evaluate_rank_on_host", lambda *arguments: given.extend(arguments))
+    monkeypatch.setattr(metrics, "evaluate_rank_on_host", lambda *arguments: given.extend(arguments) or (0, [1], [1]))
     pids, camids = np.arange(100), np.zeros(100, dtype=int)
     distances = np.zeros((1, 100))
     rank.evaluate_rank(distances, pids[:1], pids, camids[:1], camids)

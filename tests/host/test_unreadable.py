@@ -122,6 +122,29 @@ def test_the_replacement_is_of_the_same_identity_where_one_can_be_read(data_root
     assert pickle.loads(pickle.dumps(data))[0]["targets"] == 0
 
 
+class SubclassOfAUser(CommDataset):
+    """As a script passes it to build_reid_train_loader(train_set=...)."""
+
+    @property
+    def num_classes(self):
+        return 7
+
+    def __len__(self):
+        return 6
+
+    def __getitem__(self, index):
+        return {**super().__getitem__(index), "weight": index}
+
+
+def test_what_a_user_s_own_data_set_overrides_is_kept(data_root):
+    items = items_of(data_root / "TinyReID")
+    data = SkippingDataset(SubclassOfAUser(items))
+    damage(Path(items[2][0]), "empty")
+    assert (len(data), data.num_classes, data.num_cameras) == (6, 7, 1)
+    assert [data[index]["weight"] for index in (0, 2)] == [0, 3] and data.skipped.tolist().count(True) == 1
+    assert pickle.loads(pickle.dumps(data))[2]["weight"] == 3
+
+
 def test_a_set_without_one_readable_image_stops(data_root):
     folder = data_root / "TinyReID"
     items = items_of(folder)

@@ -285,7 +285,9 @@ def test_the_layout_of_another_project_becomes_that_of_the_authors(tmp_path):
 
 def test_a_set_of_other_parts_of_one_name_is_not_taken_for_another(tmp_path):
     source = folder_of(tmp_path / "all", {f"P_ETHZ/{path}": each for path, each in SETS["p-ethz"][1].items()})
-    with pytest.raises(InputError, match="no folder in it holds images of Occluded-REID in occluded_body_images and whole_body_images"):
+    with pytest.raises(
+        InputError, match="no folder in it holds images of Occluded-REID in occluded_body_images and whole_body_images"
+    ):
         prepare("occluded-reid", source, str(tmp_path / "root"))
 
 
@@ -420,7 +422,10 @@ BAD = {
     "a drive of Windows": (lambda path: zip_of(path, {**DUKE, "C:/evil.jpg": b"x"}), "'C:/evil.jpg' leads out"),
     "link": (zip_with_link, "is a link: nothing is unpacked"),
     "encrypted": (encrypted_zip, "is encrypted: unpack it with its password"),
-    "empty": (lambda path: zip_of(path, {}), "no folder in it holds images of OccludedDuke in bounding_box_train and query and"),
+    "empty": (
+        lambda path: zip_of(path, {}),
+        "no folder in it holds images of OccludedDuke in bounding_box_train and query and",
+    ),
     "no part of it": (lambda path: zip_of(path, {"a/b.jpg": b"x"}), "no folder in it holds images of OccludedDuke in"),
 }
 
