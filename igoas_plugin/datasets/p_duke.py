@@ -67,9 +67,9 @@ class PDukeMTMC(PublishedDataset):
             TRAIN_WHOLE: (),
             TRAIN_ALL: (),
             TEST_OCCLUDED: ("query",),
-            TEST_WHOLE: ("gallery", "bounding_box_test"),
+            TEST_WHOLE: ("bounding_box_test",),
         },
-        ("P-DukeMTMC", "P-Duke"),
+        ("P-DukeMTMC",),
         origin="tools/prepare_data.py p-dukemtmc makes it from P-DukeMTMC-reid.zip of "
         "github.com/tinajia2012/ICME2018_Occluded-Person-Reidentification_datasets",
     )

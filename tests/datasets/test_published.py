@@ -187,6 +187,20 @@ def test_a_folder_that_cannot_be_read_is_not_said_to_be_missing(tmp_path, monkey
         opened("PETHZ", tmp_path)
 
 
+def test_a_folder_of_an_identity_that_cannot_be_read_is_named(tmp_path, monkeypatch):
+    make_tree(tmp_path / "Occluded_REID", [f"{part}/{p}/a.tif" for part in (OCCLUDED, WHOLE) for p in (1, 2)])
+    scandir, closed = os.scandir, str(tmp_path / "Occluded_REID" / OCCLUDED / "2")
+
+    def refused(folder):
+        if str(folder) == closed:
+            raise PermissionError(13, "Permission denied")
+        return scandir(folder)
+
+    monkeypatch.setattr(os, "scandir", refused)
+    with pytest.raises(InputError, match=f"cannot read the folder {re.escape(closed)}: Permission denied"):
+        opened("OccludedREID", tmp_path).query  # noqa: B018
+
+
 def test_the_test_half_of_p_duke_is_enough_to_evaluate(tmp_path, host_log):
     make_tree(tmp_path / "P-DukeMTMC-reid", [name for name in p_duke() if name.startswith("test/")])
     data = opened("PDukeMTMC", tmp_path)
