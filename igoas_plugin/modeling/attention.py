@@ -10,13 +10,14 @@ class OcclusionSuppressionModule(nn.Module):
 
     Args:
         channels: C of the feature map.
-        reduction: the channel gate's hidden layer has channels // reduction units.
+        reduction: the channel gate's hidden layer has channels // reduction units, at least one.
     """
 
     def __init__(self, channels: int, reduction: int = 16):
         super().__init__()
-        self.fc1 = nn.Conv2d(channels, channels // reduction, 1)
-        self.fc2 = nn.Conv2d(channels // reduction, channels, 1)
+        hidden = max(channels // reduction, 1)
+        self.fc1 = nn.Conv2d(channels, hidden, 1)
+        self.fc2 = nn.Conv2d(hidden, channels, 1)
         self.spatial = nn.Conv2d(2, 1, 3, padding=1)
 
     def forward(self, feature_map: Tensor) -> Tensor:

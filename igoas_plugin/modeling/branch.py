@@ -12,7 +12,7 @@ class Branch(nn.Module):
     Args:
         split: the backbone; its last stage is copied, weights included.
         attention: an OcclusionSuppressionModule before the last stage and one at the end (suppression branch).
-        extra_block: one more block of the backbone's own type (released code; the paper has none).
+        extra_block: one more block, see SplitBackbone (released code; the paper has none).
     """
 
     def __init__(self, split: SplitBackbone, *, attention: bool, extra_block: bool):

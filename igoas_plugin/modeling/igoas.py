@@ -73,7 +73,7 @@ class IGOAS(nn.Module):
     @classmethod
     def from_config(cls, cfg) -> dict:
         keys, ce, mask = cfg.MODEL.IGOAS, cfg.MODEL.LOSSES.CE, cfg.MODEL.IGOAS.MASK_LOSS
-        split = split_backbone(build_backbone(cfg), cfg.MODEL.BACKBONE.NORM, cfg.MODEL.BACKBONE.WITH_SE, keys.STEM)
+        split = split_backbone(build_backbone(cfg), cfg.INPUT.SIZE_TRAIN, cfg.MODEL.BACKBONE.NORM, keys.STEM)
         cfg = cfg.clone()
         cfg.defrost()
         cfg.MODEL.BACKBONE.FEAT_DIM = split.channels  # the host's default is ResNet-50's, whatever the depth

@@ -1,12 +1,17 @@
-"""The host's ResNet, taken apart: the shared trunk (stem, stages 1-3) and the last stage, which each branch copies."""
+"""A backbone in two parts: the shared trunk, and the last stage, which each branch copies."""
 
+import copy
 from collections.abc import Callable
 from typing import NamedTuple
 
-from fastreid.modeling.backbones.resnet import ResNet
+import torch
+from fastreid.layers.batch_norm import FrozenBatchNorm
+from fastreid.modeling.backbones.resnet import Bottleneck
 from torch import Tensor, nn
 
-from igoas_plugin.errors import InputError, require_choice
+from igoas_plugin.errors import InputError
+
+from .families import FAMILIES
 
 
 class SplitBackbone(NamedTuple):
@@ -15,7 +20,9 @@ class SplitBackbone(NamedTuple):
     Args:
         trunk: images (B, 3, H, W) -> feature map (B, trunk_channels, h, w).
         last_stage: that feature map -> (B, channels, h', w').
-        make_block: makes one more block of the backbone's own type, randomly initialised, channels -> channels.
+        trunk_channels, channels: as above.
+        make_block: makes one more block, randomly initialised, channels -> channels: of the kind that the last stage
+            ends with where that keeps its width, else a bottleneck as in ResNet-50.
     """
 
     trunk: nn.Module
@@ -25,66 +32,83 @@ class SplitBackbone(NamedTuple):
     make_block: Callable[[], nn.Module]
 
 
-class Trunk(nn.Module):
-    """Stem and stages 1-3 of the host's ResNet with their non-local blocks; parameters keep the host's names.
+def split_backbone(
+    backbone: nn.Module, image_size: tuple[int, int], bn_norm: str = "BN", stem: str = "torchvision"
+) -> SplitBackbone:
+    """Takes a backbone apart before its last stage, weights included.
 
     Args:
-        backbone: its modules are taken over, not copied.
-        stem: max pooling "torchvision" (padded by 1) or "host" (not padded, ceil mode).
+        backbone: of the host, as build_backbone() gives it; or a user's own, with a method ``split_last_stage()`` that
+            returns two modules, trunk and last stage: ``last_stage(trunk(images))`` is what the backbone gives.
+        image_size: height and width, in pixels, of the images that it is made for; one is passed through to read the
+            widths.
+        bn_norm: MODEL.BACKBONE.NORM, for bottlenecks to be made.
+        stem: MODEL.IGOAS.STEM, for the host's ResNet.
 
     Raises:
-        InputError: another stem.
+        InputError: the backbone has no stages, or gives no feature map; another stem.
     """
-
-    def __init__(self, backbone: ResNet, stem: str):
-        super().__init__()
-        require_choice("MODEL.IGOAS.STEM", stem, ("torchvision", "host"))
-        self.conv1, self.bn1, self.relu = backbone.conv1, backbone.bn1, backbone.relu
-        self.maxpool = nn.MaxPool2d(3, stride=2, padding=1) if stem == "torchvision" else backbone.maxpool
-        self.layer1, self.layer2, self.layer3 = backbone.layer1, backbone.layer2, backbone.layer3
-        self.non_local_after = {}  # stage -> indices of the blocks that a non-local block follows
-        for stage in (1, 2, 3):
-            indices = getattr(backbone, f"NL_{stage}_idx")
-            self.non_local_after[stage] = [index for index in indices if index >= 0]  # the host writes [-1] for none
-            if hasattr(backbone, f"NL_{stage}"):
-                setattr(self, f"NL_{stage}", getattr(backbone, f"NL_{stage}"))
-
-    def forward(self, images: Tensor) -> Tensor:
-        feature_map = self.maxpool(self.relu(self.bn1(self.conv1(images))))
-        for stage in (1, 2, 3):
-            non_local = iter(getattr(self, f"NL_{stage}", ()))
-            for index, block in enumerate(getattr(self, f"layer{stage}")):
-                feature_map = block(feature_map)
-                if index in self.non_local_after[stage]:
-                    feature_map = next(non_local)(feature_map)
-        return feature_map
-
-
-def split_backbone(backbone: nn.Module, bn_norm: str, with_se: bool, stem: str = "torchvision") -> SplitBackbone:
-    """Takes the host's ResNet apart before its last stage (in which the host has no IBN and no non-local block).
-
-    Args:
-        backbone: as build_backbone() gives it.
-        bn_norm: MODEL.BACKBONE.NORM, for blocks to be made.
-        with_se: MODEL.BACKBONE.WITH_SE, likewise.
-        stem: see Trunk.
-
-    Raises:
-        InputError: another family than ResNet.
-    """
-    if type(backbone) is not ResNet:
+    block = None
+    if type(backbone) in FAMILIES:
+        trunk, last_stage, block = FAMILIES[type(backbone)](backbone, stem)
+    elif hasattr(backbone, "split_last_stage"):
+        trunk, last_stage = backbone.split_last_stage()
+    else:
+        families = ", ".join(family.__name__ for family in FAMILIES)
         raise InputError(
-            f"IGOAS cannot split {type(backbone).__name__} into trunk and last stage: "
-            "set MODEL.BACKBONE.NAME build_resnet_backbone"
+            f"IGOAS cannot take {type(backbone).__name__} apart into a shared trunk and a last stage: "
+            f"MODEL.BACKBONE.NAME must give one of {families}, or a backbone of your own with a method "
+            "split_last_stage() that returns the two modules"
         )
-    last_stage = backbone.layer4
-    block = type(last_stage[-1])
-    width = last_stage[-1].conv2.out_channels  # of the 3x3 convolution
-    channels = width * block.expansion
-    return SplitBackbone(
-        trunk=Trunk(backbone, stem),
-        last_stage=last_stage,
-        trunk_channels=last_stage[0].conv1.in_channels,
-        channels=channels,
-        make_block=lambda: block(channels, width, bn_norm, with_se=with_se),
-    )
+    training = backbone.training
+    trunk_channels, channels = widths(trunk.eval(), last_stage.eval(), image_size)
+    for part in (trunk, last_stage):
+        part.train(training)
+
+    def make_block() -> nn.Module:
+        own = block is not None and keeps_width(block, channels)
+        return as_new(block) if own else bottleneck(channels, bn_norm)
+
+    return SplitBackbone(trunk, last_stage, trunk_channels, channels, make_block)
+
+
+def widths(trunk: nn.Module, last_stage: nn.Module, image_size: tuple[int, int]) -> tuple[int, int]:
+    """Channels of the two feature maps of one image; raises InputError where either module gives something else."""
+    feature_map, channels = torch.zeros(1, 3, *image_size), []
+    for part in (trunk, last_stage):
+        with torch.no_grad():
+            feature_map = part(feature_map)
+        if not (isinstance(feature_map, Tensor) and feature_map.dim() == 4):
+            raise InputError(
+                f"IGOAS needs feature maps (B, C, H, W): {type(part).__name__}, a part of the backbone, gives "
+                f"{tuple(feature_map.shape) if isinstance(feature_map, Tensor) else type(feature_map).__name__}"
+            )
+        channels.append(feature_map.shape[1])
+    return channels[0], channels[1]
+
+
+def keeps_width(block: nn.Module, channels: int) -> bool:
+    """Whether a block maps `channels` to as many at the same resolution: one more of its kind can follow."""
+    convolutions = [module for module in block.modules() if isinstance(module, nn.Conv2d)]
+    return convolutions[0].in_channels == channels and all(each.stride == (1, 1) for each in convolutions)
+
+
+def as_new(block: nn.Module) -> nn.Module:
+    """A copy of a block in torch's own random initialisation."""
+    block = copy.deepcopy(block)
+    for module in block.modules():
+        if isinstance(module, FrozenBatchNorm):
+            module.load_state_dict(FrozenBatchNorm(module.num_features, module.eps).state_dict())
+        elif hasattr(module, "reset_parameters"):
+            module.reset_parameters()
+    return block
+
+
+def bottleneck(channels: int, bn_norm: str) -> nn.Module:
+    """The host's ResNet bottleneck, channels -> channels; raises InputError where that is no multiple of 4."""
+    if channels % Bottleneck.expansion:
+        raise InputError(
+            f"MODEL.IGOAS.EXTRA_BLOCK: a bottleneck needs a multiple of {Bottleneck.expansion} channels, the backbone "
+            f"has {channels}: set it False"
+        )
+    return Bottleneck(channels, channels // Bottleneck.expansion, bn_norm)
