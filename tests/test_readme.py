@@ -59,10 +59,12 @@ def test_the_python_examples_run_one_by_one_in_a_fresh_interpreter(tmp_path):
     make_tiny_duke(tmp_path)
     (tmp_path / "Occluded_Duke").rename(tmp_path / "MyData")
     seen = {"MyData": f"data = MyData({str(tmp_path)!r}); print(len(data.train), len(data.query), len(data.gallery))",
+            "MyBackbone": ("import torch; from igoas_plugin.modeling.stages import split_backbone; "
+                           "print(*split_backbone(build_my_backbone(None), (64, 32))[2:4])"),
             "descriptors": "print(*descriptors.shape)"}  # fmt: skip
     printed = []
     for block in re.findall(r"```python\n(.*?)```", README, re.S):
         script = block + next(line for name, line in seen.items() if name in block)
         done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=ROOT)
         printed.append(done.stdout.split() or done.stderr)
-    assert printed == [["16", "16", "16"], ["2", "1024"]]
+    assert printed == [["16", "16", "16"], ["64", "256"], ["2", "1024"]]
