@@ -2,6 +2,7 @@ import codecs
 import logging
 import os
 import re
+from typing import BinaryIO
 
 import numpy as np
 import torch
@@ -79,14 +80,18 @@ def write_checkpoints_atomically() -> None:
     Checkpointer.tag_last_checkpoint = tag_last_checkpoint
 
 
-def read_file(path: str):
+def read_file(path: str, file: BinaryIO | None = None):
     """Reads a file of torch.save(); nothing in it is executed.
+
+    Args:
+        path: of the file.
+        file: the file itself where it lies in an archive, and `path` is for messages alone.
 
     Raises:
         InputError: it is missing or damaged, or holds other things than tensors, plain values and numpy scalars.
     """
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
+        return torch.load(file or path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
         raise InputError(f"checkpoint {path} does not exist") from None
     except Exception as error:
