@@ -2,7 +2,6 @@
 
 import logging
 import os
-import traceback
 
 import torch
 from fastreid.data.datasets import DATASET_REGISTRY
@@ -13,6 +12,7 @@ from fastreid.solver import build_lr_scheduler, build_optimizer
 from fastreid.utils.checkpoint import Checkpointer
 from torch import nn
 
+from .datasets.reading import open_data, read_split, unmatched
 from .errors import InputError, require_choice
 from .host.device import usable_device
 from .host.distributed import under_torchrun
@@ -142,20 +142,17 @@ def check_test_data(name: str) -> None:
     for part in ("query", "gallery"):
         if not read_split(name, data, part):
             raise InputError(f"data set {name}: its {part} has no image; README.md, section Data, shows its layout")
-    cameras = {}
-    for _, identity, camera in data.gallery:
-        cameras.setdefault(identity, set()).add(camera)
-    unmatched = [path for path, identity, camera in data.query if not cameras.get(identity, set()) - {camera}]
-    if len(unmatched) == len(data.query):
+    left_out = unmatched(data.query, data.gallery)
+    if len(left_out) == len(data.query):
         raise InputError(
             f"data set {name}: no query has an image of its identity and of another camera in the gallery, so there is "
             "nothing to rank: gallery images of the query's own camera are left out"
         )
-    if unmatched:
+    if left_out:
         logger.warning(
             "data set %s: %d of %d queries have no image of their identity and of another camera in the gallery; the "
             "host leaves them out of every metric; the first is %s",
-            *(name, len(unmatched), len(data.query), os.path.abspath(unmatched[0])),
+            *(name, len(left_out), len(data.query), os.path.abspath(left_out[0])),
         )
 
 
@@ -194,49 +191,6 @@ def check_training_data(cfg) -> tuple[int, int]:
 
 def identities_of(items: list) -> int:
     return len({identity for _, identity, _ in items})
-
-
-def open_data(name: str, root: str | None = None, **kwargs):
-    """The registered data set of this name; raises InputError where its folder is missing or damaged.
-
-    Args:
-        name: as registered.
-        root: the folder that holds the data sets; None: FASTREID_DATASETS.
-        kwargs: of the data set.
-    """
-    root = os.getenv("FASTREID_DATASETS", "datasets") if root is None else root
-    try:
-        return DATASET_REGISTRY.get(name)(root=root, **kwargs)
-    except InputError:
-        raise
-    except AttributeError as error:  # of the host's Market1501, whose training set is read at once
-        raise unreadable_name(name, "a split", error) from error
-    except (RuntimeError, OSError, AssertionError) as error:  # how the host says that something is missing
-        reason = str(error) or traceback.extract_tb(error.__traceback__)[-1].line
-        raise InputError(
-            f"data set {name}: {reason}; put it there, or set the environment variable FASTREID_DATASETS (now {root}) "
-            "to the folder that holds the data sets; README.md, section Data, shows each layout"
-        ) from None
-
-
-def read_split(name: str, data, split: str) -> list:
-    """The images of a split; raises InputError where the host's data sets fail at a file name."""
-    try:
-        return getattr(data, split)
-    except (AttributeError, AssertionError) as error:
-        raise unreadable_name(name, f"its {split}", error) from error
-
-
-def unreadable_name(name: str, split: str, error: Exception) -> InputError:
-    """What a file name that a data set of the host cannot parse comes to, with the file's path where it is known."""
-    frame = error.__traceback__
-    while frame.tb_next:
-        frame = frame.tb_next
-    path = frame.tb_frame.f_locals.get("img_path", split)
-    return InputError(
-        f"data set {name}: the name of {path} does not tell identity and camera as 0001_c1s1_000151_01.jpg does; "
-        "rename the file or take it out of the folder"
-    )
 
 
 def check_model(cfg) -> None:

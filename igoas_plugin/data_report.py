@@ -9,11 +9,12 @@ from fastreid.data.data_utils import read_image
 from fastreid.data.datasets import DATASET_REGISTRY
 from tabulate import tabulate
 
-from .check import open_data, read_split
 from .datasets import OccludedMarket1501, ToyOccluded
-from .datasets.generated import has_changed
+from .datasets.generated import digests_of, manifest_of
 from .datasets.market_style import Item
+from .datasets.occluded_market import market_in
 from .datasets.published import SPLITS, Counts, PublishedDataset
+from .datasets.reading import open_data, read_split, unmatched
 from .errors import InputError, UnreadableImage
 
 # The host's own classes
@@ -46,6 +47,7 @@ HEADERS = (
     "state",
 )
 NAMED = 10  # problems of a split that are written out
+Progress = Callable[[list[Item]], Iterable[Item]]
 
 
 @dataclass
@@ -94,7 +96,7 @@ class SetReport:
         name: as registered.
         folder: where it lies, below the root; "" where it was not found.
         why: what is wrong where it was not found or cannot be read.
-        splits: those that have images.
+        splits: those that have images, or should have.
     """
 
     name: str
@@ -104,40 +106,55 @@ class SetReport:
 
     @property
     def sound(self) -> bool:
-        return not self.why and all(split.as_published and not split.problems for split in self.splits.values())
+        return self.why in ("", FIRST_USE) and all(
+            split.as_published and not split.problems for split in self.splits.values()
+        )
 
 
-def report(name: str, root: str, look: Callable[[list[Item]], list[str]]) -> SetReport:
+def report(name: str, root: str, progress: Progress | None = None) -> SetReport:
     """Looks at one data set.
 
     Args:
         name: as registered.
         root: the folder that holds the data sets.
-        look: gives the problems of the images of a split, such as missing_or_empty() or decoded().
+        progress: shows how far it is, as tqdm does, while every image is opened; None: none is opened.
     """
     kind = DATASET_REGISTRY.get(name)
     made = generated_in(kind)
     if made and not all(os.path.isdir(os.path.join(root, folder)) for folder in made):
-        return SetReport(name, why=FIRST_USE)
+        return SetReport(name, why=FIRST_USE if can_be_made(kind, root) else "it is made from Market-1501, not found")
     try:
         data = open_data(name, root)
     except InputError as error:
-        there = kind.layout.candidates(root) if issubclass(kind, PublishedDataset) else []
-        return SetReport(name, os.path.relpath(there[0], root) if there else "", str(error))
+        return SetReport(name, folder_of(kind, root), str(error))
     folder = os.path.relpath(getattr(data, "data_dir", None) or getattr(data, "dataset_dir", None) or root, root)
-    published, splits = PUBLISHED_OF_HOST.get(name) or getattr(data, "published", {}), {}
+    published, splits, seen = PUBLISHED_OF_HOST.get(name) or getattr(data, "published", {}), {}, {}
     try:
         for split in SPLITS:
             items = read_split(name, data, split)
-            if items:
+            if items or split in published:
                 published_set = isinstance(data, PublishedDataset)
                 difference = data._difference(split, data._read(split)) if published_set else None
                 identities, cameras = ({item[column] for item in items} for column in (1, 2))
                 counts = (len(items), len(identities), len(cameras), published.get(split), difference)
-                splits[split] = SplitReport(*counts, look(items))
+                problems = decoded(items, progress, seen) if progress else missing_or_empty(items)
+                splits[split] = SplitReport(*counts, problems)
+        if "query" in splits:
+            splits["query"].problems += without_match(data.query, data.gallery)
+            if progress:
+                splits["query"].problems += redrawn(root, made, [*data.train, *data.query, *data.gallery])
     except InputError as error:
         return SetReport(name, folder, str(error), splits)
     return SetReport(name, folder, "", splits)
+
+
+def folder_of(kind: type, root: str) -> str:
+    """Where a published data set that cannot be opened lies, below the root; "" where there is nothing of it."""
+    try:
+        there = kind.layout.candidates(root) if issubclass(kind, PublishedDataset) else []
+    except InputError:
+        there = [root]
+    return os.path.relpath(there[0], root) if there else ""
 
 
 def generated_in(kind: type) -> list[str]:
@@ -146,6 +163,39 @@ def generated_in(kind: type) -> list[str]:
         parts = ["query", *([kind.gallery_part()] if kind.gallery_share else [])]
         return [os.path.join("OccludedMarket1501", f"S{kind.severity}", part) for part in parts]
     return [kind.__name__] if issubclass(kind, ToyOccluded) else []
+
+
+def can_be_made(kind: type, root: str) -> bool:
+    """Whether what a generated data set is made from is there."""
+    try:
+        return not issubclass(kind, OccludedMarket1501) or bool(market_in(root))
+    except InputError:
+        return False
+
+
+def without_match(query: list[Item], gallery: list[Item]) -> list[str]:
+    """The problem of queries that no metric can count."""
+    left_out = unmatched(query, gallery)
+    if not left_out:
+        return []
+    return [
+        f"{len(left_out)} of {len(query)} have no gallery image of their identity in another camera, and no metric "
+        f"counts them; the first is {left_out[0]}"
+    ]
+
+
+def redrawn(root: str, made: list[str], items: list[Item]) -> list[str]:
+    """Generated folders whose images are no longer those that were drawn; unreadable images are named elsewhere."""
+    problems = []
+    for folder in (os.path.join(root, each) for each in made):
+        paths = [os.path.relpath(path, folder) for path, _, _ in items if path.startswith(folder + os.sep)]
+        try:
+            changed = digests_of(folder, (path.replace(os.sep, "/") for path in paths))
+        except UnreadableImage:
+            continue
+        if changed != manifest_of(folder).get("pixels", changed):
+            problems.append(f"{folder}: not the images that were drawn: remove that folder, and it is drawn anew")
+    return problems
 
 
 def missing_or_empty(items: list[Item]) -> list[str]:
@@ -160,16 +210,15 @@ def missing_or_empty(items: list[Item]) -> list[str]:
     return problems
 
 
-def decoded(items: list[Item], progress: Callable[[list[Item]], Iterable[Item]]) -> list[str]:
-    """Problems that are seen where every image is opened.
-
-    Files with equal content are named too, and folders of generated images that are no longer what was drawn.
+def decoded(items: list[Item], progress: Progress, seen: dict[bytes, str]) -> list[str]:
+    """Problems that are seen where every image is opened; files with equal content are named too.
 
     Args:
         items: of one split.
-        progress: shows how far it is, as tqdm does.
+        progress: as of report().
+        seen: digest of a file and its path, of the splits before; added to.
     """
-    problems, first = [], {}
+    problems = []
     for path, _, _ in progress(items):
         try:
             read_image(path)
@@ -177,13 +226,9 @@ def decoded(items: list[Item], progress: Callable[[list[Item]], Iterable[Item]])
             problems.append(str(error))
             continue
         with open(path, "rb") as file:
-            twin = first.setdefault(hashlib.sha256(file.read()).digest(), path)
+            twin = seen.setdefault(hashlib.sha256(file.read()).digest(), path)
         if twin != path:
             problems.append(f"{path}: the same file as {twin}")
-    if not problems:
-        for folder in sorted({os.path.dirname(path) for path, _, _ in items}):
-            if has_changed(folder):
-                problems.append(f"{folder}: not the images that were drawn: remove that folder, and it is drawn anew")
     return problems
 
 

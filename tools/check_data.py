@@ -19,7 +19,7 @@ import igoas_plugin  # first: mends the host
 from fastreid.data.datasets import DATASET_REGISTRY
 from tqdm import tqdm
 
-from igoas_plugin.data_report import KNOWN, decoded, missing_or_empty, report, table_of
+from igoas_plugin.data_report import KNOWN, report, table_of
 from igoas_plugin.errors import InputError, require_choice
 
 if __name__ == "__main__":
@@ -27,7 +27,7 @@ if __name__ == "__main__":
     warnings.filterwarnings("ignore", "The current data structure is deprecated")  # of the host
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("names", nargs="*", metavar="NAME", help="as registered; default: all known published sets")
-    parser.add_argument("--decode", action="store_true", help="open every image, and find files that are there twice")
+    parser.add_argument("--decode", action="store_true", help="open every image, find files that are there twice")
     args = parser.parse_args()
     try:
         for name in args.names:
@@ -39,8 +39,7 @@ if __name__ == "__main__":
     reports = []
     for name in args.names or KNOWN:
         progress = functools.partial(tqdm, desc=name, unit="images", disable=None, leave=False)
-        look = functools.partial(decoded, progress=progress) if args.decode else missing_or_empty
-        reports.append(report(name, root, look))
+        reports.append(report(name, root, progress if args.decode else None))
     print(table_of(reports))
     for each in reports if args.names else ():
         if each.why and not each.folder:

@@ -5,6 +5,7 @@ import re
 
 from ..errors import InputError
 from .image_files import image_files, refuse_twins
+from .layout import plain
 from .market_style import Item
 from .published import PublishedDataset
 
@@ -39,7 +40,8 @@ def identity_of(path: str, folder: str) -> int:
     numbered, named = INNER.fullmatch(inner), NUMBER.match(name)
     if numbered and os.path.splitext(name)[0].isdecimal():  # 001/02.jpg, p001/2.jpg: an index in the identity's folder
         return int(numbered[1])
-    numbers = {int(match[1]) for match in (numbered, named if named and (numbered or not inner) else None) if match}
+    unnamed = plain(inner) in ("", plain(os.path.basename(folder)))  # or a part once more in its own folder
+    numbers = {int(match[1]) for match in (numbered, named if numbered or unnamed else None) if match}
     if len(numbers) == 1:
         return numbers.pop()
     wrong = "name and folder tell two identities" if numbers else "neither name nor folder tells an identity"

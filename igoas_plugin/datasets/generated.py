@@ -123,47 +123,55 @@ def _write(folder: str, images: dict[str, bytes], manifest: dict) -> None:
 
 def _check(title: str, folder: str, version: int, images: dict[str, int], paths: list[str]) -> dict[str, str]:
     """The digests of a folder that is there; raises InputError where it is another one, or not complete."""
+    found = manifest_of(folder)
     try:
-        with open(os.path.join(folder, MANIFEST)) as file:
-            found = json.load(file)
         names = {
             posixpath.join(subset, name)
             for subset in found["images"]
             for name in os.listdir(os.path.join(folder, subset))
             if name != MANIFEST
         }
-    except (FileNotFoundError, NotADirectoryError, ValueError, TypeError, KeyError):
-        found, names = {}, set()
+        complete = len(names) >= sum(found["images"].values())
+    except (FileNotFoundError, NotADirectoryError, TypeError, KeyError, AttributeError):
+        complete = False
     except OSError as error:
         raise InputError(f"{title}: cannot read {os.path.abspath(folder)}: {error.strerror}") from None
-    complete = bool(found) and len(names) >= sum(found["images"].values())
-    if found and found.get("version") != version:
-        wrong = f"was drawn by version {found.get('version')} of the drawing, and this is version {version}"
+    if "version" in found and found["version"] != version:
+        wrong = f"was drawn by version {found['version']} of the drawing, and this is version {version}"
     elif complete and not (found["images"] == images and names >= set(paths)):
         wrong = "was drawn from other images than those that are there now"
     elif not complete:
         wrong = "is not complete"
     else:
-        return found.get("pixels", {})
+        return found.get("pixels") or digests_of(folder, paths)
     raise InputError(f"{title}: {os.path.abspath(folder)} {wrong}: remove that folder, and it is drawn anew")
 
 
-def has_changed(folder: str) -> bool:
-    """Whether a folder of images was generated, and holds other pixels now than those that were drawn.
+def manifest_of(folder: str) -> dict:
+    """What is known of a generated folder; {} where nothing is."""
+    try:
+        with open(os.path.join(folder, MANIFEST)) as file:
+            found = json.load(file)
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def digests_of(folder: str, paths: Iterable[str]) -> dict[str, str]:
+    """The digest of the images of each sub-folder as they are now.
 
     Args:
-        folder: of images; its manifest is in it or in the folder around it.
+        folder: that was generated.
+        paths: of its images, below it, with forward slashes.
+
+    Raises:
+        UnreadableImage: one of them cannot be read.
     """
-    for place, subset in ((folder, ""), (os.path.dirname(folder), os.path.basename(folder))):
-        path = os.path.join(place, MANIFEST)
-        if os.path.isfile(path):
-            with open(path) as file:
-                drawn = json.load(file).get("pixels", {}).get(subset)
-            digest = PixelDigest()
-            for name in sorted(name for name in os.listdir(folder) if name.endswith(".png")):
-                digest.add(np.asarray(read_image(os.path.join(folder, name))))
-            return digest.hexdigest() != drawn
-    return False
+    digests = {}
+    for path in sorted(paths):
+        pixels = np.asarray(read_image(os.path.join(folder, path)))
+        digests.setdefault(posixpath.dirname(path), PixelDigest()).add(pixels)
+    return {subset: digest.hexdigest() for subset, digest in digests.items()}
 
 
 class PixelDigest:

@@ -15,7 +15,8 @@ from .generated import provide
 from .market_occlusion import VERSION, occlude
 from .market_occlusion.seeds import source
 from .market_style import Item
-from .published import Counts, warn_once
+from .published import SPLITS, Counts, warn_once
+from .reading import read_split, unreadable_name
 
 # of Market-1501: identity 0 of the gallery are its distractors, junk images (-1) are left out
 PUBLISHED = {"train": Counts(12936, 751, 6), "query": Counts(3368, 750, 6), "gallery": Counts(15913, 751, 6)}
@@ -152,14 +153,19 @@ class QueryOccluder:
 
 
 def market_in(root: str) -> Market1501:
-    """The host's data set; raises InputError where it is not in `root`."""
+    """The host's data set, read; raises InputError where it is not in `root`, or a file name cannot be read."""
     try:
-        return Market1501(root=root)
+        market = Market1501(root=root)
+    except AttributeError as error:
+        raise unreadable_name("Market1501", "a split", error) from error
     except RuntimeError as error:
         raise InputError(
             f"OccludedMarket1501 is made from Market-1501: {error}; put Market-1501-v15.09.15/ into the folder that "
             f"the environment variable FASTREID_DATASETS names (now {root})"
         ) from None
+    for split in SPLITS:
+        read_split("Market1501", market, split)
+    return market
 
 
 def by_name(items: list[Item]) -> list[Item]:

@@ -3,6 +3,7 @@
 import igoas_plugin  # noqa: F401  (first: it mends the host)
 
 # isort: split
+import json
 import os
 from pathlib import Path
 
@@ -162,6 +163,35 @@ def test_other_queries_than_those_it_was_drawn_from_are_told(root):
     (root / "away.jpg").rename(query / "0009_c1s1_000001_00.jpg")  # as many, but another
     with pytest.raises(InputError, match=message):
         opened(root).query  # noqa: B018
+
+
+@pytest.mark.parametrize(
+    "manifest", ["{bad", "[1]", '{"version": 1, "images": []}', '{"version": 1, "images": {"": "16"}}']
+)
+def test_a_manifest_that_makes_no_sense_is_one_line(manifest, root):
+    opened(root).query  # noqa: B018
+    (root / "OccludedMarket1501" / "S3" / "query" / "manifest.json").write_text(manifest)
+    with pytest.raises(InputError, match="S3/query is not complete: remove that folder"):
+        opened(root).query  # noqa: B018
+
+
+def test_without_a_digest_in_the_manifest_the_files_are_read(root, monkeypatch, host_log):
+    opened(root).query  # noqa: B018
+    path = root / "OccludedMarket1501" / "S3" / "query" / "manifest.json"
+    manifest = json.loads(path.read_text())
+    path.write_text(json.dumps({"version": manifest["version"], "images": manifest["images"]}))
+    monkeypatch.setitem(OccludedMarket1501.published, "query", Counts(16, 4, 2))
+    monkeypatch.setitem(DIGESTS, 3, manifest["pixels"][""])
+    warn_once.cache_clear()
+    host_log.clear()
+    assert opened(root).query and host_log.records == []
+
+
+@pytest.mark.parametrize("subset", ["bounding_box_train", "query", "bounding_box_test"])
+def test_a_name_of_market_1501_that_cannot_be_read_is_one_line(subset, root):
+    (root / "Market-1501-v15.09.15" / subset / "person.jpg").write_bytes(b"x")
+    with pytest.raises(InputError, match=f"{subset}/person.jpg does not tell identity and camera"):
+        opened(root)
 
 
 def test_an_image_that_is_gone_makes_it_incomplete(root):

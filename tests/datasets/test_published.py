@@ -52,6 +52,9 @@ LAYOUTS = {
     "Occluded-REID, a part in its own folder": (
         "OccludedREID", "Occluded_REID", [f"{name.split('/')[0]}/{name}" for name in occluded_reid()],
     ),
+    "Occluded-REID, a flat part in its own folder": (
+        "OccludedREID", "Occluded_REID", [f"{name.split('/')[0]}/{name}" for name in occluded_reid(name=FLAT)],
+    ),
     "P-DukeMTMC-reID": ("PDukeMTMC", "P-DukeMTMC-reid", p_duke()),
     "P-DukeMTMC-reID, BPBreID": ("PDukeMTMC", "P-DukeMTMC-reID", p_duke()),
     "P-DukeMTMC-reID, Market style": ("PDukeMTMC", "P-DukeMTMC", p_duke_in_market_style()),
