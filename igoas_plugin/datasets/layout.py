@@ -37,6 +37,10 @@ class Layout:
     def folders(self) -> tuple[str, ...]:
         return (self.folder, *self.aliases)
 
+    def is_named(self, folder: str) -> bool:
+        """Whether a folder, or an archive, has a name of the data set."""
+        return plain(folder) in map(plain, self.folders)
+
     def find(self, root: str, needed: Iterable[str]) -> tuple[str, dict[str, str]]:
         """The folder of the data set below `root`, and the path of each of its parts that is there.
 
@@ -69,7 +73,7 @@ class Layout:
         """Folders below `root` with a name of the data set, the likeliest first."""
         containers = [path for name in CONTAINERS for path in matching(root, name)]
         found = [path for name in self.folders for place in (root, *containers) for path in matching(place, name)]
-        if plain(os.path.basename(os.path.abspath(root))) in map(plain, self.folders):
+        if self.is_named(os.path.basename(os.path.abspath(root))):
             found.append(root)
         nested = [path for outer in found for name in (*self.folders, *RENAMED) for path in matching(outer, name)]
         return found + nested

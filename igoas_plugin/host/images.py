@@ -1,3 +1,4 @@
+import io
 import os
 
 import numpy as np
@@ -8,6 +9,8 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from igoas_plugin.errors import UnreadableImage
 
 from .fix import fix, replace_everywhere
+
+PILLOW_ERRORS = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)
 
 read_image_of_host = data_utils.read_image
 
@@ -33,14 +36,24 @@ def read_image(file_name, format=None):
     """
     try:
         return read_image_of_host(file_name, format) if format is not None else read_rgb(file_name)
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:  # what Pillow raises
-        raise UnreadableImage(f"{os.path.abspath(file_name)} cannot be read: {reason(file_name, error)}") from error
+    except PILLOW_ERRORS as error:
+        empty = os.path.isfile(file_name) and not os.path.getsize(file_name)
+        raise UnreadableImage(f"{os.path.abspath(file_name)} cannot be read: {reason(error, empty)}") from error
 
 
-def reason(file_name: str, error: Exception) -> str:
+def refuse_unreadable(title: str, content: bytes) -> None:
+    """Raises UnreadableImage, with the title, where the content of a file is no whole image."""
+    try:
+        with Image.open(io.BytesIO(content)) as image:
+            image.load()
+    except PILLOW_ERRORS as error:
+        raise UnreadableImage(f"{title} cannot be read: {reason(error, empty=not content)}") from error
+
+
+def reason(error: Exception, empty: bool) -> str:
     if isinstance(error, FileNotFoundError):
         return "there is no such file"
-    if os.path.isfile(file_name) and not os.path.getsize(file_name):
+    if empty:
         return "the file is empty"
     if isinstance(error, UnidentifiedImageError):
         return "it is no image, or of a kind that Pillow does not know"

@@ -20,9 +20,10 @@ from ..datasets.p_ethz import PETHZ
 from ..datasets.partial_ilids import PartialiLIDS, PartialiLIDSUncropped
 from ..datasets.partial_reid import PartialREID, PartialREIDOccluded
 from ..datasets.published import PublishedDataset, warn_once
-from ..errors import InputError
+from ..errors import InputError, UnreadableImage
+from ..host.images import refuse_unreadable
 from .source_parts import Place, find_parts, owner_of
-from .sources import Folder, open_source
+from .sources import Folder, Source, open_source
 from .unfinished_folder import put, unfinished_folder
 
 LINKS = ("copy", "hard", "symlink")
@@ -48,14 +49,22 @@ def all_images(place: Place) -> dict[str, str]:
 
 
 def occluded_duke_images(place: Place) -> dict[str, str]:
-    """The same by the authors' converter: queries that DukeMTMC-reID's query lacks are in its bounding_box_test."""
+    """The same by the authors' converter: queries that DukeMTMC-reID's query lacks are in its bounding_box_test.
+
+    Images in another format than the official jpg keep it.
+    """
     train, query, gallery = SUBSETS
-    images, chosen = place.source.images, {}
+    there, chosen = {stem_of(image): image for image in place.source.images}, {}
     for subset in SUBSETS:
         for name in official_names(subset):
-            path, other = f"{place.parts[subset]}/{name}", f"{place.parts[gallery]}/{name}"
-            chosen[f"{subset}/{name}"] = other if subset == query and path not in images and other in images else path
+            wanted = [f"{place.parts[part]}/{name}" for part in ((query, gallery) if subset == query else (subset,))]
+            path = next((there[stem_of(each)] for each in wanted if stem_of(each) in there), wanted[0])
+            chosen[f"{subset}/{stem_of(name)}{os.path.splitext(path)[1]}"] = path
     return chosen
+
+
+def stem_of(path: str) -> str:
+    return os.path.splitext(path)[0]
 
 
 @dataclass(frozen=True)
@@ -66,7 +75,7 @@ class Recipe:
         layout: its folders.
         readers: registered data sets that read it; a source must have what one of them needs, or else all parts.
         choose: tells which images of a source go where.
-        name: what a file name begins with, a regular expression; a folder without one such file is another data set.
+        name: what every file name begins with, a regular expression; a folder with no such file is another data set.
     """
 
     layout: Layout
@@ -121,7 +130,7 @@ def prepare(name: str, source: str, root: str, link: str = "copy") -> str:
         counts = {part: sum(path.startswith(f"{part}/") for path in chosen) for part in place.parts}
         line = f"{target}: images: {', '.join(f'{count} in {part}' for part, count in counts.items())}"
         if os.path.lexists(target):
-            refuse_incomplete(target, chosen)
+            refuse_incomplete(target, chosen, place)
             return f"{line} (complete already, nothing was written)"
         # Sizes, and times or checksums, tell another content of the same names
         content = [(path, image, place.source.images[image]) for path, image in chosen.items()]
@@ -131,6 +140,8 @@ def prepare(name: str, source: str, root: str, link: str = "copy") -> str:
                 for path, image in tqdm(chosen.items(), desc=recipe.layout.title, unit=" images", disable=None):
                     put(folder, path, writer(place, image, link))
                 read_once(recipe, place, folder, target)
+        except UnreadableImage:  # an OSError too
+            raise
         except OSError as error:
             raise InputError(f"cannot write {target}: {error.strerror or error}: choose another --root") from None
     for part, published in MARKET_IMAGES.items() if recipe.layout is MARKET else ():
@@ -159,7 +170,7 @@ def find_images(recipe: Recipe, path: str, opened: ExitStack) -> tuple[Place, di
     if not places:
         raise InputError(
             f"{source.title}: no folder in it holds images of {layout.title} in {' and '.join(recipe.needed[0])} "
-            f"(hidden and linked folders are passed over): give what holds them as --source ({layout.origin})"
+            f"({passed_over(source, recipe)}): give what holds them as --source ({layout.origin})"
         )
     found = []  # what ranks a place, the place, its images
     for place in places:
@@ -173,30 +184,48 @@ def find_images(recipe: Recipe, path: str, opened: ExitStack) -> tuple[Place, di
             f"{place}: {len(missing):,} of {len(chosen):,} images are missing or empty, the first is {missing[0]}: get "
             f"a complete copy ({layout.origin})"
         )
+    misnamed = [image for image in chosen.values() if not re.match(recipe.name, os.path.basename(image))]
+    if misnamed:
+        raise InputError(f"{place}: {misnamed[0]} is not named as in {layout.title}: rename the file or take it out")
     if rest and rest[0][0] == rank:
         raise InputError(f"{place} and {rest[0][1]} can both be {layout.title}: give the right one as --source")
     return place, chosen
 
 
-def refuse_incomplete(target: str, chosen: dict[str, str]) -> None:
-    """Raises InputError where a folder lacks one of the images, or has it empty."""
+def passed_over(source: Source, recipe: Recipe) -> str:
+    """What was not looked at, for an error message."""
+    what, layout = "hidden and linked folders are passed over", recipe.layout
+    others = sorted({name for part in recipe.needed[0] for name in layout.parts[part]})
+    if others:
+        what += f"; {' and '.join(others)} count in a folder or archive that is named {layout.folder}"
+    archives = source.packed if isinstance(source, Folder) else []
+    return what + (
+        f"; the archive {archives[0]} in it is not looked into, but can be a source itself" if archives else ""
+    )
+
+
+def refuse_incomplete(target: str, chosen: dict[str, str], place: Place) -> None:
+    """Raises InputError where a folder lacks one of the images, or has it in another size."""
     paths = {path: os.path.join(target, path) for path in chosen}
-    missing = [path for path, file in paths.items() if not (os.path.isfile(file) and os.path.getsize(file))]
-    if missing:
+    sizes = {path: os.path.getsize(file) if os.path.isfile(file) else None for path, file in paths.items()}
+    wrong = [path for path, image in chosen.items() if sizes[path] != place.source.images[image][0]]
+    if wrong:
+        state = "is missing" if sizes[wrong[0]] is None else f"has {sizes[wrong[0]]} bytes"
         raise InputError(
-            f"{target} is there but lacks {len(missing):,} of {len(chosen):,} images, the first is {missing[0]}: "
-            "remove that folder or choose another --root"
+            f"{target} is there but differs from {place} in {len(wrong):,} of {len(chosen):,} images, the first is "
+            f"{wrong[0]}, which {state}: remove that folder or choose another --root"
         )
 
 
 def writer(place: Place, image: str, link: str) -> Callable[[str], None]:
-    """Gives what writes an image of a source to the path that it gets."""
+    """Gives what writes an image of a source, if it is one that can be opened, to the path that it gets."""
 
     def write(path: str) -> None:
+        content = place.source.read(image)
+        refuse_unreadable(os.path.join(place.source.title, image), content)
         if link == "symlink":
             return os.symlink(place.source.location(image), path)
         if link == "copy":
-            content = place.source.read(image)
             with open(path, "wb") as file:
                 file.write(content)
             return

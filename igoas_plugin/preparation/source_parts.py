@@ -17,21 +17,23 @@ class Place:
         source: the folder or archive.
         folder: in the source; "" is its top.
         parts: of the layout, with images in them: their own folders in the source.
-        named: whether the folder, one around it or the archive has the name of the data set.
+        distance: how many folders it lies below the one that has the name of the data set, or the archive that has it;
+            None where nothing around it is named so.
     """
 
     source: Source
     folder: str
     parts: dict[str, str]
-    named: bool
+    distance: int | None
 
     def __str__(self) -> str:
         return os.path.join(self.source.title, self.folder) if self.folder else self.source.title
 
     @property
-    def likeness(self) -> tuple[bool, int]:
-        """How well the names fit: that of the data set, and how many parts have the authors' own names."""
-        return self.named, sum(f"/{path}".endswith(f"/{part}") for part, path in self.parts.items())
+    def likeness(self) -> tuple[bool, int, int]:
+        """How well the names fit: that of the data set, how near it is, how many parts have the authors' own names."""
+        own = sum(f"/{path}".endswith(f"/{part}") for part, path in self.parts.items())
+        return self.distance is not None, -(self.distance or 0), own
 
 
 def find_parts(
@@ -61,13 +63,15 @@ def find_parts(
                     found.setdefault("/".join(steps[:-depth]), {}).setdefault(part, []).append((rank, folder))
     places = []
     for folder, parts in sorted(found.items()):
-        owner = owner_of((source.name, *folder.split("/")), (layout, *others))
+        around = (source.name, *filter(None, folder.split("/")))
+        owner = owner_of(around, (layout, *others))
         if owner is not layout:
             parts = {part: [each for each in ranked if each[0] == 0] for part, ranked in parts.items()}
             parts = {part: ranked for part, ranked in parts.items() if ranked}
         if owner in (None, layout) and any(set(group) <= set(parts) for group in choices):
             own = {part: _only(source, parts[part]) for part in layout.parts if part in parts}
-            places.append(Place(source, folder, own, named=owner is layout))
+            distance = next((up for up, name in enumerate(reversed(around)) if layout.is_named(name)), None)
+            places.append(Place(source, folder, own, distance))
     return places
 
 

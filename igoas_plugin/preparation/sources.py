@@ -34,14 +34,16 @@ class Folder:
         InputError: a sub-folder cannot be read.
     """
 
-    archives = ()
+    archives = ()  # that are looked into; those in a folder are not
 
     def __init__(self, path: str):
         self.title = os.path.abspath(path)  # for messages
         self.name = os.path.basename(self.title)
         self.images = {}  # path below the folder, with forward slashes: (bytes, time of the last change)
+        self.packed = []  # paths of the archives
         for folder, inner, names in os.walk(self.title, onerror=self._unreadable):
             inner[:] = sorted(name for name in inner if not name.startswith("."))
+            self.packed += [os.path.join(folder, name) for name in sorted(names) if name.lower().endswith(ARCHIVES)]
             for name in filter(is_image, sorted(names)):
                 file = os.path.join(folder, name)
                 state = os.stat(file) if os.path.isfile(file) else None  # a link to nothing counts as an empty file
@@ -89,7 +91,7 @@ class Archive:
         self._entries = {}
         for entry in entries:
             path = self._safe(entry)
-            used = (is_image(path) or path.lower().endswith(ARCHIVES)) and not _hidden(path) and not entry.is_dir()
+            used = _is_used(path) and not entry.is_dir()
             if used and self._entries.setdefault(path, entry) is not entry:
                 raise InputError(f"{self.title} holds {path} twice: unpack it, keep the right one and give the folder")
         # path in the archive: (bytes, CRC)
@@ -158,9 +160,10 @@ class Archive:
             raise InputError(f"cannot read {where}: {error.strerror or error}") from None
 
 
-def _hidden(path: str) -> bool:
-    """Whether a folder on the way to a file, or the file, is what an operating system keeps for itself."""
-    return any(step.startswith(".") or step == "__MACOSX" for step in path.split("/"))
+def _is_used(path: str) -> bool:
+    """Whether an entry is an image or an archive, and nothing that an operating system keeps for itself."""
+    hidden = any(step.startswith(".") or step == "__MACOSX" for step in path.split("/"))
+    return (is_image(path) or path.lower().endswith(ARCHIVES)) and not hidden
 
 
 Source = Folder | Archive

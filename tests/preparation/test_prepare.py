@@ -136,9 +136,68 @@ def test_a_second_run_says_that_it_is_complete_and_touches_nothing(few_names, tm
 def test_an_incomplete_target_is_refused_and_kept(few_names, tmp_path):
     source, root = folder_of(tmp_path / "duke", DUKE), tmp_path / "root"
     folder_of(root / "Occluded_Duke", {"query/0019_c1_f0051230.jpg": b"mine"})
-    with pytest.raises(InputError, match="is there but lacks 7 of 8 images, the first is .*: remove that folder or"):
+    message = "is there but differs from .*duke in 8 of 8 images, the first is .* is missing: remove that folder or"
+    with pytest.raises(InputError, match=message):
         prepare("occluded-duke", source, str(root))
     assert tree(root) == {"Occluded_Duke/query/0019_c1_f0051230.jpg": b"mine"}
+
+
+def test_an_image_of_another_size_in_the_target_is_not_called_complete(few_names, tmp_path):
+    source, root = folder_of(tmp_path / "duke", DUKE), tmp_path / "root"
+    prepare("occluded-duke", source, str(root))
+    (root / "Occluded_Duke" / "query" / "0019_c1_f0051230.jpg").write_bytes(b"cut off")
+    with pytest.raises(
+        InputError, match="in 1 of 8 images, the first is query/0019_c1_f0051230.jpg, which has 7 bytes"
+    ):
+        prepare("occluded-duke", source, str(root))
+
+
+@pytest.mark.parametrize("link", ["copy", "hard", "symlink"])
+@pytest.mark.parametrize("content, reason", [
+    (b"<html>404</html>", "it is no image, or of a kind that Pillow does not know"),
+    (jpeg(3)[:-200], "Truncated"),
+])  # fmt: skip
+def test_a_file_that_is_no_whole_image_is_named_and_nothing_is_left(content, reason, link, few_names, tmp_path):
+    files = DUKE | {"query/0019_c1_f0051230.jpg": content}
+    with pytest.raises(InputError, match=f"duke/query/0019_c1_f0051230.jpg cannot be read: {reason}"):
+        prepare("occluded-duke", folder_of(tmp_path / "duke", files), str(tmp_path / "root"), link)
+    assert os.listdir(tmp_path / "root") == []
+
+
+def test_duke_in_another_format_is_taken(few_names, tmp_path):
+    pngs = {path.replace(".jpg", ".png"): content for path, content in DUKE.items()}
+    prepare("occluded-duke", folder_of(tmp_path / "duke", pngs), str(tmp_path / "root"))
+    made = tree(tmp_path / "root" / "Occluded_Duke")
+    assert len(made) == 8 and all(path.endswith(".png") for path in made)
+
+
+def test_a_name_that_market_1501_cannot_have_is_refused(tmp_path):
+    files = SETS["market-1501"][1] | {"query/person.jpg": jpeg()}
+    with pytest.raises(InputError, match="query/person.jpg is not named as in Market-1501: rename the file or take it"):
+        prepare("market-1501", folder_of(tmp_path / "market", files), str(tmp_path / "root"))
+    assert not (tmp_path / "root").exists()
+
+
+@pytest.mark.parametrize("companion", ["Partial-REID_Dataset/masks", "Partial-REID_Dataset_ps_label", "other/copy"])
+def test_folders_beside_the_data_set_with_parts_of_the_same_names_are_not_taken_for_it(companion, tmp_path):
+    files = SETS["partial-reid"][1]
+    inside = {
+        f"{folder}/{path}": each for folder in ("Partial-REID_Dataset", companion) for path, each in files.items()
+    }
+    prepare("partial-reid", folder_of(tmp_path / "partial_reid", inside), str(tmp_path / "root"))
+    assert len(tree(tmp_path / "root" / "Partial-REID_Dataset")) == len(files)
+
+
+def test_what_was_not_looked_at_is_told(tmp_path):
+    files = bodies(("query", "gallery"), "{p:03d}_{i:02d}.jpg")
+    zip_of(tmp_path / "Occluded_REID.zip", files)
+    with pytest.raises(InputError) as caught:
+        prepare("occluded-reid", folder_of(tmp_path / "x", files), str(tmp_path / "root"))
+    assert "gallery and query count in a folder or archive that is named Occluded_REID" in str(caught.value)
+    with pytest.raises(
+        InputError, match="the archive .*Occluded_REID.zip in it is not looked into, but can be a source"
+    ):
+        prepare("occluded-reid", str(tmp_path), str(tmp_path / "root"))
 
 
 @pytest.mark.parametrize("kind", ["folder", "zip"])
