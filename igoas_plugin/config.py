@@ -45,6 +45,10 @@ def plugin_defaults() -> CfgNode:
     C.MODEL.OCCLUSION.ASPECT_MIN = 0.5
     # One random value a channel: U(0, 1) on the normalised image (released) or U(0, 255) before normalisation (paper)
     C.MODEL.OCCLUSION.FILL = "normalised"
+    # What the suppression loss is told: where the image is "occluded", or "ones" (nothing is; released, per image)
+    C.MODEL.OCCLUSION.MASK = "occluded"
+    # CutoutOcclusion: folder of images with an alpha channel
+    C.MODEL.OCCLUSION.CUTOUTS = ""
 
     # ---- The two-branch model (section III of the paper) ----
     C.MODEL.IGOAS = CfgNode()

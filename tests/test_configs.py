@@ -13,16 +13,51 @@ from igoas_plugin.check import check_names
 from igoas_plugin.config import flat_keys, load_cfg, value_of
 
 CONFIGS = Path(__file__).parents[1] / "configs"
-RUNS = sorted(path.relative_to(CONFIGS).as_posix() for path in CONFIGS.glob("*/*.yml"))
+RUNS = sorted(path.relative_to(CONFIGS).as_posix() for path in CONFIGS.glob("*/**/*.yml"))
 BASES = sorted(path.name for path in CONFIGS.glob("*.yml"))
+METHODS = ("bagtricks_R50", "agw_R50", "sbs_R50", "mgn_R50-ibn", "igoas_R50")
+# folder: training sets, test sets
+SETTINGS = {
+    "OccDuke": (("OccludedDuke",), ("OccludedDuke",)),
+    "Market1501": (("Market1501",), ("Market1501",)),
+    "DukeMTMC": (("DukeMTMC",), ("DukeMTMC",)),
+    "PDukeMTMC": (("PDukeMTMC",), ("PDukeMTMC",)),
+    "OccREID": (("Market1501",), ("OccludedREID",)),
+    "OccREID_half": (("OccludedREIDHalfSplit",), ("OccludedREIDHalfSplit",)),
+    "Partial": (("Market1501",), ("PartialREID", "PartialREIDOccluded", "PartialiLIDS", "PartialiLIDSUncropped")),
+    "OccMarket1501": (("Market1501",), ("Market1501", *(f"OccludedMarket1501S{severity}" for severity in range(1, 6)))),
+}
+# One of each kind, as it is; all others differ from one of these in data sets alone, or are ablations
+FULL_SIZE = [*BASES, "OccDuke/mgn_R50-ibn.yml", "OccDuke/igoas_R50-ibn.yml", "OccDuke/igoas_R101.yml",
+             "OccDuke/igoas_mobilenetv2.yml", "OccDuke/igoas_R50_paper.yml",
+             "Toy/igoas_R18.yml"]  # fmt: skip
+
+
+def differences(name: str, parent: str) -> dict:
+    """The keys in which one config differs from another, without the folder that it writes to."""
+    own, other = (load_cfg(str(CONFIGS / each)) for each in (name, parent))
+    keys = [key for key in flat_keys(own) if key != "OUTPUT_DIR" and value_of(own, key) != value_of(other, key)]
+    return {key: value_of(own, key) for key in keys}
+
+
+def train_and_evaluate(cfg):
+    cfg.MODEL.DEVICE, cfg.MODEL.BACKBONE.PRETRAIN, cfg.MODEL.HEADS.NUM_CLASSES = "cpu", False, 4
+    torch.manual_seed(0)
+    model = build_model(cfg).train()
+    with EventStorage() as storage:
+        storage.epoch = 10
+        losses = model(random_batch(images=4, size=(96, 32)))  # MGN cuts the map in three
+    sum(losses.values()).backward()
+    assert [key for key, each in model.named_parameters() if each.requires_grad and each.grad is None] == []
+    with torch.no_grad():
+        descriptors = model.eval()(random_batch(images=2, size=(96, 32)))
+    assert len(descriptors) == 2 and torch.isfinite(descriptors).all()
 
 
 def test_the_configs_are_there():
-    assert {"Base-IGOAS.yml", "Base-SBS.yml", "Base-bagtricks.yml"} == set(BASES)
-    assert {
-        "OccDuke/igoas_R50.yml", "OccDuke/igoas_R50_paper.yml", "OccDuke/bagtricks_R50.yml", "Market1501/igoas_R50.yml",
-        "Market1501/bagtricks_R50.yml", "Toy/igoas_R18.yml", "Toy/bagtricks_R18.yml",
-    } <= set(RUNS)  # fmt: skip
+    assert {f"Base-{name}.yml" for name in ("IGOAS", "bagtricks", "AGW", "SBS", "MGN")} == set(BASES)
+    assert {f"{folder}/{method}.yml" for folder in SETTINGS for method in METHODS} <= set(RUNS)
+    assert {"Toy/igoas_R18.yml", "Toy/bagtricks_R18.yml", *FULL_SIZE} <= {*RUNS, *BASES}
 
 
 @pytest.mark.parametrize("name", RUNS + BASES)
@@ -35,20 +70,59 @@ def test_each_run_writes_to_a_folder_of_its_own_name(name):
     assert load_cfg(str(CONFIGS / name)).OUTPUT_DIR == f"logs/{name.removesuffix('.yml')}"
 
 
-@pytest.mark.parametrize("name", RUNS + BASES)
-def test_it_builds_trains_all_its_parameters_and_evaluates(name):
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("folder", SETTINGS)
+def test_a_method_differs_between_data_sets_in_the_data_sets_alone(folder, method):
+    name = f"{folder}/{method}.yml"
     cfg = load_cfg(str(CONFIGS / name))
-    cfg.MODEL.DEVICE, cfg.MODEL.BACKBONE.PRETRAIN, cfg.MODEL.HEADS.NUM_CLASSES = "cpu", False, 4
-    torch.manual_seed(0)
-    model = build_model(cfg).train()
-    with EventStorage() as storage:
-        storage.epoch = 10
-        losses = model(random_batch(images=4, size=(64, 32)))
-    sum(losses.values()).backward()
-    assert [key for key, each in model.named_parameters() if each.requires_grad and each.grad is None] == []
-    with torch.no_grad():
-        descriptors = model.eval()(random_batch(images=2, size=(64, 32)))
-    assert len(descriptors) == 2 and torch.isfinite(descriptors).all()
+    assert (cfg.DATASETS.NAMES, cfg.DATASETS.TESTS) == SETTINGS[folder]
+    curriculum = {"MODEL.OCCLUSION.EPOCHS"} if name == "OccDuke/igoas_R50.yml" else set()
+    assert set(differences(name, f"Market1501/{method}.yml")) <= {"DATASETS.NAMES", "DATASETS.TESTS", *curriculum}
+
+
+@pytest.mark.parametrize("name", FULL_SIZE)
+def test_one_of_each_kind_builds_trains_all_its_parameters_and_evaluates(name):
+    train_and_evaluate(load_cfg(str(CONFIGS / name)))
+
+
+# Tables V to IX of the paper: each row's file, and what it changes in OccDuke/igoas_R50.yml, the last row of each table
+GAP, GMP = {"MODEL.IGOAS.SUPPRESSION.POOL_LAYER": "GlobalAvgPool"}, {"MODEL.IGOAS.SUPPRESSION.ATTENTION": False}
+NO_MASK_LOSS = {"MODEL.IGOAS.MASK_LOSS.SCALE": 0.0}
+PLAIN = {"MODEL.META_ARCHITECTURE": "OcclusionWrapper", "MODEL.HEADS.NAME": "EmbeddingHead",
+         "MODEL.HEADS.EMBEDDING_DIM": 0}  # fmt: skip
+ABLATIONS = {
+    "table5_global_only": {"MODEL.IGOAS.DESCRIPTOR": "global"},
+    "table5_suppression_only": {"MODEL.IGOAS.DESCRIPTOR": "suppression"},
+    "table6_gap": {**GAP, **GMP, **NO_MASK_LOSS},
+    "table6_gmp": {**GMP, **NO_MASK_LOSS},
+    "table6_gmp_cbam": NO_MASK_LOSS,
+    "table7_none": {"MODEL.OCCLUSION.NAME": "NoOcclusion"},
+    "table7_batch_drop_block": {"MODEL.OCCLUSION.NAME": "BatchDropBlock"},
+    "table7_slow_drop_block": {"MODEL.OCCLUSION.NAME": "SlowDropBlock"},
+    "table7_batch_random_erasing": {"MODEL.OCCLUSION.NAME": "BatchRandomErasing"},
+    "table7_random_erasing": {"MODEL.OCCLUSION.NAME": "RandomErasing", "MODEL.OCCLUSION.MASK": "ones"},
+    "table7_random_drop": {"MODEL.OCCLUSION.NAME": "RandomDrop", "MODEL.OCCLUSION.MASK": "ones"},
+    "table7_incremental_drop": {"MODEL.OCCLUSION.NAME": "IncrementalDrop"},
+    "table8_resnet50_batch_random_erasing": {**PLAIN, "MODEL.OCCLUSION.NAME": "BatchRandomErasing"},
+    "table8_resnet50_incremental_erasing": PLAIN,
+    "table9_mean_weights": {"MODEL.IGOAS.ID_WEIGHTS": "mean"},
+}
+
+
+def test_every_row_of_the_tables_has_its_file():
+    assert set(ABLATIONS) == {path.stem for path in (CONFIGS / "OccDuke" / "ablation").iterdir()}
+
+
+@pytest.mark.parametrize("row", ABLATIONS)
+def test_a_row_differs_from_igoas_in_exactly_what_it_names(row):
+    assert differences(f"OccDuke/ablation/{row}.yml", "OccDuke/igoas_R50.yml") == ABLATIONS[row]
+
+
+@pytest.mark.parametrize("row", ABLATIONS)
+def test_a_row_trains_all_its_parameters_and_evaluates(row):
+    cfg = load_cfg(str(CONFIGS / "OccDuke" / "ablation" / f"{row}.yml"))
+    cfg.MODEL.BACKBONE.DEPTH, cfg.MODEL.BACKBONE.FEAT_DIM = "18x", 512
+    train_and_evaluate(cfg)
 
 
 # The training of the released config (bfe.yaml of Vill-Lab/IGOAS), and its model
@@ -125,7 +199,20 @@ SBS = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("name, expected", [("Base-bagtricks.yml", BAGTRICKS), ("Base-SBS.yml", SBS)])
+AGW = {
+    **BAGTRICKS, "MODEL.BACKBONE.WITH_NL": True, "MODEL.HEADS.POOL_LAYER": "GeneralizedMeanPooling",
+    "MODEL.LOSSES.TRI.MARGIN": 0.0, "MODEL.LOSSES.TRI.HARD_MINING": False,
+}  # fmt: skip
+MGN = {
+    **SBS, "MODEL.META_ARCHITECTURE": "MGN", "MODEL.FREEZE_LAYERS": ["backbone", "b1", "b2", "b3"],
+    "MODEL.BACKBONE.WITH_NL": False, "MODEL.HEADS.EMBEDDING_DIM": 256,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "name, expected",
+    [("Base-bagtricks.yml", BAGTRICKS), ("Base-SBS.yml", SBS), ("Base-AGW.yml", AGW), ("Base-MGN.yml", MGN)],
+)
 def test_the_host_s_recipes_are_the_host_s(name, expected):
     cfg = load_cfg(str(CONFIGS / name))
     assert {key: value_of(cfg, key) for key in expected} == expected
@@ -146,13 +233,9 @@ PAPER = {
     "MODEL.OCCLUSION.SCHEDULE": "paper", "MODEL.OCCLUSION.AREA_FINAL": 0.33, "MODEL.OCCLUSION.FILL": "pixel",
     "MODEL.LOSSES.CE.EPSILON": 0.0, "MODEL.IGOAS.EXTRA_BLOCK": False, "MODEL.IGOAS.FREEZE_JOINT": False,
     "MODEL.IGOAS.MASK_LOSS.ON": "feature_map", "MODEL.IGOAS.MASK_LOSS.BRANCHES": ("suppression",),
-    "MODEL.IGOAS.MASK_LOSS.STAGES": "both", "OUTPUT_DIR": "logs/OccDuke/igoas_R50_paper",
+    "MODEL.IGOAS.MASK_LOSS.STAGES": "both",
 }  # fmt: skip
 
 
 def test_the_paper_s_config_differs_from_the_released_one_in_exactly_the_seven_points():
-    released, paper = (load_cfg(str(CONFIGS / "OccDuke" / f"igoas_R50{name}.yml")) for name in ("", "_paper"))
-    different = {
-        key: value_of(paper, key) for key in flat_keys(paper) if value_of(paper, key) != value_of(released, key)
-    }
-    assert different == PAPER
+    assert differences("OccDuke/igoas_R50_paper.yml", "OccDuke/igoas_R50.yml") == PAPER

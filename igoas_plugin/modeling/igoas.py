@@ -30,7 +30,8 @@ class IGOAS(nn.Module):
         backbone: the shared trunk, images -> feature map. It has the host's name, so that the host's keys reach it.
         global_branch, suppression_branch: Branch each.
         heads: IGOASHead, or one with its interface.
-        occlusion: ``occluded, visible = occlusion(images)``.
+        occlusion: ``occluded, visible = occlusion(images)``; its method ``drop``, where it has one, acts on the
+            suppression branch's last feature map: ``feature_map, visible = occlusion.drop(feature_map)``.
         pixel_mean, pixel_std: of the normalisation, three values each, in [0, 255].
         cross_entropy: "eps", "alpha" and "scale" of the host's cross-entropy.
         metric_losses: the other losses, on the joint embedding: {name: (scale, (features, targets) -> scalar)}.
@@ -129,9 +130,9 @@ class IGOAS(nn.Module):
             shared = self.backbone(images)
             return self.heads(self.global_branch(shared)[0], self.suppression_branch(shared)[0])
 
-        targets = batched_inputs["targets"]
+        targets, drop = batched_inputs["targets"], getattr(self.occlusion, "drop", None)
         if targets.sum() < 0:
-            targets = torch.zeros_like(targets)
+            targets, drop = torch.zeros_like(targets), None
             occluded, visible = images, images.new_ones(len(images), 1, *images.shape[2:])
         else:
             occluded, visible = self.occlusion(images)
@@ -139,6 +140,8 @@ class IGOAS(nn.Module):
             clean_shared, occluded_shared = self.backbone(torch.cat([images, occluded])).chunk(2)
             global_map, _ = self.global_branch(clean_shared)
             suppression_map, attended = self.suppression_branch(occluded_shared)
+            if drop is not None:
+                suppression_map, visible = drop(suppression_map)
             outputs = self.heads(global_map, suppression_map, targets)
             with torch.autocast(images.device.type, enabled=False):
                 maps = {"global": [global_map], "suppression": [suppression_map, attended]}

@@ -33,7 +33,8 @@ def OcclusionWrapper(cfg) -> nn.Module:
     a method ``preprocess_image(batched_inputs)``, as the host's do.
 
     Raises:
-        InputError: it is no class, has no such method, or brings an occlusion block of its own.
+        InputError: it is no class, has no such method, or brings an occlusion block of its own; or the block acts on
+            feature maps.
     """
     name = cfg.MODEL.OCCLUSION.WRAPS
     wrapped = META_ARCH_REGISTRY.get(name)
@@ -45,6 +46,9 @@ def OcclusionWrapper(cfg) -> nn.Module:
         )
     model = type(f"Occluded{name}", (OccludedTraining, wrapped), {})(cfg)
     model.occlusion = build_occlusion(cfg)
+    if hasattr(model.occlusion, "drop"):
+        block = cfg.MODEL.OCCLUSION.NAME
+        raise InputError(f"OcclusionWrapper occludes images: {block} drops a part of the feature map of IGOAS")
     return model
 
 

@@ -1,111 +1,159 @@
+"""The registered occlusion blocks: where a rectangle lies, and what fills it."""
+
+from collections.abc import Callable
+
 import numpy as np
-import torch
 from fastreid.config import configurable
-from fastreid.utils import comm
-from torch import Tensor, nn
+from torch import Tensor
 
-from igoas_plugin.errors import InputError, require_choice
-from igoas_plugin.run_progress import RunProgress, current_storage, run_progress
+from igoas_plugin.run_progress import RunProgress
 
+from .block import OcclusionBlock, block_settings, log
 from .build import OCCLUSION_REGISTRY
-from .rectangles import Rectangle, draw_rectangle
-from .schedule import PaperSchedule, ReleasedSchedule, build_schedule
+from .fills import ERASING_MEAN, Constant, OtherImages, RandomColour
+from .rectangles import Band, RandomRectangle, Rectangle, ScheduledRectangle
+from .schedule import build_schedule
+
+DROP = Constant(0, 0, 0)
 
 
-@OCCLUSION_REGISTRY.register()
-class IncrementalErasing(nn.Module):
-    """The paper's IGO block: one rectangle for the whole batch, larger as training goes on, each channel one value.
-
-    What is drawn depends on seed, iteration and rank alone (no global generator): the same run draws the same
-    rectangles, a resumed run goes on with them, and processes differ. Where no event storage is open the calls are
-    counted instead of the iterations, and it is epoch 0.
-
-    Source: IGOAS (TIP 2021), section III-B; BatchIncErasing of the released code.
+class RectangleOcclusion(OcclusionBlock):
+    """An occlusion by rectangles.
 
     Args:
-        schedule: share of the image by progress of the run.
-        aspect_min: smallest height / width of a rectangle that is narrower than the image, in (0, 1].
-        fill: "normalised" (U(0, 1) on the normalised image) or "pixel" (U(0, 255), then normalised).
-        prob: probability that a batch is occluded, in [0, 1].
-        pixel_mean, pixel_std: of the normalisation, in [0, 255], for "pixel".
-        seed: not negative.
-
-    Raises:
-        InputError: a value leaves its range.
+        rectangle: draws where it lies: ``rectangle(rng, progress, height, width)``.
+        fill: what it holds: ``fill(rng, images, rows, columns)``.
+        per_image: each image gets a rectangle of its own; else there is one for the whole batch.
+        settings: of OcclusionBlock.
     """
 
     @configurable
     def __init__(
         self,
         *,
-        schedule: ReleasedSchedule | PaperSchedule,
-        aspect_min: float = 0.5,
-        fill: str = "normalised",
-        prob: float = 1.0,
-        pixel_mean: list[float] = (0.0, 0.0, 0.0),
-        pixel_std: list[float] = (1.0, 1.0, 1.0),
-        seed: int = 0,
+        rectangle: Callable[..., Rectangle],
+        fill: Callable[..., Tensor],
+        per_image: bool = False,
+        **settings,
     ):
-        super().__init__()
-        if not 0 < aspect_min <= 1:
-            raise InputError(f"MODEL.OCCLUSION.ASPECT_MIN must stay in (0, 1], got {aspect_min}")
-        if not 0 <= prob <= 1:
-            raise InputError(f"MODEL.OCCLUSION.PROB must stay in [0, 1], got {prob}")
-        require_choice("MODEL.OCCLUSION.FILL", fill, ("normalised", "pixel"))
-        if seed < 0:
-            raise InputError(f"the seed of an occlusion block must not be negative, got {seed}")
-        self.schedule, self.aspect_min, self.fill, self.prob, self.seed = schedule, aspect_min, fill, prob, seed
-        self.pixel_mean, self.pixel_std = np.asarray(pixel_mean), np.asarray(pixel_std)
-        self.calls = 0
+        super().__init__(**settings)
+        self.rectangle, self.fill, self.per_image = rectangle, fill, per_image
+
+    def occlude(self, rng: np.random.Generator, progress: RunProgress, images: Tensor) -> tuple[Tensor, Tensor, float]:
+        count, _, height, width = images.shape
+        occluded, visible = images.clone(), images.new_ones(count if self.per_image else 1, 1, height, width)
+        parts = [slice(index, index + 1) for index in range(count)] if self.per_image else [slice(None)]
+        covered = 0
+        for part in parts:
+            box = self.rectangle(rng, progress, height, width)
+            rows, columns = box.slices
+            occluded[part, :, rows, columns] = self.fill(rng, images[part], rows, columns)
+            visible[part, :, rows, columns] = 0
+            covered += box.height * box.width
+        if not self.per_image:
+            log(**box._asdict())
+        return occluded, visible.expand(count, -1, -1, -1), covered / (len(parts) * height * width)
+
+
+@OCCLUSION_REGISTRY.register()
+class IncrementalErasing(RectangleOcclusion):
+    """The paper's IGO block: one rectangle for the whole batch, larger as training goes on, each channel one value.
+
+    Source: IGOAS (TIP 2021), section III-B; BatchIncErasing of the released code.
+    """
 
     @classmethod
     def from_config(cls, cfg) -> dict:
-        keys = cfg.MODEL.OCCLUSION
-        return {
-            "schedule": build_schedule(cfg),
-            "aspect_min": keys.ASPECT_MIN,
-            "fill": keys.FILL,
-            "prob": keys.PROB,
-            "pixel_mean": cfg.MODEL.PIXEL_MEAN,
-            "pixel_std": cfg.MODEL.PIXEL_STD,
-            # built without a trainer: torch's own seed is looked up, nothing is drawn from it
-            "seed": cfg.SEED if cfg.SEED >= 0 else torch.initial_seed(),
-        }
+        fill = RandomColour(cfg.MODEL.OCCLUSION.FILL, cfg.MODEL.PIXEL_MEAN, cfg.MODEL.PIXEL_STD)
+        return {"rectangle": scheduled(cfg), "fill": fill, **block_settings(cfg)}
 
-    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """Occludes a batch.
 
-        Args:
-            images: normalised, shape (B, 3, H, W); not modified.
+@OCCLUSION_REGISTRY.register()
+class IncrementalDrop(RectangleOcclusion):
+    """IncrementalErasing with zeros on the normalised images (table VII: batch incremental drop).
 
-        Returns:
-            The occluded images, same shape, and what is visible of them, shape (B, 1, H, W): 1 kept, 0 occluded.
-        """
-        progress = run_progress() or RunProgress(epoch=0, iteration=self.calls, iters_per_epoch=None)
-        self.calls += 1
-        rng = np.random.default_rng([self.seed, progress.iteration, comm.get_rank()])
-        visible = images.new_ones(1, 1, *images.shape[2:])
-        if rng.random() >= self.prob:
-            self.log(Rectangle(0, 0, 0, 0), images)
-            return images.clone(), visible.expand(len(images), -1, -1, -1)
+    Source: IGOAS (TIP 2021), table VII; BatchDrop of the released code.
+    """
 
-        box = draw_rectangle(rng, *images.shape[2:], self.schedule(progress), self.aspect_min)
-        rows, columns = box.slices
-        visible[..., rows, columns] = 0
-        occluded = images.clone()
-        occluded[..., rows, columns] = images.new_tensor(self.draw_fill(rng)).view(3, 1, 1)
-        self.log(box, images)
-        return occluded, visible.expand(len(images), -1, -1, -1)
+    @classmethod
+    def from_config(cls, cfg) -> dict:
+        return {"rectangle": scheduled(cfg), "fill": DROP, **block_settings(cfg)}
 
-    def draw_fill(self, rng: np.random.Generator) -> np.ndarray:
-        """One value a channel, on the scale of the normalised image."""
-        drawn = rng.uniform(size=3)
-        return drawn if self.fill == "normalised" else (255 * drawn - self.pixel_mean) / self.pixel_std
 
-    def log(self, box: Rectangle, images: Tensor) -> None:
-        """Puts the rectangle, and the share of the image that it covers in fact, into the event storage."""
-        storage = current_storage()
-        if storage is not None:
-            share = box.height * box.width / (images.shape[2] * images.shape[3])
-            for name, value in {"share": share, **box._asdict()}.items():
-                storage.put_scalar(f"occlusion/{name}", value, smoothing_hint=False)
+@OCCLUSION_REGISTRY.register()
+class PatchOcclusion(RectangleOcclusion):
+    """The rectangle of IncrementalErasing, filled with the same place of another image of the batch.
+
+    The occlusion looks like what occludes people in photographs, people and background, and not like one colour. The
+    released code of IGOAS has an unused block of this kind (BatchPatch), which also takes an image itself.
+    """
+
+    @classmethod
+    def from_config(cls, cfg) -> dict:
+        return {"rectangle": scheduled(cfg), "fill": OtherImages(), **block_settings(cfg)}
+
+
+@OCCLUSION_REGISTRY.register()
+class BatchRandomErasing(RectangleOcclusion):
+    """Random erasing with one rectangle for the whole batch: 25 to 50 % of the image, height / width 1/4 to 4.
+
+    Source: IGOAS (TIP 2021), tables VII and VIII (BRE); the class of this name in the released code.
+    """
+
+    @classmethod
+    def from_config(cls, cfg) -> dict:
+        return {"rectangle": RandomRectangle(aspect_min=0.25), "fill": Constant(*ERASING_MEAN), **block_settings(cfg)}
+
+
+@OCCLUSION_REGISTRY.register()
+class SlowDropBlock(RectangleOcclusion):
+    """A block of zeros on the image, 30 % of its height over the full width, one for the whole batch.
+
+    Source: IGOAS (TIP 2021), table VII (SDB); the class of this name in the released code.
+    """
+
+    @classmethod
+    def from_config(cls, cfg) -> dict:
+        return {"rectangle": Band(), "fill": DROP, **block_settings(cfg)}
+
+
+@OCCLUSION_REGISTRY.register()
+class RandomErasing(RectangleOcclusion):
+    """Random erasing with a rectangle of each image's own: 25 to 50 % of the image, height / width 1/2 to 2.
+
+    Source: IGOAS (TIP 2021), table VII (per-image random erasing); the class of this name in the released code, whose
+    mask is all ones: MODEL.OCCLUSION.MASK.
+    """
+
+    @classmethod
+    def from_config(cls, cfg) -> dict:
+        fill = Constant(*ERASING_MEAN)
+        return {"rectangle": RandomRectangle(), "fill": fill, "per_image": True, **block_settings(cfg)}
+
+
+@OCCLUSION_REGISTRY.register()
+class RandomDrop(RectangleOcclusion):
+    """RandomErasing with zeros on the normalised images.
+
+    Source: IGOAS (TIP 2021), table VII (per-image random dropping); the class of this name in the released code.
+    """
+
+    @classmethod
+    def from_config(cls, cfg) -> dict:
+        return {"rectangle": RandomRectangle(), "fill": DROP, "per_image": True, **block_settings(cfg)}
+
+
+@OCCLUSION_REGISTRY.register()
+class NoOcclusion(OcclusionBlock):
+    """Nothing is occluded: the row without occlusion of table VII."""
+
+    def __init__(self, cfg):
+        super().__init__(**block_settings(cfg))
+
+    def occlude(self, rng: np.random.Generator, progress: RunProgress, images: Tensor) -> tuple[Tensor, Tensor, float]:
+        return images.clone(), images.new_ones(1, 1, *images.shape[2:]).expand(len(images), -1, -1, -1), 0.0
+
+
+def scheduled(cfg) -> ScheduledRectangle:
+    """The rectangle that grows by MODEL.OCCLUSION.SCHEDULE."""
+    return ScheduledRectangle(build_schedule(cfg), cfg.MODEL.OCCLUSION.ASPECT_MIN)

@@ -1,0 +1,84 @@
+"""What all occlusion blocks have in common: seeds, probability, mask, log."""
+
+import numpy as np
+import torch
+from fastreid.utils import comm
+from torch import Tensor, nn
+
+from igoas_plugin.errors import InputError, require_choice
+from igoas_plugin.run_progress import RunProgress, current_storage, run_progress
+
+
+class OcclusionBlock(nn.Module):
+    """Base of the occlusion blocks; a subclass draws in ``occlude(rng, progress, images)``.
+
+    What is drawn depends on seed, iteration and rank alone (no global generator): the same run draws the same
+    occlusions, a resumed run goes on with them, and processes differ. Where no event storage is open the calls are
+    counted instead of the iterations, and it is epoch 0.
+
+    Args:
+        prob: probability that a batch is occluded, in [0, 1].
+        mask: "occluded" (0 where the image is occluded) or "ones" (what is hidden is not told: no suppression).
+        seed: not negative.
+
+    Raises:
+        InputError: a value leaves its range.
+    """
+
+    def __init__(self, *, prob: float = 1.0, mask: str = "occluded", seed: int = 0):
+        super().__init__()
+        if not 0 <= prob <= 1:
+            raise InputError(f"MODEL.OCCLUSION.PROB must stay in [0, 1], got {prob}")
+        require_choice("MODEL.OCCLUSION.MASK", mask, ("occluded", "ones"))
+        if seed < 0:
+            raise InputError(f"the seed of an occlusion block must not be negative, got {seed}")
+        self.prob, self.mask, self.seed = prob, mask, seed
+        self.calls = 0
+
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Occludes a batch.
+
+        Args:
+            images: normalised, shape (B, 3, H, W); not modified.
+
+        Returns:
+            The occluded images, same shape, and what is visible of them, shape (B, 1, H, W): 1 kept, 0 occluded.
+        """
+        rng, progress = self.randomness()
+        everything = images.new_ones(1, 1, *images.shape[2:]).expand(len(images), -1, -1, -1)
+        if rng.random() >= self.prob:
+            log(share=0.0)
+            return images.clone(), everything
+        occluded, visible, share = self.occlude(rng, progress, images)
+        log(share=share)
+        return occluded, visible if self.mask == "occluded" else everything
+
+    def randomness(self) -> tuple[np.random.Generator, RunProgress]:
+        """The generator of this call, and how far the run is."""
+        progress = run_progress() or RunProgress(epoch=0, iteration=self.calls, iters_per_epoch=None)
+        self.calls += 1
+        return np.random.default_rng([self.seed, progress.iteration, comm.get_rank()]), progress
+
+    def occlude(self, rng: np.random.Generator, progress: RunProgress, images: Tensor) -> tuple[Tensor, Tensor, float]:
+        """New images, what is visible of them, and the share that is covered in fact, told without asking the device.
+
+        Args:
+            rng: the only source of randomness.
+            progress: of the run.
+            images: normalised, shape (B, 3, H, W); not modified.
+        """
+        raise NotImplementedError
+
+
+def log(**values: float) -> None:
+    """Puts numbers of the occlusion into the event storage, if one is open."""
+    storage = current_storage()
+    for name, value in values.items() if storage is not None else ():
+        storage.put_scalar(f"occlusion/{name}", value, smoothing_hint=False)
+
+
+def block_settings(cfg) -> dict:
+    """The arguments that every OcclusionBlock takes, from a config."""
+    # built without a trainer: torch's own seed is looked up, nothing is drawn from it
+    seed = cfg.SEED if cfg.SEED >= 0 else torch.initial_seed()
+    return {"prob": cfg.MODEL.OCCLUSION.PROB, "mask": cfg.MODEL.OCCLUSION.MASK, "seed": seed}

@@ -1,0 +1,58 @@
+"""What an occlusion block puts into its rectangle, on the scale of the normalised images."""
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from igoas_plugin.errors import require_choice
+
+ERASING_MEAN = (0.4914, 0.4822, 0.4465)  # of random erasing; the released code fills it into normalised images
+
+
+class RandomColour:
+    """One random value a channel.
+
+    Args:
+        kind: "normalised" (U(0, 1) on the normalised image) or "pixel" (U(0, 255), then normalised).
+        pixel_mean, pixel_std: of the normalisation, in [0, 255], for "pixel".
+
+    Raises:
+        InputError: another kind.
+    """
+
+    def __init__(self, kind: str, pixel_mean: list[float], pixel_std: list[float]):
+        require_choice("MODEL.OCCLUSION.FILL", kind, ("normalised", "pixel"))
+        self.kind, self.mean, self.std = kind, np.asarray(pixel_mean), np.asarray(pixel_std)
+
+    def __call__(self, rng: np.random.Generator, images: Tensor, rows: slice, columns: slice) -> Tensor:
+        """Values for images[..., rows, columns], of a shape that broadcasts to it."""
+        drawn = rng.uniform(size=3)
+        return images.new_tensor(drawn if self.kind == "normalised" else (255 * drawn - self.mean) / self.std).view(
+            3, 1, 1
+        )
+
+
+class Constant:
+    """The same value a channel each time.
+
+    Args:
+        values: of the three channels.
+    """
+
+    def __init__(self, *values: float):
+        self.values = values
+
+    def __call__(self, rng: np.random.Generator, images: Tensor, rows: slice, columns: slice) -> Tensor:
+        """Values for images[..., rows, columns], of a shape that broadcasts to it."""
+        return images.new_tensor(self.values).view(3, 1, 1)
+
+
+class OtherImages:
+    """The same place of another image of the batch: each image gives once and takes once."""
+
+    def __call__(self, rng: np.random.Generator, images: Tensor, rows: slice, columns: slice) -> Tensor:
+        """Values for images[..., rows, columns]."""
+        order = rng.permutation(len(images))
+        giver = np.empty_like(order)
+        giver[order] = np.roll(order, 1)  # a ring in random order: nobody gives to itself
+        return images[torch.as_tensor(giver, device=images.device), ..., rows, columns]
