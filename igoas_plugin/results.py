@@ -11,13 +11,15 @@ from tabulate import tabulate
 from .datasets.published import PROTOCOL_OF
 from .errors import InputError
 from .host.checkpoints import write_atomically
+from .host.metrics import RECENT_CMC
 
 METRICS = ("Rank-1", "Rank-5", "Rank-10", "mAP", "mINP")  # in %, as the host's evaluator names them
+CMC = "CMC"  # key of the whole curve: Rank-1, Rank-2, ... in %
 TRAINED, EVALUATED = "results.json", "results_eval.json"  # of a run; of a later evaluation in a run's folder
 
 
 def save_results(results: dict, cfg, eval_only: bool = False) -> str:
-    """Writes the metrics into OUTPUT_DIR: {data set: {metric: value}}.
+    """Writes the metrics into OUTPUT_DIR: {data set: {metric: value}}, and the CMC curve of each.
 
     Args:
         results: as the host's DefaultTrainer.test() gives it, for one data set or for several.
@@ -30,6 +32,10 @@ def save_results(results: dict, cfg, eval_only: bool = False) -> str:
     tests = cfg.DATASETS.TESTS
     by_set = {tests[0]: results} if len(set(tests)) == 1 else results  # the host's two forms
     plain = {name: {metric: float(value) for metric, value in metrics.items()} for name, metrics in by_set.items()}
+    curves = list(RECENT_CMC)[-len(tests) :]
+    if len(curves) == len(tests):
+        for name, curve in zip(tests, curves, strict=True):
+            plain[name][CMC] = [round(100 * float(rank), 4) for rank in curve]
     trained_here = os.path.exists(os.path.join(cfg.OUTPUT_DIR, "last_checkpoint"))
     path = os.path.join(cfg.OUTPUT_DIR, EVALUATED if eval_only and trained_here else TRAINED)
     write_atomically(path, lambda file: file.write(json.dumps(plain, indent=2).encode()))

@@ -1,5 +1,6 @@
 import logging
 import types
+from collections import deque
 
 import numpy as np
 import torch
@@ -9,6 +10,8 @@ from fastreid.utils import compute_dist
 from .fix import fix, replace_everywhere
 
 logger = logging.getLogger(f"fastreid.{__name__}")  # a child of the host's logger: shown where the host's lines are
+
+RECENT_CMC = deque(maxlen=64)  # the curves of the last evaluations: the host's evaluator keeps three of their ranks
 
 evaluate_rank_on_host = rank.evaluate_rank
 aqe_of_host = query_expansion.aqe
@@ -26,8 +29,8 @@ def evaluate_rank(distmat, q_pids, g_pids, q_camids, g_camids, max_rank=50, use_
     """The host's function of this name; the CMC always has `max_rank` ranks, at the end its last value repeated.
 
     A gallery that is too small for that gets strangers: images of identities that no query has, at infinite distance.
-    They come last in every ranking, so AP and INP stay what they are. A warning tells how many queries are left out
-    because nothing in the gallery matches them.
+    They come last in every ranking, so AP and INP stay what they are. The curve is kept in RECENT_CMC. A warning tells
+    how many queries are left out because nothing in the gallery matches them.
     """
     if fewest_ranked(g_pids, g_camids, use_metric_cuhk03) < max_rank:
         farthest = np.full((len(distmat), max_rank), np.inf, dtype=distmat.dtype)
@@ -36,6 +39,7 @@ def evaluate_rank(distmat, q_pids, g_pids, q_camids, g_camids, max_rank=50, use_
         g_pids = np.concatenate([g_pids, strangers])
         g_camids = np.concatenate([g_camids, np.zeros_like(strangers)])
     ranked = evaluate_rank_on_host(distmat, q_pids, g_pids, q_camids, g_camids, max_rank, use_metric_cuhk03, use_cython)
+    RECENT_CMC.append(ranked[0])
     left_out = 0 if use_metric_cuhk03 else len(q_pids) - len(ranked[1])
     if left_out:
         logger.warning(

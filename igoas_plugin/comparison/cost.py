@@ -1,0 +1,83 @@
+"""What a model costs: parameters, operations, and time of a step on this machine."""
+
+import time
+from contextlib import nullcontext
+from typing import NamedTuple
+
+import torch
+from fastreid.modeling import build_model
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from ..host.device import usable_device
+from ..run_progress import ensured_storage
+
+
+class Cost(NamedTuple):
+    """Of one model.
+
+    Args:
+        parameters: those that the descriptor depends on: without the classifiers of the training identities.
+        flops: floating-point operations of the descriptor of one image; a multiplication and an addition are two.
+    """
+
+    parameters: int
+    flops: int
+
+
+def cost_of(cfg) -> Cost:
+    """Measured on a model without weights, at INPUT.SIZE_TEST."""
+    model, image = scratch_model(cfg, "cpu").eval().requires_grad_(True), batch(cfg.INPUT.SIZE_TEST, 1)
+    model(image).sum().backward()
+    used = [each for each in model.parameters() if each.grad is not None]
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        model(image)
+    return Cost(sum(each.numel() for each in used), counter.get_total_flops())
+
+
+def seconds_per_step(cfg, steps: int = 3) -> tuple[float, float]:
+    """Measures seconds of a training step and of the descriptors of a test batch, the first of each left out.
+
+    Forward and backward on random images; the optimiser and the loader come on top.
+    """
+    device = torch.device(usable_device(cfg.MODEL.DEVICE))
+    model, size = scratch_model(cfg, device), cfg.SOLVER.IMS_PER_BATCH
+    half = torch.float16 if device.type == "cuda" else torch.bfloat16
+
+    def train() -> None:
+        with torch.autocast(device.type, half) if cfg.SOLVER.AMP.ENABLED else nullcontext(), ensured_storage():
+            sum(model.train()(batch(cfg.INPUT.SIZE_TRAIN, size)).values()).backward()
+
+    @torch.no_grad()
+    def describe() -> None:
+        model.eval()(batch(cfg.INPUT.SIZE_TEST, cfg.TEST.IMS_PER_BATCH))
+
+    return timed(train, steps, device), timed(describe, steps, device)
+
+
+def timed(work, steps: int, device: torch.device) -> float:
+    seconds = []
+    for _ in range(steps + 1):
+        started = time.perf_counter()
+        work()
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+        seconds.append(time.perf_counter() - started)
+    return sorted(seconds[1:])[steps // 2]
+
+
+def scratch_model(cfg, device) -> nn.Module:
+    cfg = cfg.clone()
+    cfg.defrost()
+    cfg.MODEL.BACKBONE.PRETRAIN, cfg.MODEL.DEVICE = False, str(device)
+    cfg.MODEL.HEADS.NUM_CLASSES = cfg.MODEL.HEADS.NUM_CLASSES or 2
+    return build_model(cfg)
+
+
+def batch(size: tuple[int, int], images: int) -> dict[str, Tensor]:
+    """Random images as the host's loader gives them."""
+    return {
+        "images": 255 * torch.rand(images, 3, *size),
+        "targets": torch.arange(images) % 2,
+        "camids": torch.zeros(images, dtype=torch.int64),
+    }

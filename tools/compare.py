@@ -1,0 +1,115 @@
+"""Trains and tests several configs over several seeds, and writes one table and plots of them.
+
+python tools/compare.py CONFIG [CONFIG ...] [--seeds 3] [--output DIR] [--dry-run] [KEY VALUE ...]
+
+Into DIR go results.md, results.csv, bars.png, cmc.png, training.png, and a folder for each run. The same command again
+continues what was stopped and leaves alone what is done. A run that fails does not stop the others; its last words are
+in the table, and the exit code is then 1.
+"""
+
+import argparse
+import os
+import sys
+
+import igoas_plugin  # first: mends the host
+
+# isort: split
+from tqdm import tqdm
+
+from igoas_plugin.comparison.cost import cost_of, seconds_per_step
+from igoas_plugin.comparison.measures import rows_of
+from igoas_plugin.comparison.plots import write_plots
+from igoas_plugin.comparison.runs import Run, plan
+from igoas_plugin.comparison.table import as_csv, markdown
+from igoas_plugin.comparison.training import train
+from igoas_plugin.comparison.workload import Workload, workload_of
+from igoas_plugin.errors import InputError
+from igoas_plugin.host.checkpoints import write_atomically
+
+
+def arguments(words: list[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("words", nargs="+", metavar="CONFIG or KEY VALUE", help="files end in .yml or .yaml")
+    parser.add_argument("--seeds", type=int, default=3, help="runs of each config (default: 3)")
+    parser.add_argument("--output", default="logs/compare", help="folder of the comparison (default: logs/compare)")
+    parser.add_argument("--dry-run", action="store_true", help="list the runs and estimate their time, train nothing")
+    args = parser.parse_intermixed_args(words)
+    args.configs = [word for word in args.words if word.endswith((".yml", ".yaml"))]
+    args.opts = [word for word in args.words if word not in args.configs]
+    if not args.configs or args.seeds < 1:
+        parser.error("give at least one config file and one seed")
+    return args
+
+
+def estimate(runs: list[Run], loads: dict[str, Workload]) -> None:
+    """Prints the runs with their state and how long each will take, from a few steps that are measured now."""
+    seconds = {}
+    for run in tqdm(runs, desc="measuring", unit="run", disable=None, leave=False):
+        if run.name not in seconds:
+            seconds[run.name] = loads[run.name].seconds(*seconds_per_step(run.cfg))
+    total = 0.0
+    for run in runs:
+        state = "done" if run.done else "begun" if run.begun else "new"
+        total += 0 if run.done else seconds[run.name]
+        print(f"{run.name}, seed {run.seed}: {state}, about {seconds[run.name] / 60:.1f} minutes in all, {run.folder}")
+    print(f"To do: about {total / 3600:.1f} hours, without the loading of images and the optimiser")
+
+
+def run_all(runs: list[Run], loads: dict[str, Workload], output: str) -> dict[str, str]:
+    """Trains what is not done; returns the last words of runs that failed, by folder."""
+    failures = {}
+    bar = tqdm(total=len(runs), desc="runs", unit="run", disable=None)
+    for run in runs:
+        if not run.done:
+            title, load = f"{run.name} seed {run.seed}", loads[run.name]
+            if bar.disable:  # no terminal: a line a run
+                print(f"{title}: {run.folder}", flush=True)
+            with tqdm(total=load.epochs * load.iterations, desc=title, unit="it", disable=None, leave=False) as steps:
+
+                def progress(epoch: int, iteration: int, steps=steps, load=load) -> None:
+                    steps.set_postfix_str(f"epoch {epoch + 1} of {load.epochs}", refresh=False)
+                    steps.update(iteration - steps.n)
+
+                words = train(run, progress)
+            if words:
+                failures[run.folder] = words
+                print(f"{title} failed, {words}", file=sys.stderr)
+            write_reports(runs, failures, output)
+        bar.update()
+    bar.close()
+    return failures
+
+
+def write_reports(runs: list[Run], failures: dict[str, str], output: str) -> str:
+    """Writes table and plots of what is done so far; returns the table."""
+    rows = []
+    for name in dict.fromkeys(run.name for run in runs):
+        own = [run for run in runs if run.name == name]
+        rows += rows_of(own, cost_of(own[0].cfg))
+    table = markdown(rows, runs, failures)
+    os.makedirs(output, exist_ok=True)
+    for name, text in (("results.md", table), ("results.csv", as_csv(rows, runs))):
+        write_atomically(os.path.join(output, name), lambda file, text=text: file.write(text.encode()))
+    write_plots(rows, runs, output)
+    return table
+
+
+def main(words: list[str]) -> int:
+    args = arguments(words)
+    runs = plan(args.configs, args.seeds, args.output, args.opts)
+    loads = {run.name: workload_of(run.cfg) for run in runs if run.seed == 0}
+    if args.dry_run:
+        estimate(runs, loads)
+        return 0
+    failures = run_all(runs, loads, args.output)
+    print(write_reports(runs, failures, args.output))
+    print(f"Table and plots are in {args.output}")
+    return 1 if failures else 0
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main(sys.argv[1:]))
+    except InputError as error:
+        print(f"igoas_plugin {igoas_plugin.__version__}: {error}", file=sys.stderr)
+        sys.exit(2)
