@@ -12,6 +12,7 @@ from fastreid.solver import build_lr_scheduler, build_optimizer
 from fastreid.utils.checkpoint import Checkpointer
 from torch import nn
 
+from .combinations import IDENTITY_SAMPLERS, refuse_combinations
 from .datasets.reading import open_data, read_split, unmatched
 from .errors import InputError, require_choice
 from .host.device import usable_device
@@ -25,7 +26,6 @@ NO_OPTIMIZERS = ("Optimizer", "SparseAdam")
 OPTIMIZERS = [name for name, each in vars(torch.optim).items() if isinstance(each, type) and name not in NO_OPTIMIZERS]
 DISTANCES = ("cosine", "euclidean")
 LR_SCHEDULES = ("MultiStepLR", "CosineAnnealingLR")
-IDENTITY_SAMPLERS = ("NaiveIdentitySampler", "BalancedIdentitySampler")
 # without the host's SetReWeightSampler, which fails or never ends, whatever SET_WEIGHT is
 SAMPLERS = ("TrainingSampler", *IDENTITY_SAMPLERS, "ImbalancedDatasetSampler")
 
@@ -46,6 +46,8 @@ def check_run(cfg, args) -> None:
     """
     train = not args.eval_only
     check_names(cfg)
+    if train:
+        refuse_combinations(cfg)
     check_device(cfg.MODEL.DEVICE, args.num_gpus)
     if cfg.SEED >= 2**31:
         raise InputError(f"SEED must be -1, or 0 to 2**31 - 1, got {cfg.SEED}")

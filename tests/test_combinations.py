@@ -1,0 +1,146 @@
+"""IGOAS and OcclusionWrapper with the host's other components: every pair of choices meets in a run of its trainer.
+
+The runs take seconds: 2 epochs of 2 steps on drawn noise. What makes no sense is refused.
+"""
+
+import os
+from pathlib import Path
+
+import pytest
+import runs
+import torch
+from allpairspy import AllPairs
+
+from igoas_plugin.check import check_names, check_test_data, check_training, check_training_data
+from igoas_plugin.combinations import COMBINATIONS, refuse_combinations
+from igoas_plugin.config import load_cfg
+from igoas_plugin.errors import InputError
+
+CHOICES = {
+    "MODEL.META_ARCHITECTURE": ["IGOAS", "OcclusionWrapper"],
+    "backbone": ["resnet 18x", "resnet 34x IBN", "osnet x0_25", "mobilenetv2 0.1x", "shufflenetv2 0.5x"],
+    "MODEL.OCCLUSION.NAME": ["IncrementalErasing", "PatchOcclusion", "RandomErasing", "NoOcclusion"],
+    "MODEL.HEADS.WITH_BNNECK": [False, True],
+    "MODEL.HEADS.EMBEDDING_DIM": [0, 32],
+    "MODEL.HEADS.NECK_FEAT": ["before", "after"],
+    "pooling": ["GlobalAvgPool", "GeneralizedMeanPooling", "GeneralizedMeanPoolingP", "ClipGlobalAvgPool"],
+    "MODEL.HEADS.CLS_LAYER": ["Linear", "ArcSoftmax", "CosSoftmax", "CircleSoftmax"],
+    "losses": ["", "TripletLoss", "CircleLoss", "Cosface", "TripletLoss CircleLoss"],
+    "DATALOADER.SAMPLER_TRAIN": ["NaiveIdentitySampler", "BalancedIdentitySampler", "TrainingSampler"],
+    "SOLVER.OPT": ["Adam", "SGD", "AdamW"],
+    "SOLVER.SCHED": ["MultiStepLR", "CosineAnnealingLR"],
+    "SOLVER.WARMUP_ITERS": [0, 2],
+    "frozen": [False, True],
+    "TEST.PRECISE_BN.ENABLED": [False, True],
+    "INPUT.AUTOAUG.ENABLED": [False, True],
+    "INPUT.REA.ENABLED": [False, True],
+    "SOLVER.AMP.ENABLED": [False, True],
+}
+NAMES = list(CHOICES)
+CASES = [tuple(case) for case in AllPairs(list(CHOICES.values()))]
+
+
+def settings(case) -> dict:
+    """The host's and the plugin's keys of a case."""
+    chosen = dict(zip(NAMES, case, strict=True))
+    family, depth, *ibn = chosen.pop("backbone").split()
+    igoas, pool, losses = chosen["MODEL.META_ARCHITECTURE"] == "IGOAS", chosen.pop("pooling"), chosen.pop("losses")
+    if losses and chosen["DATALOADER.SAMPLER_TRAIN"] == "TrainingSampler":
+        chosen["DATALOADER.SAMPLER_TRAIN"] = "NaiveIdentitySampler"  # random batches have no pairs: refused
+    widths = {"18x": 512, "34x": 512, "x0_25": 128, "0.1x": 1280, "0.5x": 1024}
+    frozen = chosen.pop("frozen")
+    return {
+        **chosen,
+        "MODEL.BACKBONE.NAME": f"build_{family}_backbone",
+        "MODEL.BACKBONE.DEPTH": depth,
+        "MODEL.BACKBONE.WITH_IBN": bool(ibn),
+        "MODEL.BACKBONE.FEAT_DIM": widths[depth],
+        "MODEL.HEADS.NAME": "IGOASHead" if igoas else "EmbeddingHead",
+        "MODEL.HEADS.SCALE": 1 if chosen["MODEL.HEADS.CLS_LAYER"] == "Linear" else 16,
+        "MODEL.HEADS.MARGIN": 0.0 if chosen["MODEL.HEADS.CLS_LAYER"] == "Linear" else 0.2,
+        "MODEL.HEADS.POOL_LAYER": pool,
+        "MODEL.IGOAS.GLOBAL.POOL_LAYER": pool,
+        "MODEL.IGOAS.FREEZE_EPOCHS": 1 if frozen and igoas else 0,
+        "MODEL.FREEZE_LAYERS": ["backbone"] if frozen and not igoas else [],
+        "SOLVER.FREEZE_ITERS": 2 if frozen and not igoas else 0,
+        "MODEL.LOSSES.NAME": ("CrossEntropyLoss", *losses.split()),
+        "TEST.PRECISE_BN.DATASET": "TinyReID",
+        "TEST.PRECISE_BN.NUM_ITER": 2,
+        "DATALOADER.NUM_INSTANCE": 2,
+        "SOLVER.BASE_LR": 0.001,
+        "INPUT.AUTOAUG.PROB": 1.0,
+        "INPUT.REA.PROB": 1.0,
+        "INPUT.SIZE_TRAIN": [64, 32],
+        "INPUT.SIZE_TEST": [64, 32],
+        "SEED": 0,
+    }
+
+
+def test_every_pair_of_choices_is_in_a_case():
+    for first in range(len(NAMES)):
+        for second in range(first):
+            pairs = {(case[first], case[second]) for case in CASES}
+            assert len(pairs) == len(CHOICES[NAMES[first]]) * len(CHOICES[NAMES[second]])
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: "-".join(str(each) for each in case[:3]))
+def test_it_passes_the_checks_trains_and_evaluates(case, baseline_cfg):
+    for key, value in settings(case).items():
+        node = baseline_cfg
+        *path, last = key.split(".")
+        for step in path:
+            node = node[step]
+        node[last] = value
+    check_names(baseline_cfg)
+    refuse_combinations(baseline_cfg)
+    check_test_data("TinyReID")
+    check_training(baseline_cfg, *check_training_data(baseline_cfg), resume=False)
+    trainer = runs.start(baseline_cfg)
+    before = runs.weights(trainer)
+    results = trainer.train()
+    assert 0 <= results["Rank-1"] <= 100 and 0 < results["mAP"] <= 100
+    after = runs.weights(trainer)
+    assert all(torch.isfinite(value).all() for value in after.values())
+    moved = [name for name in before if before[name].is_floating_point() and not torch.equal(before[name], after[name])]
+    assert any(name.startswith("backbone.") and "weight" in name for name in moved)
+    assert any(name.startswith("heads.") for name in moved)
+    losses = [line["total_loss"] for line in runs.logged(baseline_cfg) if "total_loss" in line]
+    assert losses and all(abs(loss) < 1e4 for loss in losses)
+    assert os.path.isfile(os.path.join(baseline_cfg.OUTPUT_DIR, "model_final.pth"))
+
+
+# What makes no sense
+
+NONSENSE = {
+    "a loss of pairs with batches that are drawn without regard to identities": (
+        ["MODEL.LOSSES.NAME", "('CrossEntropyLoss', 'TripletLoss')"],
+        ["DATALOADER.SAMPLER_TRAIN", "NaiveIdentitySampler"],
+    ),
+    "a loss of pairs with one image of each identity": (
+        ["MODEL.LOSSES.NAME", "('CrossEntropyLoss', 'Cosface')", "DATALOADER.SAMPLER_TRAIN", "BalancedIdentitySampler",
+         "DATALOADER.NUM_INSTANCE", "1"],
+        ["DATALOADER.NUM_INSTANCE", "4"],
+    ),
+    "a softmax of cosines without a scale": (["MODEL.HEADS.CLS_LAYER", "ArcSoftmax"], ["MODEL.HEADS.SCALE", "30"]),
+    "the suppression loss without a mask": (
+        ["MODEL.META_ARCHITECTURE", "IGOAS", "MODEL.IGOAS.MASK_LOSS.STAGES", "both", "MODEL.OCCLUSION.MASK", "ones"],
+        ["MODEL.IGOAS.MASK_LOSS.STAGES", "last"],
+    ),
+}  # fmt: skip
+
+
+def test_each_of_them_is_tried():
+    assert [each.title for each in COMBINATIONS] == list(NONSENSE)
+
+
+@pytest.mark.parametrize("title", NONSENSE)
+def test_it_is_refused_with_the_reason_and_what_is_said_to_do_helps(title):
+    bad, cure = NONSENSE[title]
+    with pytest.raises(InputError, match=f"^{title} makes no sense: MODEL.*: (take|set|DATALOADER)"):
+        refuse_combinations(load_cfg("", bad))
+    refuse_combinations(load_cfg("", [*bad, *cure]))
+
+
+@pytest.mark.parametrize("title", NONSENSE)
+def test_the_readme_lists_it(title):
+    assert title in " ".join((Path(__file__).parents[1] / "README.md").read_text().split())
