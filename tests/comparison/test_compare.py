@@ -22,7 +22,7 @@ def toy(tmp_path_factory):
 
 
 def compare(toy, *words):
-    environment = {**os.environ, "FASTREID_DATASETS": str(toy / "datasets"), "OMP_NUM_THREADS": "2"}
+    environment = {**os.environ, "FASTREID_DATASETS": str(toy / "datasets")}
     command = [sys.executable, TOOL, *words, "--output", str(toy / "out"), *SMALL]
     return subprocess.run(command, capture_output=True, text=True, cwd=ROOT, env=environment)
 

@@ -256,7 +256,7 @@ def test_igoas_trains_every_parameter_behind_every_block(name, mask, igoas_cfg, 
         losses = model(random_batch(images=4, size=(128, 64)))
     sum(losses.values()).backward()
     assert [name for name, each in model.named_parameters() if each.requires_grad and each.grad is None] == []
-    suppressed = float(losses["loss_mask_global"])
+    suppressed = losses["loss_mask_global"].item()
     assert (suppressed > 0) == (mask == "occluded" and name != "NoOcclusion")
 
 
