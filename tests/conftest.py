@@ -5,9 +5,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-# The networks here are tiny: threads that wait for each other double the time of the tests. Processes inherit it.
-os.environ.setdefault("OMP_NUM_THREADS", "1")
-
 import pytest
 import torch
 
@@ -17,7 +14,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 import tiny_data  # noqa: E402
 from fastreid.utils.logger import setup_logger  # noqa: E402
 
-torch.set_num_threads(1)
+torch.set_num_threads(2)
 ROOT = Path(__file__).parents[1]
 
 

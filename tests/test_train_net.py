@@ -141,7 +141,10 @@ MISTAKES = {
         "NUM_INSTANCE 16 images a process",
     ),
     "identity weights": ({}, ("MODEL.IGOAS.ID_WEIGHTS", "max"), "ID_WEIGHTS must be adaptive or mean, got max"),
-    "classification layer": ({}, ("MODEL.HEADS.CLS_LAYER", "Foo"), "CLS_LAYER must be Linear, .*, got Foo"),
+    "classification layer": (
+        {}, ("MODEL.HEADS.CLS_LAYER", "Foo", "MODEL.HEADS.SCALE", "64"), "CLS_LAYER must be Linear, .*, got Foo",
+    ),
+    "a softmax of cosines without a scale": ({}, ("MODEL.HEADS.CLS_LAYER", "CosSoftmax"), "set MODEL.HEADS.SCALE"),
     "wrapped model": (
         {}, ("MODEL.META_ARCHITECTURE", "OcclusionWrapper", "MODEL.OCCLUSION.WRAPS", "Foo"),
         "WRAPS must be .*Baseline.*, got Foo",
