@@ -5,10 +5,10 @@ from contextlib import nullcontext
 from typing import NamedTuple
 
 import torch
-from fastreid.modeling import build_model
-from torch import Tensor, nn
+from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
+from ..check import build_scratch_model
 from ..host.device import usable_device
 from ..run_progress import ensured_storage
 
@@ -27,7 +27,7 @@ class Cost(NamedTuple):
 
 def cost_of(cfg) -> Cost:
     """Measured on a model without weights, at INPUT.SIZE_TEST."""
-    model, image = scratch_model(cfg, "cpu").eval().requires_grad_(True), batch(cfg.INPUT.SIZE_TEST, 1)
+    model, image = build_scratch_model(cfg, identities=2).eval().requires_grad_(True), batch(cfg.INPUT.SIZE_TEST, 1)
     model(image).sum().backward()
     used = [each for each in model.parameters() if each.grad is not None]
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
@@ -41,7 +41,7 @@ def seconds_per_step(cfg, steps: int = 3) -> tuple[float, float]:
     Forward and backward on random images; the optimiser and the loader come on top.
     """
     device = torch.device(usable_device(cfg.MODEL.DEVICE))
-    model, size = scratch_model(cfg, device), cfg.SOLVER.IMS_PER_BATCH
+    model, size = build_scratch_model(cfg, identities=2).to(device), cfg.SOLVER.IMS_PER_BATCH
     half = torch.float16 if device.type == "cuda" else torch.bfloat16
 
     def train() -> None:
@@ -64,14 +64,6 @@ def timed(work, steps: int, device: torch.device) -> float:
             torch.cuda.synchronize(device)
         seconds.append(time.perf_counter() - started)
     return sorted(seconds[1:])[steps // 2]
-
-
-def scratch_model(cfg, device) -> nn.Module:
-    cfg = cfg.clone()
-    cfg.defrost()
-    cfg.MODEL.BACKBONE.PRETRAIN, cfg.MODEL.DEVICE = False, str(device)
-    cfg.MODEL.HEADS.NUM_CLASSES = cfg.MODEL.HEADS.NUM_CLASSES or 2
-    return build_model(cfg)
 
 
 def batch(size: tuple[int, int], images: int) -> dict[str, Tensor]:

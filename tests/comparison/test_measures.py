@@ -11,7 +11,8 @@ from fastreid.evaluation import rank
 from PIL import Image
 
 import igoas_plugin
-from igoas_plugin.comparison.cost import cost_of, scratch_model, seconds_per_step
+from igoas_plugin.check import build_scratch_model
+from igoas_plugin.comparison.cost import cost_of, seconds_per_step
 from igoas_plugin.comparison.measures import Figure, rows_of
 from igoas_plugin.comparison.plots import write_plots
 from igoas_plugin.comparison.published import published_on
@@ -138,7 +139,7 @@ def test_nothing_is_plotted_where_nothing_is_done(tmp_path, cost):
 def test_parameters_are_those_of_the_descriptor_and_operations_are_counted():
     cfg = load_cfg("configs/Toy/bagtricks_R18.yml")
     cfg.MODEL.HEADS.NUM_CLASSES = 700
-    model = scratch_model(cfg, "cpu")
+    model = build_scratch_model(cfg, identities=2)
     assert model.heads.weight.shape == (700, 512)
     cost = cost_of(cfg)
     assert cost.parameters == sum(each.numel() for each in model.parameters()) - 700 * 512

@@ -133,22 +133,16 @@ def test_a_generation_that_breaks_off_leaves_nothing(root, monkeypatch):
     assert os.listdir(root) == ["Market-1501-v15.09.15"]
 
 
-def test_writing_that_fails_leaves_nothing(root, monkeypatch):
+@pytest.mark.parametrize("module, name, reason", [
+    (generated, "_write", "No space left on device"),
+    (os, "rename", "Input/output error"),  # for another reason than that the folder is there
+])  # fmt: skip
+def test_writing_that_fails_is_told_and_leaves_nothing(module, name, reason, root, monkeypatch):
     def fails(*args):
-        raise OSError(28, "No space left on device")
+        raise OSError(5, reason)
 
-    monkeypatch.setattr(generated, "_write", fails)
-    with pytest.raises(InputError, match="cannot write .*OccludedMarket1501/S3/query: No space left on device"):
-        opened(root).query  # noqa: B018
-    assert os.listdir(root) == ["Market-1501-v15.09.15"]
-
-
-def test_a_rename_that_fails_for_another_reason_is_told(root, monkeypatch):
-    def fails(*args):
-        raise OSError(5, "Input/output error")
-
-    monkeypatch.setattr(os, "rename", fails)
-    with pytest.raises(InputError, match="cannot write .*OccludedMarket1501/S3/query: Input/output error"):
+    monkeypatch.setattr(module, name, fails)
+    with pytest.raises(InputError, match=f"cannot write .*OccludedMarket1501/S3/query: {reason}"):
         opened(root).query  # noqa: B018
     assert os.listdir(root) == ["Market-1501-v15.09.15"]
 
