@@ -70,6 +70,8 @@ def plugin_defaults() -> CfgNode:
     C.MODEL.IGOAS.MASK_LOSS.SCALE = 1.0
     # What must vanish under the mask: "channel_mean" (released) or the whole "feature_map" (paper)
     C.MODEL.IGOAS.MASK_LOSS.ON = "channel_mean"
+    # The mask at the size of the feature map: "bilinear" (released; blind to most occlusions on coarse maps) or "area"
+    C.MODEL.IGOAS.MASK_LOSS.RESIZE = "bilinear"
     # Branches that get it: both (released) or ("suppression",) (paper)
     C.MODEL.IGOAS.MASK_LOSS.BRANCHES = ("global", "suppression")
     # "last": on the final feature maps (released); "both": also behind the first attention module (paper)

@@ -13,10 +13,11 @@ from igoas_plugin.occlusion import build_occlusion
 from igoas_plugin.run_progress import current_storage, ensured_storage
 
 from .branch import Branch
-from .losses import ID_WEIGHTS, RESPONSES, identity_weights, metric_losses, suppression_loss
+from .losses import ID_WEIGHTS, RESIZES, RESPONSES, identity_weights, metric_losses, suppression_loss
 from .stages import split_backbone
 
 IDENTITY_LOSSES = ("global", "suppression", "joint")
+MASK_LOSS_KEYS = ("SCALE", "ON", "RESIZE", "BRANCHES", "STAGES")  # of MODEL.IGOAS.MASK_LOSS
 
 
 @META_ARCH_REGISTRY.register()
@@ -36,7 +37,7 @@ class IGOAS(nn.Module):
         cross_entropy: "eps", "alpha" and "scale" of the host's cross-entropy.
         metric_losses: the other losses, on the joint embedding: {name: (scale, (features, targets) -> scalar)}.
         identity_weights: "adaptive" or "mean".
-        mask_loss: "scale", "on", "branches" and "stages" of the suppression loss, as the keys of MODEL.IGOAS.MASK_LOSS.
+        mask_loss: of the suppression loss, MASK_LOSS_KEYS in lower case.
 
     Raises:
         InputError: by from_config(): a value is unknown, leaves its range or does not go with the others.
@@ -92,7 +93,7 @@ class IGOAS(nn.Module):
             "cross_entropy": {"eps": ce.EPSILON, "alpha": ce.ALPHA, "scale": ce.SCALE},
             "metric_losses": metric_losses(cfg),
             "identity_weights": keys.ID_WEIGHTS,
-            "mask_loss": {"scale": mask.SCALE, "on": mask.ON, "branches": mask.BRANCHES, "stages": mask.STAGES},
+            "mask_loss": {key.lower(): mask[key] for key in MASK_LOSS_KEYS},
         }
 
     @classmethod
@@ -174,10 +175,9 @@ class IGOAS(nn.Module):
         if self.mask_loss["scale"] == 0:
             return {}
         supervised = slice(1) if self.mask_loss["stages"] == "last" else slice(None)
+        on, resize = self.mask_loss["on"], self.mask_loss["resize"]
         return {
-            f"loss_mask_{branch}": sum(
-                suppression_loss(each, visible, self.mask_loss["on"]) for each in maps[branch][supervised]
-            )
+            f"loss_mask_{branch}": sum(suppression_loss(each, visible, on, resize) for each in maps[branch][supervised])
             for branch in self.mask_loss["branches"]
         }
 
@@ -203,6 +203,7 @@ def check_mask_loss(keys, attention: bool) -> None:
     if keys.SCALE < 0:
         raise InputError(f"MODEL.IGOAS.MASK_LOSS.SCALE must not be negative, got {keys.SCALE}")
     require_choice("MODEL.IGOAS.MASK_LOSS.ON", keys.ON, RESPONSES)
+    require_choice("MODEL.IGOAS.MASK_LOSS.RESIZE", keys.RESIZE, RESIZES)
     require_choice("MODEL.IGOAS.MASK_LOSS.STAGES", keys.STAGES, ("last", "both"))
     used = keys.SCALE > 0 and len(keys.BRANCHES) > 0
     if used and keys.STAGES == "both" and not (attention and "suppression" in keys.BRANCHES):

@@ -8,6 +8,11 @@ from torch import Tensor
 from igoas_plugin.errors import InputError, require_choice
 
 RESPONSES = ("channel_mean", "feature_map")
+# How the visibility mask is brought to the size of a feature map
+RESIZES = {
+    "bilinear": functools.partial(F.interpolate, mode="bilinear", align_corners=True),
+    "area": F.adaptive_avg_pool2d,
+}
 ID_WEIGHTS = ("adaptive", "mean")
 # Host losses beside the cross-entropy: name in MODEL.LOSSES.NAME -> function, its config node, its arguments there
 METRIC_LOSSES = {
@@ -17,7 +22,9 @@ METRIC_LOSSES = {
 }
 
 
-def suppression_loss(feature_map: Tensor, visible: Tensor, on: str = "channel_mean") -> Tensor:
+def suppression_loss(
+    feature_map: Tensor, visible: Tensor, on: str = "channel_mean", resize: str = "bilinear"
+) -> Tensor:
     r"""Mean square of the response inside the generated occlusion.
 
     .. math:: L = \frac{1}{|r|} \sum [r - v \cdot r]^2
@@ -27,24 +34,28 @@ def suppression_loss(feature_map: Tensor, visible: Tensor, on: str = "channel_me
 
     Args:
         feature_map: shape (B, C, H, W).
-        visible: 1 on kept pixels, 0 on occluded ones, shape (B, 1, h, w); resized bilinearly to (H, W).
+        visible: 1 on kept pixels, 0 on occluded ones, shape (B, 1, h, w); resized to (H, W).
         on: "channel_mean" or "feature_map".
+        resize: "bilinear" (corners aligned, as released: a cell sees the four pixels around one point of the image, so
+            that on a coarse map most occlusions are seen by none) or "area" (a cell sees the visible share of its
+            pixels).
 
     Returns:
         Scalar, not negative, float32 (float64 for a float64 feature map).
 
     Raises:
-        InputError: `on` is unknown.
+        InputError: `on` or `resize` is unknown.
 
     Example:
         >>> suppression_loss(torch.tensor([[[[2.0, 4.0]]]]), visible=torch.tensor([[[[1.0, 0.0]]]]))
         tensor(8.)
     """
     require_choice("MODEL.IGOAS.MASK_LOSS.ON", on, RESPONSES)
+    require_choice("MODEL.IGOAS.MASK_LOSS.RESIZE", resize, RESIZES)
     response = feature_map if feature_map.dtype == torch.float64 else feature_map.float()
     if on == "channel_mean":
         response = response.mean(1, keepdim=True)
-    visible = F.interpolate(visible.to(response.dtype), response.shape[2:], mode="bilinear", align_corners=True)
+    visible = RESIZES[resize](visible.to(response.dtype), response.shape[2:])
     return F.mse_loss(response, response * visible)
 
 

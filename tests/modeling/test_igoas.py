@@ -205,6 +205,14 @@ def test_the_mask_loss_on_the_feature_map_is_the_mean_over_its_channels_too(igoa
         assert losses[f"loss_mask_{name}"] > suppression_loss(each, seen["visible"], "channel_mean")  # Jensen
 
 
+def test_the_mask_loss_by_area_sees_what_the_corners_miss(igoas_cfg):
+    losses, seen = watched_step(built(igoas_cfg, **{MASK + "RESIZE": "area"}))
+    for name, each in zip(("global", "suppression"), seen["maps"], strict=True):
+        expected = suppression_loss(each, seen["visible"], resize="area")
+        torch.testing.assert_close(losses[f"loss_mask_{name}"], expected)
+        assert expected != suppression_loss(each, seen["visible"])
+
+
 @pytest.mark.parametrize(
     "keys, part", [({"MODEL__IGOAS__EXTRA_BLOCK": False}, "extra_block"),
                    ({"MODEL__IGOAS__SUPPRESSION__ATTENTION": False}, "attention")],
@@ -304,6 +312,7 @@ def test_evaluation_takes_a_bare_tensor_of_images(igoas_cfg):
     [
         ({MASK + "STAGES": "first"}, "STAGES must be last or both, got first"),
         ({MASK + "ON": "pixels"}, "MASK_LOSS.ON must be channel_mean or feature_map, got pixels"),
+        ({MASK + "RESIZE": "nearest"}, "MASK_LOSS.RESIZE must be bilinear or area, got nearest"),
         ({"MODEL__IGOAS__ID_WEIGHTS": "max"}, "ID_WEIGHTS must be adaptive or mean, got max"),
         ({"MODEL__HEADS__NORM": "none"}, "MODEL.HEADS.NORM must be BN, .*, got none"),
         ({MASK + "BRANCHES": "('left',)"}, "BRANCHES must be global or suppression, got left"),

@@ -28,6 +28,20 @@ def test_the_mask_is_resized_bilinearly_with_aligned_corners():
     assert suppression_loss(feature_map, mask([1, 1, 0, 0])) == pytest.approx((0.25 + 1) / 3)
 
 
+def test_by_area_a_cell_sees_the_visible_share_of_its_pixels():
+    feature_map = torch.full((1, 1, 1, 2), 3.0, dtype=torch.float64)
+    # the left cell has 3 of 4 pixels hidden, the right one 1 of 4
+    visible = mask([1, 0, 0, 1], [0, 0, 1, 1])
+    assert suppression_loss(feature_map, visible, resize="area") == pytest.approx(9 * (0.75**2 + 0.25**2) / 2)
+
+
+def test_on_a_coarse_map_most_occlusions_are_seen_by_area_alone():
+    feature_map, visible = torch.ones(1, 1, 4, 2), torch.ones(1, 1, 128, 64)
+    visible[..., 50:80, 20:50] = 0  # reaches neither border: the corners of a 4x2 map lie on them
+    assert suppression_loss(feature_map, visible) == 0
+    assert suppression_loss(feature_map, visible, resize="area") > 0
+
+
 @pytest.mark.parametrize("on", ["channel_mean", "feature_map"])
 def test_nothing_hidden_costs_nothing_and_has_no_gradient(on):
     feature_map = torch.randn(2, 3, 4, 2, requires_grad=True)
