@@ -12,7 +12,7 @@ from fastreid.solver import build_lr_scheduler, build_optimizer
 from fastreid.utils.checkpoint import Checkpointer
 from torch import nn
 
-from .combinations import IDENTITY_SAMPLERS, refuse_combinations
+from .combinations import IDENTITY_SAMPLERS, pair_losses, refuse_combinations
 from .datasets.reading import open_data, read_split, unmatched
 from .errors import InputError, require_choice
 from .host.device import usable_device
@@ -45,20 +45,30 @@ def check_run(cfg, args) -> None:
             of range, or a file of weights is missing or does not fit the model, or on a resume the optimiser.
     """
     train = not args.eval_only
-    check_names(cfg)
-    if train:
-        refuse_combinations(cfg)
-    check_device(cfg.MODEL.DEVICE, args.num_gpus)
-    if cfg.SEED >= 2**31:
-        raise InputError(f"SEED must be -1, or 0 to 2**31 - 1, got {cfg.SEED}")
-    check_output(cfg.OUTPUT_DIR)
-    check_batches(cfg, processes(args), train)
+    check_settings(cfg, processes(args), args.num_gpus, train)
     for name in cfg.DATASETS.TESTS:
         check_test_data(name)
     if not train:
         return check_model(cfg)
     identities, images = check_training_data(cfg)
     check_training(cfg, identities, images, resume=args.resume)
+
+
+def check_settings(cfg, processes: int = 1, per_machine: int = 1, train: bool = True) -> None:
+    """Looks at what needs neither data nor a model.
+
+    Raises:
+        InputError: a name is unknown, settings make no sense together, the device is none, OUTPUT_DIR cannot be
+            written, or a batch does not divide.
+    """
+    check_names(cfg)
+    if train:
+        refuse_combinations(cfg)
+    check_device(cfg.MODEL.DEVICE, per_machine)
+    if cfg.SEED >= 2**31:
+        raise InputError(f"SEED must be -1, or 0 to 2**31 - 1, got {cfg.SEED}")
+    check_output(cfg.OUTPUT_DIR)
+    check_batches(cfg, processes, train)
 
 
 def processes(args) -> int:
@@ -135,6 +145,11 @@ def check_batches(cfg, processes: int, train: bool) -> None:
         raise InputError(
             f"{sampler} needs a multiple of DATALOADER.NUM_INSTANCE {instances} images a process, "
             f"SOLVER.IMS_PER_BATCH {cfg.SOLVER.IMS_PER_BATCH} gives {images}"
+        )
+    if train and sampler in IDENTITY_SAMPLERS and images == instances and pair_losses(cfg):
+        raise InputError(
+            f"MODEL.LOSSES.NAME compares images of different identities, and a process gets {images} images of one "
+            f"(DATALOADER.NUM_INSTANCE {instances}): raise SOLVER.IMS_PER_BATCH, or lower NUM_INSTANCE"
         )
 
 

@@ -29,6 +29,16 @@ def pair_losses(cfg: CfgNode) -> list[str]:
     return [name for name in cfg.MODEL.LOSSES.NAME if name in PAIR_LOSSES]
 
 
+def on_both_stages(cfg: CfgNode) -> bool:
+    keys = cfg.MODEL.IGOAS.MASK_LOSS
+    return keys.STAGES == "both" and keys.SCALE > 0 and len(keys.BRANCHES) > 0
+
+
+def occludes_images(cfg: CfgNode) -> bool:
+    keys = cfg.MODEL.OCCLUSION
+    return keys.MASK == "occluded" and keys.NAME not in ("NoOcclusion", "BatchDropBlock")
+
+
 COMBINATIONS = (
     Combination(
         "a loss of pairs with batches that are drawn without regard to identities",
@@ -52,14 +62,10 @@ COMBINATIONS = (
         "MODEL.HEADS.SCALE, as a rule to 16 to 64",
     ),
     Combination(
-        "the suppression loss without a mask",
-        lambda cfg: (
-            cfg.MODEL.META_ARCHITECTURE == "IGOAS"
-            and cfg.MODEL.IGOAS.MASK_LOSS.STAGES == "both"
-            and cfg.MODEL.OCCLUSION.MASK == "ones"
-        ),
-        "MODEL.OCCLUSION.MASK ones tells the suppression loss nothing, so MODEL.IGOAS.MASK_LOSS.STAGES both has no "
-        "effect: take MASK occluded, or STAGES last",
+        "the suppression loss on both stages without occluded images",
+        lambda cfg: cfg.MODEL.META_ARCHITECTURE == "IGOAS" and on_both_stages(cfg) and not occludes_images(cfg),
+        "MODEL.IGOAS.MASK_LOSS.STAGES both needs images that are occluded and a mask that tells where: take STAGES "
+        "last, or MODEL.OCCLUSION.MASK occluded and a MODEL.OCCLUSION.NAME that occludes images",
     ),
 )
 

@@ -126,6 +126,11 @@ MISTAKES = {
         {}, ("DATALOADER.SAMPLER_TRAIN", "NaiveIdentitySampler", "DATALOADER.NUM_INSTANCE", "0"),
         "needs a multiple of DATALOADER.NUM_INSTANCE 0 images a process",
     ),
+    "pairs in a batch of one identity": (
+        {}, ("DATALOADER.SAMPLER_TRAIN", "NaiveIdentitySampler", "DATALOADER.NUM_INSTANCE", "4",
+             "SOLVER.IMS_PER_BATCH", "4", "MODEL.LOSSES.NAME", "('CrossEntropyLoss', 'TripletLoss')"),
+        "a process gets 4 images of one",
+    ),
     "too few identities": (
         {}, ("DATALOADER.SAMPLER_TRAIN", "BalancedIdentitySampler", "DATALOADER.NUM_INSTANCE", "1"),
         "= 8 identities, the training set OccludedDuke has 4",

@@ -3,22 +3,27 @@
 python tools/compare.py CONFIG [CONFIG ...] [--seeds 3] [--output DIR] [--dry-run] [KEY VALUE ...]
 
 Into DIR go results.md, results.csv, bars.png, cmc.png, training.png, and a folder for each run. The same command again
-continues what was stopped and leaves alone what is done. A run that fails does not stop the others; its last words are
-in the table, and the exit code is then 1.
+continues what was stopped and leaves alone what is done; started twice at once, the two share the runs. A run that
+fails does not stop the others; its last words are in the table, and the exit code is then 1.
 """
 
 import argparse
 import os
+import signal
 import sys
+from collections.abc import Callable
 
 import igoas_plugin  # first: mends the host
 
 # isort: split
 from tqdm import tqdm
 
-from igoas_plugin.comparison.cost import cost_of, seconds_per_step
+from igoas_plugin.check import check_settings
+from igoas_plugin.comparison.cost import Cost, cost_of, seconds_per_step
+from igoas_plugin.comparison.inputs import inputs_of, note_inputs
 from igoas_plugin.comparison.measures import rows_of
 from igoas_plugin.comparison.plots import write_plots
+from igoas_plugin.comparison.provenance import made_by
 from igoas_plugin.comparison.runs import Run, plan
 from igoas_plugin.comparison.table import as_csv, markdown
 from igoas_plugin.comparison.training import train
@@ -41,30 +46,35 @@ def arguments(words: list[str]) -> argparse.Namespace:
     return args
 
 
-def estimate(runs: list[Run], loads: dict[str, Workload]) -> None:
+def estimate(runs: list[Run], loads: dict[str, Workload], costs: dict[str, Cost | None]) -> None:
     """Prints the runs with their state and how long each will take, from a few steps that are measured now."""
     seconds = {}
     for run in tqdm(runs, desc="measuring", unit="run", disable=None, leave=False):
-        if run.name not in seconds:
+        if run.name not in seconds and costs[run.name] is not None:
             seconds[run.name] = loads[run.name].seconds(*seconds_per_step(run.cfg))
     total = 0.0
     for run in runs:
         state = "done" if run.done else "begun" if run.begun else "new"
+        if run.name not in seconds:
+            print(f"{run.title}: {state}, its model cannot be built: the run will fail, {run.folder}")
+            continue
         total += 0 if run.done else seconds[run.name]
-        print(f"{run.name}, seed {run.seed}: {state}, about {seconds[run.name] / 60:.1f} minutes in all, {run.folder}")
+        print(f"{run.title}: {state}, about {seconds[run.name] / 60:.1f} minutes in all, {run.folder}")
     print(f"To do: about {total / 3600:.1f} hours, without the loading of images and the optimiser")
 
 
-def run_all(runs: list[Run], loads: dict[str, Workload], output: str) -> dict[str, str]:
-    """Trains what is not done; returns the last words of runs that failed, by folder."""
+def run_all(runs: list[Run], loads: dict[str, Workload], report: Callable[[dict[str, str]], object]) -> dict[str, str]:
+    """Trains what is not done; tells `report` after each run; returns the last words of runs that failed, by folder."""
     failures = {}
     bar = tqdm(total=len(runs), desc="runs", unit="run", disable=None)
     for run in runs:
         if not run.done:
-            title, load = f"{run.name} seed {run.seed}", loads[run.name]
+            load = loads[run.name]
+            note_inputs(run, inputs_of(run, load))
             if bar.disable:  # no terminal: a line a run
-                print(f"{title}: {run.folder}", flush=True)
-            with tqdm(total=load.epochs * load.iterations, desc=title, unit="it", disable=None, leave=False) as steps:
+                print(f"{run.title}: {run.folder}", flush=True)
+            steps = tqdm(total=load.epochs * load.iterations, desc=run.title, unit="it", disable=None, leave=False)
+            with steps:
 
                 def progress(epoch: int, iteration: int, steps=steps, load=load) -> None:
                     steps.set_postfix_str(f"epoch {epoch + 1} of {load.epochs}", refresh=False)
@@ -73,20 +83,27 @@ def run_all(runs: list[Run], loads: dict[str, Workload], output: str) -> dict[st
                 words = train(run, progress)
             if words:
                 failures[run.folder] = words
-                print(f"{title} failed, {words}", file=sys.stderr)
-            write_reports(runs, failures, output)
+                print(f"{run.title} failed, {words}", file=sys.stderr)
+            report(failures)
         bar.update()
     bar.close()
     return failures
 
 
-def write_reports(runs: list[Run], failures: dict[str, str], output: str) -> str:
+def cost_or_none(cfg) -> Cost | None:
+    """None where the model cannot be built, whatever the reason: its run will tell."""
+    try:
+        return cost_of(cfg)
+    except Exception:
+        return None
+
+
+def write_reports(runs: list[Run], costs: dict[str, Cost | None], failures: dict[str, str], output: str) -> str:
     """Writes table and plots of what is done so far; returns the table."""
     rows = []
-    for name in dict.fromkeys(run.name for run in runs):
-        own = [run for run in runs if run.name == name]
-        rows += rows_of(own, cost_of(own[0].cfg))
-    table = markdown(rows, runs, failures)
+    for name, cost in costs.items():
+        rows += rows_of([run for run in runs if run.name == name], cost)
+    table = markdown(rows, runs, failures, made_by(sys.argv))
     os.makedirs(output, exist_ok=True)
     for name, text in (("results.md", table), ("results.csv", as_csv(rows, runs))):
         write_atomically(os.path.join(output, name), lambda file, text=text: file.write(text.encode()))
@@ -97,17 +114,29 @@ def write_reports(runs: list[Run], failures: dict[str, str], output: str) -> str
 def main(words: list[str]) -> int:
     args = arguments(words)
     runs = plan(args.configs, args.seeds, args.output, args.opts)
-    loads = {run.name: workload_of(run.cfg) for run in runs if run.seed == 0}
+    first = {run.name: run for run in runs if run.seed == 0}
+    for run in first.values():
+        check_settings(run.cfg)
+    loads = {name: workload_of(run.cfg) for name, run in first.items()}
+    for run in runs:
+        if run.begun:
+            note_inputs(run, inputs_of(run, loads[run.name]))
+    costs = {name: cost_or_none(run.cfg) for name, run in first.items()}
     if args.dry_run:
-        estimate(runs, loads)
+        estimate(runs, loads, costs)
         return 0
-    failures = run_all(runs, loads, args.output)
-    print(write_reports(runs, failures, args.output))
+
+    def report(failures: dict[str, str]) -> str:
+        return write_reports(runs, costs, failures, args.output)
+
+    failures = run_all(runs, loads, report)
+    print(report(failures))
     print(f"Table and plots are in {args.output}")
     return 1 if failures else 0
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # by an exception: the run is stopped too
     try:
         sys.exit(main(sys.argv[1:]))
     except InputError as error:

@@ -27,7 +27,8 @@ class Cost(NamedTuple):
 
 def cost_of(cfg) -> Cost:
     """Measured on a model without weights, at INPUT.SIZE_TEST."""
-    model, image = build_scratch_model(cfg, identities=2).eval().requires_grad_(True), batch(cfg.INPUT.SIZE_TEST, 1)
+    model = build_scratch_model(cfg, identities=2).eval().requires_grad_(True)
+    image = batch(cfg.INPUT.SIZE_TEST, 1, torch.device("cpu"))
     model(image).sum().backward()
     used = [each for each in model.parameters() if each.grad is not None]
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
@@ -46,11 +47,11 @@ def seconds_per_step(cfg, steps: int = 3) -> tuple[float, float]:
 
     def train() -> None:
         with torch.autocast(device.type, half) if cfg.SOLVER.AMP.ENABLED else nullcontext(), ensured_storage():
-            sum(model.train()(batch(cfg.INPUT.SIZE_TRAIN, size)).values()).backward()
+            sum(model.train()(batch(cfg.INPUT.SIZE_TRAIN, size, device)).values()).backward()
 
     @torch.no_grad()
     def describe() -> None:
-        model.eval()(batch(cfg.INPUT.SIZE_TEST, cfg.TEST.IMS_PER_BATCH))
+        model.eval()(batch(cfg.INPUT.SIZE_TEST, cfg.TEST.IMS_PER_BATCH, device))
 
     return timed(train, steps, device), timed(describe, steps, device)
 
@@ -66,10 +67,10 @@ def timed(work, steps: int, device: torch.device) -> float:
     return sorted(seconds[1:])[steps // 2]
 
 
-def batch(size: tuple[int, int], images: int) -> dict[str, Tensor]:
-    """Random images as the host's loader gives them."""
+def batch(size: tuple[int, int], images: int, device: torch.device) -> dict[str, Tensor]:
+    """Random images as the host's loader gives them, on the device of the model."""
     return {
-        "images": 255 * torch.rand(images, 3, *size),
-        "targets": torch.arange(images) % 2,
-        "camids": torch.zeros(images, dtype=torch.int64),
+        "images": 255 * torch.rand(images, 3, *size, device=device),
+        "targets": torch.arange(images, device=device) % 2,
+        "camids": torch.zeros(images, dtype=torch.int64, device=device),
     }

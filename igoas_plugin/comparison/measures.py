@@ -47,7 +47,7 @@ class Row:
         metrics: those of METRICS after the last epoch, in %.
         best: Rank-1 of the epoch that is best on this very test set, in %: not a fair figure.
         cmc: Rank-1 to Rank-50, in %, mean over seeds; [] where the runs do not tell it.
-        cost: parameters and operations.
+        cost: parameters and operations; None where the model cannot be built.
         images_per_second: of training.
         minutes: of a whole run, with its evaluations.
     """
@@ -58,17 +58,17 @@ class Row:
     metrics: dict[str, Figure]
     best: Figure
     cmc: list[float]
-    cost: Cost
+    cost: Cost | None
     images_per_second: Figure
     minutes: Figure
 
 
-def rows_of(runs: list[Run], cost: Cost) -> list[Row]:
+def rows_of(runs: list[Run], cost: Cost | None) -> list[Row]:
     """The rows of one config, one for each data set that it is tested on.
 
     Args:
         runs: of one config, with different seeds; those that are not done are left out.
-        cost: of the config.
+        cost: of the config; None where its model cannot be built.
     """
     done, rows = [run for run in runs if run.done], []
     results = [results_of(run) for run in done]

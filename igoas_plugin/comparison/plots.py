@@ -74,9 +74,10 @@ def draw_training(pyplot, runs: list[Run]):
     """The total loss by iteration: mean over the seeds, and a band of one standard deviation."""
     curves = {}
     for run in runs:
-        for line in epochs_of(run):
-            if "total_loss" in line:
-                curves.setdefault(run.name, {}).setdefault(line["iteration"] + 1, []).append(line["total_loss"])
+        # an iteration that a resumed run did again is there twice: the later one counts
+        own = {line["iteration"] + 1: line["total_loss"] for line in epochs_of(run) if "total_loss" in line}
+        for iteration, loss in own.items():
+            curves.setdefault(run.name, {}).setdefault(iteration, []).append(loss)
     if not curves:
         return None
     figure, panel = pyplot.subplots(figsize=(7, 4))

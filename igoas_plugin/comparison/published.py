@@ -1,6 +1,7 @@
 """Figures that other methods have published, with their sources."""
 
 import csv
+from fnmatch import fnmatchcase
 from importlib.resources import files
 from typing import NamedTuple
 
@@ -11,9 +12,9 @@ class Published(NamedTuple):
     Args:
         method: and the variant of it.
         venue: where it was published; "" where the source does not tell.
-        data_set: registered name of the protocol.
-        trained_on: registered name of the training set.
-        metrics: {"Rank-1": in %, "mAP": in %}; what was not published is missing.
+        data_set: registered name of the protocol, or a pattern for those of its random draws.
+        trained_on: the same of the training set.
+        metrics: "Rank-1", "Rank-5" and "mAP", in %; what was not published is missing.
         source: where the figures were read.
     """
 
@@ -38,12 +39,16 @@ def published_on(data_set: str, trained_on: tuple[str, ...]) -> list[Published]:
     """
     with (files(__package__) / "published_results.csv").open(encoding="utf-8", newline="") as file:
         rows = [
-            row for row in csv.DictReader(file) if (row["data_set"], (row["trained_on"],)) == (data_set, trained_on)
+            row
+            for row in csv.DictReader(file)
+            if fnmatchcase(data_set, row["data_set"])
+            and len(trained_on) == 1
+            and fnmatchcase(trained_on[0], row["trained_on"])
         ]
     found = [
         Published(
             *(row[column] for column in ("method", "venue", "data_set", "trained_on")),
-            {metric: float(row[metric]) for metric in ("Rank-1", "mAP") if row[metric]},
+            {metric: float(row[metric]) for metric in ("Rank-1", "Rank-5", "mAP") if row[metric]},
             row["source"],
         )
         for row in rows

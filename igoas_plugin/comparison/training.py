@@ -1,5 +1,6 @@
 """Runs tools/train_net.py for a run of a comparison, and follows what it prints."""
 
+import contextlib
 import json
 import os
 import re
@@ -12,9 +13,16 @@ from collections.abc import Callable
 from ..host.checkpoints import write_atomically
 from .runs import Run
 
+try:
+    import fcntl
+except ImportError:  # not on Windows: two comparisons in one folder are not kept apart there
+    fcntl = None
+
 TRAIN_NET = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..", "tools", "train_net.py")
 CONSOLE = "console.txt"  # in the folder of a run: what it printed, of all attempts
 SECONDS = "seconds.json"  # how long each attempt took
+LOCK = "lock"  # held by the training, also when the comparison that started it was killed
+NOTED_EVERY = 30.0  # seconds between two notes of the time: a kill loses no more
 PROGRESS = re.compile(r"epoch/iter: (\d+)/(\d+)")
 
 
@@ -29,15 +37,22 @@ def train(run: Run, progress: Callable[[int, int], None]) -> str:
         "" where it came to its end, else its last words in one line.
     """
     os.makedirs(run.folder, exist_ok=True)
+    with locked(run.folder) as handles:
+        if handles is None:
+            return "another process is training it"
+        return "" if run.done else start(run, progress, handles)
+
+
+def start(run: Run, progress: Callable[[int, int], None], handles: tuple[int, ...]) -> str:
+    """Starts the training as a process that inherits the handles, and follows it to its end."""
     command = [sys.executable, os.path.normpath(TRAIN_NET), "--config-file", run.config_file, "--resume", *run.opts]
-    started, last_words = time.monotonic(), deque(maxlen=1)
-    try:
-        with (
-            open(os.path.join(run.folder, CONSOLE), "a") as console,
-            subprocess.Popen(
-                command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace"
-            ) as process,
-        ):
+    earlier, started, noted, last_words = seconds_of(run.folder), time.monotonic(), 0.0, deque(maxlen=1)
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True, "errors": "replace"}
+    with (
+        open(os.path.join(run.folder, CONSOLE), "a") as console,
+        subprocess.Popen(command, **pipes, pass_fds=handles) as process,
+    ):
+        try:
             for line in process.stdout:
                 console.write(line)
                 console.flush()
@@ -45,16 +60,36 @@ def train(run: Run, progress: Callable[[int, int], None]) -> str:
                     last_words.append(line.strip())
                 if at := PROGRESS.search(line):
                     progress(int(at[1]), int(at[2]))
-    finally:
-        add_seconds(run.folder, time.monotonic() - started)
+                if time.monotonic() - noted > NOTED_EVERY:
+                    noted = time.monotonic()
+                    note_seconds(run.folder, [*earlier, noted - started])
+        except BaseException:  # the comparison is stopped: so is what it has started
+            process.terminate()
+            raise
+        finally:
+            process.wait()
+            note_seconds(run.folder, [*earlier, time.monotonic() - started])
     if process.returncode == 0 and run.done:
         return ""
     return f"exit code {process.returncode}: {last_words[0] if last_words else 'no output'}"
 
 
-def add_seconds(folder: str, seconds: float) -> None:
-    attempts = [*seconds_of(folder), round(seconds, 3)]
-    write_atomically(os.path.join(folder, SECONDS), lambda file: file.write(json.dumps(attempts).encode()))
+@contextlib.contextmanager
+def locked(folder: str):
+    """Holds the lock of a run; gives the handles that a child inherits to hold it on, or None where another has it."""
+    with open(os.path.join(folder, LOCK), "w") as file:
+        try:
+            if fcntl is not None:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            yield None
+        else:
+            yield () if fcntl is None else (file.fileno(),)
+
+
+def note_seconds(folder: str, attempts: list[float]) -> None:
+    text = json.dumps([round(seconds, 3) for seconds in attempts])
+    write_atomically(os.path.join(folder, SECONDS), lambda file: file.write(text.encode()))
 
 
 def seconds_of(folder: str) -> list[float]:

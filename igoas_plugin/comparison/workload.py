@@ -14,12 +14,14 @@ class Workload(NamedTuple):
         iterations: of one epoch.
         evaluations: how often all test sets are evaluated.
         test_batches: batches of one such evaluation.
+        images: of every split, and the identities that are trained on.
     """
 
     epochs: int
     iterations: int
     evaluations: int
     test_batches: int
+    images: dict[str, int]
 
     def seconds(self, step: float, test_batch: float) -> float:
         """Time of the run from the seconds of a training step and of a test batch."""
@@ -32,12 +34,13 @@ def workload_of(cfg) -> Workload:
     Raises:
         InputError: one of them is missing or cannot be used.
     """
-    _, images = check_training_data(cfg)
-    batches = 0
+    identities, images = check_training_data(cfg)
+    batches, counts = 0, {"training identities": identities, "training images": images}
     for name in cfg.DATASETS.TESTS:
         check_test_data(name)
         data = open_data(name)
+        counts |= {f"{name} queries": len(data.query), f"{name} gallery": len(data.gallery)}
         batches += -(-(len(data.query) + len(data.gallery)) // cfg.TEST.IMS_PER_BATCH)
     epochs, period = cfg.SOLVER.MAX_EPOCH, cfg.TEST.EVAL_PERIOD
     evaluations = sum(1 for done in range(1, epochs + 1) if done == epochs or (period > 0 and done % period == 0))
-    return Workload(epochs, images // cfg.SOLVER.IMS_PER_BATCH, evaluations, batches)
+    return Workload(epochs, images // cfg.SOLVER.IMS_PER_BATCH, evaluations, batches, counts)

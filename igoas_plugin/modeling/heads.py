@@ -138,7 +138,8 @@ class IGOASHead(nn.Module):
             raise InputError(
                 f"MODEL.HEADS.NORM GN needs MODEL.HEADS.EMBEDDING_DIM {2 * GROUPS} or another multiple of {GROUPS}"
             )
-        self.neck_feat, self.descriptor = neck_feat, descriptor
+        self.neck_feat = neck_feat
+        self.described = ("global", "suppression") if descriptor == "joint" else (descriptor,)
         self.global_neck = BranchNeck(feat_dim, global_pool, embedding_dim, norm, with_bnneck)
         self.suppression_neck = BranchNeck(feat_dim, suppression_pool, embedding_dim, norm, with_bnneck)
         width = self.global_neck.width
@@ -164,11 +165,12 @@ class IGOASHead(nn.Module):
             "descriptor": igoas.DESCRIPTOR,
         }
 
-    def forward(self, global_map: Tensor, suppression_map: Tensor, targets: Tensor | None = None):
+    def forward(self, global_map: Tensor | None, suppression_map: Tensor | None, targets: Tensor | None = None):
         """Heads of both branches.
 
         Args:
-            global_map, suppression_map: last feature maps, (B, C, H, W) each.
+            global_map, suppression_map: last feature maps, (B, C, H, W) each; in evaluation that of a branch that
+                is not in ``described`` is not looked at.
             targets: identities (B,), in training.
 
         Returns:
@@ -176,14 +178,14 @@ class IGOASHead(nn.Module):
             embedding (B, 2D) that the metric losses see. In evaluation the descriptor: each half L2-normalised, global
             first, (B, 2D), or one half, (B, D).
         """
-        with torch.autocast(global_map.device.type, enabled=False):
-            before = {}
-            after = {}
-            dtype = self.joint_classifier.weight.dtype  # float32, unless the whole model was converted
-            before["global"], after["global"] = self.global_neck(global_map.to(dtype))
-            before["suppression"], after["suppression"] = self.suppression_neck(suppression_map.to(dtype))
+        maps = {"global": global_map, "suppression": suppression_map}
+        dtype, device = self.joint_classifier.weight.dtype, self.joint_classifier.weight.device
+        with torch.autocast(device.type, enabled=False):  # float32, unless the whole model was converted
+            before, after = {}, {}
+            for half in self.described if not self.training else maps:
+                before[half], after[half] = getattr(self, f"{half}_neck")(maps[half].to(dtype))
             if not self.training:
-                return self.describe(after)
+                return torch.cat([F.normalize(after[half], dim=1) for half in self.described], 1)
             after["joint"] = torch.cat([after["global"], after["suppression"]], 1)
             seen = before if self.neck_feat == "before" else after
             return {
@@ -192,7 +194,3 @@ class IGOASHead(nn.Module):
                 "joint": self.joint_classifier(after["joint"], targets),
                 "features": torch.cat([seen["global"], seen["suppression"]], 1),
             }
-
-    def describe(self, embeddings: dict[str, Tensor]) -> Tensor:
-        halves = ("global", "suppression") if self.descriptor == "joint" else (self.descriptor,)
-        return torch.cat([F.normalize(embeddings[half], dim=1) for half in halves], 1)

@@ -30,7 +30,8 @@ class IGOAS(nn.Module):
     Args:
         backbone: the shared trunk, images -> feature map. It has the host's name, so that the host's keys reach it.
         global_branch, suppression_branch: Branch each.
-        heads: IGOASHead, or one with its interface.
+        heads: IGOASHead, or one with its interface; in evaluation only the branches in its ``described`` are run, where
+            it has that attribute.
         occlusion: ``occluded, visible = occlusion(images)``; its method ``drop``, where it has one, acts on the
             suppression branch's last feature map: ``feature_map, visible = occlusion.drop(feature_map)``.
         pixel_mean, pixel_std: of the normalisation, three values each, in [0, 255].
@@ -128,8 +129,9 @@ class IGOAS(nn.Module):
         """
         images = self.preprocess_image(batched_inputs)
         if not self.training:
-            shared = self.backbone(images)
-            return self.heads(self.global_branch(shared)[0], self.suppression_branch(shared)[0])
+            shared, halves = self.backbone(images), getattr(self.heads, "described", ("global", "suppression"))
+            maps = {half: getattr(self, f"{half}_branch")(shared)[0] for half in halves}
+            return self.heads(maps.get("global"), maps.get("suppression"))
 
         targets, drop = batched_inputs["targets"], getattr(self.occlusion, "drop", None)
         if targets.sum() < 0:

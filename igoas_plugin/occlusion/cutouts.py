@@ -130,11 +130,17 @@ def read_cutout(path: str) -> Tensor:
         raise InputError(f"MODEL.OCCLUSION.CUTOUTS: {os.path.abspath(path)} cannot be read: {error}") from error
     if not has_alpha:
         raise InputError(f"MODEL.OCCLUSION.CUTOUTS: {os.path.abspath(path)} has no alpha channel: cut the object out")
-    box = image.getchannel("A").point(lambda alpha: 255 * (alpha >= 255 * OPAQUE)).getbbox()
-    if box is None:
+    box = opaque_box(image)
+    if box is not None:
+        image = image.crop(box)
+        image.thumbnail((LARGEST, LARGEST))  # thin lines may vanish
+    if box is None or opaque_box(image) is None:
         raise InputError(f"MODEL.OCCLUSION.CUTOUTS: {os.path.abspath(path)} is transparent all over: take it out")
-    image = image.crop(box)
-    image.thumbnail((LARGEST, LARGEST))
     pixels = torch.from_numpy(np.asarray(image).copy()).permute(2, 0, 1).float()
     pixels[3] /= 255
     return pixels
+
+
+def opaque_box(image: Image.Image) -> tuple[int, int, int, int] | None:
+    """The smallest box around what counts as occluded; None where nothing does."""
+    return image.getchannel("A").point(lambda alpha: 255 * (alpha >= 255 * OPAQUE)).getbbox()

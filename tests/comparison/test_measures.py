@@ -1,6 +1,8 @@
 """Means over seeds, costs, published figures, table and plots."""
 
 import csv
+import dataclasses
+import fnmatch
 import io
 import json
 import os
@@ -8,17 +10,18 @@ import os
 import pytest
 import torch
 from fastreid.evaluation import rank
+from matplotlib import pyplot
 from PIL import Image
 
 import igoas_plugin
 from igoas_plugin.check import build_scratch_model
 from igoas_plugin.comparison.cost import cost_of, seconds_per_step
 from igoas_plugin.comparison.measures import Figure, rows_of
-from igoas_plugin.comparison.plots import write_plots
+from igoas_plugin.comparison.plots import draw_training, write_plots
 from igoas_plugin.comparison.published import published_on
 from igoas_plugin.comparison.runs import plan
 from igoas_plugin.comparison.table import as_csv, markdown
-from igoas_plugin.comparison.workload import Workload, workload_of
+from igoas_plugin.comparison.workload import workload_of
 from igoas_plugin.config import load_cfg
 from igoas_plugin.datasets.published import PROTOCOL_OF
 
@@ -81,8 +84,9 @@ def test_several_test_sets_are_rows_each(tmp_path, cost):
 
 def test_the_table_has_our_rows_and_the_published_ones_marked(tmp_path, cost):
     runs = finished(tmp_path, tests="('Market1501', 'PartialiLIDS')")
-    text = markdown(rows_of(runs, cost), runs, {"logs/x/seed2": "exit code 2: no"})
+    text = markdown(rows_of(runs, cost), runs, {"logs/x/seed2": "exit code 2: no"}, "Made by hand.")
     market, partial = text.split("## ")[1:3]
+    assert market.startswith("Market1501, trained on Market1501\n") and text.endswith("\nMade by hand.\n")
     lines = [[cell.strip() for cell in line.strip("|").split("|")] for line in market.splitlines()]
     ours = next(line for line in lines if line[0] == "igoas_R18_128x64")
     assert ours[1:4] == ["2", "62.5 ± 0.7", "80.0 ± 0.0"] and ours[-2:] == ["63.0 ± 1.4", "this comparison"]
@@ -98,6 +102,34 @@ def test_figures_of_another_training_set_are_not_added(tmp_path, cost):
     assert len(published_on("OccludedREID", ("Market1501",))) == 12
 
 
+@pytest.mark.parametrize("key, value", [("NAMES", ("DukeMTMC",)), ("COMBINEALL", True)])
+def test_another_training_has_a_table_of_its_own_with_its_published_rows(key, value, tmp_path, cost):
+    runs = finished(tmp_path)
+    other = dataclasses.replace(runs[0], name="other", cfg=runs[0].cfg.clone())
+    other.cfg.DATASETS[key] = value
+    rows = rows_of(runs, cost) + rows_of([other], cost)
+    ours, theirs = markdown(rows, [*runs, other], {}, "").split("## ")[1:]
+    assert "IGOAS, TIP 2021" in ours and "| other" not in ours
+    assert "| other" in theirs and "IGOAS, TIP 2021" not in theirs
+    table = list(csv.DictReader(io.StringIO(as_csv(rows, [*runs, other]))))
+    assert [row["trained_on"] for row in table if row["config"] == "other"] == [
+        "DukeMTMC" if key == "NAMES" else "Market1501, all images"
+    ]
+    assert sum(row["config"] == "IGOAS" for row in table) == 1
+
+
+def test_a_model_that_cannot_be_built_has_a_row_without_costs(tmp_path):
+    runs = finished(tmp_path)
+    rows = rows_of(runs, None)
+    assert "| 62.5 ± 0.7 |" in markdown(rows, runs, {}, "") and "flops" in as_csv(rows, runs)
+
+
+def test_the_mean_of_ten_draws_is_added_to_draws_alone():
+    assert published_on("OccludedREIDHalfSplit", ("OccludedREIDHalfSplit",)) == []
+    [row] = published_on("OccludedREIDHalfSplit3", ("OccludedREIDHalfSplit3",))
+    assert row.metrics == {"Rank-1": 81.1, "Rank-5": 91.6}
+
+
 def test_every_published_row_is_of_a_registered_protocol_with_a_source():
     from fastreid.data.datasets import DATASET_REGISTRY
 
@@ -107,7 +139,9 @@ def test_every_published_row_is_of_a_registered_protocol_with_a_source():
         rows = list(csv.DictReader(file))
     assert len(rows) > 40 and "OccludedREIDHalfSplit0" in PROTOCOL_OF
     for row in rows:
-        assert {row["data_set"], row["trained_on"]} <= set(DATASET_REGISTRY._obj_map) and row["source"]
+        for name in (row["data_set"], row["trained_on"]):
+            assert fnmatch.filter(DATASET_REGISTRY._obj_map, name), name
+        assert row["source"]
         assert 0 < float(row["Rank-1"]) <= 100 and (not row["mAP"] or 0 < float(row["mAP"]) <= 100)
 
 
@@ -126,6 +160,16 @@ def test_three_plots_are_written(tmp_path, cost):
     for path in paths:
         with Image.open(path) as image:
             assert len(image.convert("L").getcolors()) > 10
+
+
+def test_an_iteration_that_a_resumed_run_did_again_counts_once(tmp_path, cost):
+    runs = finished(tmp_path, ranks=((60.0, 62.0),))
+    with open(os.path.join(runs[0].folder, "metrics.json"), "a") as file:
+        file.write('"}\n' + json.dumps({"iteration": 199, "time": 0.5, "total_loss": 8.0}))
+    figure = draw_training(pyplot, runs)
+    [line] = figure.axes[0].lines
+    assert line.get_xdata().tolist() == [200, 400] and line.get_ydata().tolist() == [8.0, 2.0]
+    pyplot.close(figure)
 
 
 def test_nothing_is_plotted_where_nothing_is_done(tmp_path, cost):
@@ -147,11 +191,12 @@ def test_parameters_are_those_of_the_descriptor_and_operations_are_counted():
     assert cost.flops > 2 * 64 * 32 * 64 * 3 * 49
 
 
-def test_a_descriptor_of_one_branch_costs_the_parameters_of_one():
+def test_a_descriptor_of_one_branch_costs_parameters_and_operations_of_one():
     cfg = load_cfg("configs/Toy/igoas_R18.yml")
     joint = cost_of(cfg)
     cfg.MODEL.IGOAS.DESCRIPTOR = "global"
-    assert cost_of(cfg).parameters < 0.7 * joint.parameters
+    one = cost_of(cfg)
+    assert one.parameters < 0.7 * joint.parameters and one.flops < 0.8 * joint.flops
 
 
 @pytest.mark.parametrize("amp", [False, True])
@@ -161,13 +206,25 @@ def test_the_time_of_a_step_is_measured(amp):
     assert all(0 < seconds < 60 for seconds in seconds_per_step(cfg, steps=1))
 
 
+@pytest.mark.gpu
+def test_the_time_of_a_step_is_measured_on_a_gpu():
+    cfg = load_cfg("configs/Toy/igoas_R18.yml", ["MODEL.DEVICE", "cuda"])
+    assert all(0 < seconds < 60 for seconds in seconds_per_step(cfg, steps=1))
+
+
 def test_the_workload_counts_steps_and_evaluations(data_root):
     cfg = igoas_plugin.get_cfg()
     cfg.DATASETS.NAMES, cfg.DATASETS.TESTS = ("TinyReID",), ("TinyReID", "TinyReID")
     cfg.SOLVER.IMS_PER_BATCH, cfg.SOLVER.MAX_EPOCH, cfg.TEST.EVAL_PERIOD, cfg.TEST.IMS_PER_BATCH = 6, 7, 3, 5
     load = workload_of(cfg)
     # 16 images: 2 steps; evaluated after epochs 3, 6 and 7; 24 test images a set in batches of 5: 5
-    assert load == Workload(7, 2, 3, 2 * 5)
+    assert load[:4] == (7, 2, 3, 2 * 5)
+    assert load.images == {
+        "training identities": 4,
+        "training images": 16,
+        "TinyReID queries": 8,
+        "TinyReID gallery": 16,
+    }
     assert load.seconds(step=2.0, test_batch=0.5) == 7 * 2 * 2 + 3 * 10 * 0.5
     cfg.TEST.EVAL_PERIOD = 0
     assert workload_of(cfg).evaluations == 1

@@ -2,15 +2,23 @@
 
 import json
 import os
+import signal
+import subprocess
 import sys
+import time
+from pathlib import Path
 
 import pytest
 
 from igoas_plugin.comparison import training
+from igoas_plugin.comparison.inputs import inputs_of, note_inputs
+from igoas_plugin.comparison.provenance import commit, made_by
 from igoas_plugin.comparison.runs import names_of, plan
-from igoas_plugin.comparison.training import seconds_of, train
+from igoas_plugin.comparison.training import locked, seconds_of, train
+from igoas_plugin.comparison.workload import Workload
 from igoas_plugin.errors import InputError
 
+ROOT = Path(__file__).parents[2]
 A, B = "configs/Toy/igoas_R18.yml", "configs/Toy/bagtricks_R18.yml"
 
 
@@ -19,7 +27,7 @@ def test_every_config_has_every_seed_in_a_folder_of_its_own_seed_by_seed(tmp_pat
     assert [(run.name, run.seed) for run in runs] == [
         ("igoas_R18", 0), ("bagtricks_R18", 0), ("igoas_R18", 1), ("bagtricks_R18", 1),
     ]  # fmt: skip
-    assert runs[3].folder == str(tmp_path / "bagtricks_R18" / "seed1")
+    assert runs[3].folder == str(tmp_path / "Toy" / "bagtricks_R18" / "seed1")
     assert (runs[3].cfg.SEED, runs[3].cfg.SOLVER.MAX_EPOCH, runs[3].cfg.MODEL.META_ARCHITECTURE) == (1, 1, "Baseline")
     assert not os.listdir(tmp_path)
 
@@ -32,6 +40,26 @@ def test_every_config_has_every_seed_in_a_folder_of_its_own_seed_by_seed(tmp_pat
 ])  # fmt: skip
 def test_names_are_as_short_as_they_can_be(paths, names):
     assert names_of(paths) == names
+
+
+def test_a_run_has_the_same_folder_whatever_else_is_compared(tmp_path):
+    folders = [{run.folder for run in plan(configs, 1, str(tmp_path), [])} for configs in (
+        ["configs/OccDuke/igoas_R50.yml"], ["configs/OccDuke/igoas_R50.yml", "configs/Market1501/igoas_R50.yml"],
+    )]  # fmt: skip
+    assert folders[0] < folders[1] and len(folders[1]) == 2
+
+
+def test_configs_that_would_share_a_folder_are_refused(tmp_path):
+    for part in ("a", "b"):
+        (tmp_path / part / "Toy").mkdir(parents=True)
+        (tmp_path / part / "Toy" / "x.yml").write_text("SEED: 0\n")
+    with pytest.raises(InputError, match="two configs would write into one folder"):
+        plan([str(tmp_path / "a/Toy/x.yml"), str(tmp_path / "b/Toy/x.yml")], 1, str(tmp_path), [])
+
+
+def test_a_word_that_is_no_pair_is_told_as_the_user_wrote_it(tmp_path):
+    with pytest.raises(InputError, match="got configs/OccDuke: "):
+        plan([A], 1, str(tmp_path), ["configs/OccDuke"])
 
 
 def test_a_config_given_twice_is_refused():
@@ -56,7 +84,7 @@ def test_a_run_of_another_config_is_not_mixed_in(tmp_path):
     written(run)
     assert plan([A], 1, str(tmp_path), [])[0].begun
     with pytest.raises(
-        InputError, match=r"igoas_R18/seed0 holds a run of another config \(SOLVER.MAX_EPOCH is 5, not 2\)"
+        InputError, match=r"Toy/igoas_R18/seed0 holds a run of another config \(SOLVER.MAX_EPOCH is 5, not 2\)"
     ):
         plan([A], 1, str(tmp_path), ["SOLVER.MAX_EPOCH", "2"])
 
@@ -69,11 +97,29 @@ def test_identities_that_the_host_has_counted_are_no_other_config(tmp_path):
         plan([A], 1, str(tmp_path), ["MODEL.HEADS.NUM_CLASSES", "70"])
 
 
-@pytest.mark.parametrize("text", ["[", "SEED: 1", "no config"])
+def test_workers_and_the_way_the_folder_is_written_are_no_other_config(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    [run] = plan([os.path.join(ROOT, A)], 1, "out", [])
+    written(run)
+    assert plan([os.path.join(ROOT, A)], 1, str(tmp_path / "out"), ["DATALOADER.NUM_WORKERS", "1"])[0].begun
+
+
+@pytest.mark.parametrize("key, line", [("RESIZE", "      RESIZE: bilinear\n"), ("CUTOUTS", "    CUTOUTS: ''\n")])
+def test_a_key_that_came_later_had_its_default(key, line, tmp_path):
+    [run] = plan([A], 1, str(tmp_path), [])
+    assert line in run.cfg.dump()
+    written(run, lambda text: text.replace(line, ""))
+    assert plan([A], 1, str(tmp_path), [])[0].begun
+    with pytest.raises(InputError, match=f"another config .*{key} is .*, not area"):
+        plan([A], 1, str(tmp_path), ["MODEL.IGOAS.MASK_LOSS.RESIZE" if key == "RESIZE" else "MODEL.OCCLUSION.CUTOUTS",
+                                     "area"])  # fmt: skip
+
+
+@pytest.mark.parametrize("text", ["[", "no config", "- 1"])
 def test_a_damaged_config_is_one_line(text, tmp_path):
     [run] = plan([A], 1, str(tmp_path), [])
     written(run, lambda _: text)
-    with pytest.raises(InputError, match="config.yaml is damaged, or of another version: remove"):
+    with pytest.raises(InputError, match="config.yaml is damaged: remove"):
         plan([A], 1, str(tmp_path), [])
 
 
@@ -125,3 +171,118 @@ def test_a_run_goes_on_from_its_checkpoint_with_the_keys_of_the_comparison(fake)
 
 def test_the_tool_is_where_the_package_expects_it():
     assert os.path.isfile(training.TRAIN_NET) and sys.executable
+
+
+def test_a_run_that_another_process_trains_is_left_to_it(fake):
+    run = fake(FINISH)
+    os.makedirs(run.folder)
+    with locked(run.folder):
+        assert train(run, print) == "another process is training it"
+    assert not run.done
+    assert train(run, print) == "" and run.done
+
+
+def test_a_run_that_was_finished_meanwhile_is_not_trained_again(fake):
+    run = fake("raise SystemExit(1)")
+    os.makedirs(run.folder)
+    (Path(run.folder) / "results.json").write_text("{}")
+    assert train(run, print) == ""
+
+
+STARTER = """
+import sys
+from igoas_plugin.comparison import training
+from igoas_plugin.comparison.runs import plan
+training.TRAIN_NET = sys.argv[1]
+training.train(plan([sys.argv[2]], 1, sys.argv[3], [])[0], lambda *at: print("going on", flush=True))
+"""
+
+
+def started(tmp_path, script) -> tuple[subprocess.Popen, str]:
+    """A comparison in a process of its own, whose training waits; and the folder of its run."""
+    (tmp_path / "fake.py").write_text(script)
+    words = [str(tmp_path / "fake.py"), A, str(tmp_path / "out")]
+    process = subprocess.Popen([sys.executable, "-c", STARTER, *words], cwd=ROOT, stdout=subprocess.PIPE, text=True)
+    assert process.stdout.readline() == "going on\n"
+    return process, plan([A], 1, str(tmp_path / "out"), [])[0].folder
+
+
+WAIT = """
+import os, sys, time
+print("epoch/iter: 0/1", flush=True)
+open(sys.argv[-1] + "/pid", "w").write(str(os.getpid()))
+print("epoch/iter: 0/2", flush=True)
+time.sleep(60)
+"""
+
+
+def is_running(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return Path(f"/proc/{pid}/stat").read_text().split()[2] != "Z"
+
+
+@pytest.mark.skipif(not os.path.isdir("/proc/self"), reason="looks at processes in /proc")
+def test_a_training_whose_comparison_was_killed_keeps_its_folder_to_itself(tmp_path):
+    process, folder = started(tmp_path, WAIT)
+    assert process.stdout.readline() == "going on\n"
+    process.kill()
+    process.wait()
+    training_pid = int((Path(folder) / "pid").read_text())
+    try:
+        with locked(folder) as handles:
+            assert is_running(training_pid) and handles is None
+    finally:
+        os.kill(training_pid, signal.SIGKILL)
+    deadline = time.monotonic() + 10
+    while is_running(training_pid) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    with locked(folder) as handles:
+        assert handles is not None
+    assert seconds_of(folder)[0] >= 0  # noted before the kill
+
+
+@pytest.mark.skipif(not os.path.isdir("/proc/self"), reason="looks at processes in /proc")
+def test_a_comparison_that_is_interrupted_stops_its_training(tmp_path):
+    process, folder = started(tmp_path, WAIT)
+    assert process.stdout.readline() == "going on\n"
+    training_pid = int((Path(folder) / "pid").read_text())
+    process.send_signal(signal.SIGINT)
+    assert process.wait(timeout=30) != 0 and not is_running(training_pid)
+
+
+# What it started with
+
+
+def test_a_run_on_other_images_or_weights_is_not_mixed_in(tmp_path):
+    weights = tmp_path / "w.pth"
+    weights.write_bytes(b"one")
+    [run] = plan([A], 1, str(tmp_path), ["MODEL.BACKBONE.PRETRAIN_PATH", str(weights)])
+    load = Workload(1, 1, 1, 1, {"training images": 10, "X queries": 2})
+    inputs = inputs_of(run, load)
+    assert len(inputs) == 3
+    note_inputs(run, inputs)
+    note_inputs(run, inputs)
+    with pytest.raises(InputError, match=r"other data or weights \(training images: 10 then, 20 now\)"):
+        note_inputs(run, {**inputs, "training images": 20})
+    with pytest.raises(InputError, match=r"\(X queries: 2 then, None now\)"):
+        note_inputs(run, {name: value for name, value in inputs.items() if name != "X queries"})
+    weights.write_bytes(b"two")
+    with pytest.raises(InputError, match="MODEL.BACKBONE.PRETRAIN_PATH: "):
+        note_inputs(run, inputs_of(run, load))
+    (Path(run.folder) / "inputs.json").write_text("{")
+    with pytest.raises(InputError, match="inputs.json is damaged: remove"):
+        note_inputs(run, inputs)
+
+
+def test_the_table_tells_command_versions_and_machine():
+    text = made_by(["tools/compare.py", "a b.yml"])
+    assert "`python tools/compare.py 'a b.yml'`" in text and "fastreid 1.4.0, torch 2" in text and "CPU threads" in text
+
+
+def test_the_commit_is_told_where_there_is_one(monkeypatch):
+    assert commit() == "" or commit().startswith(" (commit ")
+    monkeypatch.setenv("PATH", "")
+    assert commit() == ""

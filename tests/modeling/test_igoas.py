@@ -159,6 +159,17 @@ def test_both_stages_adds_the_first_attention_of_the_suppression_branch_only(igo
     torch.testing.assert_close(both["loss_mask_suppression"], last["loss_mask_suppression"] + extra)
 
 
+@pytest.mark.parametrize("descriptor, other", [("global", "suppression"), ("suppression", "global")])
+def test_an_evaluation_runs_no_branch_that_the_descriptor_does_not_need(igoas_cfg, descriptor, other):
+    batch = random_batch()
+    joint = built(igoas_cfg.clone()).eval()(batch)
+    model, ran = built(igoas_cfg, MODEL__IGOAS__DESCRIPTOR=descriptor).eval(), []
+    getattr(model, f"{other}_branch").register_forward_hook(lambda *_: ran.append(other))
+    half = model(batch)
+    width = half.shape[1]
+    assert torch.equal(half, joint[:, :width] if descriptor == "global" else joint[:, width:]) and ran == []
+
+
 SWITCHES = [
     {"MODEL__IGOAS__EXTRA_BLOCK": False},
     {"MODEL__IGOAS__SUPPRESSION__ATTENTION": False},

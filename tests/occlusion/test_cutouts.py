@@ -49,6 +49,13 @@ def transparent(folder):
     save(folder / "a.png", np.full((5, 5), 20))
 
 
+def wires(folder):
+    """Lines of one pixel, which the thumbnail of a large image washes out."""
+    alpha = np.zeros((2048, 2048), dtype=np.uint8)
+    alpha[::64] = alpha[:, ::64] = 255
+    save(folder / "a.png", alpha)
+
+
 def text(folder):
     (folder / "a.png").write_text("no image")
 
@@ -56,6 +63,7 @@ def text(folder):
 @pytest.mark.parametrize("make, message", [
     (no_alpha, "a.png has no alpha channel: cut the object out"),
     (transparent, "a.png is transparent all over: take it out"),
+    (wires, "a.png is transparent all over: take it out"),
     (text, "a.png cannot be read"),
     (lambda folder: None, "no images in"),
     (lambda folder: folder.rmdir(), "cannot read the folder"),
