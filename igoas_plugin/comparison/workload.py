@@ -35,12 +35,13 @@ def workload_of(cfg) -> Workload:
         InputError: one of them is missing or cannot be used.
     """
     identities, images = check_training_data(cfg)
-    batches, counts = 0, {"training identities": identities, "training images": images}
+    batches, last, counts = 0, None, {"training identities": identities, "training images": images}
     for name in cfg.DATASETS.TESTS:
         check_test_data(name)
         data = open_data(name)
         counts |= {f"{name} queries": len(data.query), f"{name} gallery": len(data.gallery)}
-        batches += -(-(len(data.query) + len(data.gallery)) // cfg.TEST.IMS_PER_BATCH)
+        described = len(data.query) + (0 if data.gallery == last else len(data.gallery))  # see host/galleries.py
+        batches, last = batches - -described // cfg.TEST.IMS_PER_BATCH, data.gallery
     epochs, period = cfg.SOLVER.MAX_EPOCH, cfg.TEST.EVAL_PERIOD
     evaluations = sum(1 for done in range(1, epochs + 1) if done == epochs or (period > 0 and done % period == 0))
     return Workload(epochs, images // cfg.SOLVER.IMS_PER_BATCH, evaluations, batches, counts)

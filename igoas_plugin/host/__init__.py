@@ -27,6 +27,7 @@ FILES = (
     "seeds",
     "progress",
     "evaluation",
+    "galleries",
     "ranking",
     "metrics",
     "reranking",

@@ -217,15 +217,16 @@ def test_the_workload_counts_steps_and_evaluations(data_root):
     cfg.DATASETS.NAMES, cfg.DATASETS.TESTS = ("TinyReID",), ("TinyReID", "TinyReID")
     cfg.SOLVER.IMS_PER_BATCH, cfg.SOLVER.MAX_EPOCH, cfg.TEST.EVAL_PERIOD, cfg.TEST.IMS_PER_BATCH = 6, 7, 3, 5
     load = workload_of(cfg)
-    # 16 images: 2 steps; evaluated after epochs 3, 6 and 7; 24 test images a set in batches of 5: 5
-    assert load[:4] == (7, 2, 3, 2 * 5)
+    # 16 images: 2 steps; evaluated after epochs 3, 6 and 7; 8 queries and 16 of the gallery in batches of 5, then the
+    # queries alone: the second set has the same gallery
+    assert load[:4] == (7, 2, 3, 5 + 2)
     assert load.images == {
         "training identities": 4,
         "training images": 16,
         "TinyReID queries": 8,
         "TinyReID gallery": 16,
     }
-    assert load.seconds(step=2.0, test_batch=0.5) == 7 * 2 * 2 + 3 * 10 * 0.5
+    assert load.seconds(step=2.0, test_batch=0.5) == 7 * 2 * 2 + 3 * 7 * 0.5
     cfg.TEST.EVAL_PERIOD = 0
     assert workload_of(cfg).evaluations == 1
 

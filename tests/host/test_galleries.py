@@ -1,0 +1,75 @@
+import json
+
+import pytest
+import torch
+from fastreid.data.datasets import DATASET_REGISTRY
+from fastreid.engine import DefaultTrainer
+from fastreid.evaluation import ReidEvaluator
+from tiny_data import TinyReID
+
+
+@DATASET_REGISTRY.register()
+class TinyOtherQueries(TinyReID):
+    """The gallery of TinyReID, half of its queries."""
+
+    @property
+    def query(self):
+        return super().query[::2]
+
+
+@DATASET_REGISTRY.register()
+class TinyOtherGallery(TinyReID):
+    """The queries of TinyReID, a gallery that lacks an image."""
+
+    @property
+    def gallery(self):
+        return super().gallery[1:]
+
+
+@pytest.fixture
+def tested(igoas_cfg):
+    """Evaluates a model on some sets: the results, and how many images the model saw."""
+    torch.manual_seed(0)
+    igoas_cfg.MODEL.HEADS.NUM_CLASSES, igoas_cfg.TEST.IMS_PER_BATCH = 4, 5
+    model, seen = DefaultTrainer.build_model(igoas_cfg).eval(), []
+    model.register_forward_hook(lambda module, inputs, output: seen.append(len(output)))
+
+    def test(*names, trainer=DefaultTrainer, **keys) -> tuple[dict, int]:
+        seen.clear()
+        igoas_cfg.DATASETS.TESTS = names
+        for key, value in keys.items():
+            igoas_cfg.TEST[key].ENABLED = value
+        return json.loads(json.dumps(trainer.test(igoas_cfg, model), default=float)), sum(seen)
+
+    return test
+
+
+NAMES = ("TinyReID", "TinyOtherQueries", "TinyOtherGallery")
+
+
+@pytest.mark.parametrize("option", ["ROC", "FLIP", "RERANK", "AQE"])
+def test_a_shared_gallery_is_described_once_and_the_figures_are_the_same(tested, option):
+    alone = {name: tested(name, **{option: True})[0] for name in NAMES}
+    together, images = tested(*NAMES)
+    # 8 queries and 16 of the gallery; 4 other queries; 8 queries and another gallery of 15
+    assert images == (8 + 16 + 4 + 8 + 15) * (2 if option == "FLIP" else 1)
+    for name in NAMES:
+        # not to the bit: an image's neighbours in its batch are others
+        own = {key: value for key, value in together[name].items() if key != "dataset"}
+        assert own == pytest.approx({key: value for key, value in alone[name].items() if key != "dataset"}, abs=1e-4)
+
+
+def test_the_next_evaluation_describes_the_gallery_anew(tested):
+    assert tested("TinyReID")[1] == tested("TinyReID")[1] == 24
+
+
+def test_a_trainer_with_its_own_evaluator_keeps_it_and_the_host_s_describes_the_gallery_twice(tested):
+    class Own(DefaultTrainer):
+        """Has the host's method, word for word."""
+
+        @classmethod
+        def build_evaluator(cls, cfg, dataset_name, output_dir=None):
+            loader, queries = cls.build_test_loader(cfg, dataset_name)
+            return loader, ReidEvaluator(cfg, queries, output_dir)
+
+    assert tested("TinyReID", "TinyOtherQueries", trainer=Own)[1] == 24 + 20
