@@ -8,6 +8,9 @@ from torch import Tensor, nn
 from igoas_plugin.errors import InputError, require_choice
 from igoas_plugin.run_progress import RunProgress, current_storage, run_progress
 
+from .schedule import build_schedule
+from .truncation import Truncation
+
 
 class OcclusionBlock(nn.Module):
     """Base of the occlusion blocks; a subclass draws in ``occlude(rng, progress, images)``.
@@ -20,19 +23,22 @@ class OcclusionBlock(nn.Module):
         prob: probability that a batch is occluded, in [0, 1].
         mask: "occluded" (0 where the image is occluded) or "ones" (what is hidden is not told: no suppression).
         seed: not negative.
+        truncation: cuts a side off some of the images that are occluded.
 
     Raises:
         InputError: a value leaves its range.
     """
 
-    def __init__(self, *, prob: float = 1.0, mask: str = "occluded", seed: int = 0):
+    def __init__(
+        self, *, prob: float = 1.0, mask: str = "occluded", seed: int = 0, truncation: Truncation | None = None
+    ):
         super().__init__()
         if not 0 <= prob <= 1:
             raise InputError(f"MODEL.OCCLUSION.PROB must stay in [0, 1], got {prob}")
         require_choice("MODEL.OCCLUSION.MASK", mask, ("occluded", "ones"))
         if seed < 0:
             raise InputError(f"the seed of an occlusion block must not be negative, got {seed}")
-        self.prob, self.mask, self.seed = prob, mask, seed
+        self.prob, self.mask, self.seed, self.truncation = prob, mask, seed, truncation
         self.calls = 0
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
@@ -51,6 +57,8 @@ class OcclusionBlock(nn.Module):
             return images.clone(), everything
         occluded, visible, share = self.occlude(rng, progress, images)
         log(share=share)
+        if self.truncation is not None:
+            occluded, visible = self.truncation(rng, progress, occluded, visible)
         return occluded, visible if self.mask == "occluded" else everything
 
     def randomness(self) -> tuple[np.random.Generator, RunProgress]:
@@ -81,4 +89,6 @@ def block_settings(cfg) -> dict:
     """The arguments that every OcclusionBlock takes, from a config."""
     # built without a trainer: torch's own seed is looked up, nothing is drawn from it
     seed = cfg.SEED if cfg.SEED >= 0 else torch.initial_seed()
-    return {"prob": cfg.MODEL.OCCLUSION.PROB, "mask": cfg.MODEL.OCCLUSION.MASK, "seed": seed}
+    keys = cfg.MODEL.OCCLUSION
+    truncation = Truncation(build_schedule(cfg), keys.TRUNCATION) if keys.TRUNCATION else None
+    return {"prob": keys.PROB, "mask": keys.MASK, "seed": seed, "truncation": truncation}
