@@ -45,7 +45,7 @@ def plugin_defaults() -> CfgNode:
     C.MODEL.OCCLUSION.ASPECT_MIN = 0.5
     # One random value a channel: U(0, 1) on the normalised image (released) or U(0, 255) before normalisation (paper)
     C.MODEL.OCCLUSION.FILL = "normalised"
-    # Probability, in [0, 1], that a side of an occluded image is cut off too and the rest enlarged; how much: the schedule
+    # Probability, in [0, 1], that a side of an occluded image is cut off too, by the schedule, and the rest enlarged
     C.MODEL.OCCLUSION.TRUNCATION = 0.0
     # What the suppression loss is told: where the image is "occluded", or "ones" (nothing is; released, per image)
     C.MODEL.OCCLUSION.MASK = "occluded"
