@@ -15,7 +15,7 @@ from igoas_plugin.config import flat_keys, load_cfg, value_of
 CONFIGS = Path(__file__).parents[1] / "configs"
 RUNS = sorted(path.relative_to(CONFIGS).as_posix() for path in CONFIGS.glob("*/**/*.yml"))
 BASES = sorted(path.name for path in CONFIGS.glob("*.yml"))
-METHODS = ("bagtricks_R50", "agw_R50", "sbs_R50", "mgn_R50-ibn", "igoas_R50")
+METHODS = ("bagtricks_R50", "agw_R50", "sbs_R50", "mgn_R50-ibn", "igoas_R50", "igoas_plus_R50")
 # folder: training sets, test sets
 SETTINGS = {
     "OccDuke": (("OccludedDuke",), ("OccludedDuke",)),
@@ -55,7 +55,7 @@ def train_and_evaluate(cfg):
 
 
 def test_the_configs_are_there():
-    assert {f"Base-{name}.yml" for name in ("IGOAS", "bagtricks", "AGW", "SBS", "MGN")} == set(BASES)
+    assert {f"Base-{name}.yml" for name in ("IGOAS", "IGOAS-plus", "bagtricks", "AGW", "SBS", "MGN")} == set(BASES)
     assert {f"{folder}/{method}.yml" for folder in SETTINGS for method in METHODS} <= set(RUNS)
     assert {"Toy/igoas_R18.yml", "Toy/bagtricks_R18.yml", *FULL_SIZE} <= {*RUNS, *BASES}
 
@@ -228,6 +228,37 @@ INPUTS = [
 def test_what_is_compared_on_market1501_sees_the_same_images_for_the_same_time(key):
     ours, theirs = (load_cfg(str(CONFIGS / "Market1501" / f"{name}_R18_128x64.yml")) for name in ("igoas", "bagtricks"))
     assert value_of(ours, key) == value_of(theirs, key)
+
+
+PLUS = {
+    "MODEL.BACKBONE.WITH_IBN": True, "MODEL.OCCLUSION.NAME": "PatchOcclusion", "MODEL.OCCLUSION.TRUNCATION": 0.5,
+    "MODEL.IGOAS.MASK_LOSS.RESIZE": "area", "SOLVER.IMS_PER_BATCH": 32, "SOLVER.WARMUP_ITERS": 2000,
+}  # fmt: skip
+
+
+def test_igoas_plus_differs_from_the_released_recipe_in_what_it_comments_on():
+    assert differences("Base-IGOAS-plus.yml", "Base-IGOAS.yml") == PLUS
+
+
+# What is tested on whole, occluded and partial bodies: each file and what it changes in another
+ROBUSTNESS = {
+    "bagtricks_R50_incremental_erasing": (
+        "bagtricks_R50", {"MODEL.META_ARCHITECTURE": "OcclusionWrapper", "INPUT.REA.ENABLED": False},
+    ),
+    "igoas_R50_no_mask_loss": ("igoas_R50", NO_MASK_LOSS),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ROBUSTNESS)
+def test_a_row_of_the_comparison_differs_in_exactly_what_it_names(name):
+    parent, changed = ROBUSTNESS[name]
+    assert differences(f"Robustness/{name}.yml", f"Robustness/{parent}.yml") == changed
+
+
+@pytest.mark.parametrize("method", ["bagtricks_R50", "igoas_R50", "igoas_plus_R50"])
+def test_the_methods_are_compared_on_whole_occluded_and_partial_bodies(method):
+    tests = (*SETTINGS["OccMarket1501"][1], "PartialREID", "PartialREIDOccluded", "PartialiLIDS")
+    assert differences(f"Robustness/{method}.yml", f"Market1501/{method}.yml") == {"DATASETS.TESTS": tests}
 
 
 PAPER = {
