@@ -1,4 +1,4 @@
-"""What README.md says is there and runs."""
+"""What README.md and docs/RESULTS.md say is there and runs."""
 
 import re
 import subprocess
@@ -12,20 +12,26 @@ from igoas_plugin.config import flat_keys, get_cfg, load_cfg, value_of
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
-LINKS = re.findall(r"\]\((?!https?:)([^)#]+)\)", README)
-FILES = sorted(set(re.findall(r"(?:tools|configs)/[\w./-]+\.(?:py|yml)", README)))
+RESULTS = (ROOT / "docs" / "RESULTS.md").read_text()
+PAGES = README + RESULTS
+LINKS = [
+    (folder, link)
+    for folder, page in ((".", README), ("docs", RESULTS))
+    for link in sorted(set(re.findall(r"\]\((?!https?:)([^)#]+)\)", page)))
+]
+FILES = sorted(set(re.findall(r"(?:tools|configs)/[\w./-]+\.(?:py|yml)", PAGES)))
 TARGETS = sorted(set(re.findall(r"make ([a-z-]+)", README)))
-KEYS = sorted(set(re.findall(r"\b(?:MODEL|INPUT|SOLVER|DATALOADER|DATASETS|TEST)(?:\.[A-Z_]+)+", README)))
+KEYS = sorted(set(re.findall(r"\b(?:MODEL|INPUT|SOLVER|DATALOADER|DATASETS|TEST)(?:\.[A-Z_]+)+", PAGES)))
 
 
-def test_it_has_links_commands_and_no_place_left_open():
+def test_they_have_links_commands_and_no_place_left_open():
     assert len(LINKS) > 15 and len(FILES) > 3 and len(TARGETS) > 2 and len(KEYS) > 10
-    assert not re.search(r"@[A-Z_]+@", README)
+    assert not re.search(r"@[A-Z_]+@", PAGES)
 
 
-@pytest.mark.parametrize("link", sorted(set(LINKS)))
-def test_every_link_leads_to_a_file(link):
-    assert (ROOT / link).exists()
+@pytest.mark.parametrize("folder, link", LINKS)
+def test_every_link_leads_to_a_file(folder, link):
+    assert (ROOT / folder / link).exists()
 
 
 @pytest.mark.parametrize("path", FILES)

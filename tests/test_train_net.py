@@ -285,8 +285,7 @@ def test_the_config_of_a_run_holds_what_was_trained(run_tool, tiny_duke, tmp_pat
     assert written["MODEL"]["HEADS"]["NUM_CLASSES"] == 4 and written["SEED"] >= 0
 
 
-@pytest.mark.parametrize("flags", [(), ("--num-gpus", "2")])
-@pytest.mark.parametrize("workers", ["0", "1"])
+@pytest.mark.parametrize("flags, workers", [((), "0"), (("--num-gpus", "2"), "1")])
 def test_an_unreadable_image_ends_the_training_in_one_line_that_names_it(run_tool, tiny_duke, flags, workers):
     damaged = tiny_duke / "Occluded_Duke" / "bounding_box_train" / "0003_c1_f0000002.jpg"
     damaged.write_bytes(damaged.read_bytes()[:300])

@@ -52,7 +52,7 @@ def test_two_configs_are_compared_a_third_that_fails_stops_nothing_and_the_next_
 
 @pytest.mark.parametrize("words, message", [
     (["configs/no.yml"], "config file configs/no.yml does not exist"),
-    (["configs/Toy/igoas_R18.yml", "DATASETS.TESTS", "('OccludedDuke',)"], "OccludedDuke: there is no folder"),
+    (["configs/Toy/igoas_R18.yml", "DATASETS.NAMES", "('OccludedDuke',)"], "OccludedDuke: there is no folder"),
     (["configs/Toy/igoas_R18.yml", "DATASETS.TESTS", "('OccludedDukes',)"], "DATASETS.TESTS must be"),
     (["configs/Toy/igoas_R18.yml", "TEST.IMS_PER_BATCH", "0"], "TEST.IMS_PER_BATCH is 0"),
     (["configs/Toy/igoas_R18.yml", "configs/Toy"], "KEY VALUE pairs with a space between, got configs/Toy:"),
