@@ -24,8 +24,8 @@ class RandomColour:
         require_choice("MODEL.OCCLUSION.FILL", kind, ("normalised", "pixel"))
         self.kind, self.mean, self.std = kind, np.asarray(pixel_mean), np.asarray(pixel_std)
 
-    def __call__(self, rng: np.random.Generator, images: Tensor, rows: slice, columns: slice) -> Tensor:
-        """Values for images[..., rows, columns], of a shape that broadcasts to it."""
+    def __call__(self, rng: np.random.Generator, images: Tensor, part: slice, rows: slice, columns: slice) -> Tensor:
+        """Values for images[part, :, rows, columns], of a shape that broadcasts to it."""
         drawn = rng.uniform(size=3)
         return images.new_tensor(drawn if self.kind == "normalised" else (255 * drawn - self.mean) / self.std).view(
             3, 1, 1
@@ -42,17 +42,17 @@ class Constant:
     def __init__(self, *values: float):
         self.values = values
 
-    def __call__(self, rng: np.random.Generator, images: Tensor, rows: slice, columns: slice) -> Tensor:
-        """Values for images[..., rows, columns], of a shape that broadcasts to it."""
+    def __call__(self, rng: np.random.Generator, images: Tensor, part: slice, rows: slice, columns: slice) -> Tensor:
+        """Values for images[part, :, rows, columns], of a shape that broadcasts to it."""
         return images.new_tensor(self.values).view(3, 1, 1)
 
 
 class OtherImages:
-    """The same place of another image of the batch: each image gives once and takes once."""
+    """The same place of another image of the batch; of images that are filled at once each takes from another one."""
 
-    def __call__(self, rng: np.random.Generator, images: Tensor, rows: slice, columns: slice) -> Tensor:
-        """Values for images[..., rows, columns]."""
-        order = rng.permutation(len(images))
-        giver = np.empty_like(order)
-        giver[order] = np.roll(order, 1)  # a ring in random order: nobody gives to itself
-        return images[torch.as_tensor(giver, device=images.device), ..., rows, columns]
+    def __call__(self, rng: np.random.Generator, images: Tensor, part: slice, rows: slice, columns: slice) -> Tensor:
+        """Values for images[part, :, rows, columns]."""
+        count = len(images)
+        step = int(rng.integers(1, count)) if count > 1 else 0
+        giver = (torch.arange(count, device=images.device)[part] + step) % count
+        return images[giver, :, rows, columns]

@@ -22,7 +22,7 @@ class RectangleOcclusion(OcclusionBlock):
 
     Args:
         rectangle: draws where it lies: ``rectangle(rng, progress, height, width)``.
-        fill: what it holds: ``fill(rng, images, rows, columns)``.
+        fill: what it holds: ``fill(rng, images, part, rows, columns)``.
         per_image: each image gets a rectangle of its own; else there is one for the whole batch.
         settings: of OcclusionBlock.
     """
@@ -47,7 +47,7 @@ class RectangleOcclusion(OcclusionBlock):
         for part in parts:
             box = self.rectangle(rng, progress, height, width)
             rows, columns = box.slices
-            occluded[part, :, rows, columns] = self.fill(rng, images[part], rows, columns)
+            occluded[part, :, rows, columns] = self.fill(rng, images, part, rows, columns)
             visible[part, :, rows, columns] = 0
             covered += box.height * box.width
         if not self.per_image:
@@ -82,15 +82,16 @@ class IncrementalDrop(RectangleOcclusion):
 
 @OCCLUSION_REGISTRY.register()
 class PatchOcclusion(RectangleOcclusion):
-    """The rectangle of IncrementalErasing, filled with the same place of another image of the batch.
+    """Each image has a rectangle of its own, as large as IncrementalErasing's, filled from another image of the batch.
 
     The occlusion looks like what occludes people in photographs, people and background, and not like one colour. The
-    released code of IGOAS has an unused block of this kind (BatchPatch), which also takes an image itself.
+    released code of IGOAS has an unused block of this kind (BatchPatch): one rectangle for the batch, and an image may
+    take from itself.
     """
 
     @classmethod
     def from_config(cls, cfg) -> dict:
-        return {"rectangle": scheduled(cfg), "fill": OtherImages(), **block_settings(cfg)}
+        return {"rectangle": scheduled(cfg), "fill": OtherImages(), "per_image": True, **block_settings(cfg)}
 
 
 @OCCLUSION_REGISTRY.register()

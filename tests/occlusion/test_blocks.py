@@ -14,8 +14,8 @@ from igoas_plugin.occlusion import OCCLUSION_REGISTRY, OcclusionBlock, build_occ
 from igoas_plugin.occlusion.fills import OtherImages
 
 INCREMENTAL = ("IncrementalErasing", "IncrementalDrop", "PatchOcclusion", "CutoutOcclusion")
-ONE_RECTANGLE = ("IncrementalErasing", "IncrementalDrop", "PatchOcclusion", "BatchRandomErasing", "SlowDropBlock")
-PER_IMAGE = ("RandomErasing", "RandomDrop", "CutoutOcclusion")
+ONE_RECTANGLE = ("IncrementalErasing", "IncrementalDrop", "BatchRandomErasing", "SlowDropBlock")
+PER_IMAGE = ("RandomErasing", "RandomDrop", "PatchOcclusion", "CutoutOcclusion")
 ON_IMAGES = tuple(dict.fromkeys((*INCREMENTAL, *ONE_RECTANGLE, *PER_IMAGE)))
 CLEAN = ("NoOcclusion", "BatchDropBlock")
 SIZE = (96, 48)
@@ -146,22 +146,31 @@ def test_the_fill_is_that_of_the_released_code(name, fill, block):
     torch.testing.assert_close(hidden, torch.tensor(fill, dtype=torch.float32).view(3, 1).expand_as(hidden))
 
 
-def test_patches_come_from_the_same_place_of_other_images_and_each_gives_once(block):
-    batch = torch.arange(6.0).view(6, 1, 1, 1).expand(6, 3, *SIZE)
-    for iteration in range(20):
-        occluded, visible, _ = run(block("PatchOcclusion"), batch, iteration)
+def test_patches_come_from_the_same_place_of_all_the_other_images(block):
+    numbers, pairs = torch.arange(6.0).view(6, 1, 1, 1).expand(6, 3, *SIZE), set()
+    for iteration in range(40):
+        occluded, visible, _ = run(block("PatchOcclusion"), numbers, iteration)
         taken = [each[:, hidden[0]].unique().tolist() for each, hidden in zip(occluded, visible == 0, strict=True)]
-        assert sorted(taken) == [[value] for value in range(6)]
-        assert all(givers != [own] for own, givers in enumerate(taken))
+        assert all(len(givers) == 1 for givers in taken)
+        pairs |= {(own, *givers) for own, givers in enumerate(taken)}
+    assert pairs == {(own, giver) for own in range(6) for giver in range(6) if own != giver}
     position = torch.arange(float(SIZE[0])).view(1, 1, -1, 1) + 1000 * torch.arange(4.0).view(4, 1, 1, 1)
     batch = position.expand(4, 3, *SIZE)
     occluded, _, _ = run(block("PatchOcclusion"), batch)
     assert torch.equal(occluded % 1000, batch % 1000)
 
 
+def test_images_that_are_filled_at_once_each_take_from_another_one():
+    numbers = torch.arange(6.0).view(6, 1, 1, 1).expand(6, 3, *SIZE)
+    for seed in range(20):
+        taken = OtherImages()(np.random.default_rng(seed), numbers, slice(None), slice(2, 4), slice(0, 5))[:, 0, 0, 0]
+        assert sorted(taken.tolist()) == list(range(6)) and (taken != torch.arange(6)).all()
+
+
 def test_an_image_alone_gives_to_itself():
     batch = images(1)
-    assert torch.equal(OtherImages()(np.random.default_rng(0), batch, slice(2, 4), slice(0, 5)), batch[..., 2:4, 0:5])
+    filled = OtherImages()(np.random.default_rng(0), batch, slice(0, 1), slice(2, 4), slice(0, 5))
+    assert torch.equal(filled, batch[..., 2:4, 0:5])
 
 
 @pytest.mark.parametrize("name", [*ON_IMAGES])
