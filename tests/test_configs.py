@@ -232,7 +232,8 @@ def test_what_is_compared_on_market1501_sees_the_same_images_for_the_same_time(k
 
 PLUS = {
     "MODEL.BACKBONE.WITH_IBN": True, "MODEL.OCCLUSION.NAME": "PatchOcclusion", "MODEL.OCCLUSION.TRUNCATION": 0.5,
-    "MODEL.IGOAS.ID_WEIGHTS": "mean", "MODEL.IGOAS.MASK_LOSS.RESIZE": "area", "SOLVER.IMS_PER_BATCH": 32, "SOLVER.WARMUP_ITERS": 2000,
+    "MODEL.IGOAS.ID_WEIGHTS": "mean", "MODEL.IGOAS.MASK_LOSS.RESIZE": "area", "SOLVER.IMS_PER_BATCH": 32,
+    "SOLVER.WARMUP_ITERS": 2000,
 }  # fmt: skip
 
 
