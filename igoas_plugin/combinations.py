@@ -36,7 +36,7 @@ def on_both_stages(cfg: CfgNode) -> bool:
 
 def occludes_images(cfg: CfgNode) -> bool:
     keys = cfg.MODEL.OCCLUSION
-    return keys.MASK == "occluded" and keys.NAME not in ("NoOcclusion", "BatchDropBlock")
+    return keys.MASK == "occluded" and keys.PROB > 0 and keys.NAME not in ("NoOcclusion", "BatchDropBlock")
 
 
 COMBINATIONS = (

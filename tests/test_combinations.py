@@ -176,10 +176,10 @@ def test_the_readme_lists_it(title):
 BOTH = ["MODEL.META_ARCHITECTURE", "IGOAS", "MODEL.IGOAS.MASK_LOSS.STAGES", "both"]
 
 
-@pytest.mark.parametrize("block", ["NoOcclusion", "BatchDropBlock"])
-def test_both_stages_of_the_suppression_loss_need_a_block_that_occludes_images(block):
+@pytest.mark.parametrize("key, value", [("NAME", "NoOcclusion"), ("NAME", "BatchDropBlock"), ("PROB", "0")])
+def test_both_stages_of_the_suppression_loss_need_a_block_that_occludes_images(key, value):
     with pytest.raises(InputError, match="without occluded images"):
-        refuse_combinations(load_cfg("", [*BOTH, "MODEL.OCCLUSION.NAME", block]))
+        refuse_combinations(load_cfg("", [*BOTH, f"MODEL.OCCLUSION.{key}", value]))
 
 
 @pytest.mark.parametrize("off", [["MODEL.IGOAS.MASK_LOSS.SCALE", "0"], ["MODEL.IGOAS.MASK_LOSS.BRANCHES", "()"]])

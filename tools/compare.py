@@ -9,8 +9,11 @@ fails does not stop the others; its last words are in the table, and the exit co
 
 import argparse
 import os
+import shlex
 import signal
 import sys
+import time
+from collections import deque
 from collections.abc import Callable
 
 import igoas_plugin  # first: mends the host
@@ -20,16 +23,17 @@ from tqdm import tqdm
 
 from igoas_plugin.check import check_settings
 from igoas_plugin.comparison.cost import Cost, cost_of, seconds_per_step
-from igoas_plugin.comparison.inputs import inputs_of, note_inputs
+from igoas_plugin.comparison.inputs import inputs_of, refuse_other_inputs
 from igoas_plugin.comparison.measures import rows_of
 from igoas_plugin.comparison.plots import write_plots
-from igoas_plugin.comparison.provenance import made_by
 from igoas_plugin.comparison.runs import Run, plan
 from igoas_plugin.comparison.table import as_csv, markdown
 from igoas_plugin.comparison.training import train
 from igoas_plugin.comparison.workload import Workload, workload_of
 from igoas_plugin.errors import InputError
 from igoas_plugin.host.checkpoints import write_atomically
+
+BUSY_SECONDS = 5.0  # before a run that another process is training is looked at again
 
 
 def arguments(words: list[str]) -> argparse.Namespace:
@@ -63,16 +67,22 @@ def estimate(runs: list[Run], loads: dict[str, Workload], costs: dict[str, Cost 
     print(f"To do: about {total / 3600:.1f} hours, without the loading of images and the optimiser")
 
 
-def run_all(runs: list[Run], loads: dict[str, Workload], report: Callable[[dict[str, str]], object]) -> dict[str, str]:
-    """Trains what is not done; tells `report` after each run; returns the last words of runs that failed, by folder."""
-    failures = {}
+def run_all(
+    runs: list[Run], loads: dict[str, Workload], inputs: dict[str, dict], report: Callable[[dict[str, str]], object]
+) -> dict[str, str]:
+    """Trains what is not done; tells `report` after each run; returns the last words of runs that failed, by folder.
+
+    A run that another process is training comes last again, and is waited for.
+    """
+    failures, waiting, told = {}, deque(runs), set()
     bar = tqdm(total=len(runs), desc="runs", unit="run", disable=None)
-    for run in runs:
+    while waiting:
+        run = waiting.popleft()
         if not run.done:
             load = loads[run.name]
-            note_inputs(run, inputs_of(run, load))
-            if bar.disable:  # no terminal: a line a run
+            if bar.disable and run.folder not in told:  # no terminal: a line a run
                 print(f"{run.title}: {run.folder}", flush=True)
+                told.add(run.folder)
             steps = tqdm(total=load.epochs * load.iterations, desc=run.title, unit="it", disable=None, leave=False)
             with steps:
 
@@ -80,7 +90,11 @@ def run_all(runs: list[Run], loads: dict[str, Workload], report: Callable[[dict[
                     steps.set_postfix_str(f"epoch {epoch + 1} of {load.epochs}", refresh=False)
                     steps.update(iteration - steps.n)
 
-                words = train(run, progress)
+                words = train(run, inputs[run.name], progress)
+            if words is None:
+                waiting.append(run)
+                time.sleep(BUSY_SECONDS)
+                continue
             if words:
                 failures[run.folder] = words
                 print(f"{run.title} failed, {words}", file=sys.stderr)
@@ -103,7 +117,7 @@ def write_reports(runs: list[Run], costs: dict[str, Cost | None], failures: dict
     rows = []
     for name, cost in costs.items():
         rows += rows_of([run for run in runs if run.name == name], cost)
-    table = markdown(rows, runs, failures, made_by(sys.argv))
+    table = markdown(rows, runs, failures, shlex.join(["python", *sys.argv]))
     os.makedirs(output, exist_ok=True)
     for name, text in (("results.md", table), ("results.csv", as_csv(rows, runs))):
         write_atomically(os.path.join(output, name), lambda file, text=text: file.write(text.encode()))
@@ -118,9 +132,9 @@ def main(words: list[str]) -> int:
     for run in first.values():
         check_settings(run.cfg)
     loads = {name: workload_of(run.cfg) for name, run in first.items()}
+    inputs = {name: inputs_of(run, loads[name]) for name, run in first.items()}
     for run in runs:
-        if run.begun:
-            note_inputs(run, inputs_of(run, loads[run.name]))
+        refuse_other_inputs(run, inputs[run.name])
     costs = {name: cost_or_none(run.cfg) for name, run in first.items()}
     if args.dry_run:
         estimate(runs, loads, costs)
@@ -131,7 +145,7 @@ def main(words: list[str]) -> int:
 
     if any(run.done for run in runs):
         report({})
-    failures = run_all(runs, loads, report)
+    failures = run_all(runs, loads, inputs, report)
     print(report(failures))
     print(f"Table and plots are in {args.output}")
     return 1 if failures else 0

@@ -24,21 +24,15 @@ def inputs_of(run: Run, load: Workload) -> dict[str, int | str]:
     return inputs
 
 
-def note_inputs(run: Run, inputs: dict[str, int | str]) -> None:
-    """Writes down what a run starts with.
-
-    Raises:
-        InputError: the folder holds a run that started with something else.
-    """
+def refuse_other_inputs(run: Run, inputs: dict[str, int | str]) -> None:
+    """Raises InputError where the folder of a run holds one that started with something else."""
     path = os.path.join(run.folder, INPUTS)
+    if not (run.begun and os.path.isfile(path)):
+        return
     try:
         with open(path) as file:
-            earlier = json.load(file)
-    except FileNotFoundError:
-        os.makedirs(run.folder, exist_ok=True)
-        text = json.dumps(inputs, indent=1)
-        return write_atomically(path, lambda file: file.write(text.encode()))
-    except ValueError:
+            earlier = dict(json.load(file))
+    except (ValueError, TypeError):
         raise InputError(f"{path} is damaged: remove {run.folder}") from None
     for name in {**earlier, **inputs}:
         if earlier.get(name) != inputs.get(name):
@@ -46,3 +40,11 @@ def note_inputs(run: Run, inputs: dict[str, int | str]) -> None:
                 f"{run.folder} holds a run on other data or weights ({name}: {earlier.get(name)} then, "
                 f"{inputs.get(name)} now): remove that folder, or choose another --output"
             )
+
+
+def note_inputs(run: Run, inputs: dict[str, int | str]) -> None:
+    """Writes down what a run starts with, where it has not begun; else as refuse_other_inputs()."""
+    refuse_other_inputs(run, inputs)
+    if not run.begun:
+        text = json.dumps(inputs, indent=1)
+        write_atomically(os.path.join(run.folder, INPUTS), lambda file: file.write(text.encode()))

@@ -1,41 +1,50 @@
-"""By what a table was made: command, versions, machine."""
+"""By what a run was made: versions and machine."""
 
 import importlib.metadata
 import os
 import platform
-import shlex
 import subprocess
 
 import torch
 
 from .. import __version__
+from ..host.device import usable_device
+
+PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 
 
-def made_by(words: list[str]) -> str:
-    """One paragraph of Markdown.
+def made_by(device: str) -> str:
+    """Versions and machine, in one line.
 
     Args:
-        words: of the command line, without the interpreter.
+        device: MODEL.DEVICE of a run.
     """
     versions = ", ".join(f"{name} {importlib.metadata.version(name)}" for name in ("fastreid", "torch"))
-    machine = torch.cuda.get_device_name() if torch.cuda.is_available() else f"{processor()}, no GPU"
+    gpu = torch.cuda.get_device_name(device) if torch.device(usable_device(device)).type == "cuda" else "no GPU used"
     return (
-        f"Made by `python {shlex.join(words)}` with igoas_plugin {__version__}{commit()}, {versions}, "
-        f"Python {platform.python_version()}; {machine}; {torch.get_num_threads()} of {os.cpu_count()} CPU threads."
+        f"igoas_plugin {__version__}{commit()}, {versions}, Python {platform.python_version()}; {processor()}, {gpu}, "
+        f"{torch.get_num_threads()} of {os.cpu_count()} CPU threads"
     )
 
 
-def commit() -> str:
-    """The commit of this checkout, and whether files of it were changed; "" where it is none."""
-    git = ["git", "-C", os.path.dirname(os.path.abspath(__file__))]
+def commit(folder: str = PACKAGE) -> str:
+    """The commit of the checkout that a folder lies in, and whether anything in it was changed; "" where there is none.
+
+    Args:
+        folder: of the package, directly below that of the checkout.
+    """
+    git = ["git", "-C", folder]
+    questions = ["rev-parse", "--show-toplevel"], ["rev-parse", "--short", "HEAD"], ["status", "--porcelain"]
     try:
-        told = [
+        top, head, changes = (
             subprocess.run([*git, *words], capture_output=True, text=True, check=True, timeout=10).stdout.strip()
-            for words in (["rev-parse", "--short", "HEAD"], ["status", "--porcelain", "--untracked-files=no", "."])
-        ]
+            for words in questions
+        )
     except (OSError, subprocess.SubprocessError):
         return ""
-    return f" (commit {told[0]}{', with changes' if told[1] else ''})"
+    if os.path.realpath(top) != os.path.dirname(os.path.realpath(folder)):  # an installed copy in someone's repository
+        return ""
+    return f" (commit {head}{', with changes' if changes else ''})"
 
 
 def processor() -> str:

@@ -10,6 +10,7 @@ from ..results import METRICS
 from .measures import Figure, Row
 from .published import Published, published_on
 from .runs import Run
+from .training import makers_of
 
 BEST = "best epoch's Rank-1 (chosen on the test set)"
 COST = ("M parameters", "GFLOPs", "images/s", "minutes")
@@ -45,14 +46,14 @@ def trainings_of(runs: list[Run]) -> dict[str, Training]:
     return {run.name: Training(tuple(run.cfg.DATASETS.NAMES), run.cfg.DATASETS.COMBINEALL) for run in runs}
 
 
-def markdown(rows: list[Row], runs: list[Run], failures: dict[str, str], made_by: str) -> str:
+def markdown(rows: list[Row], runs: list[Run], failures: dict[str, str], command: str) -> str:
     """One table a data set and training set, then what failed, and how it was made.
 
     Args:
         rows: of all configs.
         runs: of all configs; they tell what was trained on.
         failures: folder of a run and its last words.
-        made_by: command, versions and machine.
+        command: that made the comparison.
     """
     trained_on, parts = trainings_of(runs), []
     for data_set, training in dict.fromkeys((row.data_set, trained_on[row.name]) for row in rows):
@@ -64,7 +65,8 @@ def markdown(rows: list[Row], runs: list[Run], failures: dict[str, str], made_by
     failed = [f"- {folder}: {words}" for folder, words in failures.items()]
     if failed:
         parts.append("## Failed\n\n" + "\n".join(failed) + "\n")
-    return "\n".join(parts) + f"\n{NOTE}\n\n{made_by}\n"
+    makers = "".join(f"\n- {maker}" for maker in makers_of([run for run in runs if run.done]))
+    return "\n".join(parts) + f"\n{NOTE}\n\nCommand: `{command}`\n\nThe runs were made by:\n{makers}\n"
 
 
 def cells_of(row: Row) -> tuple[str, ...]:
@@ -99,9 +101,9 @@ def as_csv(rows: list[Row], runs: list[Run]) -> str:
         last = {"source": "this comparison", **(row.cost._asdict() if row.cost else {})}
         writer.writerow({**first, **numbers, **last})
         seen[row.data_set, training] = training.published_on(row.data_set)
-    for published in seen.values():
+    for (data_set, training), published in seen.items():
         for row in published:
             numbers = {f"{metric}_mean": value for metric, value in row.metrics.items()}
-            first = {"config": row.method, "data_set": row.data_set, "trained_on": row.trained_on}
+            first = {"config": row.method, "data_set": data_set, "trained_on": training}
             writer.writerow({**first, **numbers, "source": f"published: {row.source}"})
     return text.getvalue()

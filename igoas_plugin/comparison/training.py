@@ -10,7 +10,10 @@ import time
 from collections import deque
 from collections.abc import Callable
 
+from ..errors import InputError
 from ..host.checkpoints import write_atomically
+from .inputs import note_inputs
+from .provenance import made_by
 from .runs import Run
 
 try:
@@ -21,26 +24,36 @@ except ImportError:  # not on Windows: two comparisons in one folder are not kep
 TRAIN_NET = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..", "tools", "train_net.py")
 CONSOLE = "console.txt"  # in the folder of a run: what it printed, of all attempts
 SECONDS = "seconds.json"  # how long each attempt took
+MADE_BY = "made_by.txt"  # versions and machine, a line an attempt
 LOCK = "lock"  # held by the training, also when the comparison that started it was killed
 NOTED_EVERY = 30.0  # seconds between two notes of the time: a kill loses no more
 PROGRESS = re.compile(r"epoch/iter: (\d+)/(\d+)")
 
 
-def train(run: Run, progress: Callable[[int, int], None]) -> str:
+def train(run: Run, inputs: dict[str, int | str], progress: Callable[[int, int], None]) -> str | None:
     """Trains and evaluates a run, from its last checkpoint where there is one.
 
     Args:
         run: of a comparison; its folder is made.
+        inputs: what it starts with, of inputs_of().
         progress: is told epoch and iteration, both from 0, as the run prints them.
 
     Returns:
-        "" where it came to its end, else its last words in one line.
+        "" where it came to its end, else its last words in one line; None where another process is training it.
     """
     os.makedirs(run.folder, exist_ok=True)
     with locked(run.folder) as handles:
         if handles is None:
-            return "another process is training it"
-        return "" if run.done else start(run, progress, handles)
+            return None
+        if run.done:
+            return ""
+        try:
+            note_inputs(run, inputs)
+        except InputError as error:
+            return str(error)
+        with open(os.path.join(run.folder, MADE_BY), "a") as file:
+            file.write(made_by(run.cfg.MODEL.DEVICE) + "\n")
+        return start(run, progress, handles)
 
 
 def start(run: Run, progress: Callable[[int, int], None], handles: tuple[int, ...]) -> str:
@@ -99,3 +112,15 @@ def seconds_of(folder: str) -> list[float]:
             return json.load(file)
     except (FileNotFoundError, ValueError):
         return []
+
+
+def makers_of(runs: list[Run]) -> list[str]:
+    """The different versions and machines that runs were made by, in their order."""
+    lines = []
+    for run in runs:
+        try:
+            with open(os.path.join(run.folder, MADE_BY)) as file:
+                lines += file.read().splitlines()
+        except FileNotFoundError:
+            continue
+    return list(dict.fromkeys(lines))

@@ -41,7 +41,7 @@ NOTHING = re.compile(r"(?!)")
 
 def write_atomically(path: str, write) -> None:
     """Calls `write(file)` on a new file beside `path` and renames it: a reader sees the old file or the new one."""
-    beside = f"{path}.writing"
+    beside = f"{path}.{os.getpid()}.writing"
     try:
         with open(beside, "wb") as file:
             write(file)

@@ -23,6 +23,7 @@ class Gallery:
     described: dict[str, Tensor] = field(default_factory=dict)
 
 
+TEST_LOADER = DefaultTrainer.build_test_loader.__func__
 LAST: ContextVar[Gallery | None] = ContextVar("last gallery", default=None)  # None: no evaluation is going on
 
 
@@ -43,9 +44,10 @@ class GalleryEvaluator(ReidEvaluator):
         if self.images == self.last.images:
             self._predictions.append(self.last.described)
         else:
-            names = self._predictions[0]
-            whole = {name: torch.cat([batch[name] for batch in self._predictions]) for name in names}
-            self.last.described = {name: values[self._num_query :] for name, values in whole.items()}
+            whole = {name: torch.cat([batch[name] for batch in self._predictions]) for name in self._predictions[0]}
+            self._predictions = [whole]
+            # a copy: a view would keep the queries too
+            self.last.described = {name: values[self._num_query :].clone() for name, values in whole.items()}
             self.last.images = self.images
         return super().evaluate()
 
@@ -55,7 +57,9 @@ def build_evaluator(cls, cfg, dataset_name, output_dir=None):
     """The host's method; a loader of the queries alone where the gallery is the last one."""
     loader, num_query = cls.build_test_loader(cfg, dataset_name)
     data, last = getattr(loader, "dataset", None), LAST.get()
-    if last is None or type(data) is not CommDataset or comm.get_world_size() > 1:  # processes share out the images
+    own_loader = cls.build_test_loader.__func__ is not TEST_LOADER  # it may see each set's images in its own way
+    # several processes share out the images
+    if last is None or own_loader or type(data) is not CommDataset or comm.get_world_size() > 1:
         return loader, ReidEvaluator(cfg, num_query, output_dir)
     images = tuple(data.img_items[num_query:])
     if images == last.images:
@@ -75,7 +79,7 @@ def describe_shared_galleries_once() -> None:
     test = DefaultTrainer.test.__func__
 
     def test_with_galleries(cls, cfg, model):
-        token = LAST.set(Gallery())
+        token = LAST.set(Gallery() if len(cfg.DATASETS.TESTS) > 1 else None)
         try:
             return test(cls, cfg, model)
         finally:

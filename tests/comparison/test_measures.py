@@ -43,6 +43,7 @@ def finished(tmp_path, ranks=((60.0, 62.0), (64.0, 63.0)), tests="('Market1501',
         files = {
             "metrics.json": "\n".join(map(json.dumps, lines)) + '\n{"cut off',
             "seconds.json": "[60.0, 60.0]",
+            "made_by.txt": f"machine {run.seed}\n",
             "results.json": json.dumps(results),
         }
         for name, content in files.items():
@@ -84,9 +85,9 @@ def test_several_test_sets_are_rows_each(tmp_path, cost):
 
 def test_the_table_has_our_rows_and_the_published_ones_marked(tmp_path, cost):
     runs = finished(tmp_path, tests="('Market1501', 'PartialiLIDS')")
-    text = markdown(rows_of(runs, cost), runs, {"logs/x/seed2": "exit code 2: no"}, "Made by hand.")
+    text = markdown(rows_of(runs, cost), runs, {"logs/x/seed2": "exit code 2: no"}, "python it")
     market, partial = text.split("## ")[1:3]
-    assert market.startswith("Market1501, trained on Market1501\n") and text.endswith("\nMade by hand.\n")
+    assert market.startswith("Market1501, trained on Market1501\n") and "Command: `python it`" in text
     lines = [[cell.strip() for cell in line.strip("|").split("|")] for line in market.splitlines()]
     ours = next(line for line in lines if line[0] == "igoas_R18_128x64")
     assert ours[1:4] == ["2", "62.5 ± 0.7", "80.0 ± 0.0"] and ours[-2:] == ["63.0 ± 1.4", "this comparison"]
@@ -94,6 +95,7 @@ def test_the_table_has_our_rows_and_the_published_ones_marked(tmp_path, cost):
     assert (theirs[1], theirs[2], theirs[5], theirs[-1]) == ("", "93.4", "84.1", "published: its paper")
     assert "FastReID-DSR, 2020" in partial and "PGFA, ICCV 2019" in partial
     assert "## Failed\n\n- logs/x/seed2: exit code 2: no" in text
+    assert text.endswith("The runs were made by:\n\n- machine 0\n- machine 1\n")
 
 
 def test_figures_of_another_training_set_are_not_added(tmp_path, cost):

@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 
 from igoas_plugin.comparison import training
-from igoas_plugin.comparison.inputs import inputs_of, note_inputs
+from igoas_plugin.comparison.inputs import inputs_of, note_inputs, refuse_other_inputs
 from igoas_plugin.comparison.provenance import commit, made_by
 from igoas_plugin.comparison.runs import names_of, plan
-from igoas_plugin.comparison.training import locked, seconds_of, train
+from igoas_plugin.comparison.training import locked, makers_of, seconds_of, train
 from igoas_plugin.comparison.workload import Workload
 from igoas_plugin.errors import InputError
 
@@ -144,7 +144,7 @@ FINISH = "import sys; open(sys.argv[-1] + '/results.json', 'w').write('{}')"
 
 def test_what_a_run_prints_is_kept_and_its_progress_told(fake):
     run, told = fake(f"print('  eta: 1  epoch/iter: 0/19  x'); print('epoch/iter: 3/121 '); {FINISH}"), []
-    assert train(run, lambda *at: told.append(at)) == ""
+    assert train(run, {}, lambda *at: told.append(at)) == ""
     assert told == [(0, 19), (3, 121)]
     with open(os.path.join(run.folder, "console.txt")) as file:
         assert file.read().splitlines()[1] == "epoch/iter: 3/121 "
@@ -153,17 +153,17 @@ def test_what_a_run_prints_is_kept_and_its_progress_told(fake):
 
 def test_the_last_words_of_a_run_that_fails_are_given_and_its_time_is_added(fake):
     run = fake("import sys; print('one'); print('igoas_plugin: two', file=sys.stderr); sys.exit(2)")
-    assert train(run, print) == train(run, print) == "exit code 2: igoas_plugin: two"
+    assert train(run, {}, print) == train(run, {}, print) == "exit code 2: igoas_plugin: two"
     assert len(seconds_of(run.folder)) == 2
 
 
 def test_a_run_without_results_has_failed_whatever_its_exit_code(fake):
-    assert train(fake(""), print) == "exit code 0: no output"
+    assert train(fake(""), {}, print) == "exit code 0: no output"
 
 
 def test_a_run_goes_on_from_its_checkpoint_with_the_keys_of_the_comparison(fake):
     run = fake(f"import json, sys; json.dump(sys.argv[1:], open(sys.argv[-1] + '/words', 'w')); {FINISH}")
-    train(run, print)
+    train(run, {}, print)
     with open(os.path.join(run.folder, "words")) as file:
         words = json.load(file)
     assert words == ["--config-file", A, "--resume", "SEED", "0", "OUTPUT_DIR", run.folder]
@@ -177,16 +177,16 @@ def test_a_run_that_another_process_trains_is_left_to_it(fake):
     run = fake(FINISH)
     os.makedirs(run.folder)
     with locked(run.folder):
-        assert train(run, print) == "another process is training it"
+        assert train(run, {}, print) is None
     assert not run.done
-    assert train(run, print) == "" and run.done
+    assert train(run, {}, print) == "" and run.done
 
 
 def test_a_run_that_was_finished_meanwhile_is_not_trained_again(fake):
     run = fake("raise SystemExit(1)")
     os.makedirs(run.folder)
     (Path(run.folder) / "results.json").write_text("{}")
-    assert train(run, print) == ""
+    assert train(run, {}, print) == ""
 
 
 STARTER = """
@@ -194,7 +194,7 @@ import sys
 from igoas_plugin.comparison import training
 from igoas_plugin.comparison.runs import plan
 training.TRAIN_NET = sys.argv[1]
-training.train(plan([sys.argv[2]], 1, sys.argv[3], [])[0], lambda *at: print("going on", flush=True))
+training.train(plan([sys.argv[2]], 1, sys.argv[3], [])[0], {}, lambda *at: print("going on", flush=True))
 """
 
 
@@ -263,26 +263,62 @@ def test_a_run_on_other_images_or_weights_is_not_mixed_in(tmp_path):
     load = Workload(1, 1, 1, 1, {"training images": 10, "X queries": 2})
     inputs = inputs_of(run, load)
     assert len(inputs) == 3
-    note_inputs(run, inputs)
+    written(run)
+    refuse_other_inputs(run, {})  # begun by hand: nothing is known of it
+    os.remove(Path(run.folder) / "config.yaml")
+    note_inputs(run, {**inputs, "training images": 5})
+    note_inputs(run, inputs)  # it failed before it began: what was noted then does not count
+    (Path(run.folder) / "config.yaml").write_text(run.cfg.dump())
     note_inputs(run, inputs)
     with pytest.raises(InputError, match=r"other data or weights \(training images: 10 then, 20 now\)"):
-        note_inputs(run, {**inputs, "training images": 20})
+        refuse_other_inputs(run, {**inputs, "training images": 20})
     with pytest.raises(InputError, match=r"\(X queries: 2 then, None now\)"):
         note_inputs(run, {name: value for name, value in inputs.items() if name != "X queries"})
     weights.write_bytes(b"two")
     with pytest.raises(InputError, match="MODEL.BACKBONE.PRETRAIN_PATH: "):
-        note_inputs(run, inputs_of(run, load))
+        refuse_other_inputs(run, inputs_of(run, load))
     (Path(run.folder) / "inputs.json").write_text("{")
     with pytest.raises(InputError, match="inputs.json is damaged: remove"):
-        note_inputs(run, inputs)
+        refuse_other_inputs(run, inputs)
 
 
-def test_the_table_tells_command_versions_and_machine():
-    text = made_by(["tools/compare.py", "a b.yml"])
-    assert "`python tools/compare.py 'a b.yml'`" in text and "fastreid 1.4.0, torch 2" in text and "CPU threads" in text
+def test_a_run_that_would_go_on_with_other_inputs_fails_and_is_not_started(fake):
+    run = fake(FINISH)
+    written(run)
+    (Path(run.folder) / "inputs.json").write_text('{"training images": 10}')
+    assert "other data or weights (training images: 10 then, 20 now)" in train(run, {"training images": 20}, print)
+    assert not run.done
 
 
-def test_the_commit_is_told_where_there_is_one(monkeypatch):
-    assert commit() == "" or commit().startswith(" (commit ")
+def test_versions_and_machine_are_noted_for_each_attempt_and_told_once(fake):
+    run = fake("raise SystemExit(1)")
+    for _ in range(2):
+        train(run, {}, print)
+    [line] = makers_of([run])
+    assert line == made_by("cpu") and "fastreid 1.4.0, torch 2" in line and line.endswith("CPU threads")
+    assert len((Path(run.folder) / "made_by.txt").read_text().splitlines()) == 2
+
+
+def test_the_commit_is_that_of_the_package_s_own_checkout_and_tells_of_changes(tmp_path):
+    def git(*words):
+        author = ["-c", "user.name=A", "-c", "user.email=a@example.org"]
+        return subprocess.run(
+            ["git", "-C", tmp_path, *author, *words], check=True, capture_output=True, text=True
+        ).stdout
+
+    package = tmp_path / "package"
+    (package / "part").mkdir(parents=True)
+    assert commit(str(package)) == ""
+    git("init")
+    (tmp_path / "other.txt").write_text("1")
+    git("add", ".")
+    git("commit", "-m", "one")
+    assert commit(str(package)) == f" (commit {git('rev-parse', '--short', 'HEAD').strip()})"
+    (tmp_path / "other.txt").write_text("2")
+    assert commit(str(package)).endswith(", with changes)")
+    assert commit(str(package / "part")) == ""  # such as site-packages in a project's folder
+
+
+def test_without_git_no_commit_is_told(monkeypatch):
     monkeypatch.setenv("PATH", "")
     assert commit() == ""

@@ -73,3 +73,17 @@ def test_a_trainer_with_its_own_evaluator_keeps_it_and_the_host_s_describes_the_
             return loader, ReidEvaluator(cfg, queries, output_dir)
 
     assert tested("TinyReID", "TinyOtherQueries", trainer=Own)[1] == 24 + 20
+
+
+def test_a_trainer_with_its_own_loader_describes_every_gallery(tested):
+    class Own(DefaultTrainer):
+        """Shows the second set in another size."""
+
+        @classmethod
+        def build_test_loader(cls, cfg, dataset_name):
+            loader, queries = super().build_test_loader(cfg, dataset_name)
+            if dataset_name == "TinyOtherQueries":
+                loader.dataset.transform.transforms[0].size = [64, 32]
+            return loader, queries
+
+    assert tested("TinyReID", "TinyOtherQueries", trainer=Own)[1] == 24 + 20
