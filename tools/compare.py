@@ -10,7 +10,6 @@ fails does not stop the others; its last words are in the table, and the exit co
 import argparse
 import os
 import shlex
-import signal
 import sys
 import time
 from collections import deque
@@ -28,7 +27,7 @@ from igoas_plugin.comparison.measures import rows_of
 from igoas_plugin.comparison.plots import write_plots
 from igoas_plugin.comparison.runs import Run, plan
 from igoas_plugin.comparison.table import as_csv, markdown
-from igoas_plugin.comparison.training import train
+from igoas_plugin.comparison.training import stop_on_sigterm, train
 from igoas_plugin.comparison.workload import Workload, workload_of
 from igoas_plugin.errors import InputError
 from igoas_plugin.host.checkpoints import write_atomically
@@ -152,7 +151,7 @@ def main(words: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # by an exception: the run is stopped too
+    stop_on_sigterm()
     try:
         sys.exit(main(sys.argv[1:]))
     except InputError as error:

@@ -4,6 +4,7 @@ import contextlib
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
 import time
@@ -28,6 +29,11 @@ MADE_BY = "made_by.txt"  # versions and machine, a line an attempt
 LOCK = "lock"  # held by the training, also when the comparison that started it was killed
 NOTED_EVERY = 30.0  # seconds between two notes of the time: a kill loses no more
 PROGRESS = re.compile(r"epoch/iter: (\d+)/(\d+)")
+
+
+def stop_on_sigterm() -> None:
+    """Lets SIGTERM end this process by an exception, as Ctrl-C does: the training that it has started is stopped too."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
 
 
 def train(run: Run, inputs: dict[str, int | str], progress: Callable[[int, int], None]) -> str | None:

@@ -194,6 +194,7 @@ import sys
 from igoas_plugin.comparison import training
 from igoas_plugin.comparison.runs import plan
 training.TRAIN_NET = sys.argv[1]
+training.stop_on_sigterm()
 training.train(plan([sys.argv[2]], 1, sys.argv[3], [])[0], {}, lambda *at: print("going on", flush=True))
 """
 
@@ -245,12 +246,12 @@ def test_a_training_whose_comparison_was_killed_keeps_its_folder_to_itself(tmp_p
 
 
 @pytest.mark.skipif(not os.path.isdir("/proc/self"), reason="looks at processes in /proc")
-def test_a_comparison_that_is_interrupted_stops_its_training(tmp_path):
+def test_a_comparison_that_is_stopped_stops_its_training(tmp_path):
     process, folder = started(tmp_path, WAIT)
     assert process.stdout.readline() == "going on\n"
     training_pid = int((Path(folder) / "pid").read_text())
-    process.send_signal(signal.SIGINT)
-    assert process.wait(timeout=30) != 0 and not is_running(training_pid)
+    process.terminate()
+    assert process.wait(timeout=30) == 128 + signal.SIGTERM and not is_running(training_pid)
 
 
 # What it started with
