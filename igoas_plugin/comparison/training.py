@@ -32,7 +32,7 @@ PROGRESS = re.compile(r"epoch/iter: (\d+)/(\d+)")
 
 
 def stop_on_sigterm() -> None:
-    """Lets SIGTERM end this process by an exception, as Ctrl-C does: the training that it has started is stopped too."""
+    """Lets SIGTERM end this process by an exception, as Ctrl-C does: the training that it started is stopped too."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
 
 
