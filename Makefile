@@ -15,6 +15,9 @@ PY := $(VENV)/bin/python
 READY := $(VENV)/.ready
 UNFINISHED := $(VENV)/.unfinished
 
+# The tests wait for processes that they start: a worker on each core, at most four (each may hold 2 GB).
+PYTEST := $(PY) -m pytest --numprocesses auto --maxprocesses 4 --dist worksteal
+
 TOY := configs/Toy/igoas_R18.yml
 TOY_LOGS := logs/make_train
 
@@ -57,11 +60,11 @@ lint: $(READY) ## set up, then ruff
 
 .PHONY: test
 test: lint ## set up, then ruff and the tests
-	$(PY) -m pytest
+	$(PYTEST)
 
 .PHONY: test-all
 test-all: lint ## the same with the slow, fault and realdata tests, and on a GPU machine the gpu tests
-	$(PY) -m pytest -m "$(if $(filter gpu,$(FAISS)),,not gpu)"
+	$(PYTEST) -m "$(if $(filter gpu,$(FAISS)),,not gpu)"
 
 # .venv cannot be kept when its set-up was cut off, its Python is gone, or it belongs to another place (a moved folder).
 KEEP := [ ! -e $(UNFINISHED) ] && $(PY) -c '' 2>/dev/null && \
