@@ -258,6 +258,9 @@ ROBUSTNESS = {
         "bagtricks_R50", {"MODEL.META_ARCHITECTURE": "OcclusionWrapper", "INPUT.REA.ENABLED": False},
     ),
     "igoas_R50_no_mask_loss": ("igoas_R50", NO_MASK_LOSS),
+    "baseline_R50_trained_as_igoas_plus": (
+        "igoas_plus_R50", {"MODEL.META_ARCHITECTURE": "Baseline", "MODEL.HEADS.NAME": "EmbeddingHead"},
+    ),
 }  # fmt: skip
 
 
