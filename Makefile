@@ -15,9 +15,6 @@ PY := $(VENV)/bin/python
 READY := $(VENV)/.ready
 UNFINISHED := $(VENV)/.unfinished
 
-# The tests wait for processes that they start: a worker on each core, at most four (each may hold 2 GB).
-PYTEST := $(PY) -m pytest --numprocesses auto --maxprocesses 4 --dist worksteal
-
 TOY := configs/Toy/igoas_R18.yml
 TOY_LOGS := logs/make_train
 
@@ -60,11 +57,11 @@ lint: $(READY) ## set up, then ruff
 
 .PHONY: test
 test: lint ## set up, then ruff and the tests
-	$(PYTEST)
+	$(PY) -m pytest
 
 .PHONY: test-all
 test-all: lint ## the same with the slow, fault and realdata tests, and on a GPU machine the gpu tests
-	$(PYTEST) -m "$(if $(filter gpu,$(FAISS)),,not gpu)"
+	$(PY) -m pytest -m "$(if $(filter gpu,$(FAISS)),,not gpu)"
 
 # .venv cannot be kept when its set-up was cut off, its Python is gone, or it belongs to another place (a moved folder).
 KEEP := [ ! -e $(UNFINISHED) ] && $(PY) -c '' 2>/dev/null && \

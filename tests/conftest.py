@@ -14,10 +14,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 import tiny_data  # noqa: E402
 from fastreid.utils.logger import setup_logger  # noqa: E402
 
-# Two cores a run; where several workers share the machine, one each, and one for each process that they start.
-THREADS = 2 if os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1") == "1" else 1
-os.environ.setdefault("OMP_NUM_THREADS", str(THREADS))
-torch.set_num_threads(THREADS)
+torch.set_num_threads(2)
 ROOT = Path(__file__).parents[1]
 
 

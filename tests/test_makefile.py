@@ -83,5 +83,4 @@ def test_train_evaluates_the_untrained_model_trains_and_prints_one_table(make, r
 def test_the_tests_come_after_ruff(make, ready, target, selected):
     planned = make("-n", target, "FAISS=cpu").stdout.splitlines()
     assert planned[0] == ".venv/bin/python -m ruff check ."
-    workers = " --numprocesses auto --maxprocesses 4 --dist worksteal"
-    assert planned[1] == ".venv/bin/python -m pytest" + workers + (f' -m "{selected}"' if selected else "")
+    assert planned[1] == ".venv/bin/python -m pytest" + (f' -m "{selected}"' if selected else "")
