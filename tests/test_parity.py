@@ -15,8 +15,12 @@ from igoas_plugin.checkpoint import convert_reference_state_dict
 
 DATA = Path(__file__).parent / "data"
 CONFIG = Path(__file__).parents[1] / "configs" / "OccDuke" / "igoas_R50.yml"
-RTOL = 1e-5  # float32 sums in another order; measured 1e-6
-GRADIENT_RTOL = 1e-4  # the same, through 60 layers back
+# Recorded in float32 on AVX512. There only the order of some sums differs: measured 1e-6, and through 60 layers back
+# 1e-5. Other kernels round otherwise, and these weights magnify it: the attention's gates are sigmoids of sums of 1e4,
+# whose rounding (1e-7 of them, 1e-3) is a change of up to 1e-3 in an open gate. Measured on AVX2: 3e-4, gradients 6e-3;
+# float64 is as far from the recorded figures (3e-4).
+SAME_KERNELS = torch.backends.cpu.get_cpu_capability().startswith("AVX512")
+RTOL, GRADIENT_RTOL = (1e-5, 1e-4) if SAME_KERNELS else (1e-3, 2e-2)
 
 
 class RecordedRectangle(torch.nn.Module):
