@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from ..check import build_scratch_model
+from ..host.amp import mixed_precision
 from ..host.device import usable_device
 from ..run_progress import ensured_storage
 
@@ -43,10 +44,9 @@ def seconds_per_step(cfg, steps: int = 3) -> tuple[float, float]:
     """
     device = torch.device(usable_device(cfg.MODEL.DEVICE))
     model, size = build_scratch_model(cfg, identities=2).to(device), cfg.SOLVER.IMS_PER_BATCH
-    half = torch.float16 if device.type == "cuda" else torch.bfloat16
 
     def train() -> None:
-        with torch.autocast(device.type, half) if cfg.SOLVER.AMP.ENABLED else nullcontext(), ensured_storage():
+        with mixed_precision(device.type) if cfg.SOLVER.AMP.ENABLED else nullcontext(), ensured_storage():
             sum(model.train()(batch(cfg.INPUT.SIZE_TRAIN, size, device)).values()).backward()
 
     @torch.no_grad()

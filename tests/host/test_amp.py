@@ -11,8 +11,19 @@ from fastreid.utils.events import EventStorage
 from runs import start
 from tiny_data import random_batch
 
+from igoas_plugin.host import amp
 
-def test_amp_trains_in_bfloat16_on_the_cpu(baseline_cfg, raw_host):
+
+@pytest.fixture(params=[True, False], ids=["with bfloat16", "without bfloat16"])
+def dtype_of_cpu(request, monkeypatch):
+    """The type that AMP computes in on a CPU with the instructions for bfloat16, and on one without."""
+    monkeypatch.setattr(amp, "has_bfloat16", lambda: request.param)
+    amp.amp_dtype.cache_clear()
+    yield torch.bfloat16 if request.param else torch.float32
+    amp.amp_dtype.cache_clear()
+
+
+def test_amp_trains_on_the_cpu_in_the_faster_type(baseline_cfg, raw_host, dtype_of_cpu):
     assert raw_host["amp_step_on_the_cpu"].startswith("AssertionError")
     baseline_cfg.MODEL.HEADS.NUM_CLASSES = 4
     model = build_model(baseline_cfg).train()
@@ -23,18 +34,26 @@ def test_amp_trains_in_bfloat16_on_the_cpu(baseline_cfg, raw_host):
     before = model.backbone.conv1.weight.detach().clone()
     with EventStorage():
         trainer.run_step()
-    assert seen == [torch.bfloat16]
+    assert seen == [dtype_of_cpu]
     assert not torch.equal(before, model.backbone.conv1.weight)
 
 
-def test_a_whole_run_with_amp_ends_with_metrics(igoas_cfg):
+def test_it_is_said_once_that_amp_has_no_effect(dtype_of_cpu, host_log):
+    for _ in range(2):
+        amp.amp_dtype("cpu")
+    lines = [record.getMessage() for record in host_log.records]
+    expected = ["SOLVER.AMP.ENABLED has no effect: this CPU has no bfloat16 instructions, float32 is faster on it"]
+    assert lines == (expected if dtype_of_cpu == torch.float32 else [])
+
+
+def test_a_whole_run_with_amp_ends_with_metrics(igoas_cfg, dtype_of_cpu):
     igoas_cfg.SOLVER.AMP.ENABLED = True
     trainer, types = start(igoas_cfg), set()
     trainer._trainer.model.backbone.conv1.register_forward_hook(
         lambda module, inputs, output: types.add((module.training, output.dtype))
     )
     results = trainer.train()
-    assert types == {(True, torch.bfloat16), (False, torch.float32)}  # evaluation is in float32
+    assert types == {(True, dtype_of_cpu), (False, torch.float32)}  # evaluation is in float32
     assert all(0 <= results[name] <= 100 for name in ("Rank-1", "mAP"))
 
 
