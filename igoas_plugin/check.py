@@ -17,19 +17,21 @@ from .datasets.reading import open_data, read_split, unmatched
 from .errors import InputError, require_choice
 from .host.device import usable_device
 from .host.distributed import under_torchrun
+from .host.evaluator import ranks_on_host
 from .occlusion import OCCLUSION_REGISTRY
+from .ranking.distances import METRICS
 
 logger = logging.getLogger(f"fastreid.{__name__}")  # a child of the host's logger: shown where the host's lines are
 
 # Names that the host accepts and keeps in no registry; without what cannot train a network with dense gradients
 NO_OPTIMIZERS = ("Optimizer", "SparseAdam")
 OPTIMIZERS = [name for name, each in vars(torch.optim).items() if isinstance(each, type) and name not in NO_OPTIMIZERS]
-DISTANCES = ("cosine", "euclidean")
 LR_SCHEDULES = ("MultiStepLR", "CosineAnnealingLR")
 # without the host's SetReWeightSampler, which fails or never ends, whatever SET_WEIGHT is
 SAMPLERS = ("TrainingSampler", *IDENTITY_SAMPLERS, "ImbalancedDatasetSampler")
 
 ON_ERROR = ("stop", "skip")
+RANKINGS = ("auto", "host", "blocked")
 
 
 def check_run(cfg, args) -> None:
@@ -64,6 +66,7 @@ def check_settings(cfg, processes: int = 1, per_machine: int = 1, train: bool = 
     check_names(cfg)
     if train:
         refuse_combinations(cfg)
+    ranks_on_host(cfg)
     check_device(cfg.MODEL.DEVICE, per_machine)
     if cfg.SEED >= 2**31:
         raise InputError(f"SEED must be -1, or 0 to 2**31 - 1, got {cfg.SEED}")
@@ -85,7 +88,8 @@ def check_names(cfg) -> None:
         (OCCLUSION_REGISTRY._obj_map, "MODEL.OCCLUSION.NAME", cfg.MODEL.OCCLUSION.NAME),
         *((DATASET_REGISTRY._obj_map, "DATASETS.NAMES", name) for name in cfg.DATASETS.NAMES),
         *((DATASET_REGISTRY._obj_map, "DATASETS.TESTS", name) for name in cfg.DATASETS.TESTS),
-        (DISTANCES, "TEST.METRIC", cfg.TEST.METRIC),
+        (METRICS, "TEST.METRIC", cfg.TEST.METRIC),
+        (RANKINGS, "TEST.RANKING", cfg.TEST.RANKING),
         (OPTIMIZERS, "SOLVER.OPT", cfg.SOLVER.OPT),
         (LR_SCHEDULES, "SOLVER.SCHED", cfg.SOLVER.SCHED),
         (SAMPLERS, "DATALOADER.SAMPLER_TRAIN", cfg.DATALOADER.SAMPLER_TRAIN),

@@ -19,6 +19,11 @@ def plugin_defaults() -> CfgNode:
     C.DATALOADER = CfgNode()
     C.DATALOADER.ON_ERROR = "stop"
 
+    # How an evaluation ranks: "host" (all distances in memory, sorted), "blocked" (a block of queries at a time, by
+    # counting: same figures; equal distances count against the model), or "auto": blocked, and host for TEST.ROC
+    C.TEST = CfgNode()
+    C.TEST.RANKING = "auto"
+
     C.MODEL = CfgNode()
 
     # ---- The occlusion block (IGO, section III-B of the paper) ----

@@ -20,6 +20,7 @@ from .datasets.market_occlusion import KINDS, SEVERITIES
 from .datasets.market_occlusion.occlude import OCCLUDERS, SHARES, kind_of
 from .datasets.occluded_market import QueryOccluder, by_name, market_in, name_of
 from .host.checkpoints import write_atomically
+from .host.evaluator import gathered
 from .results import METRICS
 
 logger = logging.getLogger(f"fastreid.{__name__}")  # a child of the host's logger: shown where the host's lines are
@@ -73,7 +74,7 @@ class Descriptors(ReidEvaluator):
     """The host's evaluator up to where it would rank: it gives what the model made of each image."""
 
     def evaluate(self) -> dict[str, torch.Tensor]:
-        return {key: torch.cat([batch[key] for batch in self._predictions]) for key in self._predictions[0]}
+        return gathered(self._predictions, self.cfg.OUTPUT_DIR)
 
 
 def build_trained(cfg) -> nn.Module:

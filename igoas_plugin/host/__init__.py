@@ -27,10 +27,11 @@ FILES = (
     "seeds",
     "progress",
     "evaluation",
-    "galleries",
-    "ranking",
+    "cython_ranking",
     "metrics",
     "reranking",
+    "evaluator",
+    "galleries",
     "checkpoints",
     "resume",
 )

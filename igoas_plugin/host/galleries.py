@@ -2,7 +2,6 @@ import logging
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 
-import torch
 from fastreid.data import build_reid_test_loader
 from fastreid.data.common import CommDataset
 from fastreid.engine.defaults import DefaultTrainer
@@ -10,6 +9,7 @@ from fastreid.evaluation import ReidEvaluator
 from fastreid.utils import comm
 from torch import Tensor
 
+from .evaluator import gathered
 from .fix import fix
 
 logger = logging.getLogger(f"fastreid.{__name__}")
@@ -44,10 +44,9 @@ class GalleryEvaluator(ReidEvaluator):
         if self.images == self.last.images:
             self._predictions.append(self.last.described)
         else:
-            whole = {name: torch.cat([batch[name] for batch in self._predictions]) for name in self._predictions[0]}
+            whole = gathered(self._predictions, self.cfg.OUTPUT_DIR)
             self._predictions = [whole]
-            # a copy: a view would keep the queries too
-            self.last.described = {name: values[self._num_query :].clone() for name, values in whole.items()}
+            self.last.described = {name: values[self._num_query :] for name, values in whole.items()}
             self.last.images = self.images
         return super().evaluate()
 

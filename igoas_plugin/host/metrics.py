@@ -40,13 +40,17 @@ def evaluate_rank(distmat, q_pids, g_pids, q_camids, g_camids, max_rank=50, use_
         g_camids = np.concatenate([g_camids, np.zeros_like(strangers)])
     ranked = evaluate_rank_on_host(distmat, q_pids, g_pids, q_camids, g_camids, max_rank, use_metric_cuhk03, use_cython)
     RECENT_CMC.append(ranked[0])
-    left_out = 0 if use_metric_cuhk03 else len(q_pids) - len(ranked[1])
+    if not use_metric_cuhk03:
+        warn_of_left_out(len(q_pids) - len(ranked[1]), len(q_pids))
+    return ranked
+
+
+def warn_of_left_out(left_out: int, queries: int) -> None:
     if left_out:
         logger.warning(
             "%d of %d queries have no gallery image of their identity in another camera: every metric leaves them out",
-            *(left_out, len(q_pids)),
+            *(left_out, queries),
         )
-    return ranked
 
 
 @fix

@@ -1,4 +1,4 @@
-import igoas_plugin  # noqa: F401  (first: it mends the host)
+import igoas_plugin  # first: it mends the host
 
 # isort: split
 import json
@@ -12,10 +12,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from fastreid.config import get_cfg
 from fastreid.evaluation import ReidEvaluator, rank, rank_cylib, roc
 
-from igoas_plugin.host import images, metrics, pretrained, ranking, reranking, transforms
+from igoas_plugin.host import cython_ranking, images, metrics, pretrained, reranking, transforms
 
 PACKAGE = Path(rank_cylib.__file__).parent
 NO_COMPILER = "import sys; sys.exit('rank_cy.c:1:10: fatal error: Python.h: No such file')"
@@ -30,26 +29,32 @@ def fresh(monkeypatch, tmp_path):
     for module, function in ((rank, "evaluate_cy"), (roc, "evaluate_roc_cy")):
         monkeypatch.setattr(module, "IS_CYTHON_AVAI", False)
         monkeypatch.setattr(module, function, None, raising=False)
-    for name in ranking.MODULES:
+    for name in cython_ranking.MODULES:
         monkeypatch.setitem(sys.modules, f"{rank_cylib.__name__}.{name}", None)
         monkeypatch.delitem(sys.modules, f"{rank_cylib.__name__}.{name}")
-    ranking.compile_helper.cache_clear()
+    cython_ranking.compile_helper.cache_clear()
     yield cache
-    ranking.compile_helper.cache_clear()
+    cython_ranking.compile_helper.cache_clear()
+
+
+def host_ranks():
+    cfg = igoas_plugin.get_cfg()
+    cfg.TEST.RANKING = "host"
+    return cfg
 
 
 @pytest.fixture(scope="session")
 def build(pytestconfig) -> Path:
     """A real build: the first run of the tests makes it, in about 20 seconds, later ones find it again."""
-    folder = Path(pytestconfig.cache.mkdir("ranking"), ranking.builds_folder().name)
-    kept = [each for each in folder.glob("[!.]*") if ranking.is_intact(each)]
-    return kept[0] if kept else ranking.build_into(folder)
+    folder = Path(pytestconfig.cache.mkdir("ranking"), cython_ranking.builds_folder().name)
+    kept = [each for each in folder.glob("[!.]*") if cython_ranking.is_intact(each)]
+    return kept[0] if kept else cython_ranking.build_into(folder)
 
 
 @pytest.fixture
 def built(fresh, build) -> Path:
     """The host with its Cython ranking."""
-    assert ranking.load(build)
+    assert cython_ranking.load(build)
     return build
 
 
@@ -105,40 +110,40 @@ def test_the_host_imports_the_build_by_its_own_name(built):
 
 
 def test_a_cached_build_needs_neither_a_compiler_nor_a_warning(fresh, build, monkeypatch, host_log):
-    shutil.copytree(build, ranking.builds_folder() / "kept")
-    monkeypatch.setattr(ranking, "BUILD", NO_COMPILER)
-    ranking.compile_helper()
+    shutil.copytree(build, cython_ranking.builds_folder() / "kept")
+    monkeypatch.setattr(cython_ranking, "BUILD", NO_COMPILER)
+    cython_ranking.compile_helper()
     assert rank.IS_CYTHON_AVAI
-    assert rank_cylib.__path__[0] == str(ranking.builds_folder() / "kept")
+    assert rank_cylib.__path__[0] == str(cython_ranking.builds_folder() / "kept")
     assert warnings_of(host_log) == []
 
 
 def test_a_torn_build_is_not_loaded_but_replaced(fresh, build, monkeypatch, host_log):
-    torn = ranking.builds_folder() / "torn"
+    torn = cython_ranking.builds_folder() / "torn"
     shutil.copytree(build, torn)
-    library = torn / ranking.LIBRARIES[0]
+    library = torn / cython_ranking.LIBRARIES[0]
     library.write_bytes(library.read_bytes()[: library.stat().st_size // 2])
-    monkeypatch.setattr(ranking, "build_into", lambda folder: shutil.copytree(build, folder / "anew"))
-    ranking.compile_helper()
+    monkeypatch.setattr(cython_ranking, "build_into", lambda folder: shutil.copytree(build, folder / "anew"))
+    cython_ranking.compile_helper()
     assert rank.IS_CYTHON_AVAI
-    assert [path.name for path in ranking.builds_folder().iterdir()] == ["anew"]
+    assert [path.name for path in cython_ranking.builds_folder().iterdir()] == ["anew"]
     assert warnings_of(host_log) == []
 
 
 def test_an_unfinished_build_of_another_process_is_left_alone(fresh, build):
-    shutil.copytree(build, ranking.builds_folder() / ".building-other")
-    assert not ranking.load_cached(ranking.builds_folder())
+    shutil.copytree(build, cython_ranking.builds_folder() / ".building-other")
+    assert not cython_ranking.load_cached(cython_ranking.builds_folder())
     assert not rank.IS_CYTHON_AVAI
 
 
 def test_libraries_of_another_machine_do_not_harm(fresh, monkeypatch, host_log):
-    foreign = ranking.builds_folder() / "foreign"
+    foreign = cython_ranking.builds_folder() / "foreign"
     foreign.mkdir(parents=True)
-    for library in ranking.LIBRARIES:
+    for library in cython_ranking.LIBRARIES:
         (foreign / library).write_bytes(b"not a library of this machine")
-    (foreign / ranking.SUMS).write_text(json.dumps(ranking.sums_of(foreign)))
-    monkeypatch.setattr(ranking, "BUILD", NO_COMPILER)
-    ranking.compile_helper()
+    (foreign / cython_ranking.SUMS).write_text(json.dumps(cython_ranking.sums_of(foreign)))
+    monkeypatch.setattr(cython_ranking, "BUILD", NO_COMPILER)
+    cython_ranking.compile_helper()
     assert not rank.IS_CYTHON_AVAI
     assert rank_cylib.__path__ == [str(PACKAGE)]
     assert len(warnings_of(host_log)) == 1
@@ -155,21 +160,21 @@ def test_libraries_of_another_machine_do_not_harm(fresh, monkeypatch, host_log):
     ],
 )
 def test_a_failed_build_is_told_once_and_python_ranks(fresh, monkeypatch, host_log, build_script, said):
-    monkeypatch.setattr(ranking, "BUILD", build_script)
-    monkeypatch.setattr(ranking, "BUILD_SECONDS", 3)
+    monkeypatch.setattr(cython_ranking, "BUILD", build_script)
+    monkeypatch.setattr(cython_ranking, "BUILD_SECONDS", 3)
     for _ in range(2):
-        ReidEvaluator(get_cfg(), num_query=1)
+        ReidEvaluator(host_ranks(), num_query=1)
     assert len(warnings_of(host_log)) == 1
     assert said in warnings_of(host_log)[0]
     assert "\n" not in warnings_of(host_log)[0]
-    assert list(ranking.builds_folder().iterdir()) == []
+    assert list(cython_ranking.builds_folder().iterdir()) == []
     assert len(rank.evaluate_rank(*random_gallery(0))[0]) == 50
 
 
 def test_a_cache_that_cannot_be_written_is_told_once_and_python_ranks(fresh, monkeypatch, host_log):
     fresh.write_text("a file where the cache folder should be")
     for _ in range(2):
-        ReidEvaluator(get_cfg(), num_query=1)
+        ReidEvaluator(host_ranks(), num_query=1)
     assert len(warnings_of(host_log)) == 1
     assert "XDG_CACHE_HOME" in warnings_of(host_log)[0]
     assert len(rank.evaluate_rank(*random_gallery(0))[0]) == 50
@@ -178,8 +183,8 @@ def test_a_cache_that_cannot_be_written_is_told_once_and_python_ranks(fresh, mon
 def test_a_missing_home_folder_is_no_reason_to_fail(fresh, monkeypatch, host_log):
     monkeypatch.delenv("XDG_CACHE_HOME")
     monkeypatch.setattr(Path, "expanduser", homeless)
-    ranking.build_ranking_outside_the_package()
-    ranking.compile_helper()
+    cython_ranking.build_ranking_outside_the_package()
+    cython_ranking.compile_helper()
     assert len(warnings_of(host_log)) == 1
 
 
@@ -190,7 +195,7 @@ def homeless(path):
 @pytest.mark.slow
 def test_two_processes_that_build_at_once_both_rank_by_cython(tmp_path):
     code = (
-        "import igoas_plugin; from igoas_plugin.host import ranking; ranking.compile_helper(); "
+        "import igoas_plugin; from igoas_plugin.host import cython_ranking; cython_ranking.compile_helper(); "
         "from fastreid.evaluation import rank; print(rank.IS_CYTHON_AVAI)"
     )
     before = sorted(os.listdir(PACKAGE))
@@ -205,7 +210,7 @@ def test_two_processes_that_build_at_once_both_rank_by_cython(tmp_path):
         assert b"Cython" not in err
     assert sorted(os.listdir(PACKAGE)) == before
     (folder,) = Path(tmp_path, "igoas_plugin", "ranking").iterdir()
-    assert [ranking.is_intact(build) for build in folder.iterdir()] == [True, True]
+    assert [cython_ranking.is_intact(build) for build in folder.iterdir()] == [True, True]
 
 
 @pytest.mark.parametrize(
@@ -217,7 +222,7 @@ def test_two_processes_that_build_at_once_both_rank_by_cython(tmp_path):
         metrics.evaluate_rank,
         pretrained.build_backbone,
         pretrained.merge_regnet_file,
-        ranking.compile_helper,
+        cython_ranking.compile_helper,
         reranking.FlatIndex,
         reranking.compute_jaccard_distance,
         transforms.to_tensor,
