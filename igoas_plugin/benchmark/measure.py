@@ -1,0 +1,118 @@
+import platform
+import statistics
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import faiss
+import numpy as np
+import torch
+import torchvision
+
+import igoas_plugin
+
+MB = 1e6  # bytes
+
+
+@dataclass
+class Row:
+    """One way of doing a thing, measured.
+
+    Args:
+        case: what was done.
+        way: how.
+        seconds: of each repeat.
+        memory_mb: peak beyond what was in use before, in 10^6 bytes; None where the system does not tell.
+        work: what one repeat does, in `unit`; 0 where there is no natural one.
+        unit: such as "images".
+        facts: anything else that belongs to the row.
+    """
+
+    case: str
+    way: str
+    seconds: list[float] = field(default_factory=list)
+    memory_mb: float | None = None
+    work: float = 0
+    unit: str = ""
+    facts: dict = field(default_factory=dict)
+
+    @property
+    def median(self) -> float:
+        return statistics.median(self.seconds)
+
+    @property
+    def spread(self) -> float:
+        """Half of the range of the repeats, as a share of the median."""
+        return (max(self.seconds) - min(self.seconds)) / 2 / self.median
+
+
+def measure(ways: dict[str, Callable[[], object]], case: str, repeats: int, warm_up: int = 1, **described) -> list[Row]:
+    """Times several ways to do one thing, in turn, so that a machine that changes its speed slows all of them down.
+
+    Args:
+        ways: {name: function to be timed}, the plain way first.
+        case: name of the thing.
+        repeats: how often each is timed.
+        warm_up: how often each is run before that.
+        described: `work` and `unit` of the rows.
+    """
+    rows = [Row(case, way, **described) for way in ways]
+    for way, row in zip(ways.values(), rows, strict=True):
+        for _ in range(warm_up):
+            row.memory_mb = peak_of(way)
+    for _ in range(repeats):
+        for way, row in zip(ways.values(), rows, strict=True):
+            started = time.perf_counter()
+            way()
+            synchronise()
+            row.seconds.append(time.perf_counter() - started)
+    return rows
+
+
+def synchronise() -> None:
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+
+
+def peak_of(way: Callable[[], object]) -> float | None:
+    """Runs it and returns the peak of the memory it took beyond what was in use: of the GPU where there is one."""
+    if torch.cuda.is_available():
+        torch.cuda.reset_peak_memory_stats()
+        before = torch.cuda.memory_allocated()
+        way()
+        return (torch.cuda.max_memory_allocated() - before) / MB
+    try:
+        Path("/proc/self/clear_refs").write_text("5")  # Linux: the peak starts anew
+        before = status("VmRSS")
+    except OSError:
+        way()
+        return None
+    way()
+    return max(status("VmHWM") - before, 0) / MB
+
+
+def status(name: str) -> int:
+    """Bytes that a line of /proc/self/status tells."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return 1024 * int(next(line for line in lines if line.startswith(f"{name}:")).split()[1])
+
+
+def machine() -> dict:
+    """What the figures depend on: processor, threads, memory, versions."""
+    cpu = platform.processor() or platform.machine()
+    capabilities = getattr(torch.cpu, "get_capabilities", dict)()
+    return {
+        "cpu": capabilities.get("cpu_name", cpu),
+        "instructions": torch.backends.cpu.get_cpu_capability(),
+        "bfloat16": bool(capabilities.get("avx512_bf16")),
+        "amx": bool(capabilities.get("amx_bf16")),
+        "threads": torch.get_num_threads(),
+        "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
+        "igoas_plugin": igoas_plugin.__version__,
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "torchvision": torchvision.__version__,
+        "numpy": np.__version__,
+        "faiss": faiss.__version__,
+    }

@@ -1,0 +1,35 @@
+import json
+from dataclasses import asdict
+
+from tabulate import tabulate
+
+from .measure import Row
+
+FACTS = {"rank_1": "Rank-1", "map": "mAP", "recall": "recall", "build_seconds": "build s", "cosine": "cosine"}
+
+
+def as_json(rows: list[Row], machine: dict, command: str) -> str:
+    """All repeats of all rows, with what they were measured on."""
+    return json.dumps({"command": command, "machine": machine, "rows": [asdict(row) for row in rows]}, indent=2)
+
+
+def as_table(rows: list[Row]) -> str:
+    """A row a way; the ratio is that of the medians, to the first way of the same case."""
+    plain, lines = {}, []
+    facts = [fact for fact in FACTS if any(fact in row.facts for row in rows)]
+    rated = any(row.unit for row in rows)
+    for row in rows:
+        first = plain.setdefault(row.case, row)
+        lines.append(
+            [
+                row.case,
+                row.way,
+                f"{row.median:.3g} ± {100 * row.spread:.0f} %",
+                *([f"{row.work / row.median:.4g} {row.unit}/s" if row.unit else ""] if rated else []),
+                f"{first.median / row.median:.2f}" if first is not row else "1",
+                "-" if row.memory_mb is None else f"{row.memory_mb:.0f}",
+                *(f"{row.facts[fact]:.4g}" if fact in row.facts else "" for fact in facts),
+            ]
+        )
+    headers = ["case", "way", "seconds", *(["speed"] if rated else []), "times faster", "peak MB"]
+    return tabulate(lines, headers=[*headers, *(FACTS[fact] for fact in facts)], tablefmt="pipe", disable_numparse=True)

@@ -1,0 +1,87 @@
+"""tools/benchmark.py, each command at a size that takes a second: that it runs and counts right, not how fast it is."""
+
+import importlib.util
+import json
+from pathlib import Path
+
+import pytest
+
+from igoas_plugin.benchmark.measure import Row, measure, peak_of
+from igoas_plugin.benchmark.report import as_table
+
+TOOL = Path(__file__).parents[2] / "tools" / "benchmark.py"
+
+
+@pytest.fixture
+def benchmark(tmp_path, capsys):
+    """Runs the tool; returns the rows of its JSON file by way, and what it printed."""
+    spec = importlib.util.spec_from_file_location("benchmark_tool", TOOL)
+    tool = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(tool)
+
+    def run(*words):
+        tool.main([*words, "--repeats", "2", "--output", str(tmp_path / "figures")])
+        [path] = (tmp_path / "figures").iterdir()
+        written = json.loads(path.read_text())
+        assert written["command"].startswith(f"python tools/benchmark.py {words[0]}")
+        assert {"torch", "faiss", "cpu", "threads", "gpu"} <= written["machine"].keys()
+        for row in written["rows"]:
+            assert len(row["seconds"]) == 2 and min(row["seconds"]) > 0
+        return {row["way"]: row for row in written["rows"]}, capsys.readouterr().out
+
+    return run
+
+
+def test_every_way_of_ranking_finds_the_same(benchmark):
+    rows, printed = benchmark("rank", "--queries", "30", "--gallery", "2000", "--width", "64")
+    assert list(rows) == ["host", "blocked", "blocked, gallery in a file"]
+    figures = [(row["facts"]["rank_1"], row["facts"]["map"]) for row in rows.values()]
+    assert 0 < figures[0][1] < 100
+    assert figures[1] == pytest.approx(figures[0], abs=1e-2) and figures[2] == figures[1]
+    assert printed.count("rank 30 x 2000 x 64") == 3 and "times faster" in printed
+
+
+@pytest.mark.parametrize("what", ["reranking", "expansion"])
+def test_the_dense_forms_are_beside_the_blocks(benchmark, what):
+    rows, _ = benchmark("rank", what, "--queries", "10", "--gallery", "120", "--width", "8")
+    assert list(rows) == ["host", "blocked"]
+
+
+def test_each_kind_of_index_tells_its_recall(benchmark):
+    rows, _ = benchmark("rank", "search", "--queries", "20", "--gallery", "700", "--width", "16")
+    assert list(rows) == ["flat", "ivf", "hnsw", "pq"]
+    recalls = [row["facts"]["recall"] for row in rows.values()]
+    assert recalls[0] == 1 and all(0 < each <= 1 for each in recalls)
+
+
+def test_ways_are_timed_in_turn_after_a_warm_up():
+    done = []
+    ways = {"plain": lambda: done.append("plain"), "fast": lambda: done.append("fast")}
+    rows = measure(ways, "case", repeats=2, warm_up=1, work=8, unit="images")
+    assert done == ["plain", "fast", "plain", "fast", "plain", "fast"]
+    assert [(row.way, len(row.seconds), row.work, row.unit) for row in rows] == [
+        ("plain", 2, 8, "images"),
+        ("fast", 2, 8, "images"),
+    ]
+
+
+def test_the_peak_of_the_memory_is_seen_where_the_system_tells_it():
+    import numpy as np
+
+    peak = peak_of(lambda: np.ones(50_000_000, np.uint8).sum())
+    assert peak is None or 45 < peak < 100
+
+
+def test_the_table_compares_medians_with_the_first_way_of_the_same_case():
+    rows = [
+        Row("a", "plain", [4.0, 1.0, 2.0], work=10, unit="images"),
+        Row("a", "fast", [0.5], 3.4, work=10, unit="images"),
+        Row("b", "plain", [1.0], facts={"recall": 0.5}),
+    ]
+    lines = [[cell.strip() for cell in line.strip("|").split("|")] for line in as_table(rows).splitlines()]
+    assert lines[0] == ["case", "way", "seconds", "speed", "times faster", "peak MB", "recall"]
+    assert lines[2:] == [
+        ["a", "plain", "2 ± 75 %", "5 images/s", "1", "-", ""],
+        ["a", "fast", "0.5 ± 0 %", "20 images/s", "4.00", "3", ""],
+        ["b", "plain", "1 ± 0 %", "", "1", "-", "0.5"],
+    ]

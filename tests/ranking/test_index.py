@@ -1,0 +1,53 @@
+import igoas_plugin  # noqa: F401  (first: it mends the host)
+
+# isort: split
+import numpy as np
+import pytest
+
+from igoas_plugin.ranking.index import KINDS, SearchIndex, recall
+
+
+def people(images: int, width: int = 32, identities: int = 40, seed: int = 0) -> np.ndarray:
+    draw = np.random.default_rng(0)
+    centres = draw.standard_normal((identities, width))
+    draw = np.random.default_rng(seed)
+    noise = 0.3 * draw.standard_normal((images, width))
+    return (centres[draw.integers(identities, size=images)] + noise).astype(np.float32)
+
+
+def filled(kind: str, descriptors: np.ndarray) -> SearchIndex:
+    index = SearchIndex(descriptors.shape[1], kind, len(descriptors))
+    for part in np.array_split(descriptors, 3):
+        index.add(part)
+    return index
+
+
+# Groups and graphs miss few. pq keeps a byte of eight values, too little to order the images of one person; by chance
+# it would find 10 of 1500
+@pytest.mark.parametrize("kind, least", [("flat", 1.0), ("ivf", 0.9), ("hnsw", 0.95), ("pq", 0.2)])
+def test_every_kind_finds_the_neighbours_by_cosine_similarity(kind, least):
+    gallery, query = people(1500), people(50, seed=1)
+    unit = [each / np.linalg.norm(each, axis=1, keepdims=True) for each in (query, gallery)]
+    cosines = unit[0] @ unit[1].T
+    exact = np.argsort(-cosines, axis=1)[:, :10]
+    index = filled(kind, gallery)
+    similarities, positions = index.search(query, 10)
+    assert len(index) == 1500 and positions.shape == similarities.shape == (50, 10)
+    assert recall(positions, exact) >= least
+    assert np.all(np.diff(similarities) <= 0)
+    if kind != "pq":
+        np.testing.assert_allclose(similarities, np.take_along_axis(cosines, positions, 1), rtol=1e-5, atol=1e-5)
+
+
+def test_what_is_given_is_not_changed_and_there_are_no_more_neighbours_than_descriptors():
+    gallery = 7 * people(5)
+    before = gallery.copy()
+    assert filled("flat", gallery).search(gallery, 10)[1].shape == (5, 5)
+    assert np.array_equal(gallery, before)
+
+
+def test_what_makes_no_index_is_refused():
+    with pytest.raises(ValueError, match=f"kind must be one of {', '.join(KINDS)}, got lsh"):
+        SearchIndex(8, "lsh", 10)
+    with pytest.raises(ValueError, match="pq is for widths that 8 divides, got 12"):
+        SearchIndex(12, "pq", 10)

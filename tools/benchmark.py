@@ -1,0 +1,71 @@
+"""Measures the fast ways of the plugin beside the plain ones, in one run, and writes a table and a JSON file.
+
+python tools/benchmark.py rank [ranking|reranking|expansion|search] [--queries N] [--gallery N ...] [--width D]
+
+Every way is warmed up, then all ways are timed in turn, --repeats times; the table has the median, half of the range as
+the spread, and the peak of the memory beyond what was in use. DIR gets NAME.json with every single time.
+"""
+
+import argparse
+import os
+import shlex
+import sys
+
+import igoas_plugin  # first: mends the host
+
+# isort: split
+import faiss
+import torch
+
+from igoas_plugin.benchmark import rank
+from igoas_plugin.benchmark.measure import machine
+from igoas_plugin.benchmark.report import as_json, as_table
+from igoas_plugin.errors import InputError
+from igoas_plugin.host.checkpoints import write_atomically
+
+
+def arguments(words: list[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    commands = parser.add_subparsers(dest="command", required=True)
+    ranks = commands.add_parser("rank", help="ranking of large galleries, on random descriptors")
+    ranks.add_argument("what", nargs="?", choices=rank.COMMANDS, default="ranking")
+    ranks.add_argument("--queries", type=positive, default=3368, help="default: 3368, of Market-1501")
+    ranks.add_argument("--gallery", type=positive, nargs="+", default=[60_000], help="sizes (default: 60000)")
+    ranks.add_argument("--width", type=positive, default=1024, help="of a descriptor (default: 1024)")
+    for each in (ranks,):
+        each.add_argument("--repeats", type=positive, default=5, help="default: 5")
+        each.add_argument("--threads", type=positive, help="of torch and faiss (default: theirs)")
+        each.add_argument("--output", default="logs/benchmark", metavar="DIR", help="default: logs/benchmark")
+    return parser.parse_args(words)
+
+
+def positive(word: str) -> int:
+    value = int(word)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"must be 1 or more, got {word}")
+    return value
+
+
+def main(words: list[str]) -> None:
+    args = arguments(words)
+    if args.threads:
+        torch.set_num_threads(args.threads)
+        faiss.omp_set_num_threads(args.threads)
+    rows = []
+    for row in rank.COMMANDS[args.what](args.queries, args.gallery, args.width, args.repeats):
+        rows.append(row)
+        print(f"{row.case}, {row.way}: {row.median:.3g} s", file=sys.stderr, flush=True)
+    os.makedirs(args.output, exist_ok=True)
+    path = os.path.join(args.output, f"{args.command}_{args.what}.json")
+    text = as_json(rows, machine(), shlex.join(["python", "tools/benchmark.py", *words]))
+    write_atomically(path, lambda file: file.write(text.encode()))
+    print(as_table(rows))
+    print(f"\nEvery time is in {path}")
+
+
+if __name__ == "__main__":
+    try:
+        main(sys.argv[1:])
+    except InputError as error:
+        print(f"igoas_plugin {igoas_plugin.__version__}: {error}", file=sys.stderr)
+        sys.exit(2)
