@@ -23,6 +23,8 @@ def plugin_defaults() -> CfgNode:
     # counting: same figures; equal distances count against the model), or "auto": blocked, and host for TEST.ROC
     C.TEST = CfgNode()
     C.TEST.RANKING = "auto"
+    # Evaluates a copy of the model with norms fused into convolutions, channels last and in mixed precision
+    C.TEST.FAST = False
 
     C.MODEL = CfgNode()
 

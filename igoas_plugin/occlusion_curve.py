@@ -21,6 +21,7 @@ from .datasets.market_occlusion.occlude import OCCLUDERS, SHARES, kind_of
 from .datasets.occluded_market import QueryOccluder, by_name, market_in, name_of
 from .host.checkpoints import write_atomically
 from .host.evaluator import gathered
+from .modeling.fast_inference import for_evaluation
 from .results import METRICS
 
 logger = logging.getLogger(f"fastreid.{__name__}")  # a child of the host's logger: shown where the host's lines are
@@ -105,7 +106,7 @@ def occlusion_curve(name: str, cfg, root: str) -> list[Point]:
     Raises:
         InputError: Market-1501 is not in `root`, an image cannot be read, or the weights do not fit.
     """
-    market, model = market_in(root), build_trained(cfg)
+    market, model = market_in(root), for_evaluation(cfg, build_trained(cfg))
     occluder, transform = QueryOccluder(market.query), build_transforms(cfg, is_train=False)
 
     def described(data: CommDataset) -> dict[str, torch.Tensor]:

@@ -6,7 +6,7 @@ from igoas_plugin.config import flat_keys, load_cfg, value_of
 from igoas_plugin.errors import InputError
 
 DEFAULTS = {
-    "SEED": -1, "DATALOADER.ON_ERROR": "stop", "TEST.RANKING": "auto",
+    "SEED": -1, "DATALOADER.ON_ERROR": "stop", "TEST.RANKING": "auto", "TEST.FAST": False,
     "MODEL.OCCLUSION.NAME": "IncrementalErasing", "MODEL.OCCLUSION.WRAPS": "Baseline", "MODEL.OCCLUSION.PROB": 1.0,
     "MODEL.OCCLUSION.SCHEDULE": "released", "MODEL.OCCLUSION.EPOCHS": 0, "MODEL.OCCLUSION.AREA_START": 0.1,
     "MODEL.OCCLUSION.AREA_SLOPE": 0.4, "MODEL.OCCLUSION.AREA_RAMP": 55 / 90, "MODEL.OCCLUSION.AREA_FINAL": 1 / 3,

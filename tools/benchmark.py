@@ -1,5 +1,6 @@
 """Measures the fast ways of the plugin beside the plain ones, in one run, and writes a table and a JSON file.
 
+python tools/benchmark.py infer --config-file FILE [--batch N] [KEY VALUE ...]
 python tools/benchmark.py rank [ranking|reranking|expansion|search] [--queries N] [--gallery N ...] [--width D]
 
 Every way is warmed up, then all ways are timed in turn, --repeats times; the table has the median, half of the range as
@@ -10,6 +11,8 @@ import argparse
 import os
 import shlex
 import sys
+from collections.abc import Iterator
+from pathlib import Path
 
 import igoas_plugin  # first: mends the host
 
@@ -17,9 +20,10 @@ import igoas_plugin  # first: mends the host
 import faiss
 import torch
 
-from igoas_plugin.benchmark import rank
-from igoas_plugin.benchmark.measure import machine
+from igoas_plugin.benchmark import infer, rank
+from igoas_plugin.benchmark.measure import Row, machine
 from igoas_plugin.benchmark.report import as_json, as_table
+from igoas_plugin.config import load_cfg
 from igoas_plugin.errors import InputError
 from igoas_plugin.host.checkpoints import write_atomically
 
@@ -32,7 +36,11 @@ def arguments(words: list[str]) -> argparse.Namespace:
     ranks.add_argument("--queries", type=positive, default=3368, help="default: 3368, of Market-1501")
     ranks.add_argument("--gallery", type=positive, nargs="+", default=[60_000], help="sizes (default: 60000)")
     ranks.add_argument("--width", type=positive, default=1024, help="of a descriptor (default: 1024)")
-    for each in (ranks,):
+    infers = commands.add_parser("infer", help="descriptors of random images by the model of a config")
+    infers.add_argument("--config-file", default="configs/OccDuke/igoas_R50.yml", metavar="FILE")
+    infers.add_argument("--batch", type=positive, default=16, help="images at once (default: 16)")
+    infers.add_argument("opts", nargs="*", default=[], metavar="KEY VALUE")
+    for each in (ranks, infers):
         each.add_argument("--repeats", type=positive, default=5, help="default: 5")
         each.add_argument("--threads", type=positive, help="of torch and faiss (default: theirs)")
         each.add_argument("--output", default="logs/benchmark", metavar="DIR", help="default: logs/benchmark")
@@ -46,17 +54,26 @@ def positive(word: str) -> int:
     return value
 
 
+def measured(args: argparse.Namespace) -> Iterator[Row]:
+    """The rows of a command, as they are measured."""
+    if args.command == "rank":
+        args.name = f"rank_{args.what}"
+        return rank.COMMANDS[args.what](args.queries, args.gallery, args.width, args.repeats)
+    args.name = f"infer_{Path(args.config_file).stem}"
+    return infer.inference(load_cfg(args.config_file, args.opts), args.batch, args.repeats)
+
+
 def main(words: list[str]) -> None:
     args = arguments(words)
     if args.threads:
         torch.set_num_threads(args.threads)
         faiss.omp_set_num_threads(args.threads)
     rows = []
-    for row in rank.COMMANDS[args.what](args.queries, args.gallery, args.width, args.repeats):
+    for row in measured(args):
         rows.append(row)
         print(f"{row.case}, {row.way}: {row.median:.3g} s", file=sys.stderr, flush=True)
     os.makedirs(args.output, exist_ok=True)
-    path = os.path.join(args.output, f"{args.command}_{args.what}.json")
+    path = os.path.join(args.output, f"{args.name}.json")
     text = as_json(rows, machine(), shlex.join(["python", "tools/benchmark.py", *words]))
     write_atomically(path, lambda file: file.write(text.encode()))
     print(as_table(rows))

@@ -32,6 +32,7 @@ FILES = (
     "reranking",
     "evaluator",
     "galleries",
+    "fast_evaluation",
     "checkpoints",
     "resume",
 )

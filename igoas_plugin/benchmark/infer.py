@@ -1,0 +1,60 @@
+"""Descriptors of a config's model: float32 as the host evaluates it, beside the steps of FastInference and all of them."""
+
+import copy
+from collections.abc import Iterator
+
+import torch
+from torch import nn
+from torch.nn.functional import cosine_similarity
+
+from igoas_plugin.check import build_scratch_model
+from igoas_plugin.host.device import usable_device
+from igoas_plugin.modeling.fast_inference import FastInference, fuse_norms, is_fixed_norm
+
+from .measure import Row, measure
+
+
+def with_statistics(model: nn.Module) -> nn.Module:
+    """A model whose norms do something, as after a training: random statistics and weights."""
+    generator = torch.Generator().manual_seed(0)
+    for module in model.modules():
+        if is_fixed_norm(module):
+            module.running_mean.normal_(0, 0.1, generator=generator)
+            module.running_var.uniform_(0.5, 2, generator=generator)
+    return model.eval()
+
+
+def inference(cfg, batch: int, repeats: int) -> Iterator[Row]:
+    """Descriptors of random images of INPUT.SIZE_TEST.
+
+    Args:
+        cfg: of the model; MODEL.WEIGHTS is not read: the time does not depend on them.
+        batch: images at once.
+        repeats: of each way.
+    """
+    device, size = torch.device(usable_device(cfg.MODEL.DEVICE)), cfg.INPUT.SIZE_TEST
+    torch.manual_seed(0)
+    model = with_statistics(build_scratch_model(cfg, identities=1)).to(device)
+    images = {"images": 255 * torch.rand(batch, 3, *size, device=device)}
+    one = images["images"][:1]
+    fused = copy.deepcopy(model)
+    fuse_norms(fused, one)
+    last = copy.deepcopy(fused).to(memory_format=torch.channels_last)
+    fast = FastInference(model, one)
+    found, ways = (
+        {},
+        {"plain": model, "fused": fused, "fused, channels last": last, f"fast ({fast.dtype or 'float32'})": fast},
+    )
+
+    def describe(way: str):
+        @torch.no_grad()
+        def run():
+            found[way] = ways[way](images)
+
+        return run
+
+    case = f"{cfg.MODEL.META_ARCHITECTURE} {cfg.MODEL.BACKBONE.DEPTH} {size[0]}x{size[1]}, batch {batch}"
+    rows = measure({way: describe(way) for way in ways}, case, repeats, work=batch, unit="images")
+    for row in rows:
+        row.facts["cosine"] = float(cosine_similarity(found["plain"].float(), found[row.way].float()).min())
+    yield from rows

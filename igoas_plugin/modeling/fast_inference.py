@@ -1,0 +1,96 @@
+import copy
+from collections import Counter
+
+import torch
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+from torch.nn.utils.fusion import fuse_conv_bn_weights
+
+from igoas_plugin.host.amp import amp_dtype
+
+
+def for_evaluation(cfg, model: nn.Module) -> nn.Module:
+    """What an evaluation runs: with TEST.FAST a FastInference of the model, else the model."""
+    if not cfg.TEST.get("FAST", False):
+        return model
+    plain = model.module if isinstance(model, DistributedDataParallel) else model
+    return FastInference(plain, torch.zeros(1, 3, *cfg.INPUT.SIZE_TEST, device=plain.device))
+
+
+class FastInference(nn.Module):
+    """A copy of a model for evaluation: the same descriptors, to rounding, in a fraction of the time.
+
+    Norms that follow a convolution become part of it. Convolutions compute in the type of mixed precision on the
+    device, see amp_dtype(), from weights that are stored in it, channels last; heads stay in float32.
+
+    Args:
+        model: of any meta-architecture; it is left as it is.
+        images: (B, 3, H, W) in [0, 255], on the model's device: passed through once, to see what follows what.
+    """
+
+    def __init__(self, model: nn.Module, images: Tensor):
+        super().__init__()
+        self.model = copy.deepcopy(model).eval().requires_grad_(False)
+        self.device_type = images.device.type
+        self.dtype = amp_dtype(self.device_type)
+        fuse_norms(self.model, images)
+        for module in self.model.modules():
+            if isinstance(module, nn.Conv2d):
+                module.to(self.dtype, memory_format=torch.channels_last)
+
+    @property
+    def device(self) -> torch.device:
+        return self.model.device
+
+    @torch.no_grad()
+    def forward(self, batched_inputs: dict | Tensor) -> Tensor:
+        """What the model gives in evaluation: descriptors (B, D), float32."""
+        with torch.autocast(self.device_type, self.dtype or torch.float32, enabled=self.dtype is not None):
+            return self.model(batched_inputs).float()
+
+
+def fuse_norms(model: nn.Module, images: Tensor) -> int:
+    """Puts each norm whose input is the very output of a convolution into it, in place.
+
+    Which norm follows which convolution is seen in a forward pass, so it holds for any model. Where either of them is
+    used twice in the pass, both stay.
+
+    Returns:
+        The number of norms that were fused.
+    """
+    outputs, followed, calls = {}, {}, Counter()
+
+    def note(module: nn.Module, inputs: tuple, output: Tensor) -> None:
+        calls[module] += 1
+        if isinstance(module, nn.Conv2d):
+            outputs[id(output)] = (module, output)  # kept, so that no later tensor gets its id
+        elif id(inputs[0]) in outputs:
+            followed[module] = outputs[id(inputs[0])][0]
+
+    watched = [module for module in model.modules() if isinstance(module, nn.Conv2d) or is_fixed_norm(module)]
+    hooks = [module.register_forward_hook(note) for module in watched]
+    try:
+        with torch.no_grad():
+            model(images)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    # in named_children() a module that has several names comes once; it is then used several times, and stays
+    parents = {child: (parent, name) for parent in model.modules() for name, child in parent.named_children()}
+    shared = Counter(followed.values())
+    fused = 0
+    for norm, convolution in followed.items():
+        if calls[norm] == calls[convolution] == shared[convolution] == 1:
+            convolution.weight, convolution.bias = fuse_conv_bn_weights(
+                *(convolution.weight, convolution.bias, norm.running_mean, norm.running_var),
+                *(norm.eps, norm.weight, norm.bias),
+            )
+            parent, name = parents[norm]
+            setattr(parent, name, nn.Identity())
+            fused += 1
+    return fused
+
+
+def is_fixed_norm(module: nn.Module) -> bool:
+    """Whether a module in evaluation scales and shifts channels by what it has learnt, as BatchNorm and its kin."""
+    return hasattr(module, "eps") and getattr(module, "running_var", None) is not None

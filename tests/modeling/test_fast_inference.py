@@ -1,0 +1,117 @@
+import igoas_plugin  # noqa: F401  (first: it mends the host)
+
+# isort: split
+import copy
+
+import pytest
+import torch
+from fastreid.layers.batch_norm import FrozenBatchNorm
+from fastreid.modeling import build_model
+from runs import start
+from test_backbones import SIZE, SMALLEST, batch_of_two, of
+from torch import nn
+from torch.nn.functional import cosine_similarity
+
+from igoas_plugin.host import amp
+from igoas_plugin.modeling import fast_inference
+from igoas_plugin.modeling.fast_inference import FastInference, for_evaluation, fuse_norms
+
+
+@pytest.fixture(params=[None, torch.bfloat16], ids=str)
+def dtype(request, monkeypatch):
+    monkeypatch.setattr(fast_inference, "amp_dtype", lambda device: request.param)
+    return request.param
+
+
+def with_statistics(model: nn.Module) -> nn.Module:
+    """Norms of a new model do next to nothing: as after a training, each gets statistics and weights of its own."""
+    generator = torch.Generator().manual_seed(0)
+    for module in model.modules():
+        if fast_inference.is_fixed_norm(module):
+            module.running_mean.normal_(0, 0.1, generator=generator)
+            module.running_var.uniform_(0.5, 2, generator=generator)
+            module.weight.data.uniform_(0.5, 1.5, generator=generator)
+    return model.eval()
+
+
+@pytest.mark.parametrize("name", SMALLEST)
+def test_descriptors_of_every_family_stay_what_they_are(name, igoas_cfg, dtype):
+    model = with_statistics(build_model(of(igoas_cfg, name, SMALLEST[name])))
+    before = copy.deepcopy(model.state_dict())
+    fast = FastInference(model, torch.zeros(1, 3, *SIZE))
+    with torch.no_grad():
+        expected, found = model(batch_of_two()), fast(batch_of_two())
+    assert found.dtype == torch.float32 and found.shape == expected.shape
+    # bfloat16 has 8 bits; float32 differs by the order of its sums
+    assert cosine_similarity(found, expected).min() > (0.999 if dtype else 1 - 1e-5)
+    assert all(torch.equal(each, before[key]) for key, each in model.state_dict().items())
+    convolutions = [module for module in fast.modules() if isinstance(module, nn.Conv2d)]
+    assert {module.weight.dtype for module in convolutions} == {dtype or torch.float32}
+    left = [name for name, module in fast.model.named_modules() if fast_inference.is_fixed_norm(module)]
+    # those behind a linear layer, and those that RepVGG has without a convolution
+    assert all(name.startswith("heads.") or name.endswith("rbr_identity") for name in left)
+
+
+@pytest.mark.parametrize("norm", ["BN", "FrozenBN", "GhostBN"])
+@pytest.mark.parametrize("architecture", ["Baseline", "OcclusionWrapper"])
+def test_models_of_the_host_with_any_of_its_norms(architecture, norm, baseline_cfg, dtype):
+    cfg = of(baseline_cfg, "build_resnet_backbone", "18x")
+    cfg.MODEL.META_ARCHITECTURE, cfg.MODEL.BACKBONE.NORM, cfg.MODEL.HEADS.NUM_CLASSES = architecture, norm, 4
+    model = with_statistics(build_model(cfg))
+    fast = FastInference(model, torch.zeros(1, 3, *SIZE))
+    with torch.no_grad():
+        assert cosine_similarity(fast(batch_of_two()), model(batch_of_two())).min() > (0.999 if dtype else 1 - 1e-5)
+
+
+class Odd(nn.Module):
+    """A convolution before two norms, one before none, one used twice, one whose norm has no statistics."""
+
+    def __init__(self):
+        super().__init__()
+        for name in ("forked", "alone", "twice", "unfixed", "plain"):
+            setattr(self, name, nn.Conv2d(3, 3, 1))
+        self.left, self.right, self.after, self.norm = (nn.BatchNorm2d(3) for _ in range(4))
+        self.batch_only, self.frozen = nn.BatchNorm2d(3, track_running_stats=False), FrozenBatchNorm(3)
+
+    def forward(self, images):
+        forked = self.forked(images)
+        found = self.left(forked) + self.right(forked) + self.after(self.alone(images) + 1)
+        found = found + self.norm(self.twice(images)) + self.twice(images)
+        return found + self.batch_only(self.unfixed(images)) + self.frozen(self.plain(images))
+
+
+def test_only_a_norm_that_directly_follows_its_own_convolution_is_fused():
+    torch.manual_seed(0)
+    model, images = Odd().eval(), torch.randn(2, 3, 4, 4)
+    for norm in (model.left, model.right, model.after, model.norm, model.frozen):
+        norm.running_mean.normal_()
+    expected = model(images)
+    assert fuse_norms(model, images) == 1 and isinstance(model.frozen, nn.Identity)
+    torch.testing.assert_close(model(images), expected)
+
+
+def test_float16_is_taken_on_a_gpu_and_float32_on_a_cpu_without_bfloat16(igoas_cfg, monkeypatch):
+    monkeypatch.setattr(amp, "has_bfloat16", lambda: False)
+    amp.amp_dtype.cache_clear()
+    try:
+        assert FastInference(build_model(igoas_cfg), torch.zeros(1, 3, 32, 16)).dtype is None
+        assert amp.amp_dtype("cuda") == torch.float16
+    finally:
+        amp.amp_dtype.cache_clear()
+
+
+def test_the_key_decides_what_is_evaluated_and_the_training_goes_on_with_the_model(igoas_cfg, monkeypatch):
+    model = build_model(igoas_cfg)
+    assert for_evaluation(igoas_cfg, model) is model
+    igoas_cfg.TEST.FAST, igoas_cfg.SOLVER.MAX_EPOCH = True, 1
+    evaluated = []
+    monkeypatch.setattr(
+        FastInference, "__call__", lambda self, batch: evaluated.append(1) or nn.Module.__call__(self, batch)
+    )
+    trainer = start(igoas_cfg)
+    results = trainer.train()
+    assert evaluated and trainer._trainer.model.training
+    again = trainer.test(igoas_cfg, trainer._trainer.model)
+    igoas_cfg.TEST.FAST = False
+    plain = trainer.test(igoas_cfg, trainer._trainer.model)
+    assert again["mAP"] == pytest.approx(results["mAP"]) and again["mAP"] == pytest.approx(plain["mAP"], abs=2)
