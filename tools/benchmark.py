@@ -39,7 +39,7 @@ def arguments(words: list[str]) -> argparse.Namespace:
     infers = commands.add_parser("infer", help="descriptors of random images by the model of a config")
     infers.add_argument("--config-file", default="configs/OccDuke/igoas_R50.yml", metavar="FILE")
     infers.add_argument("--batch", type=positive, default=16, help="images at once (default: 16)")
-    infers.add_argument("opts", nargs="*", default=[], metavar="KEY VALUE")
+    infers.add_argument("opts", nargs=argparse.REMAINDER, metavar="KEY VALUE", help="config keys, at the end")
     for each in (ranks, infers):
         each.add_argument("--repeats", type=positive, default=5, help="default: 5")
         each.add_argument("--threads", type=positive, help="of torch and faiss (default: theirs)")

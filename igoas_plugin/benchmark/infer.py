@@ -1,4 +1,4 @@
-"""Descriptors of a config's model: float32 as the host evaluates it, beside the steps of FastInference and all of them."""
+"""Descriptors by a config's model: as the host evaluates, beside the steps of FastInference and all of them."""
 
 import copy
 from collections.abc import Iterator
@@ -41,10 +41,9 @@ def inference(cfg, batch: int, repeats: int) -> Iterator[Row]:
     fuse_norms(fused, one)
     last = copy.deepcopy(fused).to(memory_format=torch.channels_last)
     fast = FastInference(model, one)
-    found, ways = (
-        {},
-        {"plain": model, "fused": fused, "fused, channels last": last, f"fast ({fast.dtype or 'float32'})": fast},
-    )
+    dtype = str(fast.dtype or torch.float32).removeprefix("torch.")
+    ways = {"plain": model, "fused": fused, "fused, channels last": last, f"fast: fused, channels last, {dtype}": fast}
+    found = {}
 
     def describe(way: str):
         @torch.no_grad()

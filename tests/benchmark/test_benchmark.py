@@ -20,7 +20,7 @@ def benchmark(tmp_path, capsys):
     spec.loader.exec_module(tool)
 
     def run(*words):
-        tool.main([*words, "--repeats", "2", "--output", str(tmp_path / "figures")])
+        tool.main([words[0], "--repeats", "2", "--output", str(tmp_path / "figures"), *words[1:]])
         [path] = (tmp_path / "figures").iterdir()
         written = json.loads(path.read_text())
         assert written["command"].startswith(f"python tools/benchmark.py {words[0]}")
@@ -52,6 +52,14 @@ def test_each_kind_of_index_tells_its_recall(benchmark):
     assert list(rows) == ["flat", "ivf", "hnsw", "pq"]
     recalls = [row["facts"]["recall"] for row in rows.values()]
     assert recalls[0] == 1 and all(0 < each <= 1 for each in recalls)
+
+
+def test_fast_inference_tells_how_near_its_descriptors_are(benchmark):
+    toy, size = "configs/Toy/igoas_R18.yml", ("INPUT.SIZE_TEST", "[32,16]")
+    rows, printed = benchmark("infer", "--batch", "2", "--config-file", str(TOOL.parents[1] / toy), *size)
+    assert [way.split(":")[0] for way in rows] == ["plain", "fused", "fused, channels last", "fast"]
+    assert all(row["facts"]["cosine"] > 0.999 for row in rows.values())
+    assert "IGOAS 18x 32x16, batch 2" in printed and "images/s" in printed
 
 
 def test_ways_are_timed_in_turn_after_a_warm_up():
