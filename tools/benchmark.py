@@ -4,7 +4,8 @@ python tools/benchmark.py infer --config-file FILE [--batch N] [KEY VALUE ...]
 python tools/benchmark.py rank [ranking|reranking|expansion|search] [--queries N] [--gallery N ...] [--width D]
 
 Every way is warmed up, then all ways are timed in turn, --repeats times; the table has the median, half of the range as
-the spread, and the peak of the memory beyond what was in use. DIR gets NAME.json with every single time.
+the spread, and the peak of the memory beyond what was in use. DIR gets a JSON file with every single time, and, of
+several sizes of the gallery, a plot.
 """
 
 import argparse
@@ -22,7 +23,7 @@ import torch
 
 from igoas_plugin.benchmark import infer, rank
 from igoas_plugin.benchmark.measure import Row, machine
-from igoas_plugin.benchmark.report import as_json, as_table
+from igoas_plugin.benchmark.report import as_json, as_table, growth_plot
 from igoas_plugin.config import load_cfg
 from igoas_plugin.errors import InputError
 from igoas_plugin.host.checkpoints import write_atomically
@@ -73,11 +74,16 @@ def main(words: list[str]) -> None:
         rows.append(row)
         print(f"{row.case}, {row.way}: {row.median:.3g} s", file=sys.stderr, flush=True)
     os.makedirs(args.output, exist_ok=True)
-    path = os.path.join(args.output, f"{args.name}.json")
-    text = as_json(rows, machine(), shlex.join(["python", "tools/benchmark.py", *words]))
-    write_atomically(path, lambda file: file.write(text.encode()))
-    print(as_table(rows))
-    print(f"\nEvery time is in {path}")
+    written = {
+        "json": as_json(rows, machine(), shlex.join(["python", "tools/benchmark.py", *words])).encode(),
+        "png": growth_plot(rows),
+    }
+    print(as_table(rows), end="\n\n")
+    for kind, content in written.items():
+        if content:
+            path = os.path.join(args.output, f"{args.name}.{kind}")
+            write_atomically(path, lambda file, content=content: file.write(content))
+            print(path)
 
 
 if __name__ == "__main__":

@@ -1,3 +1,4 @@
+import io
 import json
 from dataclasses import asdict
 
@@ -33,3 +34,29 @@ def as_table(rows: list[Row]) -> str:
         )
     headers = ["case", "way", "seconds", *(["speed"] if rated else []), "times faster", "peak MB"]
     return tabulate(lines, headers=[*headers, *(FACTS[fact] for fact in facts)], tablefmt="pipe", disable_numparse=True)
+
+
+def growth_plot(rows: list[Row]) -> bytes | None:
+    """A PNG of time and peak memory over the size of the gallery, a line a way; None of fewer than two sizes."""
+    rows = [row for row in rows if "gallery" in row.facts]
+    if len({row.facts["gallery"] for row in rows}) < 2:
+        return None
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    figure, panels = pyplot.subplots(1, 2, figsize=(9, 3.5))
+    for way in dict.fromkeys(row.way for row in rows):
+        own = [row for row in rows if row.way == way]
+        sizes = [row.facts["gallery"] / 1000 for row in own]
+        panels[0].plot(sizes, [row.median for row in own], "o-", label=way)
+        panels[1].plot(sizes, [row.memory_mb or float("nan") for row in own], "o-", label=way)
+    panels[0].set(xlabel="gallery images (thousands)", ylabel="seconds", ylim=0)
+    panels[1].set(xlabel="gallery images (thousands)", ylabel="peak memory beyond the descriptors (MB)", ylim=0)
+    panels[0].legend()
+    figure.tight_layout()
+    content = io.BytesIO()
+    figure.savefig(content, format="png", dpi=100)
+    pyplot.close(figure)
+    return content.getvalue()

@@ -21,7 +21,7 @@ def benchmark(tmp_path, capsys):
 
     def run(*words):
         tool.main([words[0], "--repeats", "2", "--output", str(tmp_path / "figures"), *words[1:]])
-        [path] = (tmp_path / "figures").iterdir()
+        [path] = (tmp_path / "figures").glob("*.json")
         written = json.loads(path.read_text())
         assert written["command"].startswith(f"python tools/benchmark.py {words[0]}")
         assert {"torch", "faiss", "cpu", "threads", "gpu"} <= written["machine"].keys()
@@ -39,6 +39,12 @@ def test_every_way_of_ranking_finds_the_same(benchmark):
     assert 0 < figures[0][1] < 100
     assert figures[1] == pytest.approx(figures[0], abs=1e-2) and figures[2] == figures[1]
     assert printed.count("rank 30 x 2000 x 64") == 3 and "times faster" in printed
+
+
+def test_several_galleries_are_plotted(benchmark, tmp_path):
+    _, printed = benchmark("rank", "--queries", "10", "--gallery", "500", "900", "--width", "8")
+    assert (tmp_path / "figures" / "rank_ranking.png").read_bytes().startswith(b"\x89PNG")
+    assert str(tmp_path / "figures" / "rank_ranking.png") in printed and "rank 10 x 900 x 8" in printed
 
 
 @pytest.mark.parametrize("what", ["reranking", "expansion"])

@@ -80,6 +80,17 @@ def evaluator_with_five_gallery_images():
 
 
 @fault
+def distances_that_are_ranked_at_once():
+    shapes, rank_on_host = [], rank.evaluate_rank
+    with mock.patch.object(reid_evaluation, "compile_helper", lambda: None):
+        evaluator = reid_evaluation.ReidEvaluator(get_cfg(), num_query=8)
+    evaluator.process({"targets": torch.arange(108) % 2, "camids": torch.arange(108)}, torch.randn(108, 4))
+    with mock.patch.object(rank, "evaluate_rank", lambda *args: shapes.append(args[0].shape) or rank_on_host(*args)):
+        evaluator.evaluate()
+    return shapes
+
+
+@fault
 def queries_that_lose_different_numbers_of_images():
     return rank.evaluate_rank(
         np.random.default_rng(0).random((2, 12)),

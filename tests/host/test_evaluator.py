@@ -14,7 +14,7 @@ from igoas_plugin.check import check_names, check_settings
 from igoas_plugin.errors import InputError
 from igoas_plugin.host import evaluator
 from igoas_plugin.host.metrics import RECENT_CMC
-from igoas_plugin.ranking import memory
+from igoas_plugin.ranking import distances, memory
 
 QUERIES, IMAGES = 12, 90
 
@@ -47,6 +47,20 @@ def test_the_figures_are_the_host_s(metric, option):
     # a match and a stranger whose distances differ by less than float32 tells may change places
     assert dict(ours) == pytest.approx(dict(hosts), abs=1e-3)
     assert 5 < ours["mAP"] < 95
+
+
+def test_a_block_of_queries_is_ranked_at_once_and_not_all_of_them(raw_host, monkeypatch):
+    assert raw_host["distances_that_are_ranked_at_once"] == [[8, 100]]
+    shapes, rank_in_blocks = [], evaluator.rank_in_blocks
+    monkeypatch.setattr(distances, "BLOCK_BYTES", 4 * 5 * IMAGES)
+
+    def note(blocks, *labels):
+        shapes.extend(list(rows.shape) for _, rows in blocks)
+        return rank_in_blocks(blocks, *labels)
+
+    monkeypatch.setattr(evaluator, "rank_in_blocks", note)
+    results(described())
+    assert shapes == [[4, IMAGES]] * 3
 
 
 def test_auto_is_in_blocks_and_on_the_host_for_a_roc_curve(monkeypatch):
