@@ -1,4 +1,4 @@
-"""What README.md and docs/RESULTS.md say is there and runs."""
+"""What README.md and the pages in docs say is there and runs."""
 
 import re
 import subprocess
@@ -12,11 +12,11 @@ from igoas_plugin.config import flat_keys, get_cfg, load_cfg, value_of
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
-RESULTS = (ROOT / "docs" / "RESULTS.md").read_text()
-PAGES = README + RESULTS
+DOCS = "".join(page.read_text() for page in sorted((ROOT / "docs").glob("*.md")))
+PAGES = README + DOCS
 LINKS = [
     (folder, link)
-    for folder, page in ((".", README), ("docs", RESULTS))
+    for folder, page in ((".", README), ("docs", DOCS))
     for link in sorted(set(re.findall(r"\]\((?!https?:)([^)#]+)\)", page)))
 ]
 FILES = sorted(set(re.findall(r"(?:tools|configs)/[\w./-]+\.(?:py|yml)", PAGES)))

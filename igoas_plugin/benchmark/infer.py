@@ -21,6 +21,7 @@ def with_statistics(model: nn.Module) -> nn.Module:
         if is_fixed_norm(module):
             module.running_mean.normal_(0, 0.1, generator=generator)
             module.running_var.uniform_(0.5, 2, generator=generator)
+            module.weight.data.uniform_(0.5, 1.5, generator=generator)
     return model.eval()
 
 
@@ -53,7 +54,7 @@ def inference(cfg, batch: int, repeats: int) -> Iterator[Row]:
         return run
 
     case = f"{cfg.MODEL.META_ARCHITECTURE} {cfg.MODEL.BACKBONE.DEPTH} {size[0]}x{size[1]}, batch {batch}"
-    rows = measure({way: describe(way) for way in ways}, case, repeats, work=batch, unit="images")
+    rows = measure({way: describe(way) for way in ways}, case, repeats, device=device, work=batch, unit="images")
     for row in rows:
         row.facts["cosine"] = float(cosine_similarity(found["plain"].float(), found[row.way].float()).min())
     yield from rows

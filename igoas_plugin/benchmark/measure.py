@@ -49,7 +49,14 @@ class Row:
         return (max(self.seconds) - min(self.seconds)) / 2 / self.median
 
 
-def measure(ways: dict[str, Callable[[], object]], case: str, repeats: int, warm_up: int = 1, **described) -> list[Row]:
+def measure(
+    ways: dict[str, Callable[[], object]],
+    case: str,
+    repeats: int,
+    warm_up: int = 1,
+    device: torch.device | str = "cpu",
+    **described,
+) -> list[Row]:
     """Times several ways to do one thing, in turn, so that a machine that changes its speed slows all of them down.
 
     Args:
@@ -57,33 +64,35 @@ def measure(ways: dict[str, Callable[[], object]], case: str, repeats: int, warm
         case: name of the thing.
         repeats: how often each is timed.
         warm_up: how often each is run before that.
+        device: where the work is done; the memory is that device's.
         described: `work` and `unit` of the rows.
     """
+    cuda = torch.device(device).type == "cuda"
     rows = [Row(case, way, **described) for way in ways]
     for way, row in zip(ways.values(), rows, strict=True):
         for _ in range(warm_up):
-            row.memory_mb = peak_of(way)
+            row.memory_mb = peak_on_gpu(way) if cuda else peak_of(way)
     for _ in range(repeats):
         for way, row in zip(ways.values(), rows, strict=True):
             started = time.perf_counter()
             way()
-            synchronise()
+            if cuda:
+                torch.cuda.synchronize()
             row.seconds.append(time.perf_counter() - started)
     return rows
 
 
-def synchronise() -> None:
-    if torch.cuda.is_available():
-        torch.cuda.synchronize()
+def peak_on_gpu(way: Callable[[], object]) -> float:
+    """Runs it to its end and returns the peak of the GPU's memory beyond what was in use."""
+    torch.cuda.reset_peak_memory_stats()
+    before = torch.cuda.memory_allocated()
+    way()
+    torch.cuda.synchronize()
+    return (torch.cuda.max_memory_allocated() - before) / MB
 
 
 def peak_of(way: Callable[[], object]) -> float | None:
-    """Runs it and returns the peak of the memory it took beyond what was in use: of the GPU where there is one."""
-    if torch.cuda.is_available():
-        torch.cuda.reset_peak_memory_stats()
-        before = torch.cuda.memory_allocated()
-        way()
-        return (torch.cuda.max_memory_allocated() - before) / MB
+    """Runs it and returns the peak of this process's memory beyond what was in use; None where it is not told."""
     gc.collect()
     try:
         ctypes.CDLL(None).malloc_trim(0)  # glibc: what it kept of freed memory would be taken again, unseen

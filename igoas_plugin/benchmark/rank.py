@@ -13,9 +13,10 @@ from fastreid.utils.compute_dist import build_dist
 from torch import Tensor
 from torch.nn.functional import normalize
 
+from igoas_plugin.errors import InputError
 from igoas_plugin.host.cython_ranking import compile_helper
 from igoas_plugin.ranking import Distances, Labels, Reranked, expand, rank_in_blocks
-from igoas_plugin.ranking.index import KINDS, SearchIndex, recall
+from igoas_plugin.ranking.index import CODES, KINDS, VALUES_PER_BYTE, SearchIndex, recall
 from igoas_plugin.ranking.memory import mapped as in_file
 
 from .measure import Row, measure
@@ -33,15 +34,18 @@ def memory_of_machine() -> float:
         return float("inf")
 
 
-def descriptors(queries: int, gallery: int, width: int) -> tuple[Tensor, Labels, Labels]:
-    """Random descriptors (queries + gallery, width) of people who overlap, and their labels, like Market-1501's."""
+def descriptors(queries: int, gallery: int, width: int, noise: float = 4.0) -> tuple[Tensor, Labels, Labels]:
+    """Random descriptors (queries + gallery, width), and labels like Market-1501's.
+
+    The deviation of a person's images is `noise` times that of the people: with 4 they overlap.
+    """
     draw, generator = np.random.default_rng(0), torch.Generator().manual_seed(0)
     pids = draw.integers(IDENTITIES, size=queries + gallery)
     pids[queries + DESCRIBED :] = IDENTITIES
     camids = draw.integers(CAMERAS, size=len(pids))
     centres = torch.randn(IDENTITIES + 1, width, generator=generator)
     centres[IDENTITIES] = 0
-    features = torch.randn(len(pids), width, generator=generator).mul_(4)
+    features = torch.randn(len(pids), width, generator=generator).mul_(noise)
     for part in torch.arange(len(pids)).split(2**14):
         features[part] += centres[pids[part]]
     return features, Labels(pids[:queries], camids[:queries]), Labels(pids[queries:], camids[queries:])
@@ -117,9 +121,15 @@ def gallery_rows(images: int, rows: list[Row]) -> list[Row]:
 
 
 def searching(queries: int, galleries: list[int], width: int, repeats: int) -> Iterator[Row]:
-    """The nearest NEIGHBOURS of each query in every kind of index; recall against the exact search."""
+    """The nearest NEIGHBOURS of each query in every kind of index; recall against the exact search.
+
+    Raises:
+        InputError: the sizes are none that every kind of index can have.
+    """
+    if min(galleries) < CODES or width % VALUES_PER_BYTE:
+        raise InputError(f"--gallery must be {CODES} or more, and --width a multiple of {VALUES_PER_BYTE}")
     for images in galleries:
-        features = descriptors(queries, images, width)[0].numpy()
+        features = descriptors(queries, images, width, noise=1.0)[0].numpy()  # else there is nothing to group
         exact = None
         for kind in KINDS:
             index = SearchIndex(width, kind, images)

@@ -34,7 +34,7 @@ def amp_dtype(device_type: str) -> torch.dtype | None:
         return torch.float16
     if device_type != "cpu" or has_bfloat16():
         return torch.bfloat16
-    logger.info("SOLVER.AMP.ENABLED has no effect: this CPU has no bfloat16 instructions, float32 is faster on it")
+    logger.info("Mixed precision is left out: this CPU has no bfloat16 instructions, and float32 is faster on it")
     return None
 
 

@@ -42,9 +42,15 @@ def compile_dependencies(self):
 def process(self, inputs, outputs):
     """ReidEvaluator.process; descriptors that are more than the memory is for go to a file in OUTPUT_DIR."""
     process_on_host(self, inputs, outputs)
-    features = self._predictions[-1]["feats"]
-    if len(self._predictions) * features.nbytes > memory_limit():
-        self._predictions[-1]["feats"] = mapped(features.shape, features.dtype, self.cfg.OUTPUT_DIR).copy_(features)
+    features = self._predictions[-1]["feats"].contiguous()  # a view could not be sent, and would keep what it is of
+    if len(self._predictions) * features.nbytes > limit():
+        features = mapped(features.shape, features.dtype, self.cfg.OUTPUT_DIR).copy_(features)
+    self._predictions[-1]["feats"] = features
+
+
+def limit() -> float:
+    """Bytes of descriptors that this process may keep in memory."""
+    return memory_limit() / comm.get_local_size()
 
 
 def evaluate(self) -> dict:
@@ -95,7 +101,10 @@ def gathered(predictions: list[dict[str, Tensor]], folder: str) -> dict[str, Ten
                 dist.send(values, dst=0, group=comm._get_global_gloo_group())
         return None
     images = sum(map(sum, batches_of_ranks))
-    whole = {name: room((images, *values.shape[1:]), values.dtype, folder) for name, values in predictions[0].items()}
+    whole = {
+        name: room((images, *values.shape[1:]), values.dtype, folder, limit())
+        for name, values in predictions[0].items()
+    }
     end = 0
     for rank, batches in enumerate(batches_of_ranks):
         for position, length in enumerate(batches):
@@ -127,8 +136,9 @@ def rank_without_all_distances() -> None:
     """Memory: the evaluator holds every distance, and its order: 3.4 GB and 19 s for 3,368 queries of 60,000 images.
 
     It ranks a block of queries at a time now (igoas_plugin.ranking), with the same figures; equal distances, which the
-    host ranks in an arbitrary order, count against the model. Descriptors are copied once: the host held them twice,
-    and with several processes four times. TEST.RANKING host, or a ROC curve, brings the host's way back.
+    host ranks in an arbitrary order, count against the model. Descriptors are copied once (those of a gallery that test
+    sets share, once a set): the host held them twice, and with several processes four times. TEST.RANKING host, or a
+    ROC curve, brings the host's way back.
     """
     ReidEvaluator.evaluate, ReidEvaluator.process = evaluate, process
     ReidEvaluator._compile_dependencies = compile_dependencies

@@ -1,12 +1,19 @@
 import copy
+import logging
 from collections import Counter
 
 import torch
+from fastreid.modeling.heads import REID_HEADS_REGISTRY
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 
 from igoas_plugin.host.amp import amp_dtype
+
+logger = logging.getLogger(f"fastreid.{__name__}")
+
+# Of the descriptors, by fused norms: rounding changes them by 1e-6 (float32) to 1e-3 (a GPU's TF32)
+TOLERATED = 1e-2
 
 
 def for_evaluation(cfg, model: nn.Module) -> nn.Module:
@@ -14,18 +21,19 @@ def for_evaluation(cfg, model: nn.Module) -> nn.Module:
     if not cfg.TEST.get("FAST", False):
         return model
     plain = model.module if isinstance(model, DistributedDataParallel) else model
-    return FastInference(plain, torch.zeros(1, 3, *cfg.INPUT.SIZE_TEST, device=plain.device))
+    return FastInference(plain, 255 * torch.rand(2, 3, *cfg.INPUT.SIZE_TEST, device=plain.device))
 
 
 class FastInference(nn.Module):
     """A copy of a model for evaluation: the same descriptors, to rounding, in a fraction of the time.
 
-    Norms that follow a convolution become part of it. Convolutions compute in the type of mixed precision on the
-    device, see amp_dtype(), from weights that are stored in it, channels last; heads stay in float32.
+    Norms that follow a convolution become part of it, where that leaves the descriptors what they are. Convolutions
+    compute in the type of mixed precision on the device, see amp_dtype(), from weights that are stored in it, channels
+    last; heads stay in float32.
 
     Args:
         model: of any meta-architecture; it is left as it is.
-        images: (B, 3, H, W) in [0, 255], on the model's device: passed through once, to see what follows what.
+        images: (B, 3, H, W) in [0, 255], on the model's device: passed through, to see what follows what.
     """
 
     def __init__(self, model: nn.Module, images: Tensor):
@@ -33,8 +41,13 @@ class FastInference(nn.Module):
         self.model = copy.deepcopy(model).eval().requires_grad_(False)
         self.device_type = images.device.type
         self.dtype = amp_dtype(self.device_type)
-        fuse_norms(self.model, images)
-        for module in self.model.modules():
+        fused = copy.deepcopy(self.model)
+        fuse_norms(fused, images)
+        if relative_change(self.model, fused, images) < TOLERATED:
+            self.model = fused
+        else:
+            logger.warning("TEST.FAST: norms of this model cannot be fused into its convolutions, they stay")
+        for module in outside_heads(self.model):
             if isinstance(module, nn.Conv2d):
                 module.to(self.dtype, memory_format=torch.channels_last)
 
@@ -52,8 +65,9 @@ class FastInference(nn.Module):
 def fuse_norms(model: nn.Module, images: Tensor) -> int:
     """Puts each norm whose input is the very output of a convolution into it, in place.
 
-    Which norm follows which convolution is seen in a forward pass, so it holds for any model. Where either of them is
-    used twice in the pass, both stay.
+    Which norm follows which convolution is seen in a forward pass. Where either of them is used twice in it, both stay.
+    It does not see an output that is used beside the norm, nor what a norm of another library does besides: compare the
+    descriptors.
 
     Returns:
         The number of norms that were fused.
@@ -75,7 +89,6 @@ def fuse_norms(model: nn.Module, images: Tensor) -> int:
     finally:
         for hook in hooks:
             hook.remove()
-    # in named_children() a module that has several names comes once; it is then used several times, and stays
     parents = {child: (parent, name) for parent in model.modules() for name, child in parent.named_children()}
     shared = Counter(followed.values())
     fused = 0
@@ -89,6 +102,20 @@ def fuse_norms(model: nn.Module, images: Tensor) -> int:
             setattr(parent, name, nn.Identity())
             fused += 1
     return fused
+
+
+@torch.no_grad()
+def relative_change(model: nn.Module, other: nn.Module, images: Tensor) -> float:
+    """How far the descriptors of two models lie apart, relative to their length."""
+    expected = model(images)
+    return float((other(images) - expected).norm() / expected.norm())
+
+
+def outside_heads(model: nn.Module) -> list[nn.Module]:
+    """The modules of a model but those in heads, which run in float32 (host.amp)."""
+    heads = tuple(REID_HEADS_REGISTRY._obj_map.values())
+    inside = {module for head in model.modules() if isinstance(head, heads) for module in head.modules()}
+    return [module for module in model.modules() if module not in inside]
 
 
 def is_fixed_norm(module: nn.Module) -> bool:

@@ -35,9 +35,8 @@ def rank_in_blocks(blocks: Iterable[tuple[int, Tensor]], query: Labels, gallery:
     The rank of a match is counted: one, and how many images are not farther. No row of distances is sorted as a whole,
     and none is kept.
 
-    Ties: where a match and an image of another identity are equally far, the match comes second (the worst order), so
-    that a model which describes all images alike finds nothing; the host's order is arbitrary there. Distances that are
-    not numbers must be infinite: see Distances.
+    Ties: where a match and an image of another identity are equally far, the match comes second (the worst order); the
+    host's order is arbitrary there. Distances that are not numbers must be infinite: see Distances.
 
     Sources: the protocol, Zheng et al., ICCV 2015; mINP, Ye et al., TPAMI 2021; evaluate_rank of fast-reid 1.4.0.
 

@@ -11,7 +11,8 @@ def expand(features: Tensor, times: int = 1, neighbours: int = 10, alpha: float 
     """Average query expansion: each descriptor becomes the weighted mean of its nearest ones, itself among them.
 
     The weight of a neighbour is its cosine similarity to the power of alpha. As the host's aqe, without its (N, N)
-    similarities. Sources: Chum et al., ICCV 2007; alpha: Radenovic et al., TPAMI 2019; fast-reid 1.4.0.
+    similarities; it takes the memory of three copies of the descriptors. Sources: Chum et al., ICCV 2007; alpha:
+    Radenovic et al., TPAMI 2019; fast-reid 1.4.0.
 
     Args:
         features: descriptors of query and gallery images, float32, shape (N, D); not changed.
@@ -22,7 +23,7 @@ def expand(features: Tensor, times: int = 1, neighbours: int = 10, alpha: float 
     Returns:
         New descriptors, shape (N, D), not normalised.
     """
-    neighbours = min(neighbours, len(features) - 1)
+    neighbours = max(min(neighbours, len(features) - 1), 1)
     for _ in range(times):
         unit = normalize(features).numpy()
         index = faiss.IndexFlatIP(unit.shape[1])

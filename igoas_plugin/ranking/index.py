@@ -8,6 +8,7 @@ KINDS = {"flat": "Flat", "ivf": "IVF{lists},Flat", "hnsw": "HNSW32,Flat", "pq": 
 PROBED = 16  # groups of an inverted file that a search looks into
 PER_LIST = 64  # descriptors that a group is learnt from
 VALUES_PER_BYTE = 8  # of a descriptor that a compressed one keeps as one byte
+CODES = 256  # values of such a byte
 
 
 class SearchIndex:
@@ -20,7 +21,7 @@ class SearchIndex:
     pq        product quantisation: a descriptor is kept as D / 8 bytes, a 32nd of its size, and compared with all
     ========  ====================================================================================================
 
-    With faiss-gpu and a GPU all kinds but hnsw, which faiss has for the CPU only, are searched there.
+    With faiss-gpu and a GPU flat and ivf are searched there; faiss has the other two for the CPU only.
 
     Args:
         width: D of the descriptors.
@@ -45,19 +46,30 @@ class SearchIndex:
             raise ValueError(f"pq is for widths that {VALUES_PER_BYTE} divides, got {width}")
         lists = max(min(round(4 * math.sqrt(expected)), expected // PER_LIST), 1)
         name = KINDS[kind].format(lists=lists, bytes=width // VALUES_PER_BYTE)
+        self.learns_from = {"ivf": lists, "pq": CODES}.get(kind, 0)
         self.index = faiss.index_factory(width, name, faiss.METRIC_INNER_PRODUCT)
         if kind == "ivf":
             self.index.nprobe = PROBED
-        if kind != "hnsw" and hasattr(faiss, "index_cpu_to_all_gpus") and faiss.get_num_gpus():
+        if kind in ("flat", "ivf") and hasattr(faiss, "index_cpu_to_all_gpus") and faiss.get_num_gpus():
             self.index = faiss.index_cpu_to_all_gpus(self.index)
 
     def __len__(self) -> int:
         return self.index.ntotal
 
     def add(self, descriptors: np.ndarray) -> None:
-        """Adds descriptors (N, D), float32, of any length; the first ones of ivf and pq are what it learns from."""
+        """Adds descriptors (N, D), float32, of any length.
+
+        The first ones that are added to ivf and pq are what it learns from: the more of them, the better it groups.
+
+        Raises:
+            ValueError: those are fewer than its groups (ivf), or than 256 (pq).
+        """
         unit = normalised(descriptors)
         if not self.index.is_trained:
+            if len(unit) < self.learns_from:
+                raise ValueError(
+                    f"it learns from the first descriptors: add at least {self.learns_from} of them at once"
+                )
             self.index.train(unit)
         self.index.add(unit)
 

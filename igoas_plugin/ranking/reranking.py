@@ -16,7 +16,8 @@ class Reranked:
 
     The host's variant of the method: an image is its own first neighbour, and its encoding's weights are a softmax over
     squared distances. The host holds three (N, N) matrices; here an image has as many values as it has neighbours, and
-    a block as many distances as the one it is mixed with. Source: Zhong et al., CVPR 2017; fast-reid 1.4.0.
+    a block as many distances as the one it is mixed with; finding the neighbours takes a copy of the descriptors.
+    Source: Zhong et al., CVPR 2017; fast-reid 1.4.0.
 
     Args:
         distances: of the queries to the gallery.

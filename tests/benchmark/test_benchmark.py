@@ -68,6 +68,13 @@ def test_fast_inference_tells_how_near_its_descriptors_are(benchmark):
     assert "IGOAS 18x 32x16, batch 2" in printed and "images/s" in printed
 
 
+def test_batches_are_loaded_by_each_number_of_workers(benchmark):
+    few = ("SOLVER.IMS_PER_BATCH", "8", "INPUT.SIZE_TRAIN", "[32,16]")
+    rows, printed = benchmark("loader", "--workers", "0", "1", "--batches", "2", *few)
+    assert list(rows) == ["0 workers", "1 workers"] and all(row["work"] == 16 for row in rows.values())
+    assert "128x64 jpg to 32x16, batch 8" in printed and "256x128 jpg to 32x16, batch 8" in printed
+
+
 def test_ways_are_timed_in_turn_after_a_warm_up():
     done = []
     ways = {"plain": lambda: done.append("plain"), "fast": lambda: done.append("fast")}

@@ -42,7 +42,7 @@ def test_it_is_said_once_that_amp_has_no_effect(dtype_of_cpu, host_log):
     for _ in range(2):
         amp.amp_dtype("cpu")
     lines = [record.getMessage() for record in host_log.records]
-    expected = ["SOLVER.AMP.ENABLED has no effect: this CPU has no bfloat16 instructions, float32 is faster on it"]
+    expected = ["Mixed precision is left out: this CPU has no bfloat16 instructions, and float32 is faster on it"]
     assert lines == (expected if dtype_of_cpu == torch.float32 else [])
 
 

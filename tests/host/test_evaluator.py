@@ -126,8 +126,8 @@ def test_descriptors_that_are_not_finite_are_told_and_found_last(host_log):
 def test_descriptors_beyond_the_memory_go_to_a_file(monkeypatch, tmp_path):
     made, map_on_disk = [], evaluator.mapped
     expected = results(described())
+    monkeypatch.setattr(evaluator, "memory_limit", lambda: 4 * 16 * 40)  # of 40 descriptors
     for module in (evaluator, memory):
-        monkeypatch.setattr(module, "memory_limit", lambda: 4 * 16 * 40)  # of 40 descriptors
         monkeypatch.setattr(module, "mapped", lambda *given: made.append(given[0]) or map_on_disk(*given))
     assert results(described(), OUTPUT_DIR=str(tmp_path / "run")) == expected
     assert made == [(16, 16)] * 4 + [(6, 16)] + [(102, 16)]  # batches from the third on; then all of them
@@ -138,8 +138,12 @@ def gather_and_save(folder):
     """Each process has a third of the images, the last one none at all."""
     given, rank = described(), comm.get_rank()
     own = {name: values[rank * 51 : (rank + 1) * 51] for name, values in given.items()}
-    batches = [{name: values[at : at + 20] for name, values in own.items()} for at in range(0, len(own["pids"]), 20)]
-    torch.save(evaluator.gathered(batches, folder), os.path.join(folder, f"rank{rank}.pth"))
+    found = ReidEvaluator(igoas_plugin.get_cfg(), QUERIES)
+    for at in range(0, len(own["pids"]), 20):
+        wide = torch.cat([own["feats"][at : at + 20]] * 2, dim=1)  # a model may give a part of a larger tensor
+        labels = {"targets": own["pids"][at : at + 20], "camids": own["camids"][at : at + 20]}
+        found.process(labels, wide[:, :16])
+    torch.save(evaluator.gathered(found._predictions, folder), os.path.join(folder, f"rank{rank}.pth"))
 
 
 def test_the_first_of_several_processes_gets_every_descriptor_in_the_order_of_the_data_set(tmp_path):

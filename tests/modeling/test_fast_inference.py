@@ -9,6 +9,7 @@ from fastreid.layers.batch_norm import FrozenBatchNorm
 from fastreid.modeling import build_model
 from runs import start
 from test_backbones import SIZE, SMALLEST, batch_of_two, of
+from tiny_data import random_batch
 from torch import nn
 from torch.nn.functional import cosine_similarity
 
@@ -54,13 +55,26 @@ def test_descriptors_of_every_family_stay_what_they_are(name, igoas_cfg, dtype):
 
 @pytest.mark.parametrize("norm", ["BN", "FrozenBN", "GhostBN"])
 @pytest.mark.parametrize("architecture", ["Baseline", "OcclusionWrapper"])
-def test_models_of_the_host_with_any_of_its_norms(architecture, norm, baseline_cfg, dtype):
+@pytest.mark.parametrize("embedding_dim", [0, 16])  # a host's head reduces by a convolution
+def test_models_of_the_host_with_any_of_its_norms(architecture, norm, embedding_dim, baseline_cfg, dtype, host_log):
     cfg = of(baseline_cfg, "build_resnet_backbone", "18x")
     cfg.MODEL.META_ARCHITECTURE, cfg.MODEL.BACKBONE.NORM, cfg.MODEL.HEADS.NUM_CLASSES = architecture, norm, 4
-    model = with_statistics(build_model(cfg))
-    fast = FastInference(model, torch.zeros(1, 3, *SIZE))
+    cfg.MODEL.HEADS.EMBEDDING_DIM = embedding_dim
+    assert_near(with_statistics(build_model(cfg)), batch_of_two(), dtype)
+    assert not [record for record in host_log.records if "cannot be fused" in record.getMessage()]
+
+
+def test_the_many_heads_of_mgn(baseline_cfg, dtype):
+    cfg = of(baseline_cfg, "build_resnet_backbone", "50x")
+    cfg.MODEL.META_ARCHITECTURE, cfg.MODEL.BACKBONE.FEAT_DIM = "MGN", 2048
+    cfg.MODEL.HEADS.NUM_CLASSES, cfg.MODEL.HEADS.EMBEDDING_DIM = 4, 16
+    assert_near(with_statistics(build_model(cfg)), random_batch(images=2, size=(96, 32)), dtype)
+
+
+def assert_near(model: nn.Module, batch: dict, dtype) -> None:
+    fast = FastInference(model, batch["images"])
     with torch.no_grad():
-        assert cosine_similarity(fast(batch_of_two()), model(batch_of_two())).min() > (0.999 if dtype else 1 - 1e-5)
+        assert cosine_similarity(fast(batch), model(batch)).min() > (0.999 if dtype else 1 - 1e-5)
 
 
 class Odd(nn.Module):
@@ -90,6 +104,38 @@ def test_only_a_norm_that_directly_follows_its_own_convolution_is_fused():
     torch.testing.assert_close(model(images), expected)
 
 
+class Following(nn.Module):
+    """What fuse_norms() does not see: each gives other descriptors with its norm in its convolution."""
+
+    def __init__(self, kind: str):
+        super().__init__()
+        self.kind, self.convolution, self.relu = kind, nn.Conv2d(3, 3, 1), nn.ReLU(inplace=True)
+        self.norm = Activated(3) if kind == "a norm that does more" else nn.BatchNorm2d(3)
+        self.block = nn.Sequential(self.norm)
+
+    def forward(self, images):
+        found = self.convolution(images)
+        if self.kind == "changed in place":
+            found = self.relu(found)
+        normed = self.norm(found)
+        return (found + normed if self.kind == "used beside the norm" else normed).flatten(1)
+
+
+class Activated(nn.BatchNorm2d):
+    def forward(self, images):
+        return super().forward(images).relu()
+
+
+@pytest.mark.parametrize("kind", ["changed in place", "used beside the norm", "a norm that does more", "two names"])
+def test_norms_whose_fusion_would_change_the_descriptors_stay(kind, host_log, monkeypatch):
+    monkeypatch.setattr(fast_inference, "amp_dtype", lambda device: None)
+    torch.manual_seed(0)
+    model, images = Following(kind).eval(), torch.randn(2, 3, 4, 4)
+    model.norm.running_mean.fill_(0.5)
+    torch.testing.assert_close(FastInference(model, images)(images), model(images))
+    assert ["cannot be fused" in record.getMessage() for record in host_log.records] == [True]
+
+
 def test_float16_is_taken_on_a_gpu_and_float32_on_a_cpu_without_bfloat16(igoas_cfg, monkeypatch):
     monkeypatch.setattr(amp, "has_bfloat16", lambda: False)
     amp.amp_dtype.cache_clear()
@@ -115,3 +161,13 @@ def test_the_key_decides_what_is_evaluated_and_the_training_goes_on_with_the_mod
     igoas_cfg.TEST.FAST = False
     plain = trainer.test(igoas_cfg, trainer._trainer.model)
     assert again["mAP"] == pytest.approx(results["mAP"]) and again["mAP"] == pytest.approx(plain["mAP"], abs=2)
+
+
+@pytest.mark.gpu
+def test_on_a_gpu_descriptors_are_made_in_float16(igoas_cfg):
+    igoas_cfg.MODEL.DEVICE = "cuda"
+    model = with_statistics(build_model(of(igoas_cfg, "build_resnet_backbone", "18x")))
+    fast = FastInference(model, torch.zeros(1, 3, *SIZE, device="cuda"))
+    with torch.no_grad():
+        assert cosine_similarity(fast(batch_of_two()), model(batch_of_two())).min() > 0.999
+    assert fast.dtype == torch.float16

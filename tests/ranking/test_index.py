@@ -46,6 +46,16 @@ def test_what_is_given_is_not_changed_and_there_are_no_more_neighbours_than_desc
     assert np.array_equal(gallery, before)
 
 
+@pytest.mark.parametrize("kind, least", [("ivf", 937), ("pq", 256)])
+def test_too_few_descriptors_to_learn_from_are_refused(kind, least):
+    index = SearchIndex(16, kind, 60_000)
+    with pytest.raises(ValueError, match=f"learns from the first descriptors: add at least {least} of them"):
+        index.add(people(least - 1, width=16))
+    index.add(people(least, width=16))
+    index.add(people(1, width=16))
+    assert len(index) == least + 1
+
+
 def test_what_makes_no_index_is_refused():
     with pytest.raises(ValueError, match=f"kind must be one of {', '.join(KINDS)}, got lsh"):
         SearchIndex(8, "lsh", 10)
