@@ -3,8 +3,9 @@ import math
 import faiss
 import numpy as np
 
-# By kind, how faiss's index_factory names it; lists: groups of an inverted file, bytes: of a compressed descriptor
-KINDS = {"flat": "Flat", "ivf": "IVF{lists},Flat", "hnsw": "HNSW32,Flat", "pq": "PQ{bytes}"}
+# By kind, how faiss's index_factory names it; lists: groups of an inverted file, bytes: of a compressed descriptor; np:
+# without the polysemous training, which takes minutes and serves searches that are not used here
+KINDS = {"flat": "Flat", "ivf": "IVF{lists},Flat", "hnsw": "HNSW32,Flat", "pq": "PQ{bytes}np"}
 PROBED = 16  # groups of an inverted file that a search looks into
 PER_LIST = 64  # descriptors that a group is learnt from
 VALUES_PER_BYTE = 8  # of a descriptor that a compressed one keeps as one byte
