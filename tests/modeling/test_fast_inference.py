@@ -13,6 +13,7 @@ from tiny_data import random_batch
 from torch import nn
 from torch.nn.functional import cosine_similarity
 
+from igoas_plugin.benchmark.infer import with_statistics
 from igoas_plugin.host import amp
 from igoas_plugin.modeling import fast_inference
 from igoas_plugin.modeling.fast_inference import FastInference, for_evaluation, fuse_norms
@@ -22,17 +23,6 @@ from igoas_plugin.modeling.fast_inference import FastInference, for_evaluation, 
 def dtype(request, monkeypatch):
     monkeypatch.setattr(fast_inference, "amp_dtype", lambda device: request.param)
     return request.param
-
-
-def with_statistics(model: nn.Module) -> nn.Module:
-    """Norms of a new model do next to nothing: as after a training, each gets statistics and weights of its own."""
-    generator = torch.Generator().manual_seed(0)
-    for module in model.modules():
-        if fast_inference.is_fixed_norm(module):
-            module.running_mean.normal_(0, 0.1, generator=generator)
-            module.running_var.uniform_(0.5, 2, generator=generator)
-            module.weight.data.uniform_(0.5, 1.5, generator=generator)
-    return model.eval()
 
 
 @pytest.mark.parametrize("name", SMALLEST)
