@@ -41,7 +41,7 @@ def arguments(words: list[str]) -> argparse.Namespace:
     infers = commands.add_parser("infer", help="descriptors of random images by the model of a config")
     infers.add_argument("--batch", type=positive, default=16, help="images at once (default: 16)")
     loaders = commands.add_parser("loader", help="batches of the training loader, from drawn jpgs")
-    loaders.add_argument("--workers", type=int, nargs="+", default=[1, 2, 4], help="numbers (default: 1 2 4)")
+    loaders.add_argument("--workers", type=natural, nargs="+", default=[1, 2, 4], help="numbers (default: 1 2 4)")
     loaders.add_argument("--batches", type=positive, default=50, help="of each repeat (default: 50)")
     for each in (infers, loaders):
         each.add_argument("--config-file", default="configs/OccDuke/igoas_R50.yml", metavar="FILE")
@@ -58,6 +58,10 @@ def positive(word: str) -> int:
     if value < 1:
         raise argparse.ArgumentTypeError(f"must be 1 or more, got {word}")
     return value
+
+
+def natural(word: str) -> int:
+    return 0 if word == "0" else positive(word)
 
 
 def measured(args: argparse.Namespace) -> Iterator[Row]:

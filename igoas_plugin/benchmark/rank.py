@@ -1,6 +1,5 @@
 """Ranking, re-ranking, query expansion and approximate search, beside what the host does."""
 
-import os
 import tempfile
 import time
 from collections.abc import Iterator
@@ -18,6 +17,7 @@ from igoas_plugin.host.cython_ranking import compile_helper
 from igoas_plugin.ranking import Distances, Labels, Reranked, expand, rank_in_blocks
 from igoas_plugin.ranking.index import CODES, KINDS, VALUES_PER_BYTE, SearchIndex, recall
 from igoas_plugin.ranking.memory import mapped as in_file
+from igoas_plugin.ranking.memory import whole_memory
 
 from .measure import Row, measure
 
@@ -25,13 +25,6 @@ IDENTITIES, CAMERAS, DESCRIBED = 750, 6, 20_000  # of Market-1501; gallery image
 HOST_BYTES = 20  # that the host takes for a distance: its value, its position in the order, copies
 NEIGHBOURS = 10  # of a search
 DENSE = 6_000  # images up to which the host's (N, N) forms are run: they take minutes
-
-
-def memory_of_machine() -> float:
-    try:
-        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    except (AttributeError, ValueError):
-        return float("inf")
 
 
 def descriptors(queries: int, gallery: int, width: int, noise: float = 4.0) -> tuple[Tensor, Labels, Labels]:
@@ -70,7 +63,7 @@ def ranking(queries: int, galleries: list[int], width: int, repeats: int) -> Ite
             found["file"] = rank_in_blocks(Distances(features[:queries], mapped), query, gallery)
 
         ways = {"host": on_host, "blocked": blocked, "blocked, gallery in a file": from_file}
-        if HOST_BYTES * queries * images > memory_of_machine() / 2:
+        if HOST_BYTES * queries * images > whole_memory() / 2:
             del ways["host"]
         rows = measure(ways, f"rank {queries} x {images} x {width}", repeats, work=queries * images, unit="distances")
         for row, (cmc, ap, _) in zip(rows, found.values(), strict=True):

@@ -19,7 +19,7 @@ logger = logging.getLogger(f"fastreid.{__name__}")
 
 evaluate_on_host, process_on_host = ReidEvaluator.evaluate, ReidEvaluator.process
 compile_on_host = ReidEvaluator._compile_dependencies
-CHUNK = 2**14  # descriptors that are looked at, or sent to another process, at once
+CHUNK = 2**14  # descriptors that are looked at at once
 
 
 def ranks_on_host(cfg) -> bool:

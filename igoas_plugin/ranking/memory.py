@@ -12,17 +12,21 @@ MEMORY_SHARE = 0.25  # of the memory, that descriptors may take before they are 
 CONTAINER = Path("/sys/fs/cgroup/memory.max")  # bytes that a container may take, or "max" (Linux, cgroup v2)
 
 
-def memory_limit() -> float:
-    """Bytes from which on descriptors go to a file; infinite where the system tells no memory size (Windows)."""
+def whole_memory() -> float:
+    """Bytes of the machine, or of the container; infinite where the system does not tell (Windows)."""
     try:
         memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     except (AttributeError, ValueError):
         return float("inf")
     try:
-        memory = min(memory, int(CONTAINER.read_text()))
+        return min(memory, int(CONTAINER.read_text()))
     except (OSError, ValueError):
-        pass
-    return MEMORY_SHARE * memory
+        return memory
+
+
+def memory_limit() -> float:
+    """Bytes from which on descriptors go to a file."""
+    return MEMORY_SHARE * whole_memory()
 
 
 def mapped(shape: tuple[int, ...], dtype: torch.dtype, folder: str) -> Tensor:
