@@ -14,6 +14,7 @@ FILES = (
     "registry",  # before anything of the plugin registers
     "yaml_keys",
     "device",
+    "kept_memory",
     "loader",
     "images",
     "unreadable",
