@@ -27,6 +27,8 @@ FILES = (
     "distributed",
     "seeds",
     "progress",
+    "late_scalars",
+    "cross_entropy",
     "evaluation",
     "cython_ranking",
     "metrics",

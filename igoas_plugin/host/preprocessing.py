@@ -18,6 +18,14 @@ def preprocess_image(self, batched_inputs):
     return (images.to(self.pixel_mean.device) - self.pixel_mean) / self.pixel_std
 
 
+def for_precise_bn(targets: torch.Tensor) -> bool:
+    """Whether a batch in training mode comes from the host's PreciseBN: negative targets, and nothing is learnt.
+
+    A training step, which has gradients, is not asked for its targets: a GPU would have to finish its work for that.
+    """
+    return not torch.is_grad_enabled() and bool(targets.sum() < 0)
+
+
 @fix
 def normalise_into_a_new_tensor() -> None:
     """TEST.FLIP gives wrong descriptors: normalisation edits the batch, so the flipped images are normalised twice.

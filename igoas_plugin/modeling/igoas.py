@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from igoas_plugin.errors import InputError, require_choice
 from igoas_plugin.host.freezing import FreezePlan
-from igoas_plugin.host.preprocessing import preprocess_image
+from igoas_plugin.host.preprocessing import for_precise_bn, preprocess_image
 from igoas_plugin.occlusion import build_occlusion
 from igoas_plugin.run_progress import current_storage, ensured_storage
 
@@ -122,7 +122,7 @@ class IGOAS(nn.Module):
 
         Args:
             batched_inputs: "images" (B, 3, H, W) in [0, 255], in training also "targets" (B,); not modified. Negative
-                targets (the host's PreciseBN) mean: no occlusion, clean images through both branches.
+                targets and no gradients (the host's PreciseBN) mean: no occlusion, clean images through both branches.
 
         Returns:
             In training {name: weighted loss}, whose sum is the total; in evaluation the descriptors (B, D).
@@ -134,7 +134,7 @@ class IGOAS(nn.Module):
             return self.heads(maps.get("global"), maps.get("suppression"))
 
         targets, drop = batched_inputs["targets"], getattr(self.occlusion, "drop", None)
-        if targets.sum() < 0:
+        if for_precise_bn(targets):
             targets, drop = torch.zeros_like(targets), None
             occluded, visible = images, images.new_ones(len(images), 1, *images.shape[2:])
         else:
@@ -169,7 +169,7 @@ class IGOAS(nn.Module):
         raw = {f"raw_loss_{name}": loss for name, loss in zip(IDENTITY_LOSSES, identity, strict=True)}
         raw.update({f"raw_{name}": loss for name, loss in {**mask, **metric}.items()})
         raw.update({f"loss_weight_{name}": weight for name, weight in zip(IDENTITY_LOSSES, weights, strict=True)})
-        log(raw)
+        current_storage().put_scalars(**raw)
         return losses
 
     def mask_losses(self, maps: dict[str, list[Tensor]], visible: Tensor) -> dict:
@@ -182,12 +182,6 @@ class IGOAS(nn.Module):
             f"loss_mask_{branch}": sum(suppression_loss(each, visible, on, resize) for each in maps[branch][supervised])
             for branch in self.mask_loss["branches"]
         }
-
-
-def log(values: dict[str, Tensor]) -> None:
-    """Puts scalars into the event storage, with one wait for the device."""
-    for name, value in zip(values, torch.stack(list(values.values())).tolist(), strict=True):
-        current_storage().put_scalar(name, value)
 
 
 def build_two_branch_heads(cfg) -> nn.Module:

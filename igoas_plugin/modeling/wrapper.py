@@ -5,6 +5,7 @@ from torch import nn
 
 from igoas_plugin.errors import InputError
 from igoas_plugin.host.freezing import FreezePlan
+from igoas_plugin.host.preprocessing import for_precise_bn
 from igoas_plugin.occlusion import build_occlusion
 
 from .igoas import IGOAS
@@ -20,7 +21,7 @@ class OccludedTraining:
 
     def preprocess_image(self, batched_inputs):
         images = super().preprocess_image(batched_inputs)
-        if not self.training or batched_inputs["targets"].sum() < 0:  # negative targets: the host's PreciseBN
+        if not self.training or for_precise_bn(batched_inputs["targets"]):
             return images
         return self.occlusion(images)[0]
 

@@ -17,6 +17,7 @@ from igoas_plugin.run_progress import RunProgress
 from .block import OcclusionBlock, block_settings
 from .build import OCCLUSION_REGISTRY
 from .schedule import PaperSchedule, ReleasedSchedule, build_schedule
+from .upload import on_device_of
 
 LARGEST = 512  # pixels of a side that are kept of a cut-out in memory
 OPAQUE = 0.5  # alpha from which a pixel counts as occluded
@@ -67,9 +68,9 @@ class CutoutOcclusion(OcclusionBlock):
     def occlude(self, rng: np.random.Generator, progress: RunProgress, images: Tensor) -> tuple[Tensor, Tensor, float]:
         share, size = self.schedule(progress), tuple(images.shape[2:])
         layers = torch.stack([placed_cutout(rng, self.cutouts, size, share) for _ in images])
-        visible = (layers[:, 3:] < OPAQUE).to(images.dtype)
+        visible = (layers[:, 3:] < OPAQUE).to(layers.dtype)
         covered = 1 - float(visible.mean())  # on the CPU still
-        layers, visible = layers.to(images), visible.to(images.device)
+        layers, visible = on_device_of(images, layers), on_device_of(images, visible)
         return torch.lerp(images, layers[:, :3], layers[:, 3:]), visible, covered
 
 

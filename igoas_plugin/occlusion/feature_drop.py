@@ -41,7 +41,7 @@ class BatchDropBlock(OcclusionBlock):
         if rng.random() < self.prob:
             box = self.rectangle(rng, progress, *feature_map.shape[2:])
             rows, columns = box.slices
-            visible[..., rows, columns] = 0
+            visible[..., rows, columns].zero_()
             log(share=box.height * box.width / visible.numel(), **box._asdict())
         everything = feature_map.new_ones(1, 1, *feature_map.shape[2:])
         told = visible if self.mask == "occluded" else everything

@@ -6,6 +6,8 @@ from torch import Tensor
 
 from igoas_plugin.errors import require_choice
 
+from .upload import on_device_of
+
 ERASING_MEAN = (0.4914, 0.4822, 0.4465)  # of random erasing; the released code fills it into normalised images
 
 
@@ -27,9 +29,8 @@ class RandomColour:
     def __call__(self, rng: np.random.Generator, images: Tensor, part: slice, rows: slice, columns: slice) -> Tensor:
         """Values for images[part, :, rows, columns], of a shape that broadcasts to it."""
         drawn = rng.uniform(size=3)
-        return images.new_tensor(drawn if self.kind == "normalised" else (255 * drawn - self.mean) / self.std).view(
-            3, 1, 1
-        )
+        values = drawn if self.kind == "normalised" else (255 * drawn - self.mean) / self.std
+        return on_device_of(images, values).view(3, 1, 1)
 
 
 class Constant:
@@ -44,7 +45,7 @@ class Constant:
 
     def __call__(self, rng: np.random.Generator, images: Tensor, part: slice, rows: slice, columns: slice) -> Tensor:
         """Values for images[part, :, rows, columns], of a shape that broadcasts to it."""
-        return images.new_tensor(self.values).view(3, 1, 1)
+        return on_device_of(images, self.values).view(3, 1, 1)
 
 
 class OtherImages:

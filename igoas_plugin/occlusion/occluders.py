@@ -48,7 +48,7 @@ class RectangleOcclusion(OcclusionBlock):
             box = self.rectangle(rng, progress, height, width)
             rows, columns = box.slices
             occluded[part, :, rows, columns] = self.fill(rng, images, part, rows, columns)
-            visible[part, :, rows, columns] = 0
+            visible[part, :, rows, columns].zero_()
             covered += box.height * box.width
         if not self.per_image:
             log(**box._asdict())

@@ -9,6 +9,7 @@ from igoas_plugin.errors import InputError
 from igoas_plugin.run_progress import RunProgress
 
 from .schedule import PaperSchedule, ReleasedSchedule
+from .upload import on_device_of
 
 LARGEST = 0.7  # of an image that is cut off
 # Below as a rule, where what people stand behind is; above; one side; or a border all around (a narrow box)
@@ -72,9 +73,9 @@ def zoom(images: Tensor, boxes: list[tuple[float, float, float, float]], mode: s
         boxes: left, top, right, bottom of each, in [0, 1].
         mode: "bilinear" or "nearest".
     """
-    left, top, right, bottom = torch.tensor(boxes, dtype=images.dtype).unbind(1)
+    left, top, right, bottom = on_device_of(images, boxes).unbind(1)
     nothing = torch.zeros_like(left)
     rows = (right - left, nothing, left + right - 1), (nothing, bottom - top, top + bottom - 1)
-    theta = torch.stack([torch.stack(row, 1) for row in rows], 1).to(images.device)
+    theta = torch.stack([torch.stack(row, 1) for row in rows], 1)
     grid = F.affine_grid(theta, list(images.shape), align_corners=False)
     return F.grid_sample(images, grid, mode=mode, padding_mode="border", align_corners=False)

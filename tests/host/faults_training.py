@@ -19,7 +19,7 @@ from fastreid.data.data_utils import read_image
 from fastreid.data.datasets import DATASET_REGISTRY
 from fastreid.engine import DefaultTrainer, default_setup
 from fastreid.engine.hooks import EvalHook, LayerFreeze, LRScheduler, PeriodicCheckpointer, PeriodicWriter
-from fastreid.engine.train_loop import AMPTrainer, TrainerBase
+from fastreid.engine.train_loop import AMPTrainer, SimpleTrainer, TrainerBase
 from fastreid.modeling import build_model
 from fastreid.solver import build_lr_scheduler, build_optimizer
 from fastreid.utils.checkpoint import Checkpointer
@@ -378,3 +378,25 @@ def truncated_image():
     Image.new("RGB", (64, 128)).save("whole.jpg")
     Path("cut.jpg").write_bytes(Path("whole.jpg").read_bytes()[:-100])
     read_image("cut.jpg").load()
+
+
+@fault
+def cross_entropy():
+    """No fault: the values that the mended function must give."""
+    from fastreid.modeling.losses import cross_entropy_loss
+
+    logits = torch.randn(4, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64).float()
+    return [float(cross_entropy_loss(logits, torch.tensor([0, 2, 1, 2]), eps)) for eps in (0.1, -1.0)]
+
+
+@fault
+def questions_of_a_training_step_to_the_device():
+    """Each ``Tensor.item()`` of a step lets the CPU wait for a GPU."""
+    cfg, model = made_model()
+    optimizer, wrapper = build_optimizer(cfg, model)
+    item, asked = torch.Tensor.item, []
+    with mock.patch.object(torch.Tensor, "item", lambda self: asked.append(1) or item(self)), EventStorage():
+        trainer = SimpleTrainer(model, [tiny_data.random_batch()], optimizer, wrapper)
+        with mock.patch("torch.cuda.stream"):
+            trainer.run_step()
+    return len(asked)

@@ -15,6 +15,7 @@ from test_freezing import frozen_names, unchanged
 
 from igoas_plugin.errors import InputError
 from igoas_plugin.host.distributed import AverageNormalisation, wants_gpus
+from igoas_plugin.modeling.igoas import IDENTITY_LOSSES
 
 
 def train(cfg, folder):
@@ -43,6 +44,7 @@ def train(cfg, folder):
             "unchanged_while_frozen": unchanged(before, after_epochs[0]),
             "statistics_before_the_mean": after_epochs[-1]["module.backbone.bn1.running_mean"],
             "rectangles": [trainer.storage.history(f"occlusion/{side}").values() for side in ("top", "left")],
+            "scalars": {name: history.values() for name, history in trainer.storage.histories().items()},
             "evaluated": evaluated,
             "images": [item[0] for item in trainer.data_loader.dataset.img_items],
         },
@@ -89,6 +91,25 @@ def test_the_statistics_are_the_mean_of_those_of_all_processes(two_ranks):
     first, second = (rank["statistics_before_the_mean"] for rank in ranks)
     assert not torch.equal(first, second)
     torch.testing.assert_close(ranks[0]["state"]["backbone.bn1.running_mean"], (first + second) / 2)
+
+
+def own_losses(scalars: dict) -> list[float]:
+    """The total loss of each step of one process, from the parts that it logs itself."""
+    totals = []
+    for step in range(len(scalars["raw_loss_joint"])):
+        value = {name: history[step][0] for name, history in scalars.items() if len(history) > step}
+        identity = sum(value[f"loss_weight_{name}"] * value[f"raw_loss_{name}"] for name in IDENTITY_LOSSES)
+        totals.append(identity + value["raw_loss_mask_global"] + value["raw_loss_mask_suppression"])
+    return totals
+
+
+def test_the_logged_loss_is_the_mean_of_all_processes(two_ranks):
+    first, second = [own_losses(rank["scalars"]) for rank in two_ranks[0]]
+    assert all(abs(one - other) > 1e-3 for one, other in zip(first, second, strict=True))
+    logged = two_ranks[0][0]["scalars"]["total_loss"]
+    expected = [((one + other) / 2, step) for step, (one, other) in enumerate(zip(first, second, strict=True))]
+    assert logged == [(pytest.approx(value, rel=1e-5), step) for value, step in expected]  # sums of float32
+    assert "total_loss" not in two_ranks[0][1]["scalars"]
 
 
 def test_two_processes_freeze_alike(two_ranks):
