@@ -15,6 +15,7 @@ from torch import nn
 from .combinations import IDENTITY_SAMPLERS, pair_losses, refuse_combinations
 from .datasets.reading import open_data, read_split, unmatched
 from .errors import InputError, require_choice
+from .host.amp import DTYPES
 from .host.device import usable_device
 from .host.distributed import under_torchrun
 from .host.evaluator import ranks_on_host
@@ -67,7 +68,7 @@ def check_settings(cfg, processes: int = 1, per_machine: int = 1, train: bool = 
     if train:
         refuse_combinations(cfg)
     ranks_on_host(cfg)
-    check_device(cfg.MODEL.DEVICE, per_machine)
+    check_device(cfg.MODEL.DEVICE, per_machine, cfg.SOLVER.AMP.DTYPE)
     if cfg.SEED >= 2**31:
         raise InputError(f"SEED must be -1, or 0 to 2**31 - 1, got {cfg.SEED}")
     check_output(cfg.OUTPUT_DIR)
@@ -94,6 +95,7 @@ def check_names(cfg) -> None:
         (LR_SCHEDULES, "SOLVER.SCHED", cfg.SOLVER.SCHED),
         (SAMPLERS, "DATALOADER.SAMPLER_TRAIN", cfg.DATALOADER.SAMPLER_TRAIN),
         (ON_ERROR, "DATALOADER.ON_ERROR", cfg.DATALOADER.ON_ERROR),
+        (DTYPES, "SOLVER.AMP.DTYPE", cfg.SOLVER.AMP.DTYPE),
     ]
     if cfg.TEST.PRECISE_BN.ENABLED:
         names.append((DATASET_REGISTRY._obj_map, "TEST.PRECISE_BN.DATASET", cfg.TEST.PRECISE_BN.DATASET))
@@ -110,12 +112,14 @@ def check_names(cfg) -> None:
         )
 
 
-def check_device(name: str, processes: int) -> None:
-    """Raises InputError where MODEL.DEVICE is no device, a GPU that torch does not find, or one GPU for several."""
+def check_device(name: str, processes: int, dtype: str) -> None:
+    """Raises InputError where MODEL.DEVICE is no device, a GPU that is missing or for several, or a CPU for float16."""
     try:
         device = torch.device(usable_device(name))
     except RuntimeError:
         raise InputError(f"MODEL.DEVICE: {name} is no device; take cpu, cuda or cuda:N") from None
+    if device.type == "cpu" and dtype == "float16":
+        raise InputError(f"SOLVER.AMP.DTYPE float16 is for a GPU, and MODEL.DEVICE is {name}: take bfloat16 or auto")
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         raise InputError(f"MODEL.DEVICE is {name}, but torch finds {torch.cuda.device_count()} GPUs")
     if device.index is not None and processes > 1:

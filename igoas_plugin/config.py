@@ -26,6 +26,12 @@ def plugin_defaults() -> CfgNode:
     # Evaluates a copy of the model with norms fused into convolutions, channels last and in mixed precision
     C.TEST.FAST = False
 
+    # Type of mixed precision (SOLVER.AMP.ENABLED, TEST.FAST): "float16" (on a GPU only), "bfloat16", or "auto": float16
+    # on a GPU as in the host; on a CPU bfloat16 where it has instructions for it, else float32
+    C.SOLVER = CfgNode()
+    C.SOLVER.AMP = CfgNode()
+    C.SOLVER.AMP.DTYPE = "auto"
+
     C.MODEL = CfgNode()
 
     # ---- The occlusion block (IGO, section III-B of the paper) ----

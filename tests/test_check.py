@@ -70,12 +70,14 @@ def test_the_data_of_precise_bn_must_serve_the_sampler_too(monkeypatch):
         ("cuda:0", 2, "cuda:0 is one GPU for 2 processes of this machine: write cuda"),
         ("cuda:2", 1, "MODEL.DEVICE is cuda:2, but torch finds 2 GPUs"),
         ("gpu", 1, "gpu is no device"),
+        ("cpu", 1, "SOLVER.AMP.DTYPE float16 is for a GPU, and MODEL.DEVICE is cpu: take bfloat16 or auto"),
     ],
 )
 def test_a_device_that_cannot_be_is_refused_on_a_machine_with_two_gpus(monkeypatch, name, processes, message):
     monkeypatch.setattr("igoas_plugin.check.usable_device", lambda name: name)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
-    check_device("cuda", 2)
-    check_device("cuda:1", 1)
+    check_device("cuda", 2, "float16")
+    check_device("cuda:1", 1, "bfloat16")
+    check_device("cpu", 2, "bfloat16")
     with pytest.raises(InputError, match=message):
-        check_device(name, processes)
+        check_device(name, processes, "float16")

@@ -8,6 +8,7 @@ from torch import nn
 from torch.nn.functional import cosine_similarity
 
 from igoas_plugin.check import build_scratch_model
+from igoas_plugin.host.amp import amp_dtype
 from igoas_plugin.host.device import usable_device
 from igoas_plugin.modeling.fast_inference import FastInference, fuse_norms, is_fixed_norm
 
@@ -41,7 +42,7 @@ def inference(cfg, batch: int, repeats: int) -> Iterator[Row]:
     fused = copy.deepcopy(model)
     fuse_norms(fused, one)
     last = copy.deepcopy(fused).to(memory_format=torch.channels_last)
-    fast = FastInference(model, one)
+    fast = FastInference(model, one, amp_dtype(device.type, cfg.SOLVER.AMP.DTYPE))
     dtype = str(fast.dtype or torch.float32).removeprefix("torch.")
     ways = {"plain": model, "fused": fused, "fused, channels last": last, f"fast: fused, channels last, {dtype}": fast}
     found = {}

@@ -1,7 +1,6 @@
 """What a model costs: parameters, operations, and time of a step on this machine."""
 
 import time
-from contextlib import nullcontext
 from typing import NamedTuple
 
 import torch
@@ -9,7 +8,7 @@ from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from ..check import build_scratch_model
-from ..host.amp import mixed_precision
+from ..host.amp import amp_dtype, autocast_to
 from ..host.device import usable_device
 from ..run_progress import ensured_storage
 
@@ -45,8 +44,10 @@ def seconds_per_step(cfg, steps: int = 3) -> tuple[float, float]:
     device = torch.device(usable_device(cfg.MODEL.DEVICE))
     model, size = build_scratch_model(cfg, identities=2).to(device), cfg.SOLVER.IMS_PER_BATCH
 
+    dtype = amp_dtype(device.type, cfg.SOLVER.AMP.DTYPE) if cfg.SOLVER.AMP.ENABLED else None
+
     def train() -> None:
-        with mixed_precision(device.type) if cfg.SOLVER.AMP.ENABLED else nullcontext(), ensured_storage():
+        with autocast_to(dtype, device.type), ensured_storage():
             sum(model.train()(batch(cfg.INPUT.SIZE_TRAIN, size, device)).values()).backward()
 
     @torch.no_grad()

@@ -3,6 +3,7 @@ import logging
 import time
 
 import torch
+from fastreid.engine.defaults import DefaultTrainer
 from fastreid.engine.hooks import LRScheduler
 from fastreid.engine.train_loop import AMPTrainer, SimpleTrainer
 from fastreid.modeling.heads import REID_HEADS_REGISTRY
@@ -12,6 +13,8 @@ from fastreid.utils.params import ContiguousParams
 from .fix import classes_of_host, fix
 
 logger = logging.getLogger("fastreid.igoas_plugin")
+
+DTYPES = ("auto", "float16", "bfloat16")  # of SOLVER.AMP.DTYPE
 
 
 @functools.cache
@@ -24,12 +27,19 @@ def has_bfloat16() -> bool:
 
 
 @functools.cache
-def amp_dtype(device_type: str) -> torch.dtype | None:
-    """What mixed precision computes in: float16 on CUDA, as the host; bfloat16 elsewhere.
+def amp_dtype(device_type: str, wanted: str = "auto") -> torch.dtype | None:
+    """What mixed precision computes in.
 
-    None, with one line in the log, on a CPU whose bfloat16 is emulated: a step of MobileNetV2 took 12 times as long
-    there as in float32.
+    Args:
+        device_type: "cuda", "cpu" or another type of torch.device.
+        wanted: SOLVER.AMP.DTYPE, one of DTYPES: "auto" is float16 on CUDA, as in the host, and bfloat16 elsewhere.
+
+    Returns:
+        The type; or, by "auto", None on a CPU whose bfloat16 is emulated, with one line in the log: a step of
+        MobileNetV2 took 12 times as long there as in float32.
     """
+    if wanted != "auto":
+        return getattr(torch, wanted)
     if device_type == "cuda":
         return torch.float16
     if device_type != "cpu" or has_bfloat16():
@@ -38,18 +48,22 @@ def amp_dtype(device_type: str) -> torch.dtype | None:
     return None
 
 
-def mixed_precision(device_type: str) -> torch.autocast:
-    """The context that a forward pass of SOLVER.AMP.ENABLED runs in on that device."""
-    dtype = amp_dtype(device_type)
+def autocast_to(dtype: torch.dtype | None, device_type: str) -> torch.autocast:
+    """Autocast to a type of amp_dtype()."""
     return torch.autocast(device_type, dtype or torch.float32, enabled=dtype is not None)
 
 
 def init_amp_trainer(self, model, data_loader, optimizer, param_wrapper, grad_scaler=None):
-    """AMPTrainer.__init__ for any device: gradients are scaled on CUDA only, bfloat16 needs no scale."""
+    """AMPTrainer.__init__ for any device."""
     SimpleTrainer.__init__(self, model, data_loader, optimizer, param_wrapper)
     self.device_type = next(model.parameters()).device.type
-    cuda = self.device_type == "cuda"
-    self.grad_scaler = grad_scaler or torch.amp.GradScaler(self.device_type, enabled=cuda)
+    compute_in(self, amp_dtype(self.device_type), grad_scaler)
+
+
+def compute_in(trainer: AMPTrainer, dtype: torch.dtype | None, grad_scaler: torch.amp.GradScaler | None = None) -> None:
+    """Sets the type of a trainer; gradients are scaled in float16 only, the others have the range of float32."""
+    trainer.dtype = dtype
+    trainer.grad_scaler = grad_scaler or torch.amp.GradScaler(trainer.device_type, enabled=dtype == torch.float16)
 
 
 def run_amp_step(self):
@@ -59,7 +73,7 @@ def run_amp_step(self):
     data = next(self._data_loader_iter)
     data_time = time.perf_counter() - start
 
-    with mixed_precision(self.device_type):
+    with autocast_to(self.dtype, self.device_type):
         loss_dict = self.model(data)
         losses = sum(loss_dict.values())
 
@@ -81,6 +95,24 @@ def train_with_amp_on_any_device() -> None:
     """
     AMPTrainer.__init__ = init_amp_trainer
     AMPTrainer.run_step = run_amp_step
+
+
+@fix
+def choose_the_type_of_amp() -> None:
+    """SOLVER.AMP is float16 and nothing else: bfloat16, which needs no scaled gradients, cannot be asked for.
+
+    SOLVER.AMP.DTYPE says which.
+    """
+    init = DefaultTrainer.__init__
+
+    @functools.wraps(init)
+    def init_with_type(self, cfg):
+        init(self, cfg)
+        if isinstance(self._trainer, AMPTrainer):
+            wanted = cfg.SOLVER.AMP.get("DTYPE", "auto")
+            compute_in(self._trainer, amp_dtype(self._trainer.device_type, wanted))
+
+    DefaultTrainer.__init__ = init_with_type
 
 
 def warm_up_by_iteration(self):

@@ -7,7 +7,9 @@ from .fix import classes_of_host, fix
 
 
 def preprocess_image(self, batched_inputs):
-    """Normalises the images of a batch into a new tensor.
+    """Normalises the images of a batch into a new tensor; in mixed precision it is channels last, and so all maps are.
+
+    16-bit convolutions of a GPU, and of a CPU that has them, take channels last without a copy.
 
     Args:
         batched_inputs: the host's batch dict, or its images alone: (B, 3, H, W) in [0, 255].
@@ -15,7 +17,10 @@ def preprocess_image(self, batched_inputs):
     images = batched_inputs["images"] if isinstance(batched_inputs, dict) else batched_inputs
     if not isinstance(images, torch.Tensor):
         raise TypeError(f"batched_inputs must be a dict with images or a tensor, got {type(batched_inputs)}")
-    return (images.to(self.pixel_mean.device) - self.pixel_mean) / self.pixel_std
+    images = images.to(self.pixel_mean.device)
+    if torch.is_autocast_enabled(images.device.type):
+        images = images.contiguous(memory_format=torch.channels_last)
+    return (images - self.pixel_mean) / self.pixel_std
 
 
 def for_precise_bn(targets: torch.Tensor) -> bool:

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 
-from igoas_plugin.host.amp import amp_dtype
+from igoas_plugin.host.amp import amp_dtype, autocast_to
 
 logger = logging.getLogger(f"fastreid.{__name__}")
 
@@ -21,26 +21,27 @@ def for_evaluation(cfg, model: nn.Module) -> nn.Module:
     if not cfg.TEST.get("FAST", False):
         return model
     plain = model.module if isinstance(model, DistributedDataParallel) else model
-    return FastInference(plain, 255 * torch.rand(2, 3, *cfg.INPUT.SIZE_TEST, device=plain.device))
+    images = 255 * torch.rand(2, 3, *cfg.INPUT.SIZE_TEST, device=plain.device)
+    return FastInference(plain, images, amp_dtype(plain.device.type, cfg.SOLVER.AMP.get("DTYPE", "auto")))
 
 
 class FastInference(nn.Module):
     """A copy of a model for evaluation: the same descriptors, to rounding, in a fraction of the time.
 
     Norms that follow a convolution become part of it, where that leaves the descriptors what they are. Convolutions
-    compute in the type of mixed precision on the device, see amp_dtype(), from weights that are stored in it, channels
-    last; heads stay in float32.
+    compute in mixed precision, from weights that are stored in its type, channels last; heads stay in float32.
 
     Args:
         model: of any meta-architecture; it is left as it is.
         images: (B, 3, H, W) in [0, 255], on the model's device: passed through, to see what follows what.
+        dtype: of the mixed precision, see amp_dtype(); None: everything stays in float32.
     """
 
-    def __init__(self, model: nn.Module, images: Tensor):
+    def __init__(self, model: nn.Module, images: Tensor, dtype: torch.dtype | None):
         super().__init__()
         self.model = copy.deepcopy(model).eval().requires_grad_(False)
         self.device_type = images.device.type
-        self.dtype = amp_dtype(self.device_type)
+        self.dtype = dtype
         fused = copy.deepcopy(self.model)
         fuse_norms(fused, images)
         if relative_change(self.model, fused, images) < TOLERATED:
@@ -58,7 +59,7 @@ class FastInference(nn.Module):
     @torch.no_grad()
     def forward(self, batched_inputs: dict | Tensor) -> Tensor:
         """What the model gives in evaluation: descriptors (B, D), float32."""
-        with torch.autocast(self.device_type, self.dtype or torch.float32, enabled=self.dtype is not None):
+        with autocast_to(self.dtype, self.device_type):
             return self.model(batched_inputs).float()
 
 

@@ -46,6 +46,34 @@ def test_it_is_said_once_that_amp_has_no_effect(dtype_of_cpu, host_log):
     assert lines == (expected if dtype_of_cpu == torch.float32 else [])
 
 
+def test_the_type_can_be_chosen(igoas_cfg, dtype_of_cpu):
+    igoas_cfg.SOLVER.AMP.ENABLED, igoas_cfg.SOLVER.AMP.DTYPE = True, "bfloat16"
+    trainer = start(igoas_cfg)._trainer
+    assert trainer.dtype == torch.bfloat16 and not trainer.grad_scaler.is_enabled()
+    assert amp.amp_dtype("cuda") == amp.amp_dtype("cuda", "float16") == torch.float16
+    assert amp.amp_dtype("cuda", "bfloat16") == torch.bfloat16
+
+
+@pytest.mark.parametrize("architecture", ["IGOAS", "Baseline", "OcclusionWrapper"])
+def test_feature_maps_are_channels_last_in_mixed_precision(igoas_cfg, architecture):
+    igoas_cfg.MODEL.META_ARCHITECTURE, igoas_cfg.MODEL.HEADS.NUM_CLASSES = architecture, 4
+    if architecture != "IGOAS":
+        igoas_cfg.MODEL.HEADS.NAME, igoas_cfg.MODEL.HEADS.EMBEDDING_DIM = "EmbeddingHead", 0
+    model, seen = build_model(igoas_cfg).train(), {}
+
+    def note(name):
+        return lambda module, inputs, output: seen.update({name: output})
+
+    for name, module in model.named_modules():
+        if isinstance(module, torch.nn.Conv2d | torch.nn.BatchNorm2d) and "heads" not in name:
+            module.register_forward_hook(note(name))
+    with EventStorage(), torch.autocast("cpu", torch.bfloat16):
+        sum(model(random_batch(size=(64, 32))).values()).backward()
+    last = [name for name, each in seen.items() if each.is_contiguous(memory_format=torch.channels_last)]
+    assert len(last) > 10 and set(seen) == set(last)
+    assert all(each.is_contiguous() for each in model.parameters())  # the host's flat buffers hold them
+
+
 def test_a_whole_run_with_amp_ends_with_metrics(igoas_cfg, dtype_of_cpu):
     igoas_cfg.SOLVER.AMP.ENABLED = True
     trainer, types = start(igoas_cfg), set()

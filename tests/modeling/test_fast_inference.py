@@ -20,8 +20,7 @@ from igoas_plugin.modeling.fast_inference import FastInference, for_evaluation, 
 
 
 @pytest.fixture(params=[None, torch.bfloat16], ids=str)
-def dtype(request, monkeypatch):
-    monkeypatch.setattr(fast_inference, "amp_dtype", lambda device: request.param)
+def dtype(request):
     return request.param
 
 
@@ -29,7 +28,7 @@ def dtype(request, monkeypatch):
 def test_descriptors_of_every_family_stay_what_they_are(name, igoas_cfg, dtype):
     model = with_statistics(build_model(of(igoas_cfg, name, SMALLEST[name])))
     before = copy.deepcopy(model.state_dict())
-    fast = FastInference(model, torch.zeros(1, 3, *SIZE))
+    fast = FastInference(model, torch.zeros(1, 3, *SIZE), dtype)
     with torch.no_grad():
         expected, found = model(batch_of_two()), fast(batch_of_two())
     assert found.dtype == torch.float32 and found.shape == expected.shape
@@ -62,7 +61,7 @@ def test_the_many_heads_of_mgn(baseline_cfg, dtype):
 
 
 def assert_near(model: nn.Module, batch: dict, dtype) -> None:
-    fast = FastInference(model, batch["images"])
+    fast = FastInference(model, batch["images"], dtype)
     with torch.no_grad():
         assert cosine_similarity(fast(batch), model(batch)).min() > (0.999 if dtype else 1 - 1e-5)
 
@@ -117,12 +116,11 @@ class Activated(nn.BatchNorm2d):
 
 
 @pytest.mark.parametrize("kind", ["changed in place", "used beside the norm", "a norm that does more", "two names"])
-def test_norms_whose_fusion_would_change_the_descriptors_stay(kind, host_log, monkeypatch):
-    monkeypatch.setattr(fast_inference, "amp_dtype", lambda device: None)
+def test_norms_whose_fusion_would_change_the_descriptors_stay(kind, host_log):
     torch.manual_seed(0)
     model, images = Following(kind).eval(), torch.randn(2, 3, 4, 4)
     model.norm.running_mean.fill_(0.5)
-    torch.testing.assert_close(FastInference(model, images)(images), model(images))
+    torch.testing.assert_close(FastInference(model, images, None)(images), model(images))
     assert ["cannot be fused" in record.getMessage() for record in host_log.records] == [True]
 
 
@@ -130,8 +128,11 @@ def test_float16_is_taken_on_a_gpu_and_float32_on_a_cpu_without_bfloat16(igoas_c
     monkeypatch.setattr(amp, "has_bfloat16", lambda: False)
     amp.amp_dtype.cache_clear()
     try:
-        assert FastInference(build_model(igoas_cfg), torch.zeros(1, 3, 32, 16)).dtype is None
+        igoas_cfg.TEST.FAST = True
+        assert for_evaluation(igoas_cfg, build_model(igoas_cfg)).dtype is None
         assert amp.amp_dtype("cuda") == torch.float16
+        igoas_cfg.SOLVER.AMP.DTYPE = "bfloat16"
+        assert for_evaluation(igoas_cfg, build_model(igoas_cfg)).dtype == torch.bfloat16
     finally:
         amp.amp_dtype.cache_clear()
 
@@ -157,7 +158,7 @@ def test_the_key_decides_what_is_evaluated_and_the_training_goes_on_with_the_mod
 def test_on_a_gpu_descriptors_are_made_in_float16(igoas_cfg):
     igoas_cfg.MODEL.DEVICE = "cuda"
     model = with_statistics(build_model(of(igoas_cfg, "build_resnet_backbone", "18x")))
-    fast = FastInference(model, torch.zeros(1, 3, *SIZE, device="cuda"))
+    fast = FastInference(model, torch.zeros(1, 3, *SIZE, device="cuda"), torch.float16)
     with torch.no_grad():
         assert cosine_similarity(fast(batch_of_two()), model(batch_of_two())).min() > 0.999
     assert fast.dtype == torch.float16
