@@ -93,6 +93,8 @@ def plugin_defaults() -> CfgNode:
     C.MODEL.IGOAS.MASK_LOSS.STAGES = "last"
     # Weights of the three identity losses: "adaptive" (softmax of the losses) or "mean" (table IX)
     C.MODEL.IGOAS.ID_WEIGHTS = "adaptive"
+    # Whether a training step runs trunk and branches by torch.compile, which takes minutes before the first step
+    C.MODEL.IGOAS.COMPILE = False
     # Epochs at the start in which trunk and last stages are frozen
     C.MODEL.IGOAS.FREEZE_EPOCHS = 0
     # Whether the joint classifier is frozen with them, as in the released code

@@ -13,6 +13,7 @@ from igoas_plugin.occlusion import build_occlusion
 from igoas_plugin.run_progress import current_storage, ensured_storage
 
 from .branch import Branch
+from .compilation import require_compiler, uncompiled
 from .losses import ID_WEIGHTS, RESIZES, RESPONSES, identity_weights, metric_losses, suppression_loss
 from .stages import split_backbone
 
@@ -39,6 +40,7 @@ class IGOAS(nn.Module):
         metric_losses: the other losses, on the joint embedding: {name: (scale, (features, targets) -> scalar)}.
         identity_weights: "adaptive" or "mean".
         mask_loss: of the suppression loss, MASK_LOSS_KEYS in lower case.
+        compiled: a training step runs trunk and branches by torch.compile; an evaluation does not.
 
     Raises:
         InputError: by from_config(): a value is unknown, leaves its range or does not go with the others.
@@ -59,6 +61,7 @@ class IGOAS(nn.Module):
         metric_losses: dict,
         identity_weights: str,
         mask_loss: dict,
+        compiled: bool = False,
     ):
         super().__init__()
         self.backbone = backbone
@@ -70,6 +73,9 @@ class IGOAS(nn.Module):
         self.metric_losses = metric_losses
         self.identity_weights = identity_weights
         self.mask_loss = mask_loss
+        if compiled:  # in place, so that parameters keep their names; occlusion and losses stay as they are
+            for part in (backbone, global_branch, suppression_branch):
+                part.compile()
         self.register_buffer("pixel_mean", torch.tensor(pixel_mean).view(1, -1, 1, 1), persistent=False)
         self.register_buffer("pixel_std", torch.tensor(pixel_std).view(1, -1, 1, 1), persistent=False)
 
@@ -83,6 +89,8 @@ class IGOAS(nn.Module):
         attention = keys.SUPPRESSION.ATTENTION
         check_mask_loss(mask, attention)
         require_choice("MODEL.IGOAS.ID_WEIGHTS", keys.ID_WEIGHTS, ID_WEIGHTS)
+        if keys.COMPILE:
+            require_compiler(cfg.MODEL.DEVICE)
         return {
             "backbone": split.trunk,
             "global_branch": Branch(split, attention=False, extra_block=keys.EXTRA_BLOCK),
@@ -95,6 +103,7 @@ class IGOAS(nn.Module):
             "metric_losses": metric_losses(cfg),
             "identity_weights": keys.ID_WEIGHTS,
             "mask_loss": {key.lower(): mask[key] for key in MASK_LOSS_KEYS},
+            "compiled": keys.COMPILE,
         }
 
     @classmethod
@@ -129,8 +138,9 @@ class IGOAS(nn.Module):
         """
         images = self.preprocess_image(batched_inputs)
         if not self.training:
-            shared, halves = self.backbone(images), getattr(self.heads, "described", ("global", "suppression"))
-            maps = {half: getattr(self, f"{half}_branch")(shared)[0] for half in halves}
+            with uncompiled():
+                shared, halves = self.backbone(images), getattr(self.heads, "described", ("global", "suppression"))
+                maps = {half: getattr(self, f"{half}_branch")(shared)[0] for half in halves}
             return self.heads(maps.get("global"), maps.get("suppression"))
 
         targets, drop = batched_inputs["targets"], getattr(self.occlusion, "drop", None)
