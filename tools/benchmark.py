@@ -1,5 +1,6 @@
 """Measures the fast ways of the plugin beside the plain ones, in one run, and writes a table and a JSON file.
 
+python tools/benchmark.py train --config-file FILE [--batch N] [KEY VALUE ...]
 python tools/benchmark.py infer --config-file FILE [--batch N] [KEY VALUE ...]
 python tools/benchmark.py loader --config-file FILE [--workers N ...] [KEY VALUE ...]
 python tools/benchmark.py rank [ranking|reranking|expansion|search] [--queries N] [--gallery N ...] [--width D]
@@ -22,7 +23,7 @@ import igoas_plugin  # first: mends the host
 import faiss
 import torch
 
-from igoas_plugin.benchmark import infer, loader, rank
+from igoas_plugin.benchmark import infer, loader, rank, train
 from igoas_plugin.benchmark.measure import Row, machine
 from igoas_plugin.benchmark.report import as_json, as_table, growth_plot
 from igoas_plugin.config import load_cfg
@@ -38,15 +39,17 @@ def arguments(words: list[str]) -> argparse.Namespace:
     ranks.add_argument("--queries", type=positive, default=3368, help="default: 3368, of Market-1501")
     ranks.add_argument("--gallery", type=positive, nargs="+", default=[60_000], help="sizes (default: 60000)")
     ranks.add_argument("--width", type=positive, default=1024, help="of a descriptor (default: 1024)")
+    trains = commands.add_parser("train", help="training steps on random images by the model of a config")
+    trains.add_argument("--batch", type=positive, help="images of a step (default: SOLVER.IMS_PER_BATCH)")
     infers = commands.add_parser("infer", help="descriptors of random images by the model of a config")
     infers.add_argument("--batch", type=positive, default=16, help="images at once (default: 16)")
     loaders = commands.add_parser("loader", help="batches of the training loader, from drawn jpgs")
     loaders.add_argument("--workers", type=natural, nargs="+", default=[1, 2, 4], help="numbers (default: 1 2 4)")
     loaders.add_argument("--batches", type=positive, default=50, help="of each repeat (default: 50)")
-    for each in (infers, loaders):
+    for each in (trains, infers, loaders):
         each.add_argument("--config-file", default="configs/OccDuke/igoas_R50.yml", metavar="FILE")
         each.add_argument("opts", nargs=argparse.REMAINDER, metavar="KEY VALUE", help="config keys, at the end")
-    for each in (ranks, infers, loaders):
+    for each in (ranks, trains, infers, loaders):
         each.add_argument("--repeats", type=positive, default=5, help="default: 5")
         each.add_argument("--threads", type=positive, help="of torch and faiss (default: theirs)")
         each.add_argument("--output", default="logs/benchmark", metavar="DIR", help="default: logs/benchmark")
@@ -73,6 +76,8 @@ def measured(args: argparse.Namespace) -> Iterator[Row]:
     cfg = load_cfg(args.config_file, args.opts)
     if args.command == "loader":
         return loader.loading(cfg, args.workers, args.batches, args.repeats)
+    if args.command == "train":
+        return train.training(cfg, args.batch or cfg.SOLVER.IMS_PER_BATCH, args.repeats)
     return infer.inference(cfg, args.batch, args.repeats)
 
 

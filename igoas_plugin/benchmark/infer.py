@@ -12,6 +12,7 @@ from igoas_plugin.host.amp import amp_dtype
 from igoas_plugin.host.device import usable_device
 from igoas_plugin.modeling.fast_inference import FastInference, fuse_norms, is_fixed_norm
 
+from .batch import random_batch
 from .measure import Row, measure
 
 
@@ -37,7 +38,7 @@ def inference(cfg, batch: int, repeats: int) -> Iterator[Row]:
     device, size = torch.device(usable_device(cfg.MODEL.DEVICE)), cfg.INPUT.SIZE_TEST
     torch.manual_seed(0)
     model = with_statistics(build_scratch_model(cfg, identities=1)).to(device)
-    images = {"images": 255 * torch.rand(batch, 3, *size, device=device)}
+    images = random_batch(size, batch, device)
     one = images["images"][:1]
     fused = copy.deepcopy(model)
     fuse_norms(fused, one)

@@ -55,6 +55,7 @@ def measure(
     repeats: int,
     warm_up: int = 1,
     device: torch.device | str = "cpu",
+    prepare: Callable[[str], object] = lambda way: None,
     **described,
 ) -> list[Row]:
     """Times several ways to do one thing, in turn, so that a machine that changes its speed slows all of them down.
@@ -65,15 +66,20 @@ def measure(
         repeats: how often each is timed.
         warm_up: how often each is run before that.
         device: where the work is done; the memory is that device's.
+        prepare: called with the name of a way before each of its runs, outside the time and the memory.
         described: `work` and `unit` of the rows.
     """
     cuda = torch.device(device).type == "cuda"
     rows = [Row(case, way, **described) for way in ways]
     for way, row in zip(ways.values(), rows, strict=True):
         for _ in range(warm_up):
+            prepare(row.way)
             row.memory_mb = peak_on_gpu(way) if cuda else peak_of(way)
     for _ in range(repeats):
         for way, row in zip(ways.values(), rows, strict=True):
+            prepare(row.way)
+            if cuda:
+                torch.cuda.synchronize()
             started = time.perf_counter()
             way()
             if cuda:

@@ -6,7 +6,15 @@ from tabulate import tabulate
 
 from .measure import Row
 
-FACTS = {"rank_1": "Rank-1", "map": "mAP", "recall": "recall", "build_seconds": "build s", "cosine": "cosine"}
+FACTS = {
+    "rank_1": "Rank-1",
+    "map": "mAP",
+    "recall": "recall",
+    "build_seconds": "build s",
+    "cosine": "cosine",
+    "first_seconds": "first step s",
+    "peak_share": "of the peak",
+}
 
 
 def as_json(rows: list[Row], machine: dict, command: str) -> str:

@@ -4,10 +4,10 @@ import time
 from typing import NamedTuple
 
 import torch
-from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from ..check import build_scratch_model
+from ..benchmark.batch import random_batch
 from ..host.amp import amp_dtype, autocast_to
 from ..host.device import usable_device
 from ..run_progress import ensured_storage
@@ -28,7 +28,7 @@ class Cost(NamedTuple):
 def cost_of(cfg) -> Cost:
     """Measured on a model without weights, at INPUT.SIZE_TEST."""
     model = build_scratch_model(cfg, identities=2).eval().requires_grad_(True)
-    image = batch(cfg.INPUT.SIZE_TEST, 1, torch.device("cpu"))
+    image = random_batch(cfg.INPUT.SIZE_TEST, 1, torch.device("cpu"))
     model(image).sum().backward()
     used = [each for each in model.parameters() if each.grad is not None]
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
@@ -48,11 +48,11 @@ def seconds_per_step(cfg, steps: int = 3) -> tuple[float, float]:
 
     def train() -> None:
         with autocast_to(dtype, device.type), ensured_storage():
-            sum(model.train()(batch(cfg.INPUT.SIZE_TRAIN, size, device)).values()).backward()
+            sum(model.train()(random_batch(cfg.INPUT.SIZE_TRAIN, size, device)).values()).backward()
 
     @torch.no_grad()
     def describe() -> None:
-        model.eval()(batch(cfg.INPUT.SIZE_TEST, cfg.TEST.IMS_PER_BATCH, device))
+        model.eval()(random_batch(cfg.INPUT.SIZE_TEST, cfg.TEST.IMS_PER_BATCH, device))
 
     return timed(train, steps, device), timed(describe, steps, device)
 
@@ -66,12 +66,3 @@ def timed(work, steps: int, device: torch.device) -> float:
             torch.cuda.synchronize(device)
         seconds.append(time.perf_counter() - started)
     return sorted(seconds[1:])[steps // 2]
-
-
-def batch(size: tuple[int, int], images: int, device: torch.device) -> dict[str, Tensor]:
-    """Random images as the host's loader gives them, on the device of the model."""
-    return {
-        "images": 255 * torch.rand(images, 3, *size, device=device),
-        "targets": torch.arange(images, device=device) % 2,
-        "camids": torch.zeros(images, dtype=torch.int64, device=device),
-    }
