@@ -68,7 +68,8 @@ def check_settings(cfg, processes: int = 1, per_machine: int = 1, train: bool = 
     if train:
         refuse_combinations(cfg)
     ranks_on_host(cfg)
-    check_device(cfg.MODEL.DEVICE, per_machine, cfg.SOLVER.AMP.DTYPE)
+    check_device(cfg.MODEL.DEVICE, per_machine)
+    check_amp(cfg)
     if cfg.SEED >= 2**31:
         raise InputError(f"SEED must be -1, or 0 to 2**31 - 1, got {cfg.SEED}")
     check_output(cfg.OUTPUT_DIR)
@@ -95,7 +96,6 @@ def check_names(cfg) -> None:
         (LR_SCHEDULES, "SOLVER.SCHED", cfg.SOLVER.SCHED),
         (SAMPLERS, "DATALOADER.SAMPLER_TRAIN", cfg.DATALOADER.SAMPLER_TRAIN),
         (ON_ERROR, "DATALOADER.ON_ERROR", cfg.DATALOADER.ON_ERROR),
-        (DTYPES, "SOLVER.AMP.DTYPE", cfg.SOLVER.AMP.DTYPE),
     ]
     if cfg.TEST.PRECISE_BN.ENABLED:
         names.append((DATASET_REGISTRY._obj_map, "TEST.PRECISE_BN.DATASET", cfg.TEST.PRECISE_BN.DATASET))
@@ -112,14 +112,19 @@ def check_names(cfg) -> None:
         )
 
 
-def check_device(name: str, processes: int, dtype: str) -> None:
-    """Raises InputError where MODEL.DEVICE is no device, a GPU that is missing or for several, or a CPU for float16."""
+def check_amp(cfg) -> None:
+    """Raises InputError where SOLVER.AMP.DTYPE is none, or not for MODEL.DEVICE."""
+    require_choice("SOLVER.AMP.DTYPE", cfg.SOLVER.AMP.DTYPE, DTYPES)
+    if cfg.SOLVER.AMP.DTYPE == "float16" and usable_device(cfg.MODEL.DEVICE) == "cpu":
+        raise InputError("SOLVER.AMP.DTYPE float16 is for a GPU, and the model is on the CPU: take bfloat16 or auto")
+
+
+def check_device(name: str, processes: int) -> None:
+    """Raises InputError where MODEL.DEVICE is no device, a GPU that torch does not find, or one GPU for several."""
     try:
         device = torch.device(usable_device(name))
     except RuntimeError:
         raise InputError(f"MODEL.DEVICE: {name} is no device; take cpu, cuda or cuda:N") from None
-    if device.type == "cpu" and dtype == "float16":
-        raise InputError(f"SOLVER.AMP.DTYPE float16 is for a GPU, and MODEL.DEVICE is {name}: take bfloat16 or auto")
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         raise InputError(f"MODEL.DEVICE is {name}, but torch finds {torch.cuda.device_count()} GPUs")
     if device.index is not None and processes > 1:

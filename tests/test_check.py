@@ -5,7 +5,7 @@ import torch
 from tiny_data import make_tiny_duke
 
 import igoas_plugin
-from igoas_plugin.check import check_device, check_test_data, check_training_data
+from igoas_plugin.check import check_amp, check_device, check_test_data, check_training_data
 from igoas_plugin.errors import InputError
 
 
@@ -70,14 +70,24 @@ def test_the_data_of_precise_bn_must_serve_the_sampler_too(monkeypatch):
         ("cuda:0", 2, "cuda:0 is one GPU for 2 processes of this machine: write cuda"),
         ("cuda:2", 1, "MODEL.DEVICE is cuda:2, but torch finds 2 GPUs"),
         ("gpu", 1, "gpu is no device"),
-        ("cpu", 1, "SOLVER.AMP.DTYPE float16 is for a GPU, and MODEL.DEVICE is cpu: take bfloat16 or auto"),
     ],
 )
 def test_a_device_that_cannot_be_is_refused_on_a_machine_with_two_gpus(monkeypatch, name, processes, message):
     monkeypatch.setattr("igoas_plugin.check.usable_device", lambda name: name)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
-    check_device("cuda", 2, "float16")
-    check_device("cuda:1", 1, "bfloat16")
-    check_device("cpu", 2, "bfloat16")
+    check_device("cuda", 2)
+    check_device("cuda:1", 1)
     with pytest.raises(InputError, match=message):
-        check_device(name, processes, "float16")
+        check_device(name, processes)
+
+
+def test_a_type_that_the_device_has_not_is_refused(baseline_cfg):
+    for dtype in ("auto", "bfloat16"):
+        baseline_cfg.SOLVER.AMP.DTYPE = dtype
+        check_amp(baseline_cfg)
+    baseline_cfg.SOLVER.AMP.DTYPE = "float16"
+    with pytest.raises(InputError, match="float16 is for a GPU, and the model is on the CPU: take bfloat16 or auto"):
+        check_amp(baseline_cfg)
+    baseline_cfg.SOLVER.AMP.DTYPE = "float8"
+    with pytest.raises(InputError, match="SOLVER.AMP.DTYPE"):
+        check_amp(baseline_cfg)

@@ -1,8 +1,8 @@
 """Training steps of a config's model by the host's trainer: the plain way, beside what the plugin makes of it."""
 
 import itertools
-import time
 from collections.abc import Callable, Iterator
+from typing import NamedTuple
 
 import torch
 from fastreid.engine.train_loop import AMPTrainer, SimpleTrainer
@@ -13,13 +13,22 @@ from torch.utils.flop_counter import FlopCounterMode
 from igoas_plugin.check import build_scratch_model
 from igoas_plugin.host.amp import amp_dtype, compute_in
 from igoas_plugin.host.device import usable_device
-from igoas_plugin.host.kept_memory import glibc, keep_freed_memory
 
 from .batch import random_batch
 from .measure import Row, measure
+from .rehearsal import Rehearsal
 
 IDENTITIES = 702  # of Occluded-Duke's training set
 FACTORS = 4096  # rows and columns of the matrices whose product tells the peak of a device
+
+
+class Way(NamedTuple):
+    """One way of training a step, in that type, with or without host.kept_memory."""
+
+    name: str
+    step: Callable[[], None]
+    dtype: torch.dtype = torch.float32
+    keeps_memory: bool = False
 
 
 def training(cfg, batch: int, repeats: int) -> Iterator[Row]:
@@ -36,37 +45,30 @@ def training(cfg, batch: int, repeats: int) -> Iterator[Row]:
     eager = cfg.clone()
     eager.defrost()
     eager.MODEL.IGOAS.COMPILE = False
-    ways: dict[str, Callable[[], None]] = {
-        "plain": steps(eager, batch, device, fused=False),
-        "fused optimiser": steps(eager, batch, device),
-    }
-    keeps = device.type == "cpu" and glibc() is not None
-    plain = set(ways) if keeps else set()
-    if keeps:
-        ways["fused optimiser, kept memory"] = ways["fused optimiser"]
+    default = steps(eager, batch, device)
+    ways = [
+        Way("plain", steps(eager, batch, device, fused=False)),
+        Way("fused optimiser", default),
+    ]
+    if device.type == "cpu":
+        ways.append(Way("fused optimiser, kept memory", default, keeps_memory=True))
     if mixed is not None:
-        ways[f"{name(mixed)}, channels last"] = steps(eager, batch, device, mixed)
+        ways.append(Way(f"{name(mixed)}, channels last", steps(eager, batch, device, mixed), mixed, keeps_memory=True))
     if cfg.MODEL.IGOAS.COMPILE:
-        ways[f"compiled, {name(mixed or torch.float32)}"] = steps(cfg, batch, device, mixed)
+        dtype = mixed or torch.float32
+        ways.append(Way(f"compiled, {name(dtype)}", steps(cfg, batch, device, mixed), dtype, keeps_memory=True))
 
-    first = {}
-
-    def prepare(way: str) -> None:
-        """Memory as the way has it, and one step in it: what the step before had kept or not makes no difference."""
-        keep_freed_memory(keeps and way not in plain)
-        started = time.perf_counter()
-        ways[way]()
-        first.setdefault(way, time.perf_counter() - started)
-
+    functions = {way.name: way.step for way in ways}
+    rehearsal = Rehearsal(functions, kept=[way.name for way in ways if way.keeps_memory])
     height, width = cfg.INPUT.SIZE_TRAIN
     case = f"{cfg.MODEL.META_ARCHITECTURE} {cfg.MODEL.BACKBONE.DEPTH} {height}x{width}, batch {batch}"
-    rows = measure(ways, case, repeats, device=device, prepare=prepare, work=batch, unit="images")
+    rows = measure(functions, case, repeats, device=device, prepare=rehearsal, work=batch, unit="images")
     with FlopCounterMode(display=False) as counter:
-        ways["plain"]()
-    for row in rows:
-        dtype = torch.float32 if row.way in plain or row.way.startswith(("plain", "fused")) else mixed
-        row.facts["first_seconds"] = first[row.way]
-        row.facts["peak_share"] = counter.get_total_flops() / row.median / peak(dtype or torch.float32, device)
+        default()
+    peaks = {dtype: peak(dtype, device) for dtype in {way.dtype for way in ways}}
+    for way, row in zip(ways, rows, strict=True):
+        row.facts["first_seconds"] = rehearsal.first[way.name]
+        row.facts["peak_share"] = counter.get_total_flops() / row.median / peaks[way.dtype]
     yield from rows
 
 

@@ -6,8 +6,8 @@ from typing import NamedTuple
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from ..check import build_scratch_model
 from ..benchmark.batch import random_batch
+from ..check import build_scratch_model
 from ..host.amp import amp_dtype, autocast_to
 from ..host.device import usable_device
 from ..run_progress import ensured_storage

@@ -1,6 +1,7 @@
 import collections
 import collections.abc
 import importlib
+import importlib.util
 import sys
 import types
 import warnings
@@ -10,16 +11,24 @@ from .fix import fix
 MODULES = ("fastreid.engine", "fastreid.evaluation.rank", "fastreid.evaluation.roc")
 
 
+class ImportedLate(types.ModuleType):
+    """Stands for a module, which is imported when something of it is asked for."""
+
+    def __getattr__(self, name: str):
+        return getattr(importlib.import_module(self.__name__), name)
+
+
 @fix
 def import_host_with_names_that_left_python_and_torch() -> str | None:
     """ImportError: the host imports collections.Mapping (gone in Python 3.10) and torch._six (gone in torch 2.0).
 
     Both names stand in only while the host's modules load, so that no other library sees them. Loading everything here
     lets the other fixes find every module that holds a name. Two import warnings of the host about its Cython ranking
-    are silenced: the ranking is built, or one warning given, when the evaluator is made.
+    are silenced: the ranking is built, or one warning given, when the evaluator is made. And scikit-learn, a second or
+    more for the ROC curve alone, waits until there is such a curve.
     Upstream: fast-reid PRs #713 and #747, open.
     """
-    lent = []
+    lent, scikit_learn = [], importlib.util.find_spec("sklearn")
     if not hasattr(collections, "Mapping"):
         collections.Mapping = collections.abc.Mapping
         lent.append("collections.Mapping")
@@ -28,6 +37,11 @@ def import_host_with_names_that_left_python_and_torch() -> str | None:
     except ModuleNotFoundError:
         sys.modules["torch._six"] = types.SimpleNamespace(string_classes=(str, bytes))
         lent.append("torch._six")
+    if "sklearn" not in sys.modules:
+        sys.modules["sklearn"] = types.ModuleType("sklearn")
+        sys.modules["sklearn"].__spec__ = scikit_learn  # torch looks at it
+        sys.modules["sklearn"].metrics = ImportedLate("sklearn.metrics")
+        lent.append("sklearn")
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "Cython .* evaluation")
@@ -36,6 +50,7 @@ def import_host_with_names_that_left_python_and_torch() -> str | None:
     finally:
         if "collections.Mapping" in lent:
             del collections.Mapping
-        if "torch._six" in lent:
-            del sys.modules["torch._six"]
-    return None if lent else "this Python and torch still have both names"
+        for name in ("torch._six", "sklearn"):
+            if name in lent:
+                del sys.modules[name]
+    return None if lent else "this Python and torch still have both names, and scikit-learn is there already"

@@ -45,8 +45,8 @@ class OnTheWay:
 
 
 def comes_late(value) -> bool:
-    """Whether asking for a value would let the CPU wait for a device."""
-    return isinstance(value, Tensor) and value.device.type != "cpu"
+    """Whether a value is one that the CPU would have to wait for, and that can be sent for."""
+    return isinstance(value, Tensor) and value.is_cuda
 
 
 class EventStorage(HostStorage):
@@ -118,7 +118,8 @@ class EventStorage(HostStorage):
 
 def write_metrics(self, loss_dict, data_time):
     """SimpleTrainer._write_metrics: the mean of each loss and the longest data_time of all processes."""
-    losses = torch.stack([loss.detach().double().reshape(()) for loss in loss_dict.values()])
+    losses = torch.stack([loss.detach().reshape(()) for loss in loss_dict.values()])
+    losses = (losses if losses.is_cuda else losses.cpu()).double()  # not every device has float64
     values = torch.cat([losses, torch.full_like(losses[:1], data_time)])
     if comm.get_world_size() > 1:
         of_all = [torch.empty_like(values) for _ in range(comm.get_world_size())]

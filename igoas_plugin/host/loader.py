@@ -18,6 +18,13 @@ root = host._root  # as the host or follow_environment() set it
 build_host_train_loader, build_host_test_loader = host.build_reid_train_loader, host.build_reid_test_loader
 
 
+def in_float32(batch: dict) -> dict:
+    """The batch with its images, which come as bytes, in float32 as models expect them, still in [0, 255]."""
+    images = batch.get("images")
+    is_bytes = isinstance(images, torch.Tensor) and images.dtype == torch.uint8
+    return {**batch, "images": images.float()} if is_bytes else batch
+
+
 class DataLoaderX(DataLoader):
     """The host's loader for any device: batches of its dict form, tensors already on `device`.
 
@@ -49,7 +56,7 @@ class DataLoaderX(DataLoader):
             for batch in super().__iter__():
                 if isinstance(self.dataset, SkippingDataset):
                     self.dataset.report()
-                yield batch
+                yield batch if self.device.type == "cuda" else in_float32(batch)
         except InputError as error:
             raise raised_elsewhere(str(error)) or error from None
 
@@ -57,10 +64,11 @@ class DataLoaderX(DataLoader):
         if batch is None:
             return None
         with torch.cuda.stream(stream):
-            return {
+            moved = {
                 key: value.to(self.device, non_blocking=True) if isinstance(value, torch.Tensor) else value
                 for key, value in batch.items()
             }
+            return in_float32(moved)
 
     def shutdown(self) -> None:
         """Part of the host's interface; there is no thread of ours to stop."""

@@ -17,6 +17,23 @@ def test_names_lent_to_the_host_are_taken_back(raw_host):
     assert "torch._six" not in sys.modules
 
 
+def test_scikit_learn_is_loaded_when_a_roc_curve_is_drawn():
+    code = (
+        "import sys, igoas_plugin\n"
+        "from fastreid.evaluation import reid_evaluation\n"
+        "print('sklearn' in sys.modules, 'faiss' in sys.modules)\n"
+        "print(reid_evaluation.metrics.roc_curve([0, 1], [0.1, 0.9])[1].tolist(), 'sklearn' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.stdout.splitlines() == ["False True", "[0.0, 1.0, 1.0] True"], done.stderr
+
+
+def test_scikit_learn_that_is_there_stays_there():
+    code = "import sklearn, igoas_plugin, sys; print(sys.modules['sklearn'] is sklearn)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.stdout.split() == ["True"], done.stderr
+
+
 def test_a_spawned_worker_can_unpickle_a_data_set_of_the_host(raw_host):
     assert "torch._six" in raw_host["spawned_worker_without_the_plugin"]
     pickled = pickle.dumps(CommDataset([("a.png", "p", "c")]))

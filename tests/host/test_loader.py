@@ -33,6 +33,21 @@ def test_a_test_loader_gives_every_image_once_in_order(baseline_cfg):
     assert paths == [item[0] for item in loader.dataset.img_items]
 
 
+def test_pixels_travel_as_bytes_and_arrive_as_float32(baseline_cfg):
+    loader, _ = build_reid_test_loader(baseline_cfg, dataset_name="TinyReID")
+    sent = torch.stack([loader.dataset[index]["images"] for index in range(4)])
+    batch = next(iter(loader))
+    assert sent.dtype == torch.uint8 and batch["images"].dtype == torch.float32
+    assert torch.equal(batch["images"][:4], sent.float()) and sent.max() > 128
+
+
+def test_images_that_are_computed_with_travel_as_they_are(baseline_cfg):
+    baseline_cfg.INPUT.REA.ENABLED, baseline_cfg.INPUT.REA.PROB = True, 1.0
+    loader = build_reid_train_loader(baseline_cfg)
+    assert loader.dataset[0]["images"].dtype == torch.float32
+    assert next(iter(loader))["images"].dtype == torch.float32
+
+
 def test_num_workers_governs_the_test_loader(baseline_cfg, raw_host):
     assert raw_host["workers_of_the_test_loader_are_configured"] is False
     for workers in (0, 3):
