@@ -4,6 +4,7 @@ import pickle
 import subprocess
 import sys
 
+import pytest
 from fastreid.data.common import CommDataset
 
 from igoas_plugin.host import FIXES, apply_fixes
@@ -26,6 +27,13 @@ def test_scikit_learn_is_loaded_when_a_roc_curve_is_drawn():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.stdout.splitlines() == ["False True", "[0.0, 1.0, 1.0] True"], done.stderr
+
+
+@pytest.mark.parametrize("before", ["enable", "disable"])
+def test_the_garbage_collection_goes_on_as_before(before):
+    code = f"import gc; gc.{before}(); import igoas_plugin; print(gc.isenabled())"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.stdout.split() == [str(before == "enable")], done.stderr
 
 
 def test_scikit_learn_that_is_there_stays_there():
