@@ -64,7 +64,7 @@ def inference(cfg, batch: int, repeats: int) -> Iterator[Row]:
 
     case = f"{cfg.MODEL.META_ARCHITECTURE} {cfg.MODEL.BACKBONE.DEPTH} {size[0]}x{size[1]}, batch {batch}"
     functions = {way: describe(way) for way in ways}
-    rehearsal = Rehearsal(functions, kept=[way for way in ways if way != "plain"])
+    rehearsal = Rehearsal(functions, [way for way in ways if way != "plain"], device)
     rows = measure(functions, case, repeats, device=device, prepare=rehearsal, work=batch, unit="images")
     for row in rows:
         row.facts["cosine"] = float(cosine_similarity(found["plain"].float(), found[row.way].float()).min())

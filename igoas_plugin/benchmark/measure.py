@@ -69,32 +69,36 @@ def measure(
         prepare: called with the name of a way before each of its runs, outside the time and the memory.
         described: `work` and `unit` of the rows.
     """
-    cuda = torch.device(device).type == "cuda"
+    device = torch.device(device)
     rows = [Row(case, way, **described) for way in ways]
     for way, row in zip(ways.values(), rows, strict=True):
         for _ in range(warm_up):
             prepare(row.way)
-            row.memory_mb = peak_on_gpu(way) if cuda else peak_of(way)
+            row.memory_mb = peak_on_gpu(way, device) if device.type == "cuda" else peak_of(way)
     for _ in range(repeats):
         for way, row in zip(ways.values(), rows, strict=True):
             prepare(row.way)
-            if cuda:
-                torch.cuda.synchronize()
+            wait_for(device)
             started = time.perf_counter()
             way()
-            if cuda:
-                torch.cuda.synchronize()
+            wait_for(device)
             row.seconds.append(time.perf_counter() - started)
     return rows
 
 
-def peak_on_gpu(way: Callable[[], object]) -> float:
+def wait_for(device: torch.device) -> None:
+    """Lets a GPU finish what it was given."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+def peak_on_gpu(way: Callable[[], object], device: torch.device) -> float:
     """Runs it to its end and returns the peak of the GPU's memory beyond what was in use."""
-    torch.cuda.reset_peak_memory_stats()
-    before = torch.cuda.memory_allocated()
+    torch.cuda.reset_peak_memory_stats(device)
+    before = torch.cuda.memory_allocated(device)
     way()
-    torch.cuda.synchronize()
-    return (torch.cuda.max_memory_allocated() - before) / MB
+    wait_for(device)
+    return (torch.cuda.max_memory_allocated(device) - before) / MB
 
 
 def peak_of(way: Callable[[], object]) -> float | None:

@@ -59,7 +59,7 @@ def training(cfg, batch: int, repeats: int) -> Iterator[Row]:
         ways.append(Way(f"compiled, {name(dtype)}", steps(cfg, batch, device, mixed), dtype, keeps_memory=True))
 
     functions = {way.name: way.step for way in ways}
-    rehearsal = Rehearsal(functions, kept=[way.name for way in ways if way.keeps_memory])
+    rehearsal = Rehearsal(functions, [way.name for way in ways if way.keeps_memory], device)
     height, width = cfg.INPUT.SIZE_TRAIN
     case = f"{cfg.MODEL.META_ARCHITECTURE} {cfg.MODEL.BACKBONE.DEPTH} {height}x{width}, batch {batch}"
     rows = measure(functions, case, repeats, device=device, prepare=rehearsal, work=batch, unit="images")
@@ -67,7 +67,8 @@ def training(cfg, batch: int, repeats: int) -> Iterator[Row]:
         default()
     peaks = {dtype: peak(dtype, device) for dtype in {way.dtype for way in ways}}
     for way, row in zip(ways, rows, strict=True):
-        row.facts["first_seconds"] = rehearsal.first[way.name]
+        if way.name.startswith("compiled"):
+            row.facts["first_seconds"] = rehearsal.first[way.name]
         row.facts["peak_share"] = counter.get_total_flops() / row.median / peaks[way.dtype]
     yield from rows
 

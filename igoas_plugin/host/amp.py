@@ -5,11 +5,12 @@ import time
 import torch
 from fastreid.engine.defaults import DefaultTrainer
 from fastreid.engine.hooks import LRScheduler
-from fastreid.engine.train_loop import AMPTrainer, SimpleTrainer
+from fastreid.engine.train_loop import AMPTrainer, HookBase, SimpleTrainer
 from fastreid.modeling.heads import REID_HEADS_REGISTRY
 from fastreid.modeling.meta_arch import META_ARCH_REGISTRY
 from fastreid.utils.params import ContiguousParams
 
+from .device import under_autocast
 from .fix import classes_of_host, fix
 
 logger = logging.getLogger("fastreid.igoas_plugin")
@@ -131,6 +132,7 @@ def finish_the_warm_up_under_amp() -> None:
     scale), ends the warm-up at SOLVER.WARMUP_ITERS all the same, and nothing makes up for what was left out.
     """
     LRScheduler.after_step = warm_up_by_iteration
+    LRScheduler.before_step = HookBase.before_step  # it asked the device for the scale
 
 
 def in_float32(method):
@@ -146,7 +148,7 @@ def in_float32(method):
     @functools.wraps(method)
     def wrapped(self, *args, **kwargs):
         device = next(value for value in self.parameters()).device.type
-        if not torch.is_autocast_enabled(device):
+        if not under_autocast(device):
             return method(self, *args, **kwargs)
         with torch.autocast(device, enabled=False):
             return method(self, *map(cast, args), **cast(kwargs))

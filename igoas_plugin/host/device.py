@@ -18,6 +18,14 @@ def usable_device(name: str) -> str:
     return name
 
 
+def under_autocast(device_type: str) -> bool:
+    """Whether autocast is on for that type of device."""
+    try:
+        return torch.is_autocast_enabled(device_type)
+    except RuntimeError:  # a type that this torch has no autocast for
+        return False
+
+
 @functools.cache
 def usable_norm(name: str) -> str:
     """A norm for the CPU: "BN", with one warning, for "syncBN", which torch has for GPUs only."""

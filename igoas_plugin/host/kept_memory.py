@@ -36,7 +36,8 @@ def keep_freed_memory(keep: bool = True) -> None:
 
 
 def keep_on_cpu(model: nn.Module) -> None:
-    if next(model.parameters()).device.type == "cpu":
+    parameter = next(model.parameters(), None)
+    if parameter is not None and parameter.device.type == "cpu":
         keep_freed_memory()
 
 
@@ -45,7 +46,7 @@ def keep_the_memory_of_a_step_for_the_next() -> str | None:
     """Speed: on a CPU up to half of a step is spent in the system, which hands out the same memory again and again.
 
     The feature maps of a batch are larger than what glibc keeps for itself: each is taken from the system as empty
-    pages, given back, and taken again. Measured with IGOAS, ResNet-50, 384x128: docs/PERFORMANCE.md.
+    pages, given back, and taken again. Measured in docs/PERFORMANCE.md, training.
     """
     if glibc() is None:
         return "the C library of this system cannot be told to keep memory"

@@ -32,11 +32,11 @@ class OnTheWay:
     """
 
     def __init__(self, values: Tensor):
-        self.values = torch.empty(values.shape, dtype=values.dtype, pin_memory=values.is_cuda)
+        self.values = torch.empty(values.shape, dtype=values.dtype, device="cpu", pin_memory=values.is_cuda)
         self.values.copy_(values, non_blocking=True)
         self.event = torch.cuda.Event() if values.is_cuda else None
         if self.event is not None:
-            self.event.record()
+            self.event.record(torch.cuda.current_stream(values.device))
 
     def arrived(self) -> list[float]:
         if self.event is not None:
@@ -53,7 +53,7 @@ class EventStorage(HostStorage):
     """The host's; tensors on a GPU are asked for when somebody looks at the storage, or a step later.
 
     Raises:
-        FloatingPointError: by receive_then_send() and whatever looks at the storage: a total_loss is not finite.
+        FloatingPointError: by whatever lets scalars arrive: a total_loss that came late is not finite.
     """
 
     def __init__(self, start_iter=0):
@@ -63,11 +63,13 @@ class EventStorage(HostStorage):
         self._infinite_at: int | None = None
 
     def put_scalar(self, name, value, smoothing_hint=True):
+        if not comes_late(value):
+            value = value.detach() if isinstance(value, Tensor) else value
+            return super().put_scalar(name, value, smoothing_hint)
+        if self._put and self._put[0][0].iteration != self._iter:  # a loop that is not the host's: nobody sends
+            self.receive_then_send()
         label = Label(self._current_prefix + name, self._iter, smoothing_hint)
-        if comes_late(value):
-            self._put.append((label, value.detach().double().reshape(())))
-        else:
-            self._take(label, float(value.detach() if isinstance(value, Tensor) else value))
+        self._put.append((label, value.detach().double().reshape(())))
 
     def receive_then_send(self) -> None:
         """Takes what was sent in the step before, which is there by now, and starts the copy of what was put since."""
@@ -81,8 +83,7 @@ class EventStorage(HostStorage):
             self._sent.append((labels, OnTheWay(torch.stack(values))))
         if self._infinite_at is not None:
             at, self._infinite_at = self._infinite_at, None
-            losses = {name: value for name, (value, iteration) in self._latest_scalars.items() if iteration == at}
-            raise FloatingPointError(f"Loss became infinite or NaN at iteration={at}!\nlosses = {losses}")
+            raise infinite(at, {name: value for name, (value, of) in self._latest_scalars.items() if of == at})
 
     def _take(self, label: Label, value: float) -> None:
         now, prefix = self._iter, self._current_prefix
@@ -116,10 +117,16 @@ class EventStorage(HostStorage):
         return super().latest_with_smoothing_hint(window_size)
 
 
+def infinite(iteration: int, losses: dict) -> FloatingPointError:
+    return FloatingPointError(f"Loss became infinite or NaN at iteration={iteration}!\nlosses = {losses}")
+
+
 def write_metrics(self, loss_dict, data_time):
     """SimpleTrainer._write_metrics: the mean of each loss and the longest data_time of all processes."""
-    losses = torch.stack([loss.detach().reshape(()) for loss in loss_dict.values()])
-    losses = (losses if losses.is_cuda else losses.cpu()).double()  # not every device has float64
+    device = next(iter(loss_dict.values())).device
+    device = device if device.type == "cuda" else torch.device("cpu")  # not every other one has float64
+    losses = [loss.detach().reshape(()).to(device, non_blocking=device.type == "cuda") for loss in loss_dict.values()]
+    losses = torch.stack(losses).double()
     values = torch.cat([losses, torch.full_like(losses[:1], data_time)])
     if comm.get_world_size() > 1:
         of_all = [torch.empty_like(values) for _ in range(comm.get_world_size())]
@@ -131,17 +138,21 @@ def write_metrics(self, loss_dict, data_time):
         of_all = torch.stack(of_all)
         storage.put_scalar("data_time", of_all[:, -1].max())
         means = of_all[:, :-1].mean(0)
-        storage.put_scalar("total_loss", means.sum())
+        total, means = means.sum(), dict(zip(loss_dict, means, strict=True))
+        if not comes_late(total) and not math.isfinite(total):
+            raise infinite(self.iter, {name: float(value) for name, value in means.items()})
+        storage.put_scalar("total_loss", total)
         if len(means) > 1:
-            storage.put_scalars(**dict(zip(loss_dict, means, strict=True)))
-    storage.receive_then_send()
+            storage.put_scalars(**means)
+    if isinstance(storage, EventStorage):  # not one of a user who loaded the host first
+        storage.receive_then_send()
 
 
 class LookAtLosses(HookBase):
     """After each epoch, before its checkpoint: where the loss became NaN, the run ends here."""
 
     def after_epoch(self):
-        self.trainer.storage.receive_all()
+        self.trainer.storage.latest()
 
 
 @fix

@@ -11,6 +11,7 @@ from igoas_plugin.errors import InputError, raised_elsewhere
 
 from .device import usable_device
 from .fix import fix, replace_everywhere
+from .transforms import with_bytes
 from .unreadable import SkippingDataset
 
 host = fastreid.data.build
@@ -20,7 +21,7 @@ build_host_train_loader, build_host_test_loader = host.build_reid_train_loader, 
 
 def in_float32(batch: dict) -> dict:
     """The batch with its images, which come as bytes, in float32 as models expect them, still in [0, 255]."""
-    images = batch.get("images")
+    images = batch.get("images") if isinstance(batch, dict) else None
     is_bytes = isinstance(images, torch.Tensor) and images.dtype == torch.uint8
     return {**batch, "images": images.float()} if is_bytes else batch
 
@@ -95,6 +96,7 @@ def follow_environment() -> None:
 
 def train_loader_arguments(cfg, **kwargs):
     arguments = host._train_loader_from_config(cfg, **kwargs)
+    arguments["train_set"] = with_bytes(arguments["train_set"])
     if cfg.get("DATALOADER", {}).get("ON_ERROR") == "skip":
         arguments["train_set"] = SkippingDataset(arguments["train_set"])
     return arguments
@@ -122,7 +124,9 @@ def build_reid_train_loader(*args, **kwargs):
 
 
 def test_loader_arguments(cfg, **kwargs):
-    return {**host._test_loader_from_config(cfg, **kwargs), "num_workers": cfg.DATALOADER.NUM_WORKERS}
+    arguments = host._test_loader_from_config(cfg, **kwargs)
+    data_set = with_bytes(arguments["test_set"])
+    return {**arguments, "test_set": data_set, "num_workers": cfg.DATALOADER.NUM_WORKERS}
 
 
 configured_test_loader = configurable(from_config=test_loader_arguments)(build_host_test_loader.__wrapped__)
@@ -141,7 +145,8 @@ def load_data_on_any_device() -> None:
     """RuntimeError: the loader makes a CUDA stream, so that without a GPU nothing trains and nothing is evaluated.
 
     Its prefetch thread swallowed errors of the data set (the run then hung) and had to be shut down by hand; its test
-    loader always had 4 workers; FASTREID_DATASETS was read at import only.
+    loader always had 4 workers; FASTREID_DATASETS was read at import only. And images went from process to process, and
+    to the GPU, as float32: they now stay bytes until they are on the device, where a model gets its float32.
     Upstream: fast-reid #97, #266, #485, #636.
     """
     replace_everywhere(HostLoader, DataLoaderX)

@@ -5,6 +5,7 @@ from fastreid.utils.params import ContiguousParams
 from .fix import fix, replace_everywhere
 
 build_host_optimizer = fastreid.solver.build.build_optimizer
+FUSED = (torch.optim.Adam, torch.optim.AdamW)
 
 
 class KeptGradients:
@@ -13,30 +14,39 @@ class KeptGradients:
     def zero_grad(self, set_to_none: bool = False) -> None:
         super().zero_grad(set_to_none=set_to_none)
 
+
+class FusedStep:
+    """A fused optimiser that stays one with a state that was saved by one that is not."""
+
     def load_state_dict(self, state_dict: dict) -> None:
-        """Goes on in its own way of computing, also from a state that was saved by one that computes in another."""
-        way = {key: self.defaults[key] for key in ("fused", "foreach") if key in self.defaults}
+        way = {key: self.defaults[key] for key in ("fused", "foreach")}
         super().load_state_dict(
             {**state_dict, "param_groups": [{**group, **way} for group in state_dict["param_groups"]]}
         )
 
 
 def fused(optimizer: torch.optim.Optimizer) -> torch.optim.Optimizer:
-    """The same with all of a step in one pass over the parameters, where torch has that; with float16 it asks nothing.
+    """The same with all of a step in one pass over the parameters, where torch does that well; else as it is.
 
-    The plain step of Adam makes five temporary tensors as large as all parameters. And torch's gradient scaler waits
-    for the device in each step, unless the optimiser is fused.
+    The plain step of Adam makes five temporary tensors as large as all parameters; and torch's gradient scaler waits
+    for the device in each step, unless the optimiser is fused. Not SGD: torch's fused one starts with a momentum that
+    nothing was written to, where the first step overflows in float16.
     """
-    if "fused" not in optimizer.defaults:
+    groups = [{**group} for group in optimizer.param_groups]
+    if type(optimizer) not in FUSED or groups[0]["params"][0].device.type not in ("cpu", "cuda"):
         return optimizer
-    groups = [
-        {key: value for key, value in group.items() if key not in ("fused", "foreach")}
-        for group in optimizer.param_groups
-    ]
-    try:
-        return type(optimizer)(groups, fused=True)
-    except RuntimeError:  # not for this device or type
-        return optimizer
+    for group in groups:
+        del group["fused"], group["foreach"]
+    made = type(optimizer)(groups, fused=True)
+    made.defaults = {**optimizer.defaults, "fused": True, "foreach": made.defaults["foreach"]}
+    return with_base(made, FusedStep)
+
+
+def with_base(optimizer: torch.optim.Optimizer, base: type) -> torch.optim.Optimizer:
+    """The optimiser, with the methods of `base` before its own."""
+    kind = type(optimizer)
+    optimizer.__class__ = type(kind.__name__, (base, kind), {})
+    return optimizer
 
 
 def build_optimizer(cfg, model, contiguous=True):
@@ -45,8 +55,7 @@ def build_optimizer(cfg, model, contiguous=True):
     if not cfg.SOLVER.CLIP_GRADIENTS.ENABLED:  # the scaler leaves it to a fused one to unscale: after the clipping
         optimizer = fused(optimizer)
     if isinstance(params, ContiguousParams):
-        kind = type(optimizer)
-        optimizer.__class__ = type(kind.__name__, (KeptGradients, kind), {})
+        optimizer = with_base(optimizer, KeptGradients)
     return optimizer, params
 
 

@@ -3,6 +3,7 @@ import functools
 import torch
 from fastreid.modeling.meta_arch import META_ARCH_REGISTRY
 
+from .device import under_autocast
 from .fix import classes_of_host, fix
 
 
@@ -18,7 +19,7 @@ def preprocess_image(self, batched_inputs):
     if not isinstance(images, torch.Tensor):
         raise TypeError(f"batched_inputs must be a dict with images or a tensor, got {type(batched_inputs)}")
     images = images.to(self.pixel_mean.device)
-    if torch.is_autocast_enabled(images.device.type):
+    if images.dim() == 4 and under_autocast(images.device.type):
         images = images.contiguous(memory_format=torch.channels_last)
     return (images - self.pixel_mean) / self.pixel_std
 

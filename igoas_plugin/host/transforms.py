@@ -1,14 +1,14 @@
+import copy
 import inspect
 import types
 
 import numpy as np
 import torch
 import torchvision.transforms
+from fastreid.data.common import CommDataset
 from fastreid.data.transforms import ToTensor, build, functional
 
 from .fix import fix, replace_everywhere
-
-build_host_transforms = build.build_transforms
 
 
 class RandomAffine(torchvision.transforms.RandomAffine):
@@ -66,24 +66,17 @@ def convert_images_without_typed_storage() -> None:
 
 
 class ToPixels(ToTensor):
-    """The host's ToTensor as the last of the transforms: bytes stay bytes, the loader makes them float32 at the end."""
+    """The host's ToTensor, but bytes stay bytes."""
 
     def __call__(self, pic) -> torch.Tensor:
         return pixels_of(pic)
 
 
-def build_transforms(cfg, is_train: bool = True):
-    """The host's function of this name; images stay bytes where nothing after ToTensor() computes with them."""
-    transforms = build_host_transforms(cfg, is_train)
-    if type(transforms.transforms[-1]) is ToTensor:
-        transforms.transforms[-1] = ToPixels()
-    return transforms
-
-
-@fix
-def send_pixels_as_bytes() -> None:
-    """Speed: images go from process to process, and to the GPU, as float32: four bytes for each byte of a pixel.
-
-    They stay bytes until they are on the device; a model gets the float32 that it always got.
-    """
-    replace_everywhere(build_host_transforms, build_transforms)
+def with_bytes(data_set: CommDataset) -> CommDataset:
+    """A data set whose images stay bytes, where nothing after ToTensor() computes with them; else the same."""
+    steps = getattr(data_set.transform, "transforms", [None]) if type(data_set) is CommDataset else [None]
+    if type(steps[-1]) is not ToTensor:
+        return data_set
+    data_set = copy.copy(data_set)
+    data_set.transform = torchvision.transforms.Compose([*steps[:-1], ToPixels()])
+    return data_set

@@ -24,5 +24,8 @@ def require_compiler(device: str) -> None:
 
 
 def uncompiled() -> AbstractContextManager:
-    """A context in which what was given to torch.compile runs as it is: each new size of a batch would be compiled."""
-    return torch.compiler.set_stance("force_eager") if hasattr(torch.compiler, "set_stance") else nullcontext()
+    """A context in which what was given to torch.compile runs as it is: each new size of a batch would be compiled.
+
+    A whole model that is being compiled by its user stays so.
+    """
+    return nullcontext() if torch.compiler.is_compiling() else torch.compiler.set_stance("force_eager")

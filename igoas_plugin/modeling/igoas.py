@@ -1,3 +1,5 @@
+from contextlib import nullcontext
+
 import torch
 from fastreid.config import configurable
 from fastreid.modeling.backbones import build_backbone
@@ -73,6 +75,7 @@ class IGOAS(nn.Module):
         self.metric_losses = metric_losses
         self.identity_weights = identity_weights
         self.mask_loss = mask_loss
+        self.compiled = compiled
         if compiled:  # in place, so that parameters keep their names; occlusion and losses stay as they are
             for part in (backbone, global_branch, suppression_branch):
                 part.compile()
@@ -138,7 +141,7 @@ class IGOAS(nn.Module):
         """
         images = self.preprocess_image(batched_inputs)
         if not self.training:
-            with uncompiled():
+            with uncompiled() if self.compiled else nullcontext():
                 shared, halves = self.backbone(images), getattr(self.heads, "described", ("global", "suppression"))
                 maps = {half: getattr(self, f"{half}_branch")(shared)[0] for half in halves}
             return self.heads(maps.get("global"), maps.get("suppression"))

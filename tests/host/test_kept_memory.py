@@ -6,7 +6,7 @@ from fastreid.evaluation import inference_on_dataset
 from runs import start
 
 from igoas_plugin.host import kept_memory
-from igoas_plugin.host.kept_memory import glibc, keep_freed_memory
+from igoas_plugin.host.kept_memory import glibc, keep_freed_memory, keep_on_cpu
 
 pytestmark = pytest.mark.skipif(glibc() is None, reason="only glibc can be told to keep memory")
 BLOCK = 2**26  # bytes, more than glibc keeps by itself
@@ -53,6 +53,11 @@ def test_an_evaluation_on_the_cpu_keeps_its_memory():
 
     inference_on_dataset(torch.nn.Linear(1, 1), Loader(), Nothing())
     assert new_pages() < 0.1
+
+
+def test_a_model_without_parameters_is_evaluated_too():
+    keep_on_cpu(torch.nn.Identity())
+    assert new_pages() > 0.9
 
 
 def test_another_c_library_is_left_alone(monkeypatch):

@@ -3,6 +3,7 @@
 import re
 import traceback
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -15,6 +16,7 @@ from tiny_data import random_batch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from igoas_plugin.host import late_scalars
+from igoas_plugin.host.amp import compute_in
 
 # Where the CPU must have a value of the device, or gives it one that is not in pinned memory
 WAITING = {"_local_scalar_dense", "nonzero", "masked_select", "equal", "is_nonzero", "_unique2", "lift_fresh"}
@@ -81,7 +83,30 @@ def test_neither_does_one_with_truncation_and_the_triplet_loss(igoas_cfg, as_on_
     assert waits(igoas_cfg) == [[], []]
 
 
-def test_the_count_sees_the_one_question_of_the_host_s_baseline(baseline_cfg, as_on_gpu):
+def test_neither_does_a_whole_step_in_float16(igoas_cfg, as_on_gpu):
+    """Of the host's trainer with its hooks, gradients scaled, but in float32: a CPU's float16 has other needs."""
+    igoas_cfg.SOLVER.AMP.ENABLED, igoas_cfg.SOLVER.MAX_EPOCH, igoas_cfg.SOLVER.WARMUP_ITERS = True, 1, 3
+    trainer, found = start(igoas_cfg), []
+    compute_in(trainer._trainer, None, torch.amp.GradScaler("cpu"))
+    after_step = trainer.after_step
+
+    def before():
+        found.append(CountWaits())
+        found[-1].__enter__()
+        type(trainer).before_step(trainer)
+
+    def after():
+        after_step()
+        found[-1].__exit__(None, None, None)
+
+    trainer.before_step, trainer.after_step = before, after
+    trainer.train()
+    assert len(found) == 2
+    assert set(found[1].waits) <= {"lift_fresh"}  # the loader's, which makes tensors on the CPU here
+
+
+def test_the_count_sees_the_one_question_of_the_host_s_baseline(baseline_cfg, as_on_gpu, raw_host):
+    assert raw_host["questions_of_a_training_step_to_the_device"] > 0
     found = waits(baseline_cfg)
     assert found == [["_local_scalar_dense"]] * 2  # whether its targets are those of PreciseBN
 
@@ -100,6 +125,36 @@ def test_numbers_arrive_a_step_later_under_their_own_iteration(as_on_gpu):
         assert storage.latest() == {"loss": (2.0, 6), "part/loss": (4.0, 5)}
     assert storage.history("loss").values() == [(3.0, 5), (2.0, 6)]
     assert storage.smoothing_hints() == {"loss": True, "part/loss": False}
+
+
+def test_a_loop_that_is_not_the_host_s_keeps_nothing_for_long(as_on_gpu):
+    with EventStorage() as storage:
+        for storage.iter in range(5):
+            storage.put_scalar("loss", torch.tensor(float(storage.iter)))
+            assert len(storage._put) == 1 and len(storage._sent) <= 1
+    assert [value for value, _ in storage.history("loss").values()] == [0, 1, 2, 3, 4]
+
+
+def test_a_storage_of_a_user_who_loaded_the_host_first_serves_too(baseline_cfg):
+    class Own(late_scalars.HostStorage):
+        pass
+
+    baseline_cfg.MODEL.HEADS.NUM_CLASSES = 4
+    model = build_model(baseline_cfg).train()
+    optimizer, wrapper = build_optimizer(baseline_cfg, model)
+    trainer = SimpleTrainer(model, [random_batch()], optimizer, wrapper)
+    with Own() as trainer.storage:
+        trainer.run_step()
+    assert trainer.storage.latest()["total_loss"][0] > 0
+
+
+def test_losses_on_several_devices_or_of_several_types_are_put_together(baseline_cfg):
+    with EventStorage() as storage:
+        trainer = SimpleNamespace(iter=0, storage=storage)
+        late_scalars.write_metrics(trainer, {"one": torch.tensor([1.0]), "two": torch.tensor(2.0).double()}, 0.5)
+        assert {name: value for name, (value, _) in storage.latest().items()} == {
+            "one": 1.0, "two": 2.0, "total_loss": 3.0, "data_time": 0.5
+        }  # fmt: skip
 
 
 @pytest.mark.parametrize("look", ["history", "histories", "latest", "latest_with_smoothing_hint"])

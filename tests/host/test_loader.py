@@ -6,9 +6,12 @@ import pytest
 import torch
 from fastreid.data import build_reid_test_loader, build_reid_train_loader
 from fastreid.data.build import fast_batch_collator
+from fastreid.data.common import CommDataset
+from fastreid.data.transforms import build_transforms
 from torch.utils.data import DataLoader
 
 from igoas_plugin.errors import InputError
+from igoas_plugin.host.loader import DataLoaderX
 
 
 def test_a_training_batch_comes_on_the_cpu(baseline_cfg, raw_host):
@@ -46,6 +49,26 @@ def test_images_that_are_computed_with_travel_as_they_are(baseline_cfg):
     loader = build_reid_train_loader(baseline_cfg)
     assert loader.dataset[0]["images"].dtype == torch.float32
     assert next(iter(loader))["images"].dtype == torch.float32
+
+
+def test_a_data_set_of_the_user_s_own_is_left_alone(baseline_cfg):
+    class Own(CommDataset):
+        def __getitem__(self, index):
+            return {**super().__getitem__(index), "mean": float(super().__getitem__(index)["images"].float().mean())}
+
+    items = build_reid_train_loader(baseline_cfg).dataset.img_items
+    transforms = build_transforms(baseline_cfg)
+    own, plain = Own(items, transforms), CommDataset(items, transforms)
+    assert build_reid_train_loader(baseline_cfg, train_set=own).dataset is own
+    loader = build_reid_train_loader(baseline_cfg, train_set=plain)
+    assert loader.dataset[0]["images"].dtype == torch.uint8 and plain[0]["images"].dtype == torch.float32
+    assert next(iter(loader))["images"].dtype == torch.float32
+
+
+def test_batches_that_are_no_dicts_pass(baseline_cfg):
+    loader = DataLoaderX(0, dataset=[(torch.ones(2, dtype=torch.uint8), 1)], batch_size=1)
+    [(values, number)] = list(loader)
+    assert values.dtype == torch.uint8 and number.tolist() == [1]
 
 
 def test_num_workers_governs_the_test_loader(baseline_cfg, raw_host):

@@ -65,6 +65,12 @@ def test_losses_gradients_and_names_stay(igoas_cfg, graphs):
         torch.testing.assert_close(compiled[name].grad, parameter.grad, msg=lambda text, name=name: f"{name}: {text}")
 
 
+def test_a_whole_model_can_be_compiled_by_its_user(igoas_cfg):
+    model, batch = build_model(igoas_cfg).eval(), random_batch()["images"]
+    with torch.no_grad():
+        torch.testing.assert_close(torch.compile(model, backend="eager")(batch), model(batch))
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(not shutil.which("g++"), reason="the compiler of torch needs g++")
 def test_the_real_compiler_trains_the_same(igoas_cfg):
