@@ -15,6 +15,7 @@ from igoas_plugin.modeling.fast_inference import FastInference, fuse_norms, is_f
 from .batch import random_batch
 from .measure import Row, measure
 from .rehearsal import Rehearsal
+from .report import name_of
 
 
 def with_statistics(model: nn.Module) -> nn.Module:
@@ -45,13 +46,12 @@ def inference(cfg, batch: int, repeats: int) -> Iterator[Row]:
     fuse_norms(fused, one)
     last = copy.deepcopy(fused).to(memory_format=torch.channels_last)
     fast = FastInference(model, one, amp_dtype(device.type, cfg.SOLVER.AMP.DTYPE))
-    dtype = str(fast.dtype or torch.float32).removeprefix("torch.")
     ways = {
         "plain": model,
         "kept memory": model,
         "kept memory, fused": fused,
         "kept memory, fused, channels last": last,
-        f"fast: all of it, {dtype}": fast,
+        f"fast: all of it, {name_of(fast.dtype or torch.float32)}": fast,
     }
     found = {}
 

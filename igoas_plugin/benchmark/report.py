@@ -2,6 +2,7 @@ import io
 import json
 from dataclasses import asdict
 
+import torch
 from tabulate import tabulate
 
 from .measure import Row
@@ -15,6 +16,11 @@ FACTS = {
     "first_seconds": "first step s",
     "peak_share": "of the peak",
 }
+
+
+def name_of(dtype: torch.dtype) -> str:
+    """Such as bfloat16."""
+    return str(dtype).removeprefix("torch.")
 
 
 def as_json(rows: list[Row], machine: dict, command: str) -> str:

@@ -17,6 +17,7 @@ from igoas_plugin.host.device import usable_device
 from .batch import random_batch
 from .measure import Row, measure
 from .rehearsal import Rehearsal
+from .report import name_of
 
 IDENTITIES = 702  # of Occluded-Duke's training set
 FACTORS = 4096  # rows and columns of the matrices whose product tells the peak of a device
@@ -53,10 +54,12 @@ def training(cfg, batch: int, repeats: int) -> Iterator[Row]:
     if device.type == "cpu":
         ways.append(Way("fused optimiser, kept memory", default, keeps_memory=True))
     if mixed is not None:
-        ways.append(Way(f"{name(mixed)}, channels last", steps(eager, batch, device, mixed), mixed, keeps_memory=True))
+        ways.append(
+            Way(f"{name_of(mixed)}, channels last", steps(eager, batch, device, mixed), mixed, keeps_memory=True)
+        )
     if cfg.MODEL.IGOAS.COMPILE:
         dtype = mixed or torch.float32
-        ways.append(Way(f"compiled, {name(dtype)}", steps(cfg, batch, device, mixed), dtype, keeps_memory=True))
+        ways.append(Way(f"compiled, {name_of(dtype)}", steps(cfg, batch, device, mixed), dtype, keeps_memory=True))
 
     functions = {way.name: way.step for way in ways}
     rehearsal = Rehearsal(functions, [way.name for way in ways if way.keeps_memory], device)
@@ -86,7 +89,8 @@ def steps(cfg, batch: int, device: torch.device, dtype: torch.dtype | None = Non
     trainer = kind(model, itertools.repeat(images), optimizer, wrapper)
     if dtype is not None:
         compute_in(trainer, dtype)
-    trainer.storage, trainer.iter = EventStorage(), 0
+    trainer.storage, trainer.iter = EventStorage(), cfg.SOLVER.FREEZE_ITERS
+    trainer.storage.epoch = cfg.SOLVER.MAX_EPOCH  # no layer is frozen any more
 
     def step() -> None:
         with trainer.storage:
@@ -95,10 +99,6 @@ def steps(cfg, batch: int, device: torch.device, dtype: torch.dtype | None = Non
             trainer.iter += 1
 
     return step
-
-
-def name(dtype: torch.dtype) -> str:
-    return str(dtype).removeprefix("torch.")
 
 
 def peak(dtype: torch.dtype, device: torch.device) -> float:

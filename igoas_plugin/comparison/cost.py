@@ -1,15 +1,16 @@
 """What a model costs: parameters, operations, and time of a step on this machine."""
 
-import time
 from typing import NamedTuple
 
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from ..benchmark.batch import random_batch
+from ..benchmark.measure import measure
 from ..check import build_scratch_model
 from ..host.amp import amp_dtype, autocast_to
 from ..host.device import usable_device
+from ..host.kept_memory import keep_on_cpu
 from ..run_progress import ensured_storage
 
 
@@ -43,8 +44,8 @@ def seconds_per_step(cfg, steps: int = 3) -> tuple[float, float]:
     """
     device = torch.device(usable_device(cfg.MODEL.DEVICE))
     model, size = build_scratch_model(cfg, identities=2).to(device), cfg.SOLVER.IMS_PER_BATCH
-
     dtype = amp_dtype(device.type, cfg.SOLVER.AMP.DTYPE) if cfg.SOLVER.AMP.ENABLED else None
+    keep_on_cpu(model)  # as trainings and evaluations do
 
     def train() -> None:
         with autocast_to(dtype, device.type), ensured_storage():
@@ -54,15 +55,6 @@ def seconds_per_step(cfg, steps: int = 3) -> tuple[float, float]:
     def describe() -> None:
         model.eval()(random_batch(cfg.INPUT.SIZE_TEST, cfg.TEST.IMS_PER_BATCH, device))
 
-    return timed(train, steps, device), timed(describe, steps, device)
-
-
-def timed(work, steps: int, device: torch.device) -> float:
-    seconds = []
-    for _ in range(steps + 1):
-        started = time.perf_counter()
-        work()
-        if device.type == "cuda":
-            torch.cuda.synchronize(device)
-        seconds.append(time.perf_counter() - started)
-    return sorted(seconds[1:])[steps // 2]
+    # one after the other: they have the memory of one
+    rows = [measure({"step": work}, "cost", steps, device=device)[0] for work in (train, describe)]
+    return rows[0].median, rows[1].median

@@ -66,5 +66,6 @@ def keep_gradients_when_zeroing() -> None:
     The host's ContiguousParams gives the optimiser flat buffers whose .grad is a view of all gradients. Once .grad is
     None the optimiser has nothing to step on, and the host's check of the buffers passes all the same.
     The mend is on the host's optimiser alone; torch's classes are untouched. Upstream: fast-reid #700, #704.
+    Adam and AdamW compute their step in one pass besides.
     """
     replace_everywhere(build_host_optimizer, build_optimizer)

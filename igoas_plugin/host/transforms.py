@@ -74,8 +74,8 @@ class ToPixels(ToTensor):
 
 def with_bytes(data_set: CommDataset) -> CommDataset:
     """A data set whose images stay bytes, where nothing after ToTensor() computes with them; else the same."""
-    steps = getattr(data_set.transform, "transforms", [None]) if type(data_set) is CommDataset else [None]
-    if type(steps[-1]) is not ToTensor:
+    steps = getattr(data_set.transform, "transforms", None) if type(data_set) is CommDataset else None
+    if not steps or type(steps[-1]) is not ToTensor:
         return data_set
     data_set = copy.copy(data_set)
     data_set.transform = torchvision.transforms.Compose([*steps[:-1], ToPixels()])
