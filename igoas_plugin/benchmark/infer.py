@@ -13,8 +13,8 @@ from igoas_plugin.host.device import usable_device
 from igoas_plugin.modeling.fast_inference import FastInference, fuse_norms, is_fixed_norm
 
 from .batch import random_batch
-from .measure import Row, measure
-from .rehearsal import Rehearsal
+from .measure import Row
+from .memory import measure_memory
 from .report import name_of
 
 
@@ -64,8 +64,8 @@ def inference(cfg, batch: int, repeats: int) -> Iterator[Row]:
 
     case = f"{cfg.MODEL.META_ARCHITECTURE} {cfg.MODEL.BACKBONE.DEPTH} {size[0]}x{size[1]}, batch {batch}"
     functions = {way: describe(way) for way in ways}
-    rehearsal = Rehearsal(functions, [way for way in ways if way != "plain"], device)
-    rows = measure(functions, case, repeats, device=device, prepare=rehearsal, work=batch, unit="images")
+    usual = {"plain": functions.pop("plain")}
+    rows = measure_memory(usual, functions, case, repeats, device, work=batch, unit="images")
     for row in rows:
         row.facts["cosine"] = float(cosine_similarity(found["plain"].float(), found[row.way].float()).min())
     yield from rows

@@ -29,6 +29,7 @@ class Row:
         work: what one repeat does, in `unit`; 0 where there is no natural one.
         unit: such as "images".
         facts: anything else that belongs to the row.
+        first_seconds: of the very first run, that of the warm-up.
     """
 
     case: str
@@ -38,6 +39,7 @@ class Row:
     work: float = 0
     unit: str = ""
     facts: dict = field(default_factory=dict)
+    first_seconds: float | None = None
 
     @property
     def median(self) -> float:
@@ -53,9 +55,8 @@ def measure(
     ways: dict[str, Callable[[], object]],
     case: str,
     repeats: int,
-    warm_up: int = 1,
+    rounds: int = 0,
     device: torch.device | str = "cpu",
-    prepare: Callable[[str], object] = lambda way: None,
     **described,
 ) -> list[Row]:
     """Times several ways to do one thing, in turn, so that a machine that changes its speed slows all of them down.
@@ -64,25 +65,24 @@ def measure(
         ways: {name: function to be timed}, the plain way first.
         case: name of the thing.
         repeats: how often each is timed.
-        warm_up: how often each is run before that.
+        rounds: how often all are run in turn before that, after the run that each is warmed up by.
         device: where the work is done; the memory is that device's.
-        prepare: called with the name of a way before each of its runs, outside the time and the memory.
         described: `work` and `unit` of the rows.
     """
     device = torch.device(device)
     rows = [Row(case, way, **described) for way in ways]
     for way, row in zip(ways.values(), rows, strict=True):
-        for _ in range(warm_up):
-            prepare(row.way)
-            row.memory_mb = peak_on_gpu(way, device) if device.type == "cuda" else peak_of(way)
-    for _ in range(repeats):
+        started = time.perf_counter()
+        row.memory_mb = peak_on_gpu(way, device) if device.type == "cuda" else peak_of(way)
+        row.first_seconds = time.perf_counter() - started
+    for repeat in range(-rounds, repeats):
         for way, row in zip(ways.values(), rows, strict=True):
-            prepare(row.way)
             wait_for(device)
             started = time.perf_counter()
             way()
             wait_for(device)
-            row.seconds.append(time.perf_counter() - started)
+            if repeat >= 0:
+                row.seconds.append(time.perf_counter() - started)
     return rows
 
 

@@ -16,7 +16,7 @@ from igoas_plugin.host.device import usable_device
 
 from .batch import random_batch
 from .measure import Row, measure
-from .rehearsal import Rehearsal
+from .memory import measure_memory
 from .report import name_of
 
 IDENTITIES = 702  # of Occluded-Duke's training set
@@ -24,7 +24,7 @@ FACTORS = 4096  # rows and columns of the matrices whose product tells the peak 
 
 
 class Way(NamedTuple):
-    """One way of training a step, in that type, with or without host.kept_memory."""
+    """One way of training a step, in that type, with or without host.kept_memory; those with it come last."""
 
     name: str
     step: Callable[[], None]
@@ -61,17 +61,16 @@ def training(cfg, batch: int, repeats: int) -> Iterator[Row]:
         dtype = mixed or torch.float32
         ways.append(Way(f"compiled, {name_of(dtype)}", steps(cfg, batch, device, mixed), dtype, keeps_memory=True))
 
-    functions = {way.name: way.step for way in ways}
-    rehearsal = Rehearsal(functions, [way.name for way in ways if way.keeps_memory], device)
+    usual, kept = ({way.name: way.step for way in ways if way.keeps_memory is keeps} for keeps in (False, True))
     height, width = cfg.INPUT.SIZE_TRAIN
     case = f"{cfg.MODEL.META_ARCHITECTURE} {cfg.MODEL.BACKBONE.DEPTH} {height}x{width}, batch {batch}"
-    rows = measure(functions, case, repeats, device=device, prepare=rehearsal, work=batch, unit="images")
+    rows = measure_memory(usual, kept, case, repeats, device, work=batch, unit="images")
     with FlopCounterMode(display=False) as counter:
         default()
     peaks = {dtype: peak(dtype, device) for dtype in {way.dtype for way in ways}}
     for way, row in zip(ways, rows, strict=True):
         if way.name.startswith("compiled"):
-            row.facts["first_seconds"] = rehearsal.first[way.name]
+            row.facts["first_seconds"] = row.first_seconds
         row.facts["peak_share"] = counter.get_total_flops() / row.median / peaks[way.dtype]
     yield from rows
 

@@ -10,10 +10,7 @@ from torch import nn
 from .fix import fix, replace_everywhere
 
 # Of mallopt() in glibc's malloc.h
-M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, M_MMAP_MAX = -1, -3, -4
-# What glibc comes to by itself: blocks from 32 MB on are the system's, and twice that may be left over
-DEFAULTS = {M_MMAP_MAX: 65536, M_MMAP_THRESHOLD: 2**25, M_TRIM_THRESHOLD: 2**26}
-KEPT = {M_MMAP_MAX: 0, M_TRIM_THRESHOLD: -1}
+M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4
 
 
 @functools.cache
@@ -21,18 +18,16 @@ def glibc() -> ctypes.CDLL | None:
     """The C library, where it is the GNU one (most of Linux); no other can be told what to do with freed memory."""
     try:
         library = ctypes.CDLL(None)
-        return library if library.mallopt and library.malloc_trim else None
+        return library if library.mallopt else None
     except (AttributeError, OSError, TypeError):  # TypeError: Windows
         return None
 
 
-def keep_freed_memory(keep: bool = True) -> None:
-    """Lets this process keep what it frees, for good; or gives all of it back and goes on as is usual."""
-    library = glibc()
-    for setting, value in (KEPT if keep else DEFAULTS).items() if library else ():
-        library.mallopt(setting, value)
-    if library and not keep:
-        library.malloc_trim(0)
+def keep_freed_memory() -> None:
+    """Lets this process keep what it frees, until it ends."""
+    if library := glibc():
+        library.mallopt(M_MMAP_MAX, 0)  # no block is the system's own
+        library.mallopt(M_TRIM_THRESHOLD, -1)
 
 
 def keep_on_cpu(model: nn.Module) -> None:

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from igoas_plugin.benchmark.measure import Row, measure, peak_of
-from igoas_plugin.benchmark.rehearsal import Rehearsal
+from igoas_plugin.benchmark.memory import measure_memory
 from igoas_plugin.benchmark.report import as_table
 
 TOOL = Path(__file__).parents[2] / "tools" / "benchmark.py"
@@ -80,14 +80,13 @@ def test_training_tells_its_share_of_the_peak(benchmark, monkeypatch):
     assert all(row["facts"]["peak_share"] > 0 for row in rows.values())
 
 
-def test_each_run_follows_one_in_the_same_memory(monkeypatch):
+def test_nothing_that_keeps_its_memory_is_run_before_what_does_not(monkeypatch):
     done = []
-    monkeypatch.setattr("igoas_plugin.benchmark.rehearsal.keep_freed_memory", lambda keep: done.append(keep))
-    ways = {"plain": lambda: done.append("plain"), "fast": lambda: done.append("fast")}
-    rehearsal = Rehearsal(ways, ["fast"], torch.device("cpu"))
-    measure(ways, "case", repeats=1, prepare=rehearsal)
-    assert done == 2 * [False, "plain", "plain", True, "fast", "fast"]
-    assert rehearsal.first.keys() == ways.keys()
+    monkeypatch.setattr("igoas_plugin.benchmark.memory.keep_freed_memory", lambda: done.append("keep"))
+    one, two, fast = (lambda name=name: done.append(name) for name in ("one", "two", "fast"))
+    rows = measure_memory({"one": one, "two": two}, {"fast": fast}, "case", 1, torch.device("cpu"), work=3)
+    assert done == 3 * ["one", "two"] + ["keep"] + 3 * ["fast"]
+    assert [(row.way, len(row.seconds), row.work) for row in rows] == [("one", 1, 3), ("two", 1, 3), ("fast", 1, 3)]
 
 
 def test_batches_are_loaded_by_each_number_of_workers(benchmark):
@@ -100,7 +99,7 @@ def test_batches_are_loaded_by_each_number_of_workers(benchmark):
 def test_ways_are_timed_in_turn_after_a_warm_up():
     done = []
     ways = {"plain": lambda: done.append("plain"), "fast": lambda: done.append("fast")}
-    rows = measure(ways, "case", repeats=2, warm_up=1, work=8, unit="images")
+    rows = measure(ways, "case", repeats=2, work=8, unit="images")
     assert done == ["plain", "fast", "plain", "fast", "plain", "fast"]
     assert [(row.way, len(row.seconds), row.work, row.unit) for row in rows] == [
         ("plain", 2, 8, "images"),

@@ -18,26 +18,24 @@ from igoas_plugin.host.kept_memory import keep_freed_memory
 BLOCK = 2**26  # bytes, more than glibc keeps by itself
 
 def new_pages():
-    for _ in range(3):  # the first hole may be some bytes too small for the next block
+    for _ in range(12):  # the first holes may be some bytes too small for the next block; seen: seven of them
         torch.ones(BLOCK, dtype=torch.uint8)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
     torch.ones(BLOCK, dtype=torch.uint8)
     return (resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before) * resource.getpagesize() / BLOCK
 
-shares = [new_pages()]
-for keep in (True, False):
-    keep_freed_memory(keep)
-    shares.append(new_pages())
-print(*shares)
+usual = new_pages()
+keep_freed_memory()
+print(usual, new_pages())
 """
 
 
 @pytest.mark.skipif(glibc() is None, reason="only glibc can be told to keep memory")
-def test_a_freed_block_is_used_again_and_given_back_when_told():
+def test_a_freed_block_is_used_again():
     done = subprocess.run([sys.executable, "-c", PAGES], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    usual, kept, given_back = map(float, done.stdout.split())
-    assert usual > 0.9 and given_back > 0.9  # each page is a fault: what the fix is for
+    usual, kept = map(float, done.stdout.split())
+    assert usual > 0.9  # each page is a fault: what the fix is for
     assert kept < 0.1
 
 
@@ -70,5 +68,4 @@ def test_an_evaluation_on_the_cpu_keeps_its_memory(told, model, expected):
 
 def test_another_c_library_is_left_alone(monkeypatch):
     monkeypatch.setattr(kept_memory, "glibc", lambda: None)
-    for keep in (True, False):
-        assert keep_freed_memory(keep) is None
+    assert keep_freed_memory() is None

@@ -1,0 +1,34 @@
+from collections.abc import Callable
+
+import torch
+
+from igoas_plugin.host.kept_memory import keep_freed_memory
+
+from .measure import Row, measure
+
+
+def measure_memory(
+    usual: dict[str, Callable[[], object]],
+    kept: dict[str, Callable[[], object]],
+    case: str,
+    repeats: int,
+    device: torch.device,
+    **described,
+) -> list[Row]:
+    """Times ways as the process takes and gives back memory by itself, then others as host.kept_memory has it.
+
+    One group after the other: a process that has kept its memory reuses parts of it for good, whatever it is told. Each
+    group is run once in turn before it is timed, so that each way finds the memory that the other ways have left.
+
+    Args:
+        usual: {name: function}, the plain way first.
+        kept: {name: function}, timed last.
+        case: name of the thing.
+        repeats: how often each is timed.
+        device: where the work is done; on a GPU both groups are the same to the memory.
+        described: `work` and `unit` of the rows.
+    """
+    rows = measure(usual, case, repeats, rounds=1, device=device, **described)
+    if device.type == "cpu":
+        keep_freed_memory()
+    return rows + measure(kept, case, repeats, rounds=1, device=device, **described)
