@@ -48,6 +48,8 @@ def arguments(words: list[str]) -> argparse.Namespace:
     loaders.add_argument("--batches", type=positive, default=50, help="of each repeat (default: 50)")
     for each in (trains, infers, loaders):
         each.add_argument("--config-file", default="configs/OccDuke/igoas_R50.yml", metavar="FILE")
+        if each is not loaders:
+            each.add_argument("--profile", action="store_true", help="also tell the largest costs of each way")
         each.add_argument("opts", nargs=argparse.REMAINDER, metavar="KEY VALUE", help="config keys, at the end")
     for each in (ranks, trains, infers, loaders):
         each.add_argument("--repeats", type=positive, default=5, help="default: 5")
@@ -77,8 +79,8 @@ def measured(args: argparse.Namespace) -> Iterator[Row]:
     if args.command == "loader":
         return loader.loading(cfg, args.workers, args.batches, args.repeats)
     if args.command == "train":
-        return train.training(cfg, args.batch or cfg.SOLVER.IMS_PER_BATCH, args.repeats)
-    return infer.inference(cfg, args.batch, args.repeats)
+        return train.training(cfg, args.batch or cfg.SOLVER.IMS_PER_BATCH, args.repeats, args.profile)
+    return infer.inference(cfg, args.batch, args.repeats, args.profile)
 
 
 def main(words: list[str]) -> None:

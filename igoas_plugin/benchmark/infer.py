@@ -29,13 +29,14 @@ def with_statistics(model: nn.Module) -> nn.Module:
     return model.eval()
 
 
-def inference(cfg, batch: int, repeats: int) -> Iterator[Row]:
+def inference(cfg, batch: int, repeats: int, profile: bool = False) -> Iterator[Row]:
     """Descriptors of random images of INPUT.SIZE_TEST.
 
     Args:
         cfg: of the model; MODEL.WEIGHTS is not read: the time does not depend on them.
         batch: images at once.
         repeats: of each way.
+        profile: whether the largest costs of each way are looked for.
     """
     device, size = torch.device(usable_device(cfg.MODEL.DEVICE)), cfg.INPUT.SIZE_TEST
     torch.manual_seed(0)
@@ -65,7 +66,7 @@ def inference(cfg, batch: int, repeats: int) -> Iterator[Row]:
     case = f"{cfg.MODEL.META_ARCHITECTURE} {cfg.MODEL.BACKBONE.DEPTH} {size[0]}x{size[1]}, batch {batch}"
     functions = {way: describe(way) for way in ways}
     usual = {"plain": functions.pop("plain")}
-    rows = measure_memory(usual, functions, case, repeats, device, work=batch, unit="images")
+    rows = measure_memory(usual, functions, case, repeats, device, profile, work=batch, unit="images")
     for row in rows:
         row.facts["cosine"] = float(cosine_similarity(found["plain"].float(), found[row.way].float()).min())
     yield from rows

@@ -4,6 +4,7 @@ import torch
 
 from igoas_plugin.host.kept_memory import keep_freed_memory
 
+from .costs import largest_costs
 from .measure import Row, measure
 
 
@@ -13,6 +14,7 @@ def measure_memory(
     case: str,
     repeats: int,
     device: torch.device,
+    profile: bool = False,
     **described,
 ) -> list[Row]:
     """Times ways as the process takes and gives back memory by itself, then others as host.kept_memory has it.
@@ -26,9 +28,15 @@ def measure_memory(
         case: name of the thing.
         repeats: how often each is timed.
         device: where the work is done; on a GPU both groups are the same to the memory.
+        profile: whether each is run once more, for its largest costs.
         described: `work` and `unit` of the rows.
     """
-    rows = measure(usual, case, repeats, rounds=1, device=device, **described)
-    if device.type == "cpu":
-        keep_freed_memory()
-    return rows + measure(kept, case, repeats, rounds=1, device=device, **described)
+    rows = []
+    for ways in (usual, kept):
+        if ways is kept and device.type == "cpu":
+            keep_freed_memory()
+        rows += measure(ways, case, repeats, rounds=1, device=device, **described)
+        for row in rows[-len(ways) :] if profile else ():
+            costs = largest_costs(ways[row.way], device)
+            row.facts["costs"] = ", ".join(f"{operator} {100 * share:.0f} %" for operator, share in costs.items())
+    return rows

@@ -15,12 +15,17 @@ FACTS = {
     "cosine": "cosine",
     "first_seconds": "first step s",
     "peak_share": "of the peak",
+    "costs": "largest costs",
 }
 
 
 def name_of(dtype: torch.dtype) -> str:
     """Such as bfloat16."""
     return str(dtype).removeprefix("torch.")
+
+
+def shown(fact: float | str) -> str:
+    return fact if isinstance(fact, str) else f"{fact:.4g}"
 
 
 def as_json(rows: list[Row], machine: dict, command: str) -> str:
@@ -43,7 +48,7 @@ def as_table(rows: list[Row]) -> str:
                 *([f"{row.work / row.median:.4g} {row.unit}/s" if row.unit else ""] if rated else []),
                 f"{first.median / row.median:.2f}" if first is not row else "1",
                 "-" if row.memory_mb is None else f"{row.memory_mb:.0f}",
-                *(f"{row.facts[fact]:.4g}" if fact in row.facts else "" for fact in facts),
+                *(shown(row.facts.get(fact, "")) for fact in facts),
             ]
         )
     headers = ["case", "way", "seconds", *(["speed"] if rated else []), "times faster", "peak MB"]

@@ -32,7 +32,7 @@ class Way(NamedTuple):
     keeps_memory: bool = False
 
 
-def training(cfg, batch: int, repeats: int) -> Iterator[Row]:
+def training(cfg, batch: int, repeats: int, profile: bool = False) -> Iterator[Row]:
     """Steps on random images of INPUT.SIZE_TRAIN: forward, backward, optimiser and log; the loader is left out.
 
     Args:
@@ -40,6 +40,7 @@ def training(cfg, batch: int, repeats: int) -> Iterator[Row]:
             MODEL.IGOAS.COMPILE there is one more row, and how long its first step took.
         batch: images of a step.
         repeats: of each way.
+        profile: whether the largest costs of each way are looked for.
     """
     device = torch.device(usable_device(cfg.MODEL.DEVICE))
     mixed = amp_dtype(device.type, cfg.SOLVER.AMP.DTYPE)
@@ -64,7 +65,7 @@ def training(cfg, batch: int, repeats: int) -> Iterator[Row]:
     usual, kept = ({way.name: way.step for way in ways if way.keeps_memory is keeps} for keeps in (False, True))
     height, width = cfg.INPUT.SIZE_TRAIN
     case = f"{cfg.MODEL.META_ARCHITECTURE} {cfg.MODEL.BACKBONE.DEPTH} {height}x{width}, batch {batch}"
-    rows = measure_memory(usual, kept, case, repeats, device, work=batch, unit="images")
+    rows = measure_memory(usual, kept, case, repeats, device, profile, work=batch, unit="images")
     with FlopCounterMode(display=False) as counter:
         default()
     peaks = {dtype: peak(dtype, device) for dtype in {way.dtype for way in ways}}

@@ -3,7 +3,7 @@
 import ctypes
 import functools
 
-from fastreid.engine.train_loop import SimpleTrainer
+from fastreid.engine.train_loop import TrainerBase
 from fastreid.evaluation.evaluator import inference_on_dataset as inference_on_host
 from torch import nn
 
@@ -45,17 +45,18 @@ def keep_the_memory_of_a_step_for_the_next() -> str | None:
     """
     if glibc() is None:
         return "the C library of this system cannot be told to keep memory"
-    init, inference = SimpleTrainer.__init__, inference_on_host
+    train, inference = TrainerBase.train, inference_on_host
 
-    @functools.wraps(init)
-    def init_with_memory(self, model, *args, **kwargs):
-        keep_on_cpu(model)
-        init(self, model, *args, **kwargs)
+    @functools.wraps(train)
+    def train_with_memory(self, *args, **kwargs):
+        if hasattr(self, "model"):
+            keep_on_cpu(self.model)
+        train(self, *args, **kwargs)
 
     @functools.wraps(inference)
     def inference_with_memory(model, *args, **kwargs):
         keep_on_cpu(model)
         return inference(model, *args, **kwargs)
 
-    SimpleTrainer.__init__ = init_with_memory
+    TrainerBase.train = train_with_memory
     replace_everywhere(inference, inference_with_memory)

@@ -7,9 +7,12 @@ from pathlib import Path
 import pytest
 import torch
 
+from igoas_plugin.benchmark.costs import largest_costs
 from igoas_plugin.benchmark.measure import Row, measure, peak_of
 from igoas_plugin.benchmark.memory import measure_memory
 from igoas_plugin.benchmark.report import as_table
+from igoas_plugin.benchmark.train import steps
+from igoas_plugin.config import load_cfg
 
 TOOL = Path(__file__).parents[2] / "tools" / "benchmark.py"
 
@@ -64,10 +67,11 @@ def test_each_kind_of_index_tells_its_recall(benchmark):
 
 def test_fast_inference_tells_how_near_its_descriptors_are(benchmark):
     toy, size = "configs/Toy/igoas_R18.yml", ("INPUT.SIZE_TEST", "[32,16]")
-    rows, printed = benchmark("infer", "--batch", "2", "--config-file", str(TOOL.parents[1] / toy), *size)
+    rows, printed = benchmark("infer", "--batch", "2", "--profile", "--config-file", str(TOOL.parents[1] / toy), *size)
     ways = ["plain", "kept memory", "kept memory, fused", "kept memory, fused, channels last", "fast"]
     assert [way.split(":")[0] for way in rows] == ways
     assert all(row["facts"]["cosine"] > 0.999 for row in rows.values())
+    assert "batch_norm" in rows["plain"]["facts"]["costs"] and "largest costs" in printed
     assert "IGOAS 18x 32x16, batch 2" in printed and "images/s" in printed
 
 
@@ -87,6 +91,22 @@ def test_nothing_that_keeps_its_memory_is_run_before_what_does_not(monkeypatch):
     rows = measure_memory({"one": one, "two": two}, {"fast": fast}, "case", 1, torch.device("cpu"), work=3)
     assert done == 3 * ["one", "two"] + ["keep"] + 3 * ["fast"]
     assert [(row.way, len(row.seconds), row.work) for row in rows] == [("one", 1, 3), ("two", 1, 3), ("fast", 1, 3)]
+
+
+def test_a_step_that_is_timed_as_plain_has_not_told_the_process_to_keep_its_memory(monkeypatch):
+    told = []
+    monkeypatch.setattr("igoas_plugin.host.kept_memory.keep_freed_memory", lambda: told.append("keep"))
+    cfg = load_cfg(TOOL.parents[1] / "configs/Toy/igoas_R18.yml", ["INPUT.SIZE_TRAIN", "[32,16]"])
+    steps(cfg, 2, torch.device("cpu"), fused=False)()
+    assert told == []
+
+
+def test_the_largest_costs_come_first():
+    one = torch.rand(300, 300)
+    costs = largest_costs(lambda: [(one @ one).exp_() for _ in range(3)], torch.device("cpu"), count=2)
+    assert set(costs) == {"aten::mm", "aten::exp_"}
+    first, second = costs.values()
+    assert 1 > first >= second > 0
 
 
 def test_batches_are_loaded_by_each_number_of_workers(benchmark):
