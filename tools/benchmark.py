@@ -17,6 +17,8 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # read by torch when it is imported: --profile says only its result
+
 import igoas_plugin  # first: mends the host
 
 # isort: split
