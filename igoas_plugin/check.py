@@ -19,6 +19,7 @@ from .host.amp import DTYPES
 from .host.device import usable_device
 from .host.distributed import under_torchrun
 from .host.evaluator import ranks_on_host
+from .modeling.compilation import require_compiler
 from .occlusion import OCCLUSION_REGISTRY
 from .ranking.distances import METRICS
 
@@ -70,6 +71,8 @@ def check_settings(cfg, processes: int = 1, per_machine: int = 1, train: bool = 
     ranks_on_host(cfg)
     check_device(cfg.MODEL.DEVICE, per_machine)
     check_amp(cfg)
+    if train and cfg.MODEL.IGOAS.COMPILE:
+        require_compiler(cfg.MODEL.DEVICE)
     if cfg.SEED >= 2**31:
         raise InputError(f"SEED must be -1, or 0 to 2**31 - 1, got {cfg.SEED}")
     check_output(cfg.OUTPUT_DIR)

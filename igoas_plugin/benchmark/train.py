@@ -13,6 +13,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from igoas_plugin.check import build_scratch_model
 from igoas_plugin.host.amp import amp_dtype, compute_in
 from igoas_plugin.host.device import usable_device
+from igoas_plugin.modeling.compilation import require_compiler
 
 from .batch import random_batch
 from .measure import Row, measure
@@ -43,6 +44,9 @@ def training(cfg, batch: int, repeats: int, profile: bool = False) -> Iterator[R
         profile: whether the largest costs of each way are looked for.
     """
     device = torch.device(usable_device(cfg.MODEL.DEVICE))
+    torch.backends.cudnn.benchmark = cfg.CUDNN_BENCHMARK  # as the host's default_setup() for a training
+    if cfg.MODEL.IGOAS.COMPILE:
+        require_compiler(cfg.MODEL.DEVICE)
     mixed = amp_dtype(device.type, cfg.SOLVER.AMP.DTYPE)
     eager = cfg.clone()
     eager.defrost()
@@ -83,7 +87,7 @@ def steps(cfg, batch: int, device: torch.device, dtype: torch.dtype | None = Non
     optimizer, wrapper = build_optimizer(cfg, model)
     if not fused:
         for group in optimizer.param_groups:
-            group["fused"] = False
+            group["fused"] = None  # as torch chooses: several passes, each over many parameters on a GPU
     kind = SimpleTrainer if dtype is None else AMPTrainer
     images = random_batch(cfg.INPUT.SIZE_TRAIN, batch, device, IDENTITIES)
     trainer = kind(model, itertools.repeat(images), optimizer, wrapper)
@@ -104,5 +108,11 @@ def steps(cfg, batch: int, device: torch.device, dtype: torch.dtype | None = Non
 def peak(dtype: torch.dtype, device: torch.device) -> float:
     """Operations a second of a large matrix product: the most that this device does in that type."""
     one, other = (torch.rand(FACTORS, FACTORS, device=device, dtype=dtype) for _ in range(2))
-    [row] = measure({"product": lambda: one @ other}, "peak", repeats=3, device=device)
-    return 2 * FACTORS**3 / min(row.seconds)
+    times = 100 if device.type == "cuda" else 1  # one takes a GPU less than a millisecond
+    precision = torch.get_float32_matmul_precision()
+    try:
+        torch.set_float32_matmul_precision("high")  # TF32, as convolutions are computed by default
+        [row] = measure({"products": lambda: [one @ other for _ in range(times)]}, "peak", repeats=3, device=device)
+    finally:
+        torch.set_float32_matmul_precision(precision)
+    return 2 * times * FACTORS**3 / min(row.seconds)

@@ -45,6 +45,7 @@ def seconds_per_step(cfg, steps: int = 3) -> tuple[float, float]:
     device = torch.device(usable_device(cfg.MODEL.DEVICE))
     model, size = build_scratch_model(cfg, identities=2).to(device), cfg.SOLVER.IMS_PER_BATCH
     dtype = amp_dtype(device.type, cfg.SOLVER.AMP.DTYPE) if cfg.SOLVER.AMP.ENABLED else None
+    torch.backends.cudnn.benchmark = cfg.CUDNN_BENCHMARK  # as in a training, also for the evaluations of it
     keep_on_cpu(model)  # as trainings and evaluations do
 
     def train() -> None:

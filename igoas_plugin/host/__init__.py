@@ -21,6 +21,7 @@ FILES = (
     "unreadable",
     "transforms",
     "preprocessing",
+    "memory_format",
     "pretrained",
     "optimizer",
     "freezing",

@@ -85,6 +85,7 @@ def prepare_loader(loader: DataLoaderX, cfg: CfgNode | None) -> None:
         device = torch.device(usable_device(cfg.MODEL.DEVICE))
         if device.type == "cpu" or device.index is not None:  # else the process's own GPU
             loader.device = device
+            loader.pin_memory = loader.pin_memory and device.type == "cuda"
 
 
 def follow_environment() -> None:

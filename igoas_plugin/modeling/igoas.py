@@ -15,7 +15,7 @@ from igoas_plugin.occlusion import build_occlusion
 from igoas_plugin.run_progress import current_storage, ensured_storage
 
 from .branch import Branch
-from .compilation import require_compiler, uncompiled
+from .compilation import uncompiled
 from .losses import ID_WEIGHTS, RESIZES, RESPONSES, identity_weights, metric_losses, suppression_loss
 from .stages import split_backbone
 
@@ -92,8 +92,6 @@ class IGOAS(nn.Module):
         attention = keys.SUPPRESSION.ATTENTION
         check_mask_loss(mask, attention)
         require_choice("MODEL.IGOAS.ID_WEIGHTS", keys.ID_WEIGHTS, ID_WEIGHTS)
-        if keys.COMPILE:
-            require_compiler(cfg.MODEL.DEVICE)
         return {
             "backbone": split.trunk,
             "global_branch": Branch(split, attention=False, extra_block=keys.EXTRA_BLOCK),

@@ -107,6 +107,7 @@ def test_the_largest_costs_come_first():
     assert set(costs) == {"aten::mm", "aten::exp_"}
     first, second = costs.values()
     assert 1 > first >= second > 0
+    assert largest_costs(lambda: None, torch.device("cpu")) == {}
 
 
 def test_batches_are_loaded_by_each_number_of_workers(benchmark):

@@ -54,19 +54,30 @@ def test_the_type_can_be_chosen(igoas_cfg, dtype_of_cpu):
     assert amp.amp_dtype("cuda", "bfloat16") == torch.bfloat16
 
 
-@pytest.mark.parametrize("architecture", ["IGOAS", "Baseline", "OcclusionWrapper"])
-def test_feature_maps_are_channels_last_in_mixed_precision(igoas_cfg, architecture):
+LAYERS = [
+    ("IGOAS", {}),
+    ("IGOAS", {"MODEL.OCCLUSION.TRUNCATION": 0.5}),
+    ("IGOAS", {"MODEL.BACKBONE.WITH_IBN": True}),
+    ("Baseline", {}),
+    ("Baseline", {"MODEL.BACKBONE.WITH_NL": True}),
+    ("OcclusionWrapper", {}),
+]
+
+
+@pytest.mark.parametrize("architecture, keys", LAYERS)
+def test_convolutions_get_channels_last_in_mixed_precision(igoas_cfg, architecture, keys):
+    igoas_cfg.merge_from_list([word for pair in keys.items() for word in pair])
     igoas_cfg.MODEL.META_ARCHITECTURE, igoas_cfg.MODEL.HEADS.NUM_CLASSES = architecture, 4
     if architecture != "IGOAS":
         igoas_cfg.MODEL.HEADS.NAME, igoas_cfg.MODEL.HEADS.EMBEDDING_DIM = "EmbeddingHead", 0
     model, seen = build_model(igoas_cfg).train(), {}
 
     def note(name):
-        return lambda module, inputs, output: seen.update({name: output})
+        return lambda module, inputs: seen.update({name: inputs[0]})
 
-    for name, module in model.named_modules():
-        if isinstance(module, torch.nn.Conv2d | torch.nn.BatchNorm2d) and "heads" not in name:
-            module.register_forward_hook(note(name))
+    for name, module in model.named_modules():  # a spatial attention gets two channels: nothing to copy
+        if isinstance(module, torch.nn.Conv2d) and not name.startswith("heads") and not name.endswith(".spatial"):
+            module.register_forward_pre_hook(note(name))
     with EventStorage(), torch.autocast("cpu", torch.bfloat16):
         sum(model(random_batch(size=(64, 32))).values()).backward()
     last = [name for name, each in seen.items() if each.is_contiguous(memory_format=torch.channels_last)]

@@ -8,6 +8,7 @@ from runs import start
 from tiny_data import random_batch
 from torch import nn
 
+from igoas_plugin.check import build_scratch_model, check_settings
 from igoas_plugin.errors import InputError
 from igoas_plugin.modeling.compilation import require_compiler
 
@@ -83,8 +84,14 @@ def test_the_real_compiler_trains_the_same(igoas_cfg):
     torch.testing.assert_close(trained(True), trained(False), rtol=1e-4, atol=1e-5)  # float32, other order of sums
 
 
-def test_a_machine_that_cannot_compile_is_told(monkeypatch):
+def test_a_machine_that_cannot_compile_is_told(monkeypatch, igoas_cfg):
     monkeypatch.setattr(shutil, "which", lambda name: None)
+    monkeypatch.delenv("CXX", raising=False)
+    igoas_cfg.MODEL.IGOAS.COMPILE = True
+    build_scratch_model(igoas_cfg, identities=4)  # on the CPU, where a GPU trains: it is not run
+    with pytest.raises(InputError, match="needs a C\\+\\+ compiler on a CPU"):
+        check_settings(igoas_cfg)
+    check_settings(igoas_cfg, train=False)
     with pytest.raises(InputError, match="needs a C\\+\\+ compiler on a CPU"):
         require_compiler("cpu")
     monkeypatch.undo()

@@ -28,6 +28,13 @@ def test_an_image_that_is_not_cut_stays_what_it_is():
     torch.testing.assert_close(zoom(images, [(0.0, 0.0, 1.0, 1.0)] * 2, "bilinear"), images)
 
 
+def test_mixed_precision_moves_no_pixel():
+    images, boxes = torch.rand(2, 3, 384, 128), [(0.0, 0.0, 1.0, 1.0), (0.1, 0.2, 0.9, 0.7)]
+    expected = zoom(images, boxes, "bilinear")
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(zoom(images, boxes, "bilinear"), expected)
+
+
 def test_boxes_lie_in_the_image_and_leave_as_much_as_is_said():
     rng, areas, bottoms = np.random.default_rng(0), [], 0
     for _ in range(2000):
