@@ -111,7 +111,8 @@ def peak(dtype: torch.dtype, device: torch.device) -> float:
     times = 100 if device.type == "cuda" else 1  # one takes a GPU less than a millisecond
     precision = torch.get_float32_matmul_precision()
     try:
-        torch.set_float32_matmul_precision("high")  # TF32, as convolutions are computed by default
+        if device.type == "cuda":
+            torch.set_float32_matmul_precision("high")  # TF32, as convolutions are computed there by default
         [row] = measure({"products": lambda: [one @ other for _ in range(times)]}, "peak", repeats=3, device=device)
     finally:
         torch.set_float32_matmul_precision(precision)
