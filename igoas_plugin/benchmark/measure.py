@@ -73,13 +73,9 @@ def measure(
     rows = [Row(case, way, **described) for way in ways]
     for way, row in zip(ways.values(), rows, strict=True):
         started = time.perf_counter()
-        if device.type == "cuda":
-            way()  # what it tries out before it chooses its algorithms is not its peak
-            wait_for(device)
-        else:
-            row.memory_mb = peak_of(way)
+        row.memory_mb = peak_on_gpu(way, device) if device.type == "cuda" else peak_of(way)
         row.first_seconds = time.perf_counter() - started
-        if device.type == "cuda":
+        if device.type == "cuda":  # the first peak is that of what it tried out to choose its algorithms
             row.memory_mb = peak_on_gpu(way, device)
     for repeat in range(-rounds, repeats):
         for way, row in zip(ways.values(), rows, strict=True):

@@ -35,8 +35,9 @@ def measure_memory(
     for ways in (usual, kept):
         if ways is kept and device.type == "cpu":
             keep_freed_memory()
-        rows += measure(ways, case, repeats, rounds=1, device=device, **described)
-        for row in rows[-len(ways) :] if profile else ():
+        measured = measure(ways, case, repeats, rounds=1, device=device, **described)
+        for row in measured if profile else ():
             costs = largest_costs(ways[row.way], device)
             row.facts["costs"] = ", ".join(f"{operator} {100 * share:.0f} %" for operator, share in costs.items())
+        rows += measured
     return rows
