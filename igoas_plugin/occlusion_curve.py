@@ -11,10 +11,7 @@ from fastreid.data import build_reid_test_loader
 from fastreid.data.common import CommDataset
 from fastreid.data.transforms import build_transforms
 from fastreid.evaluation import ReidEvaluator, inference_on_dataset
-from fastreid.modeling import build_model
-from fastreid.utils.checkpoint import Checkpointer
 from PIL import Image
-from torch import nn
 
 from .datasets.market_occlusion import KINDS, SEVERITIES
 from .datasets.market_occlusion.occlude import OCCLUDERS, SHARES, kind_of
@@ -23,6 +20,7 @@ from .host.checkpoints import write_atomically
 from .host.evaluator import gathered
 from .modeling.fast_inference import for_evaluation
 from .results import METRICS
+from .trained import build_trained
 
 logger = logging.getLogger(f"fastreid.{__name__}")  # a child of the host's logger: shown where the host's lines are
 
@@ -76,17 +74,6 @@ class Descriptors(ReidEvaluator):
 
     def evaluate(self) -> dict[str, torch.Tensor]:
         return gathered(self._predictions, self.cfg.OUTPUT_DIR)
-
-
-def build_trained(cfg) -> nn.Module:
-    """The model of a config with the weights that MODEL.WEIGHTS names."""
-    cfg = cfg.clone()
-    cfg.defrost()
-    cfg.MODEL.BACKBONE.PRETRAIN = False
-    cfg.MODEL.HEADS.NUM_CLASSES = cfg.MODEL.HEADS.NUM_CLASSES or 1
-    model = build_model(cfg)
-    Checkpointer(model).load(cfg.MODEL.WEIGHTS)
-    return model
 
 
 def occlusion_curve(name: str, cfg, root: str) -> list[Point]:

@@ -12,11 +12,12 @@ import sys
 import igoas_plugin  # first: mends the host
 
 # isort: split
-from igoas_plugin.check import check_device, check_model, check_names, check_output
+from igoas_plugin.check import check_model, check_output
 from igoas_plugin.config import load_cfg
 from igoas_plugin.datasets.occluded_market import market_in
 from igoas_plugin.errors import InputError
 from igoas_plugin.occlusion_curve import occlusion_curve, plot, write_csv
+from igoas_plugin.trained import check_trained
 
 
 def models_of(words: list[str]) -> dict:
@@ -47,10 +48,7 @@ def main() -> None:
     check_output(args.output)
     market_in(root)
     for cfg in models.values():
-        check_names(cfg)
-        check_device(cfg.MODEL.DEVICE, processes=1)
-        if not cfg.MODEL.WEIGHTS:
-            raise InputError("MODEL.WEIGHTS is empty: name the weights of each model")
+        check_trained(cfg)
         check_model(cfg)
     os.makedirs(args.output, exist_ok=True)
     points, files = [], {kind: os.path.join(args.output, f"occlusion_curve.{kind}") for kind in ("csv", "png")}

@@ -1,0 +1,36 @@
+"""A model with the weights that it was trained to, for whatever uses it outside a run."""
+
+from fastreid.modeling import build_model
+from fastreid.utils.checkpoint import Checkpointer
+from torch import nn
+
+from .check import check_amp, check_device, check_names
+from .errors import InputError
+
+
+def check_trained(cfg) -> None:
+    """Looks at what build_trained() needs, without building anything.
+
+    Raises:
+        InputError: a key names nothing that is registered, the device is none, or MODEL.WEIGHTS is empty.
+    """
+    check_names(cfg)
+    check_device(cfg.MODEL.DEVICE, processes=1)
+    check_amp(cfg)
+    if not cfg.MODEL.WEIGHTS:
+        raise InputError("MODEL.WEIGHTS is empty: name the weights of the model, such as logs/run/model_best.pth")
+
+
+def build_trained(cfg) -> nn.Module:
+    """The model of a config with the weights that MODEL.WEIGHTS names, in evaluation mode, on MODEL.DEVICE.
+
+    Raises:
+        InputError: the weights are missing, damaged, or of another architecture.
+    """
+    cfg = cfg.clone()
+    cfg.defrost()
+    cfg.MODEL.BACKBONE.PRETRAIN = False
+    cfg.MODEL.HEADS.NUM_CLASSES = cfg.MODEL.HEADS.NUM_CLASSES or 1
+    model = build_model(cfg).eval()
+    Checkpointer(model).load(cfg.MODEL.WEIGHTS)
+    return model
