@@ -7,17 +7,16 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from fastreid.data import build_reid_test_loader
 from fastreid.data.common import CommDataset
 from fastreid.data.transforms import build_transforms
-from fastreid.evaluation import ReidEvaluator, inference_on_dataset
+from fastreid.evaluation import ReidEvaluator
 from PIL import Image
 
 from .datasets.market_occlusion import KINDS, SEVERITIES
 from .datasets.market_occlusion.occlude import OCCLUDERS, SHARES, kind_of
 from .datasets.occluded_market import QueryOccluder, by_name, market_in, name_of
+from .descriptors import describe
 from .host.checkpoints import write_atomically
-from .host.evaluator import gathered
 from .modeling.fast_inference import for_evaluation
 from .results import METRICS
 from .trained import build_trained
@@ -69,13 +68,6 @@ class OccludedQueries(CommDataset):
         return {"images": self.transform(image), "targets": identity, "camids": camera, "img_paths": path}
 
 
-class Descriptors(ReidEvaluator):
-    """The host's evaluator up to where it would rank: it gives what the model made of each image."""
-
-    def evaluate(self) -> dict[str, torch.Tensor]:
-        return gathered(self._predictions, self.cfg.OUTPUT_DIR)
-
-
 def occlusion_curve(name: str, cfg, root: str) -> list[Point]:
     """Evaluates a model on OccludedMarket1501 at every severity and with every kind of occlusion.
 
@@ -96,25 +88,24 @@ def occlusion_curve(name: str, cfg, root: str) -> list[Point]:
     market, model = market_in(root), for_evaluation(cfg, build_trained(cfg))
     occluder, transform = QueryOccluder(market.query), build_transforms(cfg, is_train=False)
 
-    def described(data: CommDataset) -> dict[str, torch.Tensor]:
-        loader, images = build_reid_test_loader(cfg, test_set=data, num_query=len(data))
-        return inference_on_dataset(model, loader, Descriptors(cfg, images), flip_test=cfg.TEST.FLIP.ENABLED)
-
     def ranked(query: dict[str, torch.Tensor]) -> dict[str, float]:
         evaluator = ReidEvaluator(cfg, len(query["pids"]))
         evaluator._predictions = [query, gallery]
         return {metric: float(value) for metric, value in evaluator.evaluate().items()}
 
-    gallery = described(CommDataset(by_name(market.gallery), transform, relabel=False))
+    gallery = describe(cfg, model, CommDataset(by_name(market.gallery), transform, relabel=False))
     kinds = np.array([kind_of(name_of(path)) for path, _, _ in occluder.items])
     metrics = {}
     for severity in SEVERITIES:
         if severity == 0:
             metrics |= dict.fromkeys(
-                ((kind, 0) for kind in KINDS), ranked(described(OccludedQueries(occluder, 0, "all", transform)))
+                ((kind, 0) for kind in KINDS),
+                ranked(describe(cfg, model, OccludedQueries(occluder, 0, "all", transform))),
             )
             continue
-        single = {kind: described(OccludedQueries(occluder, severity, kind, transform)) for kind in OCCLUDERS}
+        single = {
+            kind: describe(cfg, model, OccludedQueries(occluder, severity, kind, transform)) for kind in OCCLUDERS
+        }
         metrics |= {(kind, severity): ranked(query) for kind, query in single.items()}
         metrics["all", severity] = ranked(each_of_its_kind(single, kinds))
         logger.info(

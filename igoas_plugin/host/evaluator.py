@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from igoas_plugin.errors import InputError
-from igoas_plugin.ranking import Distances, Labels, Reranked, expand, rank_in_blocks
+from igoas_plugin.ranking import Distances, Labels, Ranked, Reranked, expand, rank_in_blocks
 from igoas_plugin.ranking.memory import mapped, memory_limit, room
 
 from .device import usable_device
@@ -60,30 +60,51 @@ def evaluate(self) -> dict:
     described = gathered(self._predictions, self.cfg.OUTPUT_DIR)
     if described is None:
         return {}
-    test, count = self.cfg.TEST, self._num_query
-    features = described["feats"]
+    features, count = described["feats"], self._num_query
     query, gallery = (
         Labels(described["pids"][part].numpy(), described["camids"][part].numpy())
         for part in (slice(count), slice(count, None))
     )
+    try:
+        ranked = rank_in_blocks(distances_of(self.cfg, features, count), query, gallery)
+    except ValueError as error:
+        raise InputError(str(error)) from None
+    RECENT_CMC.append(ranked.cmc)
+    warn_of_left_out(count - len(ranked.ap), count)
+    self._results = metrics_of(ranked)
+    return OrderedDict(self._results)
+
+
+def distances_of(cfg, features: Tensor, count: int) -> Distances | Reranked:
+    """Distances of the queries, which come first, to the gallery, a block at a time, as TEST asks for.
+
+    Args:
+        cfg: its TEST.METRIC, AQE and RERANK hold.
+        features: descriptors of all images, (Q + G, D).
+        count: Q.
+
+    Raises:
+        InputError: a descriptor is not finite, and AQE or RERANK would spread that.
+    """
+    test = cfg.TEST
     check_finite(features, test)
     if test.AQE.ENABLED:
         logger.info("Test with AQE setting")
         features = expand(features, test.AQE.QE_TIME, test.AQE.QE_K, test.AQE.ALPHA)
-    distances = Distances(features[:count], features[count:], test.METRIC, usable_device(self.cfg.MODEL.DEVICE))
+    distances = Distances(features[:count], features[count:], test.METRIC, usable_device(cfg.MODEL.DEVICE))
     if test.RERANK.ENABLED:
         logger.info("Test with rerank setting")
         features = normalize(features) if test.METRIC == "cosine" else features
         distances = Reranked(distances, features, test.RERANK.K1, test.RERANK.K2, test.RERANK.LAMBDA)
-    try:
-        cmc, ap, inp = rank_in_blocks(distances, query, gallery)
-    except ValueError as error:
-        raise InputError(str(error)) from None
-    RECENT_CMC.append(cmc)
-    warn_of_left_out(count - len(ap), count)
-    self._results = OrderedDict((f"Rank-{rank}", 100 * cmc[rank - 1]) for rank in (1, 5, 10))
-    self._results.update(mAP=100 * ap.mean(), mINP=100 * inp.mean(), metric=50 * (ap.mean() + cmc[0]))
-    return OrderedDict(self._results)
+    return distances
+
+
+def metrics_of(ranked: Ranked) -> OrderedDict:
+    """The metrics by the names of the host's evaluator, in %."""
+    metrics = OrderedDict((f"Rank-{rank}", 100 * ranked.cmc[rank - 1]) for rank in (1, 5, 10))
+    ap, first = ranked.ap.mean(), ranked.cmc[0]
+    metrics.update(mAP=100 * ap, mINP=100 * ranked.inp.mean(), metric=50 * (ap + first))
+    return metrics
 
 
 def gathered(predictions: list[dict[str, Tensor]], folder: str) -> dict[str, Tensor] | None:
