@@ -23,6 +23,7 @@ FILES = (
     "preprocessing",
     "memory_format",
     "pretrained",
+    "alignment",
     "optimizer",
     "freezing",
     "amp",

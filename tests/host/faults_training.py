@@ -58,6 +58,13 @@ def change_of_all_weights_after_two_steps():
 
 
 @fault
+def parameters_that_are_not_aligned():
+    cfg, model = made_model()
+    build_optimizer(cfg, model)
+    return sum(parameter.data_ptr() % 16 > 0 for parameter in model.parameters())
+
+
+@fault
 def default_device():
     cfg = tiny_data.host_cfg()
     cfg.MODEL.DEVICE = "cuda"
