@@ -134,13 +134,13 @@ def check_device(name: str, processes: int) -> None:
         raise InputError(f"MODEL.DEVICE {name} is one GPU for {processes} processes of this machine: write cuda")
 
 
-def check_output(folder: str) -> None:
-    """Raises InputError where OUTPUT_DIR neither exists nor can be made."""
+def check_output(folder: str, key: str = "OUTPUT_DIR") -> None:
+    """Raises InputError, naming the key, where the folder neither exists nor can be made."""
     existing = os.path.abspath(folder)
     while not os.path.lexists(existing):
         existing = os.path.dirname(existing)
     if not folder or not os.path.isdir(existing) or not os.access(existing, os.W_OK):
-        raise InputError(f"OUTPUT_DIR {folder!r} cannot be written: name a folder that can be created")
+        raise InputError(f"{key} {folder!r} cannot be written: name a folder that can be created")
 
 
 def check_batches(cfg, processes: int, train: bool) -> None:

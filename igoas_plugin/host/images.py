@@ -10,7 +10,8 @@ from igoas_plugin.errors import UnreadableImage
 
 from .fix import fix, replace_everywhere
 
-PILLOW_ERRORS = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)
+# RuntimeError: of broken AVIF, DDS and BLP files
+PILLOW_ERRORS = (OSError, SyntaxError, ValueError, RuntimeError, Image.DecompressionBombError)
 
 read_image_of_host = data_utils.read_image
 

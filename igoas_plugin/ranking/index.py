@@ -1,4 +1,5 @@
 import math
+from typing import BinaryIO
 
 import faiss
 import numpy as np
@@ -51,8 +52,9 @@ class SearchIndex:
         self.index = faiss.index_factory(width, name, faiss.METRIC_INNER_PRODUCT)
         if kind == "ivf":
             self.index.nprobe = PROBED
-        if kind in ("flat", "ivf") and hasattr(faiss, "index_cpu_to_all_gpus") and faiss.get_num_gpus():
-            self.index = faiss.index_cpu_to_all_gpus(self.index)
+        if self.learns_from:  # faiss warns on stderr of fewer than it likes; what is too few is refused below
+            (self.index if kind == "ivf" else self.index.pq).cp.min_points_per_centroid = 1
+        self.kind, self.index = kind, on_gpus(self.index, kind)
 
     def __len__(self) -> int:
         return self.index.ntotal
@@ -86,6 +88,28 @@ class SearchIndex:
             search finds fewer, position -1 at the end.
         """
         return self.index.search(normalised(descriptors), min(count, len(self)))
+
+    def write(self, file: BinaryIO) -> None:
+        """Writes it as faiss does: faiss.read_index() reads it too."""
+        index = faiss.index_gpu_to_cpu(self.index) if gpus(self.kind) else self.index
+        faiss.write_index(index, faiss.PyCallbackIOWriter(file.write))
+
+    @classmethod
+    def read(cls, file: BinaryIO, kind: str) -> "SearchIndex":
+        """What write() wrote of an index of this kind; raises RuntimeError where the file is another or cut off."""
+        stored = faiss.read_index(faiss.PyCallbackIOReader(file.read))
+        index = cls(stored.d, kind, stored.ntotal)
+        index.index = on_gpus(stored, kind)
+        return index
+
+
+def gpus(kind: str) -> int:
+    """How many GPUs an index of this kind is searched on."""
+    return faiss.get_num_gpus() if kind in ("flat", "ivf") and hasattr(faiss, "index_cpu_to_all_gpus") else 0
+
+
+def on_gpus(index: faiss.Index, kind: str) -> faiss.Index:
+    return faiss.index_cpu_to_all_gpus(index) if gpus(kind) else index
 
 
 def normalised(descriptors: np.ndarray) -> np.ndarray:
