@@ -10,6 +10,8 @@ from fastreid.data.data_utils import read_image
 from fastreid.data.transforms import ToTensor
 from PIL import Image
 
+from igoas_plugin.errors import UnreadableImage
+
 PIXELS = np.random.default_rng(0).integers(256, size=(8, 6, 3), dtype=np.uint8)
 
 
@@ -94,4 +96,16 @@ def test_a_torn_file_is_an_error(tmp_path, kind):
     Image.fromarray(np.tile(PIXELS, (20, 20, 1))).save(path)
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
     with pytest.raises(OSError):
+        read_image(str(path))
+
+
+def test_a_broken_file_of_a_kind_for_which_pillow_raises_other_errors_is_unreadable_too(tmp_path):
+    path = tmp_path / "image.dds"
+    Image.fromarray(PIXELS).save(path)
+    content = bytearray(path.read_bytes())
+    content[80:84] = (147).to_bytes(4, "little")  # flags of the pixel format, which Pillow does not know
+    path.write_bytes(content)
+    with pytest.raises(NotImplementedError), Image.open(path):
+        pass
+    with pytest.raises(UnreadableImage, match="image.dds cannot be read: Unknown pixel format flags 147"):
         read_image(str(path))

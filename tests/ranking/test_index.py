@@ -1,6 +1,8 @@
 import igoas_plugin  # noqa: F401  (first: it mends the host)
 
 # isort: split
+import io
+
 import numpy as np
 import pytest
 
@@ -61,3 +63,26 @@ def test_what_makes_no_index_is_refused():
         SearchIndex(8, "lsh", 10)
     with pytest.raises(ValueError, match="pq is for widths that 8 divides, got 12"):
         SearchIndex(12, "pq", 10)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_is_written_is_read_as_the_same_index_and_can_grow(kind):
+    index, file = filled(kind, people(900)), io.BytesIO()
+    index.write(file)
+    file.seek(0)
+    read = SearchIndex.read(file, kind)
+    for ours, theirs in zip(read.search(people(5), 7), index.search(people(5), 7), strict=True):
+        assert np.array_equal(ours, theirs)
+    read.add(people(1, seed=2))
+    assert len(read) == 901 and len(index) == 900
+
+
+def test_another_file_is_no_index():
+    with pytest.raises(RuntimeError):
+        SearchIndex.read(io.BytesIO(b"no index of faiss"), "flat")
+
+
+@pytest.mark.parametrize("kind", ["ivf", "pq"])
+def test_little_to_learn_from_is_no_reason_for_a_warning_of_faiss(kind, capfd):
+    SearchIndex(32, kind, 256).add(people(256))
+    assert capfd.readouterr() == ("", "")
