@@ -87,7 +87,13 @@ class SearchIndex:
             Cosine similarities (of pq approximate) and positions in the order of adding, shape (Q, count) each; where a
             search finds fewer, position -1 at the end.
         """
-        return self.index.search(normalised(descriptors), min(count, len(self)))
+        threads = faiss.omp_get_max_threads()
+        # a thread that has no query of its own only waits, and on a busy machine all wait for it
+        faiss.omp_set_num_threads(max(min(threads, len(descriptors)), 1))
+        try:
+            return self.index.search(normalised(descriptors), min(count, len(self)))
+        finally:
+            faiss.omp_set_num_threads(threads)
 
     def write(self, file: BinaryIO) -> None:
         """Writes it as faiss does: faiss.read_index() reads it too."""

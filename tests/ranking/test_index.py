@@ -3,6 +3,7 @@ import igoas_plugin  # noqa: F401  (first: it mends the host)
 # isort: split
 import io
 
+import faiss
 import numpy as np
 import pytest
 
@@ -46,6 +47,20 @@ def test_what_is_given_is_not_changed_and_there_are_no_more_neighbours_than_desc
     before = gallery.copy()
     assert filled("flat", gallery).search(gallery, 10)[1].shape == (5, 5)
     assert np.array_equal(gallery, before)
+
+
+def test_a_search_leaves_the_number_of_threads_as_it_was():
+    index, before = filled("flat", people(50)), faiss.omp_get_max_threads()
+    try:
+        faiss.omp_set_num_threads(2)
+        for queries in (0, 1, 5):
+            assert index.search(people(5)[:queries], 3)[1].shape == (queries, 3)
+            assert faiss.omp_get_max_threads() == 2
+        with pytest.raises(AssertionError):
+            index.search(people(1, width=31), 3)
+        assert faiss.omp_get_max_threads() == 2
+    finally:
+        faiss.omp_set_num_threads(before)
 
 
 @pytest.mark.parametrize("kind, least", [("ivf", 937), ("pq", 256)])
