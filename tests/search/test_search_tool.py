@@ -67,12 +67,17 @@ def run(monkeypatch, capsys):
     return run
 
 
+def in_a_process(*words) -> subprocess.CompletedProcess:
+    alone = {**os.environ, "OMP_NUM_THREADS": "1"}  # more threads than free cores only wait for each other
+    return subprocess.run([sys.executable, *words], capture_output=True, text=True, timeout=300, env=alone)
+
+
 def test_an_index_is_killed_goes_on_and_answers(model, tmp_path, run):
     crops, index, page = tmp_path / "crops", tmp_path / "gallery.index", tmp_path / "page.html"
     draw(crops, [*names(14), "line\nend.png"])
     (crops / "torn.png").write_text("torn")
     make = ("index", crops, "--output", index, *model, "--kind", "hnsw")
-    killed = subprocess.run([sys.executable, "-c", KILLED, *make], capture_output=True, text=True, timeout=300)
+    killed = in_a_process("-c", KILLED, *make)
     assert killed.returncode == -signal.SIGKILL, killed.stderr
     with GalleryFile(str(index)) as file:
         assert len(file.gallery.crops) == 4 and not file.finished
@@ -81,9 +86,7 @@ def test_an_index_is_killed_goes_on_and_answers(model, tmp_path, run):
     assert printed.out == f"{index}: 11 added, 4 already there, 0 gone or changed, 1 unreadable\n"
 
     ask = ("query", crops / "line\nend.png", crops / "0" / "0003.png", "--index", index, *model, "--top", "3")
-    done = subprocess.run(
-        [sys.executable, TOOL, *ask, "--format", "json", "--html", page], capture_output=True, text=True, timeout=300
-    )
+    done = in_a_process(TOOL, *ask, "--format", "json", "--html", page)
     assert done.returncode == 0, done.stderr
     answers = json.loads(done.stdout)
     assert [each["matches"][0]["path"] for each in answers["queries"]] == ["line\nend.png", "0/0003.png"]
