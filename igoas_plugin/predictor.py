@@ -1,27 +1,20 @@
 import os
-from collections.abc import Iterable
-from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import torch
 from fastreid.config import CfgNode
 from fastreid.data.transforms import build_transforms
-from PIL import Image
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.functional import normalize
 
 from .config import load_cfg
-from .errors import InputError
+from .describer import Describer
 from .fingerprint import fingerprint
-from .host.images import read_image
 from .modeling.fast_inference import for_evaluation
 from .trained import build_trained, check_trained
 
-Picture = str | os.PathLike | np.ndarray
-READERS = 4  # threads that decode pictures: Pillow lets go of Python's lock while it does
 
-
-class Predictor:
+class Predictor(Describer):
     """A trained model as a function: pictures of persons in, descriptors out.
 
     The more alike two persons look to the model, the larger the dot product of their descriptors, which is the cosine.
@@ -71,58 +64,23 @@ class Predictor:
         self.transform = build_transforms(cfg, is_train=False)
         self.width = self.describe(torch.zeros(1, 3, *self.size)).shape[1]
 
-    def __call__(self, pictures: Iterable[Picture]) -> np.ndarray:
-        """Descriptors of pictures, in their order.
-
-        Args:
-            pictures: paths, or RGB arrays of shape (H, W, 3) and type uint8, of any size, mixed as you like.
-
-        Returns:
-            Shape (N, D), float32, rows of length 1.
-
-        Raises:
-            InputError: a file cannot be read, an array has another shape or type, or it is one picture and no list.
-        """
-        if isinstance(pictures, str | os.PathLike) or (isinstance(pictures, np.ndarray) and pictures.ndim == 3):
-            raise InputError("give the predictor a list of pictures: [picture] where it is one")
-        pictures, rows = list(pictures), [np.empty((0, self.width), np.float32)]
-        with ThreadPoolExecutor(READERS) as readers:
-            for start in range(0, len(pictures), self.batch):
-                images = readers.map(self.read, pictures[start : start + self.batch])
-                rows.append(self.describe(torch.stack(list(images))))
-        return np.concatenate(rows)
-
-    def read(self, picture: Picture) -> Tensor:
-        """A picture as the model takes it: (3, height, width) of ``size``, RGB in [0, 255].
-
-        Raises:
-            InputError: as __call__().
-        """
-        return self.transform(opened(picture))
-
     @torch.no_grad()
     def describe(self, images: Tensor) -> np.ndarray:
-        """Descriptors of a batch that read() made.
-
-        Args:
-            images: (B, 3, height, width), RGB in [0, 255].
-
-        Returns:
-            Shape (B, D), float32, rows of length 1.
-        """
-        images = images.to(self.model.device)
-        descriptors = self.model({"images": images}).float()
-        if self.flip:
-            descriptors = descriptors + self.model({"images": images.flip(3)}).float()
-        return normalize(descriptors).cpu().numpy()
+        return descriptors_of(images.to(self.model.device), self.model, self.flip).cpu().numpy()
 
 
-def opened(picture: Picture) -> Image.Image:
-    """A picture as an RGB image of Pillow; raises InputError where it is none."""
-    if not isinstance(picture, np.ndarray):
-        return read_image(os.fspath(picture))
-    if picture.dtype != np.uint8 or picture.ndim != 3 or picture.shape[2] != 3 or not picture.size:
-        raise InputError(
-            f"a picture must be an RGB array of shape (H, W, 3) and type uint8, got {picture.shape}, {picture.dtype}"
-        )
-    return Image.fromarray(picture)
+def descriptors_of(images: Tensor, model: nn.Module, flip: bool) -> Tensor:
+    """Descriptors of length 1.
+
+    Args:
+        images: (B, 3, H, W), RGB in [0, 255].
+        model: in evaluation mode.
+        flip: whether those of the mirrored images are added, TEST.FLIP of the config.
+
+    Returns:
+        Shape (B, D), float32.
+    """
+    descriptors = model({"images": images}).float()
+    if flip:
+        descriptors = descriptors + model({"images": images.flip(3)}).float()
+    return normalize(descriptors)

@@ -62,6 +62,19 @@ def igoas_cfg(baseline_cfg):
     return baseline_cfg
 
 
+@pytest.fixture(scope="session")
+def igoas_onnx(tmp_path_factory):
+    """A trained IGOAS that adds mirrored images, and its ONNX file: (config, path)."""
+    from saved_models import saved_igoas
+
+    from igoas_plugin.onnx_export import export
+
+    folder = tmp_path_factory.mktemp("igoas_onnx")
+    cfg = saved_igoas(folder, TEST__FLIP__ENABLED=True)
+    export(cfg, str(folder / "model.onnx"))
+    return cfg, str(folder / "model.onnx")
+
+
 @pytest.fixture
 def tiny_duke(tmp_path, monkeypatch) -> Path:
     """A data sets folder with an Occluded-Duke of 16 small images in each part."""

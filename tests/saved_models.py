@@ -1,0 +1,38 @@
+"""Checkpoints of models as if they had been trained, on 32x16 images."""
+
+import tiny_data
+import torch
+from fastreid.modeling import build_model
+from torch import nn
+
+import igoas_plugin
+
+
+def saved_model(folder, **keys):
+    """A config whose MODEL.WEIGHTS is the checkpoint of its own model, whose norms have the statistics of images.
+
+    Args:
+        folder: of the checkpoint.
+        keys: further keys of the config, with two underscores for a dot.
+    """
+    cfg = igoas_plugin.get_cfg()
+    tiny_data.tiny_settings(cfg, folder)
+    cfg.merge_from_list([word for key, value in keys.items() for word in (key.replace("__", "."), value)])
+    cfg.MODEL.HEADS.NUM_CLASSES = tiny_data.IDENTITIES
+    torch.manual_seed(0)
+    cfg.MODEL.WEIGHTS = str(folder / "weights.pth")
+    model = build_model(cfg).eval()
+    for module in model.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.momentum = None  # the mean of all batches, which are one
+            module.train()
+    with torch.no_grad():
+        model(tiny_data.random_batch(size=cfg.INPUT.SIZE_TEST))
+    torch.save({"model": model.state_dict()}, cfg.MODEL.WEIGHTS)
+    return cfg
+
+
+def saved_igoas(folder, **keys):
+    """The same of IGOAS with descriptors of 64 values."""
+    igoas = {"MODEL__META_ARCHITECTURE": "IGOAS", "MODEL__HEADS__NAME": "IGOASHead", "MODEL__HEADS__EMBEDDING_DIM": 32}
+    return saved_model(folder, **igoas, **keys)
