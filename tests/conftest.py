@@ -64,13 +64,13 @@ def igoas_cfg(baseline_cfg):
 
 @pytest.fixture(scope="session")
 def igoas_onnx(tmp_path_factory):
-    """A trained IGOAS that adds mirrored images, and its ONNX file: (config, path)."""
+    """A trained IGOAS and its ONNX file: (config, path)."""
     from saved_models import saved_igoas
 
     from igoas_plugin.onnx_export import export
 
     folder = tmp_path_factory.mktemp("igoas_onnx")
-    cfg = saved_igoas(folder, TEST__FLIP__ENABLED=True)
+    cfg = saved_igoas(folder)
     export(cfg, str(folder / "model.onnx"))
     return cfg, str(folder / "model.onnx")
 
