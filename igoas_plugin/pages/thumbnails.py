@@ -2,7 +2,7 @@ import base64
 import io
 from dataclasses import dataclass
 
-from ..predictor import Picture, opened
+from ..describer import Picture, opened
 
 SIZE = (240, 240)  # pixels (width, height) that a thumbnail fits in: sharp where a page shows half of it
 QUALITY = 85  # of the JPEG, of 100

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ..pages.printable import printable
-from ..predictor import Predictor
+from ..describer import Describer
 from .gallery_file import GalleryFile
 
 logger = logging.getLogger(f"fastreid.{__name__}")  # a child of the host's logger: shown where the host's lines are
@@ -48,7 +48,7 @@ class Answers:
 
 
 def search(
-    file: GalleryFile, pictures: list[str], top: int, predictor: Predictor, folder: str | None = None
+    file: GalleryFile, pictures: list[str], top: int, predictor: Describer, folder: str | None = None
 ) -> Answers:
     """The crops of a gallery that are most like each picture; how long it took is logged.
 

@@ -16,7 +16,7 @@ from tqdm import tqdm
 from ..check import check_output
 from ..errors import InputError, UnreadableImage
 from ..pages.printable import printable
-from ..predictor import READERS, Predictor
+from ..describer import READERS, Describer
 from ..ranking.index import SearchIndex
 from .crops import Crop, Listing, crops_in
 from .gallery_file import Gallery, GalleryFile, write_gallery
@@ -94,7 +94,7 @@ class GrowingGallery:
         self.save(index)
 
 
-def index_folder(folder: str, path: str, predictor: Predictor, kind: str | None = None) -> Counts:
+def index_folder(folder: str, path: str, predictor: Describer, kind: str | None = None) -> Counts:
     """Makes a gallery index of a folder of crops, or brings one up to date.
 
     What is in the index and has not changed since, by path, size and time, is not described again. It is saved every
@@ -148,7 +148,7 @@ def index_folder(folder: str, path: str, predictor: Predictor, kind: str | None 
     return counts
 
 
-def read_known(path: str, folder: str, listing: Listing, predictor: Predictor) -> tuple[Gallery, np.ndarray, bool]:
+def read_known(path: str, folder: str, listing: Listing, predictor: Describer) -> tuple[Gallery, np.ndarray, bool]:
     """What an index holds already: the gallery, its descriptors, and whether it is finished.
 
     Raises:
@@ -180,7 +180,7 @@ def empty_index(kind: str, width: int, images: int) -> SearchIndex:
     return index
 
 
-def describe(crops: list[Crop], growing: GrowingGallery, predictor: Predictor) -> int:
+def describe(crops: list[Crop], growing: GrowingGallery, predictor: Describer) -> int:
     """Adds the descriptors of crops to a gallery; names those that cannot be read, and tells how many they are."""
     unreadable = 0
     with tqdm(total=len(crops), desc="describing", unit=" images", disable=None) as bar:
@@ -198,7 +198,7 @@ def describe(crops: list[Crop], growing: GrowingGallery, predictor: Predictor) -
 
 
 def read_ahead(
-    crops: list[Crop], folder: str, predictor: Predictor
+    crops: list[Crop], folder: str, predictor: Describer
 ) -> Iterator[list[tuple[Crop, Tensor | UnreadableImage]]]:
     """Crops, a batch at a time, each as the model takes it or with what is wrong; meanwhile the next batch is read."""
 

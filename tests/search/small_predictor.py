@@ -5,7 +5,7 @@ import torch
 from PIL import Image
 
 from igoas_plugin.fingerprint import Fingerprint
-from igoas_plugin.predictor import opened
+from igoas_plugin.describer import opened
 
 
 class SmallPredictor:
