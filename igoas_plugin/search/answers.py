@@ -7,8 +7,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ..pages.printable import printable
 from ..describer import Describer
+from ..pages.printable import printable
 from .gallery_file import GalleryFile
 
 logger = logging.getLogger(f"fastreid.{__name__}")  # a child of the host's logger: shown where the host's lines are

@@ -14,9 +14,9 @@ from torch import Tensor
 from tqdm import tqdm
 
 from ..check import check_output
+from ..describer import READERS, Describer
 from ..errors import InputError, UnreadableImage
 from ..pages.printable import printable
-from ..describer import READERS, Describer
 from ..ranking.index import SearchIndex
 from .crops import Crop, Listing, crops_in
 from .gallery_file import Gallery, GalleryFile, write_gallery

@@ -4,8 +4,8 @@ import numpy as np
 import torch
 from PIL import Image
 
-from igoas_plugin.fingerprint import Fingerprint
 from igoas_plugin.describer import opened
+from igoas_plugin.fingerprint import Fingerprint
 
 
 class SmallPredictor:
