@@ -73,6 +73,8 @@ def check_settings(cfg, processes: int = 1, per_machine: int = 1, train: bool = 
     check_amp(cfg)
     if train and cfg.MODEL.IGOAS.COMPILE:
         require_compiler(cfg.MODEL.DEVICE)
+    if cfg.TENSORBOARD.IMAGES_PERIOD < 0:
+        raise InputError(f"TENSORBOARD.IMAGES_PERIOD must be 0 or more, got {cfg.TENSORBOARD.IMAGES_PERIOD}")
     if cfg.SEED >= 2**31:
         raise InputError(f"SEED must be -1, or 0 to 2**31 - 1, got {cfg.SEED}")
     check_output(cfg.OUTPUT_DIR)

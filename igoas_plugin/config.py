@@ -32,6 +32,11 @@ def plugin_defaults() -> CfgNode:
     C.SOLVER.AMP = CfgNode()
     C.SOLVER.AMP.DTYPE = "auto"
 
+    # Epochs between two looks at what is occluded: the last batch, and the responses to it, as images in tensorboard;
+    # 0: none
+    C.TENSORBOARD = CfgNode()
+    C.TENSORBOARD.IMAGES_PERIOD = 0
+
     C.MODEL = CfgNode()
 
     # ---- The occlusion block (IGO, section III-B of the paper) ----

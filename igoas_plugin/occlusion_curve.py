@@ -10,6 +10,7 @@ import torch
 from fastreid.data.common import CommDataset
 from fastreid.data.transforms import build_transforms
 from fastreid.evaluation import ReidEvaluator
+from matplotlib.figure import Figure
 from PIL import Image
 
 from .datasets.market_occlusion import KINDS, SEVERITIES
@@ -20,6 +21,7 @@ from .host.checkpoints import write_atomically
 from .modeling.fast_inference import for_evaluation
 from .results import METRICS
 from .trained import build_trained
+from .visualization.figures import save_figure
 
 logger = logging.getLogger(f"fastreid.{__name__}")  # a child of the host's logger: shown where the host's lines are
 
@@ -137,14 +139,8 @@ def write_csv(points: list[Point], path: str) -> None:
 
 def plot(points: list[Point], path: str) -> None:
     """Rank-1 above and mAP below against severity, one column a kind, one line a model; a PNG file."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
-    figure, panels = pyplot.subplots(
-        2, len(KINDS), figsize=(3 * len(KINDS), 6), sharex=True, sharey="row", squeeze=False
-    )
+    figure = Figure(figsize=(3 * len(KINDS), 6), layout="tight")
+    panels = figure.subplots(2, len(KINDS), sharex=True, sharey="row", squeeze=False)
     for panel_row, metric in zip(panels, ("Rank-1", "mAP"), strict=True):
         for panel, kind in zip(panel_row, KINDS, strict=True):
             for model in dict.fromkeys(point.model for point in points):
@@ -160,8 +156,4 @@ def plot(points: list[Point], path: str) -> None:
     for panel in panels[-1]:
         panel.set_xlabel("severity (hidden share 0 to 50 %)")
     panels[0][0].legend(fontsize="small")
-    figure.tight_layout()
-    content = io.BytesIO()
-    figure.savefig(content, format="png", dpi=120)
-    pyplot.close(figure)
-    write_atomically(path, lambda file: file.write(content.getvalue()))
+    save_figure(figure, path)

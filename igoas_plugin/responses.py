@@ -1,8 +1,11 @@
 """Where a model responds: feature maps averaged over their channels (Fig. 8 and 9 of the paper)."""
 
+from contextlib import nullcontext
+
 import torch
 from torch import Tensor, nn
 
+from .modeling.compilation import uncompiled
 from .modeling.igoas import IGOAS
 
 
@@ -19,24 +22,25 @@ def responses(model: nn.Module, images: Tensor) -> dict[str, Tensor]:
         feature map, and of the suppression branch what enters and what leaves each of its attention modules. Of another
         model: "backbone".
     """
-    shared = model.backbone(model.preprocess_image(images))
-    if not isinstance(model, IGOAS):
-        return {"backbone": channel_mean(shared)}
-    maps = {"global": channel_mean(model.global_branch(shared)[0])}
-    branch, hooks = model.suppression_branch, []
-    for place in ("before", "after"):  # of the last stage
+    with uncompiled() if getattr(model, "compiled", False) else nullcontext():
+        shared = model.backbone(model.preprocess_image(images))
+        if not isinstance(model, IGOAS):
+            return {"backbone": channel_mean(shared)}
+        maps = {"global": channel_mean(model.global_branch(shared)[0])}
+        branch, hooks = model.suppression_branch, []
+        for place in ("before", "after"):  # of the last stage
 
-        def note(module, inputs, output, place=place):
-            name = f"suppression, attention {place} the last stage"
-            maps[f"{name}: in"], maps[f"{name}: out"] = channel_mean(inputs[0]), channel_mean(output)
+            def note(module, inputs, output, place=place):
+                name = f"suppression, attention {place} the last stage"
+                maps[f"{name}: in"], maps[f"{name}: out"] = channel_mean(inputs[0]), channel_mean(output)
 
-        hooks.append(getattr(branch, f"attention_{place}").register_forward_hook(note))
-    try:
-        branch(shared)
-    finally:
-        for hook in hooks:
-            hook.remove()
-    return maps
+            hooks.append(getattr(branch, f"attention_{place}").register_forward_hook(note))
+        try:
+            branch(shared)
+        finally:
+            for hook in hooks:
+                hook.remove()
+        return maps
 
 
 def channel_mean(feature_map: Tensor) -> Tensor:

@@ -42,6 +42,20 @@ def save_results(results: dict, cfg, eval_only: bool = False) -> str:
     return path
 
 
+def read_results(path: str) -> dict[str, dict]:
+    """What save_results() wrote, {data set: {metric: value}}; InputError where the file is missing or damaged."""
+    folder = os.path.dirname(path)
+    try:
+        with open(path) as file:
+            return json.load(file)
+    except FileNotFoundError:
+        raise InputError(
+            f"{path} does not exist: {folder} is no run of tools/train_net.py that came to its end"
+        ) from None
+    except ValueError:
+        raise InputError(f"{path} is damaged: evaluate {folder} again") from None
+
+
 def summarize(paths: list[str]) -> str:
     """A table with one row a run and data set, and where the last run's files are.
 
@@ -57,16 +71,7 @@ def summarize(paths: list[str]) -> str:
     rows = []
     for path in paths:
         path = os.path.join(path, TRAINED) if os.path.isdir(path) else path
-        output_dir = os.path.dirname(path)
-        if not os.path.isfile(path):
-            raise InputError(
-                f"{path} does not exist: {output_dir} is no run of tools/train_net.py that came to its end"
-            )
-        with open(path) as file:
-            try:
-                by_set = json.load(file)
-            except ValueError:
-                raise InputError(f"{path} is damaged: evaluate {output_dir} again") from None
+        output_dir, by_set = os.path.dirname(path), read_results(path)
         rows += [(output_dir, name, *(metrics.get(metric) for metric in METRICS)) for name, metrics in by_set.items()]
     cells = [(run, name, *("" if each is None else f"{each:.1f}" for each in values)) for run, name, *values in rows]
     table = tabulate(

@@ -1,10 +1,11 @@
-import io
 import json
 from dataclasses import asdict
 
 import torch
+from matplotlib.figure import Figure
 from tabulate import tabulate
 
+from ..visualization.figures import rendered
 from .measure import Row
 
 FACTS = {
@@ -60,12 +61,8 @@ def growth_plot(rows: list[Row]) -> bytes | None:
     rows = [row for row in rows if "gallery" in row.facts]
     if len({row.facts["gallery"] for row in rows}) < 2:
         return None
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
-    figure, panels = pyplot.subplots(1, 2, figsize=(9, 3.5))
+    figure = Figure(figsize=(9, 3.5), layout="tight")
+    panels = figure.subplots(1, 2)
     for way in dict.fromkeys(row.way for row in rows):
         own = [row for row in rows if row.way == way]
         sizes = [row.facts["gallery"] / 1000 for row in own]
@@ -74,8 +71,4 @@ def growth_plot(rows: list[Row]) -> bytes | None:
     panels[0].set(xlabel="gallery images (thousands)", ylabel="seconds", ylim=0)
     panels[1].set(xlabel="gallery images (thousands)", ylabel="peak memory beyond the descriptors (MB)", ylim=0)
     panels[0].legend()
-    figure.tight_layout()
-    content = io.BytesIO()
-    figure.savefig(content, format="png", dpi=100)
-    pyplot.close(figure)
-    return content.getvalue()
+    return rendered(figure)

@@ -8,6 +8,7 @@ from statistics import mean, median, stdev
 
 from ..errors import InputError
 from ..results import CMC, METRICS, TRAINED
+from ..training_log import logged_lines
 from .cost import Cost
 from .runs import Run
 from .training import seconds_of
@@ -72,7 +73,7 @@ def rows_of(runs: list[Run], cost: Cost | None) -> list[Row]:
     """
     done, rows = [run for run in runs if run.done], []
     results = [results_of(run) for run in done]
-    epochs = [epochs_of(run) for run in done]
+    epochs = [logged_lines(run.folder) for run in done]
     for data_set in dict.fromkeys(runs[0].cfg.DATASETS.TESTS):
         found = [result[data_set] for result in results]
         curves = [each[CMC] for each in found if CMC in each]
@@ -99,21 +100,6 @@ def results_of(run: Run) -> dict:
             return json.load(file)
     except ValueError:
         raise InputError(f"{path} is damaged: remove {run.folder}, and it is trained again") from None
-
-
-def epochs_of(run: Run) -> list[dict]:
-    """The lines of the host's metrics.json; one that was cut off by a kill is left out."""
-    lines = []
-    try:
-        with open(os.path.join(run.folder, "metrics.json")) as file:
-            for line in file:
-                try:
-                    lines.append(json.loads(line))
-                except ValueError:
-                    continue
-    except FileNotFoundError:
-        pass
-    return lines
 
 
 def best_rank_1(lines: list[dict], data_set: str) -> float | None:

@@ -12,7 +12,8 @@ from ..errors import InputError
 from ..results import TRAINED
 
 COUNTED = ("MODEL.HEADS.NUM_CLASSES",)  # 0 in a config: the host counts it and writes down what it has found
-NO_RESULT = ("OUTPUT_DIR", "DATALOADER.NUM_WORKERS")  # may differ: they change nothing in what is learned
+# may differ: they change nothing in what is learned
+NO_RESULT = ("OUTPUT_DIR", "DATALOADER.NUM_WORKERS", "TENSORBOARD.IMAGES_PERIOD")
 
 
 @dataclass(frozen=True)

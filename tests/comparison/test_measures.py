@@ -10,14 +10,13 @@ import os
 import pytest
 import torch
 from fastreid.evaluation import rank
-from matplotlib import pyplot
 from PIL import Image
 
 import igoas_plugin
 from igoas_plugin.check import build_scratch_model
 from igoas_plugin.comparison.cost import cost_of, seconds_per_step
 from igoas_plugin.comparison.measures import Figure, rows_of
-from igoas_plugin.comparison.plots import draw_training, write_plots
+from igoas_plugin.comparison.plots import training_curves, write_plots
 from igoas_plugin.comparison.published import published_on
 from igoas_plugin.comparison.runs import plan
 from igoas_plugin.comparison.table import as_csv, markdown
@@ -168,10 +167,9 @@ def test_an_iteration_that_a_resumed_run_did_again_counts_once(tmp_path, cost):
     runs = finished(tmp_path, ranks=((60.0, 62.0),))
     with open(os.path.join(runs[0].folder, "metrics.json"), "a") as file:
         file.write('"}\n' + json.dumps({"iteration": 199, "time": 0.5, "total_loss": 8.0}))
-    figure = draw_training(pyplot, runs)
+    figure = training_curves(runs)
     [line] = figure.axes[0].lines
     assert line.get_xdata().tolist() == [200, 400] and line.get_ydata().tolist() == [8.0, 2.0]
-    pyplot.close(figure)
 
 
 def test_nothing_is_plotted_where_nothing_is_done(tmp_path, cost):
