@@ -105,6 +105,7 @@ def means_of_draws(rows: list[tuple]) -> list[tuple[str, ...]]:
 
 def files_of(output_dir: str) -> list[tuple[str, str]]:
     kinds = {
+        "config": "config.yaml",
         "log": "log.txt",
         "metrics": "metrics.json",
         "weights": "model_final.pth",

@@ -20,9 +20,11 @@ def test_a_run_ends_with_the_table_and_the_files(run_tool, tiny_duke, tmp_path):
     table = done.stdout[done.stdout.rindex("| run") :]
     results = json.loads((tmp_path / "run" / "results.json").read_text())["OccludedDuke"]
     assert f"{results['Rank-1']:.1f}" in table and f"{results['mAP']:.1f}" in table
-    for kind in ("log", "metrics", "weights", "best weights", "tensorboard"):
+    for kind in ("config", "log", "metrics", "weights", "best weights", "tensorboard"):
         path = re.search(rf"^{kind} +(\S+)$", table, re.M)[1]
         assert (tmp_path / "run" / path.split("/")[-1]).exists()
+    assert re.search(r"^iterations +2 of 2, each of 8 images$", done.stdout, re.M)
+    assert "\x1b" not in done.stdout and not re.search(r"^epoch \d", done.stdout, re.M)  # no colours, no live line
 
 
 @pytest.mark.slow
@@ -237,7 +239,8 @@ def test_resume_of_a_finished_run_says_so_and_evaluates(run_tool, tiny_duke):
     again = run_tool(flags=["--resume"])
     assert again.returncode == 0, again.stderr
     assert "nothing is trained" in again.stdout
-    assert again.stdout.splitlines()[-8:-6] == first.stdout.splitlines()[-8:-6]
+    rows = [[line for line in run.stdout.splitlines() if line.startswith("| ")][-1] for run in (first, again)]
+    assert rows[0] == rows[1] and "OccludedDuke" in rows[0]
 
 
 HOST_SCRIPT = """

@@ -85,9 +85,9 @@ def run_all(
             steps = tqdm(total=load.epochs * load.iterations, desc=run.title, unit="it", disable=None, leave=False)
             with steps:
 
-                def progress(epoch: int, iteration: int, steps=steps, load=load) -> None:
-                    steps.set_postfix_str(f"epoch {epoch + 1} of {load.epochs}", refresh=False)
-                    steps.update(iteration - steps.n)
+                def progress(epoch: int, done: int, steps=steps, load=load) -> None:
+                    steps.set_postfix_str(f"epoch {epoch} of {load.epochs}", refresh=False)
+                    steps.update(done - steps.n)
 
                 words = train(run, inputs[run.name], progress)
             if words is None:

@@ -3,7 +3,6 @@
 import contextlib
 import json
 import os
-import re
 import signal
 import subprocess
 import sys
@@ -13,6 +12,7 @@ from collections.abc import Callable
 
 from ..errors import InputError
 from ..host.checkpoints import write_atomically
+from ..host.progress_line import PROGRESS
 from .inputs import note_inputs
 from .provenance import made_by
 from .runs import Run
@@ -28,7 +28,6 @@ SECONDS = "seconds.json"  # how long each attempt took
 MADE_BY = "made_by.txt"  # versions and machine, a line an attempt
 LOCK = "lock"  # held by the training, also when the comparison that started it was killed
 NOTED_EVERY = 30.0  # seconds between two notes of the time: a kill loses no more
-PROGRESS = re.compile(r"epoch/iter: (\d+)/(\d+)")
 
 
 def stop_on_sigterm() -> None:
@@ -42,7 +41,7 @@ def train(run: Run, inputs: dict[str, int | str], progress: Callable[[int, int],
     Args:
         run: of a comparison; its folder is made.
         inputs: what it starts with, of inputs_of().
-        progress: is told epoch and iteration, both from 0, as the run prints them.
+        progress: is told the epoch, counted from 1, and how many iterations are done, as the run prints them.
 
     Returns:
         "" where it came to its end, else its last words in one line; None where another process is training it.

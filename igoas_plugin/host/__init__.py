@@ -29,8 +29,9 @@ FILES = (
     "amp",
     "distributed",
     "seeds",
-    "progress",
     "late_scalars",
+    "progress",
+    "colours",
     "cross_entropy",
     "evaluation",
     "cython_ranking",
@@ -40,6 +41,7 @@ FILES = (
     "galleries",
     "fast_evaluation",
     "checkpoints",
+    "training_summary",
     "resume",
 )
 

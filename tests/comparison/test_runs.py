@@ -143,11 +143,11 @@ FINISH = "import sys; open(sys.argv[-1] + '/results.json', 'w').write('{}')"
 
 
 def test_what_a_run_prints_is_kept_and_its_progress_told(fake):
-    run, told = fake(f"print('  eta: 1  epoch/iter: 0/19  x'); print('epoch/iter: 3/121 '); {FINISH}"), []
+    run, told = fake(f"print('[log]: epoch 1/4  iter 19/124  x'); print('epoch 4/4  iter 121/124'); {FINISH}"), []
     assert train(run, {}, lambda *at: told.append(at)) == ""
-    assert told == [(0, 19), (3, 121)]
+    assert told == [(1, 19), (4, 121)]
     with open(os.path.join(run.folder, "console.txt")) as file:
-        assert file.read().splitlines()[1] == "epoch/iter: 3/121 "
+        assert file.read().splitlines()[1] == "epoch 4/4  iter 121/124"
     assert len(seconds_of(run.folder)) == 1 and seconds_of(run.folder)[0] > 0
 
 
@@ -210,9 +210,9 @@ def started(tmp_path, script) -> tuple[subprocess.Popen, str]:
 
 WAIT = """
 import os, sys, time
-print("epoch/iter: 0/1", flush=True)
+print("epoch 1/1  iter 1/9", flush=True)
 open(sys.argv[-1] + "/pid", "w").write(str(os.getpid()))
-print("epoch/iter: 0/2", flush=True)
+print("epoch 1/1  iter 2/9", flush=True)
 time.sleep(60)
 """
 

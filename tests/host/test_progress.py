@@ -7,7 +7,7 @@ import pytest
 from fastreid.engine.hooks import EvalHook, PeriodicWriter
 from fastreid.engine.train_loop import TrainerBase
 from fastreid.utils.events import CommonMetricPrinter, EventStorage, JSONWriter
-from runs import start
+from runs import logged, start
 
 from igoas_plugin.host import progress
 
@@ -57,18 +57,37 @@ def test_the_log_tells_the_occlusion(igoas_cfg, host_log, raw_host, monkeypatch)
     assert raw_host["console_tells_the_occlusion"] is False
     host_log.set_level(logging.INFO)
     start(igoas_cfg).train()
-    told = [record.getMessage() for record in host_log.records if record.getMessage().startswith(" occlusion")]
-    told = [{name: float(number) for name, number in re.findall(r"(\w+): ([\d.]+)", line)} for line in told]
-    assert len(told) == 2
-    for line in told:  # four digits are printed
-        assert line["share"] == pytest.approx(line["height"] * line["width"] / (32 * 16), rel=5e-4)
+    told = [record.getMessage() for record in host_log.records if record.getMessage().startswith("epoch ")]
+    assert [re.search(r"covered (\d+)%", line)[1] for line in told] == [
+        f"{100 * line['occlusion/share']:.0f}" for line in logged(igoas_cfg)
+    ]
+
+
+def test_the_time_left_is_that_of_steps_and_evaluations_so_far_but_not_of_the_first_step(monkeypatch, host_log):
+    host_log.set_level(logging.INFO)
+    clock, left = Clock(), []
+    monkeypatch.setattr(progress, "time", clock)
+    writer, writer.trainer = PeriodicWriter([CommonMetricPrinter(40)], 200), Trainer()
+    writer.trainer.iters_per_epoch = 10
+    with EventStorage(10) as storage:  # resumed after the first of four epochs
+        for storage.iter in range(10, 30):
+            writer.trainer.iter = storage.iter
+            clock.now += 50 if storage.iter == 10 else 2
+            writer.after_step()
+            if (storage.iter + 1) % 10 == 0:
+                clock.now += 20  # an evaluation
+                writer.after_epoch()
+                left.append(storage.latest()["eta_seconds"][0])
+    # 9 steps after the first one and an evaluation: 38 s, 20 steps to go; 19 steps and two: 78 s, 10 to go
+    assert left == [pytest.approx(38 / 9 * 20), pytest.approx(78 / 19 * 10)]
+    assert [line.split("  ")[1] for line in host_log.messages if "iter 20/" in line] == ["left 0:01:24"]
 
 
 def test_a_run_tells_the_length_of_its_epochs(igoas_cfg, raw_host):
     assert raw_host["storage_knows_the_length_of_an_epoch"] is False
     trainer = start(igoas_cfg)
     trainer.train()
-    assert trainer.storage.iters_per_epoch == 2
+    assert trainer.storage.iters_per_epoch == 2 and trainer.storage.images_per_step == 8
 
 
 def test_a_trainer_that_knows_iterations_only_writes_too(tmp_path):

@@ -1,0 +1,92 @@
+import logging
+import re
+
+import pytest
+from fastreid.data.datasets import DATASET_REGISTRY
+from runs import logged, start
+from tiny_data import TinyReID
+
+
+@pytest.fixture
+def told(host_log):
+    """Runs a trainer; gives what the summary tells, {what: text}, with its first line under ''."""
+
+    def run(trainer) -> dict[str, str]:
+        host_log.set_level(logging.INFO)
+        host_log.clear()
+        trainer.train()
+        return read(host_log)
+
+    return run
+
+
+def read(host_log) -> dict[str, str]:
+    [text] = [record.getMessage() for record in host_log.records if record.getMessage().startswith("Training ")]
+    first, *rows = text.splitlines()
+    return {"": first, **dict(re.split("  +", row, maxsplit=1) for row in rows)}
+
+
+def best_logged(cfg) -> str:
+    """What is to be told of the best metric of metrics.json; an epoch has two steps."""
+    evaluated = [line for line in logged(cfg) if "metric" in line]
+    best = max(evaluated, key=lambda line: line["metric"])
+    epoch = (best["iteration"] + 1) // 2
+    return f"{best['metric']:.1f}, the mean of Rank-1 and mAP on {cfg.DATASETS.TESTS[0]}, after epoch {epoch}"
+
+
+def test_a_training_ends_with_what_was_trained_how_long_it_took_and_what_came_of_it(baseline_cfg, told, raw_host):
+    assert [line.split(":")[0] for line in raw_host["told_at_the_end_of_a_training"]] == [
+        "Overall training speed", "Total training time",
+    ]  # fmt: skip
+    summary = told(start(baseline_cfg))
+    assert summary[""] == "Training is done"
+    assert summary["model"] == "Baseline, build_resnet_backbone 18x"
+    assert summary["data"] == "TinyReID: 16 images of 4 identities"
+    assert summary["epochs"] == "2 of 2" and summary["iterations"] == "4 of 4, each of 8 images"
+    assert re.match(r"0:0\d:\d\d, 0:0\d:\d\d of it between the steps", summary["duration"])
+    assert float(re.match(r"([\d.]+) images/s", summary["speed"])[1]) > 0
+    assert summary["best"] == best_logged(baseline_cfg)
+    # resumed, with the weights as they are: the best one is of the first training
+    baseline_cfg.SOLVER.MAX_EPOCH = 3
+    trainer = start(baseline_cfg, resume=True)
+    trainer._trainer.optimizer.step = lambda: None
+    summary = told(trainer)
+    assert summary["epochs"] == "3 of 3, resumed after epoch 2" and summary["iterations"].startswith("6 of 6")
+    assert summary["best"] == best_logged(baseline_cfg)
+
+
+def stop_at(trainer, iteration):
+    run_step = trainer.run_step
+
+    def step():
+        if trainer.iter == iteration:
+            raise KeyboardInterrupt
+        run_step()
+
+    trainer.run_step = step
+    return trainer
+
+
+def test_a_training_that_is_stopped_says_so_and_claims_no_best_of_an_earlier_one(baseline_cfg, told, host_log):
+    trainer = stop_at(start(baseline_cfg), 1)
+    trainer.checkpointer.save("model_best", epoch=7, metric=99.0)
+    with pytest.raises(KeyboardInterrupt):
+        told(trainer)
+    summary = read(host_log)
+    assert summary[""] == "Training stopped before its end"
+    assert summary["epochs"] == "0 of 2" and summary["iterations"] == "1 of 4, each of 8 images"
+    assert summary.keys() == {"", "model", "data", "epochs", "iterations", "duration"}
+
+
+def test_one_that_is_stopped_in_its_first_step_has_nothing_to_tell(baseline_cfg, host_log):
+    host_log.set_level(logging.INFO)
+    with pytest.raises(KeyboardInterrupt):
+        stop_at(start(baseline_cfg), 0).train()
+    assert not [message for message in host_log.messages if message.startswith("Training ")]
+
+
+def test_of_several_test_sets_the_first_tells_the_best(baseline_cfg, told, monkeypatch):
+    again = type("TinyReIDAgain", (TinyReID,), {})
+    monkeypatch.setitem(DATASET_REGISTRY._obj_map, "TinyReIDAgain", again)
+    baseline_cfg.SOLVER.MAX_EPOCH, baseline_cfg.DATASETS.TESTS = 1, ("TinyReIDAgain", "TinyReID")
+    assert "on TinyReIDAgain, after epoch 1" in told(start(baseline_cfg))["best"]

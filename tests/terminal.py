@@ -1,0 +1,40 @@
+"""A terminal for tests, in place of sys.stdout."""
+
+import importlib
+import io
+import os
+import re
+import sys
+from contextlib import contextmanager
+from unittest import mock
+
+import termcolor.termcolor
+
+COLOURS = ("NO_COLOR", "FORCE_COLOR", "ANSI_COLORS_DISABLED")  # what says more of colours than the terminal itself
+
+
+class Console(io.StringIO):
+    def __init__(self, isatty: bool):
+        super().__init__()
+        self.isatty = lambda: isatty
+
+    def screen(self) -> list[str]:
+        """The lines as a person sees them: a carriage return lets what follows be written over what is there."""
+        rows = []
+        for line in re.sub(r"\x1b\[[\d;]*m", "", self.getvalue()).split("\n"):
+            row = ""
+            for text in line.split("\r"):
+                row = text + row[len(text) :]
+            rows.append(row.rstrip())
+        return rows
+
+
+@contextmanager
+def console(isatty: bool = True, **environment: str):
+    """sys.stdout is a Console, and the environment says nothing of colours but what is given."""
+    kept = {name: value for name, value in os.environ.items() if name not in COLOURS}
+    with mock.patch.dict(os.environ, {**kept, "TERM": "xterm", **environment}, clear=True):
+        with mock.patch.object(sys, "stdout", Console(isatty)):
+            importlib.reload(termcolor.termcolor)  # it remembers what it found
+            yield sys.stdout
+    importlib.reload(termcolor.termcolor)
