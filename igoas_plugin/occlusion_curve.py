@@ -17,6 +17,7 @@ from .datasets.market_occlusion import KINDS, SEVERITIES
 from .datasets.market_occlusion.occlude import OCCLUDERS, SHARES, kind_of
 from .datasets.occluded_market import QueryOccluder, by_name, market_in, name_of
 from .descriptors import describe
+from .errors import InputError
 from .host.checkpoints import write_atomically
 from .modeling.fast_inference import for_evaluation
 from .results import METRICS
@@ -135,6 +136,22 @@ def write_csv(points: list[Point], path: str) -> None:
     text = io.StringIO()
     csv.writer(text).writerows([COLUMNS, *(point.row for point in points)])
     write_atomically(path, lambda file: file.write(text.getvalue().encode()))
+
+
+def read_csv(path: str) -> list[Point]:
+    """The points of a file that write_csv() wrote; raises InputError where it is something else."""
+    try:
+        with open(path, newline="", encoding="utf-8") as file:
+            rows = list(csv.DictReader(file))
+        points = [
+            Point(row["model"], row["kind"], int(row["severity"]), {metric: float(row[metric]) for metric in METRICS})
+            for row in rows
+        ]
+    except (KeyError, TypeError, ValueError):
+        points = []
+    if not points or any(point.kind not in KINDS or point.severity not in SEVERITIES for point in points):
+        raise InputError(f"{path} is damaged: remove it, or write it again by tools/occlusion_curve.py")
+    return points
 
 
 def plot(points: list[Point], path: str) -> None:

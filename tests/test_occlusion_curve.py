@@ -18,7 +18,8 @@ from fastreid.modeling import build_model
 from igoas_plugin import occlusion_curve as module
 from igoas_plugin.datasets.market_occlusion import KINDS
 from igoas_plugin.datasets.market_occlusion.occlude import kind_of
-from igoas_plugin.occlusion_curve import Point, each_of_its_kind, plot, write_csv
+from igoas_plugin.errors import InputError
+from igoas_plugin.occlusion_curve import Point, each_of_its_kind, plot, read_csv, write_csv
 
 SETTINGS = ("DATASETS.TESTS", "('OccludedMarket1501',)", "DATASETS.NAMES", "('Market1501',)")
 
@@ -131,3 +132,18 @@ def test_several_models_are_lines_of_one_file_and_one_plot(tmp_path, monkeypatch
     assert lines == 2 * len(KINDS) * ["a", "b"]
     assert {path.name for path in tmp_path.iterdir()} == {"occlusion_curve.csv", "occlusion_curve.png"}
     assert module.COLUMNS[:3] == ("model", "kind", "severity")
+
+
+def test_a_file_of_points_is_read_as_it_was_written(tmp_path):
+    write_csv(points("a, b"), str(tmp_path / "occlusion_curve.csv"))
+    [first, *_] = found = read_csv(str(tmp_path / "occlusion_curve.csv"))
+    assert len(found) == 30 and first == Point("a, b", "all", 0, dict.fromkeys(first.metrics, 12.35))
+
+
+@pytest.mark.parametrize(
+    "content", ["", "model,kind\na,b\n", "model,kind,severity,Rank-1,Rank-5,Rank-10,mAP,mINP\na,all,9,1,1,1,1,1\n"]
+)
+def test_another_file_is_no_file_of_points(tmp_path, content):
+    (tmp_path / "curve.csv").write_text(content)
+    with pytest.raises(InputError, match="curve.csv is damaged: remove it, or write it again"):
+        read_csv(str(tmp_path / "curve.csv"))

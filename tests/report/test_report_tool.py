@@ -1,0 +1,120 @@
+"""tools/report.py from its command line."""
+
+import os
+import runpy
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+from bs4 import BeautifulSoup
+from saved_run import save_run, save_weights
+
+import igoas_plugin.trained
+from igoas_plugin.errors import InputError
+from igoas_plugin.host import checkpoints
+from igoas_plugin.report import evaluation, page
+
+TOOL = str(Path(__file__).parents[2] / "tools" / "report.py")
+
+
+@pytest.fixture
+def run(igoas_cfg, tmp_path):
+    return save_run(igoas_cfg, tmp_path / "trained")
+
+
+@pytest.fixture
+def report(monkeypatch, capsys):
+    """Runs the tool in this process, where it refuses: its last line of errors."""
+
+    def refused(*words) -> str:
+        monkeypatch.setattr(sys, "argv", [TOOL, *map(str, words)])
+        with pytest.raises(SystemExit) as caught:
+            runpy.run_path(TOOL, run_name="__main__")
+        assert caught.value.code == 2
+        return capsys.readouterr().err.strip().splitlines()[-1]
+
+    return refused
+
+
+def test_the_command_writes_one_page_and_prints_its_path_and_size(igoas_cfg, run):
+    save_weights(igoas_cfg, run / "model_final.pth")
+    before = sorted(os.listdir(run))
+    # the data set of the tests is registered by a module of theirs
+    words = [TOOL, str(run), "--queries", "1", "TEST.FLIP.ENABLED", "True"]
+    code = "import igoas_plugin, runpy, sys, tiny_data; "
+    code += f"sys.argv = {words!r}; runpy.run_path({TOOL!r}, run_name='__main__')"
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment, timeout=300)
+    assert done.returncode == 0, done.stderr[-2000:]
+    made = run / "report.html"
+    assert done.stdout.splitlines()[-1] == f"{made}, {made.stat().st_size / 1e6:.1f} MB"
+    assert sorted(os.listdir(run)) == sorted([*before, "report.html"])
+    soup = BeautifulSoup(made.read_text(), "html.parser")
+    assert soup.title.string == "Evaluation of trained" and len(soup.find_all("article")) == 3
+    assert "flipping: published figures are without" in " ".join(soup.main.get_text(" ").split())
+
+
+@pytest.mark.parametrize(
+    "words, message",
+    [
+        (["MODEL.WEIGHTS", "absent.pth"], "checkpoint absent.pth does not exist"),
+        (["TEST.FLIP.ENABLED"], "options must be KEY VALUE pairs"),
+        (["DATASETS.TESTS", "('OccludedDuke',)"], "OccludedDuke"),
+        (["DATASETS.TESTS", "('Nothing',)"], "DATASETS.TESTS must be"),
+        (["--output", "."], "--output . is a folder: name a file in it"),
+        (["--output", f"{__file__}/page.html"], f"the folder of --output '{__file__}' cannot be written"),
+        ([], "model_final.pth cannot be read"),
+        (["--queries", "-1"], "--queries must not be negative"),
+    ],
+)
+def test_a_mistake_is_one_line_and_nothing_is_written(words, message, run, report):
+    before = sorted(os.listdir(run))
+    assert message in report(run, *words)
+    assert sorted(os.listdir(run)) == before
+
+
+@pytest.fixture
+def evaluated(monkeypatch):
+    """No model is built; the evaluation is `evaluated.does`, and is asked for `evaluated.shown` queries."""
+    state = SimpleNamespace(shown=None, does=lambda: None)
+
+    def evaluate(run, model, shown):
+        state.shown = shown
+        return state.does()
+
+    monkeypatch.setattr(igoas_plugin.trained, "build_trained", lambda cfg: None)
+    monkeypatch.setattr(evaluation, "evaluate", evaluate)
+    monkeypatch.setattr(page, "page_of", lambda found, command: b"after")
+    return state
+
+
+def test_a_page_that_cannot_be_written_is_one_line(run, report, evaluated, monkeypatch):
+    def full(path, write):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(checkpoints, "write_atomically", full)
+    assert report(run).endswith("report.html cannot be written: No space left on device")
+
+
+def test_a_folder_that_is_no_run_is_named(tmp_path, report):
+    assert f"{tmp_path / 'config.yaml'} does not exist" in report(tmp_path)
+
+
+def failing():
+    raise InputError("that is all")
+
+
+def test_a_page_that_is_there_stays_where_the_evaluation_fails(run, report, evaluated):
+    (run / "report.html").write_text("before")
+    evaluated.does = failing
+    assert "that is all" in report(run)
+    assert (run / "report.html").read_text() == "before"
+
+
+@pytest.mark.parametrize("sets, words, shown", [(1, [], 20), (3, [], 6), (9, [], 4), (3, ["--queries", "0"], 0)])
+def test_several_test_sets_share_the_pictures(sets, words, shown, run, report, evaluated):
+    evaluated.does = failing
+    report(run, *words, "DATASETS.TESTS", str(tuple(["TinyReID"] * sets)))
+    assert evaluated.shown == shown
