@@ -66,4 +66,5 @@ def severity_charts(points: list[Point]) -> list[Chart]:
 
 def hidden_shares() -> str:
     """What the severities hide of an image, in words."""
-    return ", ".join(f"{level}: {round(100 * share)} %" for level, share in enumerate(SHARES))
+    shares = ", ".join(f"{round(100 * share)} %" for share in SHARES)
+    return f"{shares} of the image at severities 0 to {len(SHARES) - 1}"

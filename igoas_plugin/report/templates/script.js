@@ -3,6 +3,7 @@
 // Tables can be read without this script; it makes them sortable and filterable.
 // Once a table is sorted or filtered, its status line says so: screen readers read that aloud.
 
+const TEXT = new Intl.Collator("en", { numeric: true });
 const WAIT = 200; // milliseconds after the last key before a filter acts, so that not every letter is announced
 
 function cellText(row, column) {
@@ -24,7 +25,7 @@ function compare(kind, column, direction) {
     }
     const [a, b] = [cellText(one, column), cellText(other, column)];
     if (!a || !b) return !a - !b;
-    return direction * a.localeCompare(b, "en", { numeric: true });
+    return direction * TEXT.compare(a, b);
   };
 }
 
