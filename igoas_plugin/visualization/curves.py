@@ -15,7 +15,6 @@ from ..training_log import logged_lines, values_of
 from .figures import palette
 
 DEFAULT_SCALARS = ("total_loss", "Rank-1", "mAP")  # those of them that there are
-COLUMNS = 3  # panels side by side
 
 
 @dataclass(frozen=True)
@@ -87,7 +86,7 @@ def draw_curves(runs: dict[str, Curves], scalars: Sequence[str]) -> Figure:
     sets = list(dict.fromkeys(name for run in runs.values() for name in run.cmc))
     colours = palette(runs)
     count = len(sets) + len(scalars)
-    columns = min(count, COLUMNS)
+    columns = math.ceil(math.sqrt(count))
     rows = math.ceil(count / columns)
     figure = Figure(figsize=(4.5 * columns, 3.6 * rows + 0.3 * math.ceil(len(runs) / 2) + 0.2), layout="constrained")
     panels = list(figure.subplots(rows, columns, squeeze=False).flat)
@@ -136,5 +135,5 @@ def draw_scalar(panel: Axes, scalar: str, curves: dict[str, Sequence[dict[int, f
         spread = [stdev(each) if len(each) > 1 else 0 for each in values]
         low, high = zip(*((m - s, m + s) for m, s in zip(middle, spread, strict=True)), strict=True)
         panel.fill_between(iterations, low, high, color=colours[name], alpha=0.2)
-    panel.set(xlabel="iteration", ylabel=scalar.replace("_", " "))
+    panel.set(xlabel="iteration", ylabel=scalar.replace("_", " "), xlim=(0, None))
     panel.grid(alpha=0.3)

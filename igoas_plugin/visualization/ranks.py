@@ -25,7 +25,7 @@ FRAMES = {
     "wrong": ("#d7191c", "-", "✗"),
     "junk": ("#7f7f7f", (0, (2, 1.5)), "same camera"),
 }
-CELL = 1.05  # inches of an image's width
+CELL, TEXT = 1.05, 0.65  # inches: an image's width, and the lines above and below it
 LEGEND = "green ✓: right; red ✗: wrong; grey, dashed: the query's identity in its own camera, which no metric counts"
 
 
@@ -180,10 +180,10 @@ def draw_ranks(lists: list[RankList], title: str) -> Figure:
     """
     columns = 1 + max(len(each.found) for each in lists)
     heights = [max(map(height_of, [each.image, *(found.image for found in each.found)])) for each in lists]
-    size = max(CELL * columns + 0.3, 8), CELL * sum(heights) + 0.85 * len(lists) + 0.7
+    size = max(CELL * columns + 0.3, 8), CELL * sum(heights) + TEXT * len(lists) + 0.7
     figure = Figure(figsize=size, layout="constrained")
     figure.suptitle(title, fontsize="small")
-    panels = figure.subplots(len(lists), columns, squeeze=False, height_ratios=[CELL * each + 0.85 for each in heights])
+    panels = figure.subplots(len(lists), columns, squeeze=False, height_ratios=[CELL * each + TEXT for each in heights])
     for row, each in zip(panels, lists, strict=True):
         for panel in row[1 + len(each.found) :]:
             panel.set_axis_off()
