@@ -40,7 +40,7 @@ def curves_picture(folders: Sequence[str], scalars: Sequence[str]) -> Figure:
 
     Raises:
         InputError: a folder is given twice or holds neither results nor metrics.json, a file is damaged, or no run
-            has a scalar.
+            has logged a scalar.
     """
     runs = {name: read_curves(folder) for name, folder in zip(names_of(folders), folders, strict=True)}
     names = list(dict.fromkeys(name for run in runs.values() for line in run.lines for name in line))
@@ -50,6 +50,8 @@ def curves_picture(folders: Sequence[str], scalars: Sequence[str]) -> Figure:
                 f"--scalars {name}: no run has logged that; there are {', '.join(sorted(names)) or 'none'}"
             )
     scalars = scalars or [name for each in DEFAULT_SCALARS for name in names if each in (name, name.split("/")[-1])]
+    if not scalars and not any(run.cmc for run in runs.values()):
+        raise InputError(f"no run has logged {', '.join(DEFAULT_SCALARS)}: name others by --scalars")
     return draw_curves(runs, scalars)
 
 

@@ -11,6 +11,7 @@ from torch import nn
 from igoas_plugin.check import build_scratch_model, check_settings
 from igoas_plugin.errors import InputError
 from igoas_plugin.modeling.compilation import require_compiler
+from igoas_plugin.responses import responses
 
 
 @pytest.fixture
@@ -47,6 +48,12 @@ def test_a_run_compiles_twice_where_layers_thaw_and_never_for_an_evaluation(igoa
     results = start(igoas_cfg).train()
     assert 0 <= results["Rank-1"] <= 100
     assert len(graphs) == 6
+
+
+def test_looking_at_responses_compiles_nothing(igoas_cfg, graphs):
+    igoas_cfg.MODEL.IGOAS.COMPILE = True
+    responses(build_model(igoas_cfg).eval(), random_batch()["images"])
+    assert graphs == []
 
 
 def test_losses_gradients_and_names_stay(igoas_cfg, graphs):

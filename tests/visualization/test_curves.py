@@ -84,12 +84,15 @@ def test_a_loss_that_is_no_number_does_not_hide_the_others(tmp_path):
         (["absent"], [], "absent holds no metrics.json and no CMC in results.json or results_eval.json"),
         (["a", "a"], [], "a run is given twice"),
         (["a"], ["recall"], "--scalars recall: no run has logged that; there are iteration, total_loss"),
+        (["empty"], [], "no run has logged total_loss, Rank-1, mAP: name others by --scalars"),
         (["damaged"], [], "damaged/results.json is damaged: evaluate .*damaged again"),
     ],
 )
 def test_what_cannot_be_drawn_is_refused(tmp_path, names, scalars, message):
     make_run(tmp_path / "a", [3])
     make_run(tmp_path / "damaged", [3])
+    make_run(tmp_path / "empty", [])
+    (tmp_path / "empty" / "metrics.json").write_text('{"iteration": 1, "lr": 0.1}')
     (tmp_path / "damaged" / "results.json").write_text('{"Drawn": ')
     with pytest.raises(InputError, match=message):
         curves_picture([str(tmp_path / name) for name in names], scalars)
