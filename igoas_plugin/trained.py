@@ -6,6 +6,7 @@ from torch import nn
 
 from .check import check_amp, check_device, check_names
 from .errors import InputError
+from .host.checkpoints import CLASSIFIER, load_file
 
 
 def check_trained(cfg) -> None:
@@ -30,7 +31,13 @@ def build_trained(cfg) -> nn.Module:
     cfg = cfg.clone()
     cfg.defrost()
     cfg.MODEL.BACKBONE.PRETRAIN = False
-    cfg.MODEL.HEADS.NUM_CLASSES = cfg.MODEL.HEADS.NUM_CLASSES or 1
+    cfg.MODEL.HEADS.NUM_CLASSES = identities_of(cfg.MODEL.WEIGHTS)
     model = build_model(cfg).eval()
     Checkpointer(model).load(cfg.MODEL.WEIGHTS)
     return model
+
+
+def identities_of(path: str) -> int:
+    """How many identities the classifiers of a checkpoint tell apart; 1 where it has none."""
+    weights = load_file(path)["model"]
+    return next((len(weights[name]) for name in weights if CLASSIFIER.search(name)), 1)

@@ -71,6 +71,13 @@ def test_weights_are_asked_for_and_must_fit(saved, tmp_path):
         igoas_plugin.Predictor(os.path.join(os.path.dirname(__file__), "../configs/Toy/bagtricks_R18.yml"), path)
 
 
+def test_loading_says_nothing_of_classifiers_that_nobody_asks(saved, host_log):
+    cfg, _, path = saved
+    cfg.MODEL.HEADS.NUM_CLASSES = 0
+    igoas_plugin.Predictor(cfg, path)
+    assert not [record for record in host_log.records if "classifier" in record.getMessage()]
+
+
 def test_the_fingerprint_is_that_of_weights_and_of_keys_that_a_descriptor_depends_on(saved):
     cfg, model, path = saved
     own = igoas_plugin.Predictor(cfg, path).fingerprint
