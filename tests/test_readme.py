@@ -6,8 +6,10 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 from tiny_data import make_tiny_duke
 
+from igoas_plugin.check import build_scratch_model
 from igoas_plugin.config import flat_keys, get_cfg, load_cfg, value_of
 
 ROOT = Path(__file__).parents[1]
@@ -21,7 +23,7 @@ LINKS = [
 ]
 FILES = sorted(set(re.findall(r"(?:tools|configs)/[\w./-]+\.(?:py|yml)", PAGES)))
 TARGETS = sorted(set(re.findall(r"make ([a-z-]+)", README)))
-KEYS = sorted(set(re.findall(r"\b(?:MODEL|INPUT|SOLVER|DATALOADER|DATASETS|TEST)(?:\.[A-Z_]+)+", PAGES)))
+KEYS = sorted(set(re.findall(r"\b(?:MODEL|INPUT|SOLVER|DATALOADER|DATASETS|TENSORBOARD|TEST)(?:\.[A-Z_]+)+", PAGES)))
 
 
 def test_they_have_links_commands_and_no_place_left_open():
@@ -64,13 +66,20 @@ def test_the_paper_s_side_of_each_difference_is_what_the_paper_s_config_sets():
 def test_the_python_examples_run_one_by_one_in_a_fresh_interpreter(tmp_path):
     make_tiny_duke(tmp_path)
     (tmp_path / "Occluded_Duke").rename(tmp_path / "MyData")
+    weights, (one, other) = tmp_path / "model.pth", sorted((tmp_path / "MyData" / "query").iterdir())[:2]
+    torch.save(
+        {"model": build_scratch_model(load_cfg(str(ROOT / "configs/Toy/igoas_R18.yml")), 4).state_dict()}, weights
+    )
+    files = {"logs/make_train/igoas_R18/model_final.pth": weights, '"a.jpg"': f'"{one}"', '"b.jpg"': f'"{other}"'}
     seen = {"MyData": f"data = MyData({str(tmp_path)!r}); print(len(data.train), len(data.query), len(data.gallery))",
             "MyBackbone": ("import torch; from igoas_plugin.modeling.stages import split_backbone; "
                            "print(*split_backbone(build_my_backbone(None), (64, 32))[2:4])"),
-            "descriptors": "print(*descriptors.shape)"}  # fmt: skip
-    printed = []
+            "Predictor": "print(*descriptors.shape)"}  # fmt: skip
+    printed = {}
     for block in re.findall(r"```python\n(.*?)```", README, re.S):
-        script = block + next(line for name, line in seen.items() if name in block)
-        done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=ROOT)
-        printed.append(done.stdout.split() or done.stderr)
-    assert printed == [["16", "16", "16"], ["64", "256"], ["2", "1024"]]
+        name = next(name for name in seen if name in block)
+        for theirs, ours in files.items():
+            block = block.replace(theirs, str(ours))
+        done = subprocess.run([sys.executable, "-c", block + seen[name]], capture_output=True, text=True, cwd=ROOT)
+        printed[name] = done.stdout.splitlines()[-1] if done.stdout else done.stderr
+    assert printed == {"MyData": "16 16 16", "MyBackbone": "64 256", "Predictor": "2 1024"}

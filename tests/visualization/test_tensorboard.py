@@ -14,7 +14,6 @@ from torch import nn
 
 from igoas_plugin.check import check_settings
 from igoas_plugin.errors import InputError
-from igoas_plugin.visualization import tensorboard
 from igoas_plugin.visualization.tensorboard import BATCH, RESPONSES, OccludedImages, in_evaluation
 
 
@@ -124,7 +123,3 @@ def test_a_negative_period_is_refused_before_the_start(igoas_cfg):
     igoas_cfg.TENSORBOARD.IMAGES_PERIOD = -1
     with pytest.raises(InputError, match="TENSORBOARD.IMAGES_PERIOD must be 0 or more, got -1"):
         check_settings(igoas_cfg)
-
-
-def test_matplotlib_waits_for_a_run_that_wants_images():
-    assert not {"matplotlib", "pixels_of", "responses_of"} & vars(tensorboard).keys()
