@@ -98,7 +98,7 @@ def export(cfg: CfgNode, path: str, input_type: str = "uint8", opset: int = OPSE
     require_exporter(opset)
     require_file(path)
     predictor = Predictor(in_float32(cfg))
-    description = describe(cfg, predictor, input_type, opset)
+    description = description_of(cfg, predictor, input_type, opset)
     graph = Graph(predictor).eval()
     content = onnx_model(graph, description).SerializeToString()
     try:
@@ -141,7 +141,7 @@ def in_float32(cfg: CfgNode) -> CfgNode:
     return cfg
 
 
-def describe(cfg: CfgNode, predictor: Predictor, input_type: str, opset: int) -> OnnxDescription:
+def description_of(cfg: CfgNode, predictor: Predictor, input_type: str, opset: int) -> OnnxDescription:
     blank = predictor.read(np.zeros((1, 1, 3), np.uint8))
     return OnnxDescription(
         plugin_version=igoas_plugin.__version__,
