@@ -2,6 +2,7 @@
 
 import logging
 import os
+from collections.abc import Iterable
 
 import torch
 from fastreid.data.datasets import DATASET_REGISTRY
@@ -89,10 +90,6 @@ def processes(args) -> int:
 def check_names(cfg) -> None:
     """Raises InputError where a key names something that is not registered, or a head that is not for the model."""
     names = [
-        (META_ARCH_REGISTRY._obj_map, "MODEL.META_ARCHITECTURE", cfg.MODEL.META_ARCHITECTURE),
-        (BACKBONE_REGISTRY._obj_map, "MODEL.BACKBONE.NAME", cfg.MODEL.BACKBONE.NAME),
-        (REID_HEADS_REGISTRY._obj_map, "MODEL.HEADS.NAME", cfg.MODEL.HEADS.NAME),
-        (OCCLUSION_REGISTRY._obj_map, "MODEL.OCCLUSION.NAME", cfg.MODEL.OCCLUSION.NAME),
         *((DATASET_REGISTRY._obj_map, "DATASETS.NAMES", name) for name in cfg.DATASETS.NAMES),
         *((DATASET_REGISTRY._obj_map, "DATASETS.TESTS", name) for name in cfg.DATASETS.TESTS),
         (METRICS, "TEST.METRIC", cfg.TEST.METRIC),
@@ -104,17 +101,34 @@ def check_names(cfg) -> None:
     ]
     if cfg.TEST.PRECISE_BN.ENABLED:
         names.append((DATASET_REGISTRY._obj_map, "TEST.PRECISE_BN.DATASET", cfg.TEST.PRECISE_BN.DATASET))
+    require_names(names)
+    check_model_names(cfg)
+
+
+def check_model_names(cfg) -> None:
+    """Raises InputError where a key of the model names nothing registered, or a head that is not for the model."""
+    names = [
+        (META_ARCH_REGISTRY._obj_map, "MODEL.META_ARCHITECTURE", cfg.MODEL.META_ARCHITECTURE),
+        (BACKBONE_REGISTRY._obj_map, "MODEL.BACKBONE.NAME", cfg.MODEL.BACKBONE.NAME),
+        (REID_HEADS_REGISTRY._obj_map, "MODEL.HEADS.NAME", cfg.MODEL.HEADS.NAME),
+        (OCCLUSION_REGISTRY._obj_map, "MODEL.OCCLUSION.NAME", cfg.MODEL.OCCLUSION.NAME),
+    ]
     architecture = cfg.MODEL.META_ARCHITECTURE
     if architecture == "OcclusionWrapper":
         architecture = cfg.MODEL.OCCLUSION.WRAPS
         names.append((META_ARCH_REGISTRY._obj_map, "MODEL.OCCLUSION.WRAPS", architecture))
-    for known, key, name in names:
-        require_choice(key, name, sorted(known))
+    require_names(names)
     if cfg.MODEL.HEADS.NAME == "IGOASHead" and META_ARCH_REGISTRY.get(architecture).__module__.startswith("fastreid."):
         raise InputError(
             f"MODEL.HEADS.NAME IGOASHead is for two branches: {architecture} needs a head for one feature map, such as "
             "EmbeddingHead"
         )
+
+
+def require_names(names: list[tuple[Iterable[str], str, str]]) -> None:
+    """Raises InputError for the first of (known names, key, name) whose name is not known."""
+    for known, key, name in names:
+        require_choice(key, name, sorted(known))
 
 
 def check_amp(cfg) -> None:

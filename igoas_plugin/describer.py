@@ -78,8 +78,10 @@ class Describer(ABC):
 
 def opened(picture: Picture) -> Image.Image:
     """A picture as an RGB image of Pillow; raises InputError where it is none."""
-    if not isinstance(picture, np.ndarray):
+    if isinstance(picture, str | os.PathLike):
         return read_image(os.fspath(picture))
+    if not isinstance(picture, np.ndarray):
+        raise InputError(f"a picture must be a path or an RGB array of NumPy, got {type(picture).__name__}")
     if picture.dtype != np.uint8 or picture.ndim != 3 or picture.shape[2] != 3 or not picture.size:
         raise InputError(
             f"a picture must be an RGB array of shape (H, W, 3) and type uint8, got {picture.shape}, {picture.dtype}"

@@ -64,7 +64,8 @@ def fingerprint(cfg, model: nn.Module) -> Fingerprint:
     architecture = cfg.MODEL.META_ARCHITECTURE
     if architecture == "OcclusionWrapper":  # only a training passes the occlusion
         architecture = cfg.MODEL.OCCLUSION.WRAPS
-    keys = [key for key in flat_keys(cfg) if key.startswith(SECTIONS) and not key.startswith(TRAINING_ONLY)]
+    sections = (*SECTIONS, "INPUT.CROP.") if cfg.INPUT.CROP.ENABLED else SECTIONS
+    keys = [key for key in flat_keys(cfg) if key.startswith(sections) and not key.startswith(TRAINING_ONLY)]
     settings = {"MODEL.META_ARCHITECTURE": architecture, **{key: value_of(cfg, key) for key in sorted(keys)}}
     return Fingerprint(sha256_of(model), json.loads(json.dumps(settings)))
 

@@ -111,7 +111,10 @@ def export(cfg: CfgNode, path: str, input_type: str = "uint8", opset: int = OPSE
             f"the descriptors of onnxruntime differ from PyTorch's by {difference:.2g}, more than {TOLERATED:g}: "
             f"{path} is not written"
         )
-    write_atomically(path, lambda file: file.write(content))
+    try:
+        write_atomically(path, lambda file: file.write(content))
+    except OSError as error:
+        raise InputError(f"cannot write {os.path.abspath(path)}: {error.strerror or error}") from None
     return Exported(description, len(content) / 1e6, difference, graph, session)
 
 

@@ -59,10 +59,11 @@ class Predictor(Describer):
         check_trained(cfg)
         model = build_trained(cfg)
         self.fingerprint = fingerprint(cfg, model)
-        self.size, self.flip, self.batch = tuple(cfg.INPUT.SIZE_TEST), cfg.TEST.FLIP.ENABLED, cfg.TEST.IMS_PER_BATCH
+        self.flip, self.batch = cfg.TEST.FLIP.ENABLED, cfg.TEST.IMS_PER_BATCH
         self.model = for_evaluation(cfg, model).eval()
         self.transform = build_transforms(cfg, is_train=False)
-        self.width = self.describe(torch.zeros(1, 3, *self.size)).shape[1]
+        blank = self.read(np.zeros((1, 1, 3), np.uint8))
+        self.size, self.width = tuple(blank.shape[1:]), self.describe(blank[None]).shape[1]
 
     @torch.no_grad()
     def describe(self, images: Tensor) -> np.ndarray:

@@ -44,7 +44,8 @@ class Retrieval:
         name: of the data set.
         query, gallery: (path, identity, camera) of Q and G images.
         features: descriptors of the queries, then of the gallery, (Q + G, D).
-        nearest: positions of the nearest gallery images of each query, best first, (Q, K).
+        nearest: positions of the nearest gallery images of each query, best first, (Q, K); of those at an equal
+            distance the right ones come last.
         distances: of these, (Q, K).
         ap: average precision of each query, in [0, 1], (Q,); NaN where nothing in the gallery could match.
         cmc: share of the queries with a match among the first 1, 2, ... images, in [0, 1].
@@ -109,17 +110,20 @@ def ranked_retrieval(
     Raises:
         InputError: no query can be answered.
     """
-    count = min(NEAREST, len(gallery))
+    count, labels, others = min(NEAREST, len(gallery)), labels_of(query), labels_of(gallery)
     nearest, distances = np.empty((len(query), count), np.int64), np.empty((len(query), count), np.float32)
 
     def noted() -> Iterator[tuple[int, Tensor]]:
         for first, rows in blocks:
             found = torch.topk(rows, count, largest=False)
+            values, positions = found.values.numpy(), found.indices.numpy()
             part = slice(first, first + len(rows))
-            distances[part], nearest[part] = found.values.numpy(), found.indices.numpy()
+            same = others.pids[positions] == labels.pids[part, None]
+            right = same & (others.camids[positions] != labels.camids[part, None])
+            order = np.lexsort((right, values))  # of equal distances the right ones last, as the metrics count them
+            distances[part], nearest[part] = (np.take_along_axis(each, order, 1) for each in (values, positions))
             yield first, rows
 
-    labels, others = labels_of(query), labels_of(gallery)
     try:
         ranked = rank_in_blocks(noted(), labels, others)
     except ValueError as error:

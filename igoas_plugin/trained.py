@@ -4,7 +4,7 @@ from fastreid.modeling import build_model
 from fastreid.utils.checkpoint import Checkpointer
 from torch import nn
 
-from .check import check_amp, check_device, check_names
+from .check import check_amp, check_batches, check_device, check_model_names
 from .errors import InputError
 from .host.checkpoints import CLASSIFIER, load_file
 
@@ -13,11 +13,13 @@ def check_trained(cfg) -> None:
     """Looks at what build_trained() needs, without building anything.
 
     Raises:
-        InputError: a key names nothing that is registered, the device is none, or MODEL.WEIGHTS is empty.
+        InputError: a key of the model names nothing that is registered, the device is none, a batch of
+            TEST.IMS_PER_BATCH is empty, or MODEL.WEIGHTS is empty.
     """
-    check_names(cfg)
+    check_model_names(cfg)
     check_device(cfg.MODEL.DEVICE, processes=1)
     check_amp(cfg)
+    check_batches(cfg, processes=1, train=False)
     if not cfg.MODEL.WEIGHTS:
         raise InputError("MODEL.WEIGHTS is empty: name the weights of the model, such as logs/run/model_best.pth")
 

@@ -5,21 +5,27 @@ import os
 
 
 def logged_lines(folder: str) -> list[dict]:
-    """The lines of a run's metrics.json, [] where there is none; one that was cut off by a kill is left out."""
+    """The lines of a run's metrics.json, [] where there is none; one that was cut off by a kill is left out.
+
+    The host goes on with the file where a training was resumed, or started anew in the same folder: what the earlier
+    one logged of the iterations from there on is left out.
+    """
     lines = []
     try:
         with open(os.path.join(folder, "metrics.json")) as file:
             for line in file:
                 try:
-                    lines.append(json.loads(line))
+                    told = json.loads(line)
                 except ValueError:
                     continue
+                while lines and lines[-1]["iteration"] > told["iteration"]:
+                    lines.pop()
+                lines.append(told)
     except FileNotFoundError:
         pass
     return lines
 
 
 def values_of(lines: list[dict], name: str) -> dict[int, float]:
-    """{iterations done: value} of a scalar, in order; of an iteration that a resumed run did again the later one."""
-    values = {line["iteration"] + 1: line[name] for line in lines if name in line}
-    return dict(sorted(values.items()))
+    """{iterations done: value} of a scalar, in order; of an iteration that is there twice the later one."""
+    return {line["iteration"] + 1: line[name] for line in lines if name in line}

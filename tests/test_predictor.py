@@ -52,6 +52,7 @@ def test_paths_and_arrays_of_any_size_may_be_mixed(saved, tmp_path):
         ([np.zeros((8, 4, 3), np.float32)], r"of shape \(H, W, 3\) and type uint8, got \(8, 4, 3\), float32"),
         ([np.zeros((8, 4), np.uint8)], r"got \(8, 4\), uint8"),
         ([np.zeros((0, 4, 3), np.uint8)], r"got \(0, 4, 3\)"),
+        ([Image.new("RGB", (4, 8))], "must be a path or an RGB array of NumPy, got Image"),
         (["none.jpg"], "none.jpg cannot be read: there is no such file"),
     ],
 )
@@ -65,6 +66,10 @@ def test_weights_are_asked_for_and_must_fit(saved, tmp_path):
     cfg, _, path = saved
     with pytest.raises(InputError, match="MODEL.WEIGHTS is empty"):
         igoas_plugin.Predictor(cfg)
+    cfg.TEST.IMS_PER_BATCH = -1
+    with pytest.raises(InputError, match="TEST.IMS_PER_BATCH"):
+        igoas_plugin.Predictor(cfg, path)
+    cfg.TEST.IMS_PER_BATCH = 8
     with pytest.raises(InputError, match="none.pth does not exist"):
         igoas_plugin.Predictor(cfg, tmp_path / "none.pth")
     with pytest.raises(InputError, match="does not fit the model"):
@@ -85,11 +90,13 @@ def test_the_fingerprint_is_that_of_weights_and_of_keys_that_a_descriptor_depend
         ["TEST.FAST", True, "MODEL.LOSSES.CE.EPSILON", 0.2, "SOLVER.MAX_EPOCH", 7, "MODEL.DEVICE", "cpu"]
     )
     assert igoas_plugin.Predictor(cfg, path).fingerprint == own
-    cfg.merge_from_list(["INPUT.SIZE_TEST", [64, 32], "MODEL.IGOAS.DESCRIPTOR", "global"])
+    cfg.merge_from_list(["INPUT.SIZE_TEST", [64, 32], "MODEL.IGOAS.DESCRIPTOR", "global", "INPUT.CROP.ENABLED", True])
     with torch.no_grad():
         model.backbone.conv1.weight.add_(1e-3)
     differences = own.differences(fingerprint(cfg, model))
     assert differences == [
+        "INPUT.CROP.ENABLED None and True", "INPUT.CROP.RATIO None and [0.75, 1.3333333333333333]",
+        "INPUT.CROP.SCALE None and [0.16, 1]", "INPUT.CROP.SIZE None and [224, 224]",
         "INPUT.SIZE_TEST [32, 16] and [64, 32]", "MODEL.IGOAS.DESCRIPTOR joint and global", "other weights",
     ]  # fmt: skip
 

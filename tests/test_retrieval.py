@@ -36,6 +36,13 @@ def test_queries_are_ordered_from_the_worst_and_without_those_that_cannot_be_ans
     assert by_hand.by_quality().tolist() == [0, 1]
 
 
+def test_at_equal_distances_the_right_images_come_last_as_the_metrics_count_them():
+    found = ranked_retrieval("Drawn", QUERY[:2], GALLERY, torch.zeros(7, 2), [(0, torch.full((2, 5), torch.inf))])
+    states = [[match.state for match in found.matches(query)] for query in (0, 1)]
+    assert [each[-2:] for each in states] == [["right", "right"], ["wrong", "right"]]
+    assert found.metrics["Rank-1"] == 0
+
+
 def test_no_answerable_query_is_one_line_with_the_name_of_the_data_set():
     with pytest.raises(InputError, match="Drawn: no query has a gallery image of its identity in another camera"):
         ranked_retrieval("Drawn", QUERY[2:], GALLERY, torch.zeros(6, 2), [(0, torch.tensor(DISTANCES[2:]))])

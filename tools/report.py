@@ -54,8 +54,9 @@ def main(words: list[str]) -> None:
     output = args.output or os.path.join(args.run, "report.html")
     if os.path.isdir(output):
         raise InputError(f"--output {output} is a folder: name a file in it")
-    run.cfg.OUTPUT_DIR = os.path.dirname(output) or "."
-    check_output(run.cfg.OUTPUT_DIR, "the folder of --output")
+    folder = os.path.dirname(os.path.abspath(output))
+    check_output(folder, "the folder of --output")
+    run.cfg.OUTPUT_DIR = args.run  # where it is now
     check_trained(run.cfg)
     for name in run.cfg.DATASETS.TESTS:
         check_test_data(name)
@@ -63,7 +64,7 @@ def main(words: list[str]) -> None:
     model = build_trained(run.cfg)
     page = page_of(evaluate(run, model, shown), shlex.join(["python", *sys.argv]))
     try:
-        os.makedirs(run.cfg.OUTPUT_DIR, exist_ok=True)
+        os.makedirs(folder, exist_ok=True)
         write_atomically(output, lambda file: file.write(page))
     except OSError as error:
         raise InputError(f"{output} cannot be written: {error.strerror}") from None

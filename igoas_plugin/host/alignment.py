@@ -1,3 +1,4 @@
+import torch
 from fastreid.utils.params import ContiguousParams
 
 from .fix import fix
@@ -10,10 +11,11 @@ def make_params_contiguous(self) -> None:
 
     What lies between them is zero and stays zero: without a gradient no optimiser moves a zero.
     """
+    self.sizes = []  # values of each parameter, by group
     for group, entries in enumerate(self._group_dict.values()):
         parameters = [entry["params"][0] for entry in entries]
-        step = ALIGNMENT // parameters[0].element_size()
-        lengths = [-(-parameter.numel() // step) * step for parameter in parameters]
+        self.sizes.append([parameter.numel() for parameter in parameters])
+        lengths = aligned(self.sizes[-1], parameters[0].element_size())
         values, gradients = (parameters[0].data.new_zeros(sum(lengths)) for _ in range(2))
         for parameter, own, gradient in zip(parameters, values.split(lengths), gradients.split(lengths), strict=True):
             own, gradient = (each[: parameter.numel()].view(parameter.shape) for each in (own, gradient))
@@ -22,6 +24,37 @@ def make_params_contiguous(self) -> None:
             self.grad_pointers.append(gradient.data_ptr)
         values.grad = gradients
         self._param_buffer[group], self._grad_buffer[group] = values, gradients
+
+
+def aligned(sizes: list[int], element_size: int) -> list[int]:
+    """Values that parameters of these sizes take up in a buffer, the gaps behind them included."""
+    step = ALIGNMENT // element_size
+    return [-(-size // step) * step for size in sizes]
+
+
+def with_gaps(state_dict: dict, sizes: list[list[int]]) -> dict:
+    """An optimiser's state for buffers with gaps, from one that was saved for buffers without; any other as it is.
+
+    Args:
+        state_dict: of an optimiser with one flat buffer a group.
+        sizes: values of each parameter, by group.
+    """
+    states = dict(state_dict["state"])
+    for group, own in zip(state_dict["param_groups"], sizes, strict=False):
+        for key in group["params"]:
+            states[key] = {name: spread(value, own) for name, value in states.get(key, {}).items()}
+    return {**state_dict, "state": {key: state for key, state in states.items() if state}}
+
+
+def spread(value, sizes: list[int]):
+    """A flat tensor of parameters without gaps, with the gaps; anything else as it is."""
+    if not isinstance(value, torch.Tensor) or value.dim() != 1 or len(value) != sum(sizes):
+        return value
+    lengths = aligned(sizes, value.element_size())
+    wide = value.new_zeros(sum(lengths))
+    for part, own in zip(wide.split(lengths), value.split(sizes), strict=True):
+        part[: len(own)] = own
+    return wide
 
 
 @fix

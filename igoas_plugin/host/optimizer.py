@@ -2,6 +2,7 @@ import fastreid.solver.build
 import torch
 from fastreid.utils.params import ContiguousParams
 
+from .alignment import with_gaps
 from .fix import fix, replace_everywhere
 
 build_host_optimizer = fastreid.solver.build.build_optimizer
@@ -9,10 +10,18 @@ FUSED = (torch.optim.Adam, torch.optim.AdamW)
 
 
 class KeptGradients:
-    """An optimiser whose gradients are zeroed in place, as in torch < 2: the host's flat buffers stay their storage."""
+    """An optimiser whose gradients are zeroed in place, as in torch < 2: the host's flat buffers stay their storage.
+
+    It takes a state that was saved before the buffers had gaps.
+    """
+
+    sizes: list[list[int]]  # values of each parameter, by group
 
     def zero_grad(self, set_to_none: bool = False) -> None:
         super().zero_grad(set_to_none=set_to_none)
+
+    def load_state_dict(self, state_dict: dict) -> None:
+        super().load_state_dict(with_gaps(state_dict, self.sizes))
 
 
 class FusedStep:
@@ -56,6 +65,7 @@ def build_optimizer(cfg, model, contiguous=True):
         optimizer = fused(optimizer)
     if isinstance(params, ContiguousParams):
         optimizer = with_base(optimizer, KeptGradients)
+        optimizer.sizes = params.sizes
     return optimizer, params
 
 

@@ -1,5 +1,6 @@
 import logging
 import os
+import sys
 import time
 from datetime import timedelta
 
@@ -31,7 +32,9 @@ def after_train(self):
         return
     now = time.perf_counter()
     rows = summary(trainer, now - self._began, now - self._start_time - self._total_timer.seconds())
-    told = "Training is done" if trainer.iter == trainer.max_iter else "Training stopped before its end"
+    failed = sys.exc_info()[0] is not None  # the host calls this while an error is on its way, too
+    done = trainer.iter == trainer.max_iter and not failed
+    told = "Training is done" if done else "Training stopped before its end"
     logger.info(f"{told}\n{tabulate(rows, tablefmt='plain', disable_numparse=True)}")
 
 

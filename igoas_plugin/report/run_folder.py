@@ -77,8 +77,8 @@ def weights_in(path: str, configured: str, given: bool) -> tuple[str, str]:
         file = os.path.join(path, name)
         if os.path.isfile(file):
             return file, words
-    if configured:
-        return configured, "MODEL.WEIGHTS of config.yaml, which the run evaluated or started from"
+    if configured and not os.path.exists(os.path.join(path, "last_checkpoint")):  # else a training started from them
+        return configured, "MODEL.WEIGHTS of config.yaml, which the run evaluated"
     raise InputError(f"{path} holds neither {' nor '.join(WEIGHTS)}: finish the training, or give MODEL.WEIGHTS PATH")
 
 

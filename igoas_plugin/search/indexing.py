@@ -88,7 +88,11 @@ class GrowingGallery:
             InputError: as empty_index().
         """
         gallery, rows = self.gallery, self.rows[: len(self.gallery.crops)]
-        index = empty_index(gallery.kind, rows.shape[1], len(rows))
+        try:
+            index = empty_index(gallery.kind, rows.shape[1], len(rows))
+        except InputError:  # too many could not be read
+            self.save()
+            raise
         logger.info("making the index of %s images: %s", f"{len(rows):,}", gallery.kind)
         index.add(rows)
         self.save(index)
@@ -160,7 +164,7 @@ def read_known(path: str, folder: str, listing: Listing, predictor: Describer) -
         file.require(predictor.fingerprint)
         known = file.gallery
         moved = os.path.realpath(folder) != os.path.realpath(known.folder)
-        if moved and {crop.path for crop in known.crops}.isdisjoint(crop.path for crop in listing.crops):
+        if moved and set(known.crops).isdisjoint(listing.crops):  # numbered crops of two folders have the same names
             raise InputError(
                 f"{path} is of the folder {known.folder}, and none of its images is in {folder}: give another --output"
             )

@@ -1,3 +1,5 @@
+import copy
+
 import pytest
 import torch
 from fastreid.modeling import build_model
@@ -5,7 +7,7 @@ from fastreid.solver import build_optimizer
 from fastreid.utils.events import EventStorage
 from tiny_data import random_batch
 
-from igoas_plugin.host.alignment import ALIGNMENT
+from igoas_plugin.host.alignment import ALIGNMENT, aligned
 
 
 @pytest.fixture
@@ -40,6 +42,31 @@ def test_the_gaps_stay_zero_in_training(built):
         [values] = group["params"]
         assert not values.any() and not values.grad.any()
         assert values.numel() % (ALIGNMENT // 4) == 0
+
+
+def test_a_state_that_was_saved_before_there_were_gaps_is_taken(built):
+    model, _, optimizer, wrapper = built
+    with EventStorage():
+        sum(model(random_batch()).values()).backward()
+    optimizer.step()
+    saved = optimizer.state_dict()
+    parts = iter(wrapper.sizes)
+    for group in saved["param_groups"]:
+        sizes = next(parts)
+        for key in group["params"]:
+            old = {}
+            for name, value in saved["state"].get(key, {}).items():
+                own = value.dim() == 1 and [
+                    each[:size] for each, size in zip(value.split(aligned(sizes, 4)), sizes, strict=True)
+                ]
+                old[name] = torch.cat(own) if own else value
+            saved["state"][key] = old
+    lengths = [value.numel() for state in saved["state"].values() for value in state.values()]
+    before = copy.deepcopy(optimizer.state_dict())
+    optimizer.load_state_dict(saved)
+    after = optimizer.state_dict()
+    assert lengths != [value.numel() for state in after["state"].values() for value in state.values()]
+    torch.testing.assert_close(after["state"], before["state"], rtol=0, atol=0)
 
 
 def test_a_parameter_that_left_the_buffer_is_still_noticed(built):
