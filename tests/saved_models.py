@@ -27,8 +27,10 @@ def saved_model(folder, **keys):
         if isinstance(module, nn.BatchNorm2d):
             module.momentum = None  # the mean of all batches, which are one
             module.train()
-    with torch.no_grad():  # of coarse images, which differ: statistics of noise, all alike, would magnify rounding
-        model({"images": interpolate(255 * torch.rand(8, 3, 2, 2), cfg.INPUT.SIZE_TEST)})
+    size = cfg.INPUT.SIZE_TEST
+    coarse, fine = interpolate(255 * torch.rand(16, 3, 2, 2), size), 255 * torch.rand(16, 3, *size)
+    with torch.no_grad():  # statistics of images that are all alike would magnify rounding, as no trained model does
+        model({"images": torch.cat([coarse, fine])})
     torch.save({"model": model.state_dict()}, cfg.MODEL.WEIGHTS)
     return cfg
 
