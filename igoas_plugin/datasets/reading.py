@@ -5,12 +5,12 @@ import traceback
 
 from fastreid.data.datasets import DATASET_REGISTRY
 
-from ..errors import InputError
+from ..errors import InputError, require_choice
 from .market_style import Item
 
 
 def open_data(name: str, root: str | None = None, **kwargs):
-    """The registered data set of this name; raises InputError where its folder is missing or damaged.
+    """The registered data set of this name; raises InputError where there is none, or its folder is missing or damaged.
 
     Args:
         name: as registered.
@@ -18,6 +18,7 @@ def open_data(name: str, root: str | None = None, **kwargs):
         kwargs: of the data set.
     """
     root = os.getenv("FASTREID_DATASETS", "datasets") if root is None else root
+    require_choice("each of DATASETS.NAMES and DATASETS.TESTS", name, sorted(DATASET_REGISTRY._obj_map))
     try:
         return DATASET_REGISTRY.get(name)(root=root, **kwargs)
     except InputError:

@@ -62,7 +62,7 @@ def test_the_command_writes_one_page_and_prints_its_path_and_size(igoas_cfg, run
         (["MODEL.WEIGHTS", "absent.pth"], "checkpoint absent.pth does not exist"),
         (["TEST.FLIP.ENABLED"], "options must be KEY VALUE pairs"),
         (["DATASETS.TESTS", "('OccludedDuke',)"], "OccludedDuke"),
-        (["DATASETS.TESTS", "('Nothing',)"], "DATASETS.TESTS must be"),
+        (["DATASETS.TESTS", "('Nothing',)"], "each of DATASETS.NAMES and DATASETS.TESTS must be"),
         (["--output", "."], "--output . is a folder: name a file in it"),
         (["--output", f"{__file__}/page.html"], f"the folder of --output '{__file__}' cannot be written"),
         ([], "model_final.pth cannot be read"),

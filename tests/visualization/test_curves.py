@@ -64,12 +64,12 @@ def test_runs_are_named_by_what_tells_them_apart(tmp_path):
     assert list(panels_of(curves_picture(runs, []))["total loss"]) == ["a/seed.0", "b/seed.0"]
 
 
-def test_an_iteration_that_a_resumed_run_did_again_counts_once(tmp_path):
+def test_what_was_logged_from_where_a_training_went_on_or_began_anew_is_left_out(tmp_path):
     run = make_run(tmp_path / "a", [3, 2])
     with open(tmp_path / "a" / "metrics.json", "a") as file:
         file.write("\n" + json.dumps({"iteration": 9, "total_loss": 8}) + '\n{"iteration": 19, "tot')
-    assert values_of(logged_lines(run), "total_loss") == {10: 8, 20: 2}
-    assert panels_of(curves_picture([run], []))["total loss"] == {"a": [[10, 8], [20, 2]]}
+    assert values_of(logged_lines(run), "total_loss") == {10: 8}
+    assert panels_of(curves_picture([run], []))["total loss"] == {"a": [[10, 8]]}
 
 
 def test_a_loss_that_is_no_number_does_not_hide_the_others(tmp_path):
