@@ -1,6 +1,8 @@
 from fastreid.utils.events import EventStorage
 from torch import Tensor, nn
 
+from .occlusion import build_occlusion
+
 
 def occluded_batch(occlusion: nn.Module, images: Tensor, epoch: int) -> tuple[Tensor, Tensor, float]:
     """What an occlusion block does to a batch in an epoch of a training.
@@ -19,3 +21,11 @@ def occluded_batch(occlusion: nn.Module, images: Tensor, epoch: int) -> tuple[Te
         storage.epoch, storage.iters_per_epoch = epoch, 1
         occluded, visible = occlusion(images)
     return occluded, visible, float((1 - visible.float()).mean())
+
+
+def sure_block(cfg) -> nn.Module:
+    """The block of a config, but it occludes every batch and tells what it hides."""
+    cfg = cfg.clone()
+    cfg.defrost()
+    cfg.MODEL.OCCLUSION.PROB, cfg.MODEL.OCCLUSION.MASK = 1.0, "occluded"
+    return build_occlusion(cfg)

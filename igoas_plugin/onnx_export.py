@@ -3,7 +3,6 @@
 import inspect
 import io
 import logging
-import os
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
@@ -19,9 +18,9 @@ import igoas_plugin
 from .benchmark.measure import Row, measure
 from .config import value_of
 from .errors import InputError, require_choice
-from .host.checkpoints import write_atomically
 from .onnx_description import OnnxDescription
 from .onnx_predictor import session_of
+from .output_file import check_output_file, write_output
 from .packages import require_packages
 from .predictor import Predictor, descriptors_of
 
@@ -96,7 +95,7 @@ def export(cfg: CfgNode, path: str, input_type: str = "uint8", opset: int = OPSE
     require_packages("onnx", "onnxruntime", "onnxscript")
     require_choice("the type of the input", input_type, INPUTS)
     require_exporter(opset)
-    require_file(path)
+    check_output_file(path)
     predictor = Predictor(in_float32(cfg))
     description = description_of(cfg, predictor, input_type, opset)
     graph = Graph(predictor).eval()
@@ -111,10 +110,7 @@ def export(cfg: CfgNode, path: str, input_type: str = "uint8", opset: int = OPSE
             f"the descriptors of onnxruntime differ from PyTorch's by {difference:.2g}, more than {TOLERATED:g}: "
             f"{path} is not written"
         )
-    try:
-        write_atomically(path, lambda file: file.write(content))
-    except OSError as error:
-        raise InputError(f"cannot write {os.path.abspath(path)}: {error.strerror or error}") from None
+    write_output(path, lambda file: file.write(content))
     return Exported(description, len(content) / 1e6, difference, graph, session)
 
 
@@ -126,13 +122,6 @@ def require_exporter(opset: int) -> None:
         raise InputError(f"ONNX files are written by torch 2.5 or newer, and this is torch {torch.__version__}")
     if not OPSET <= opset <= onnx_opset_version():
         raise InputError(f"the opset must be {OPSET} to {onnx_opset_version()}, got {opset}")
-
-
-def require_file(path: str) -> None:
-    """Raises InputError where no file of that path can be written."""
-    folder = os.path.dirname(os.path.abspath(path))
-    if os.path.isdir(path) or not os.path.isdir(folder) or not os.access(folder, os.W_OK):
-        raise InputError(f"{path} cannot be written: name a file in a folder that is there")
 
 
 def in_float32(cfg: CfgNode) -> CfgNode:

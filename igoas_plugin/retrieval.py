@@ -1,5 +1,6 @@
 """An evaluation, query by query: what was found, at which distance, and how well."""
 
+import itertools
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
@@ -27,12 +28,14 @@ class Match(NamedTuple):
     Args:
         position: of the image in the gallery.
         distance: as TEST.METRIC measures it: 1 - cosine, or squared Euclidean.
+        rank: counted from 1 without junk; None of junk.
         state: "right": the query's identity in another camera; "junk": in the same camera, which no metric counts;
             "wrong": another identity.
     """
 
     position: int
     distance: float
+    rank: int | None
     state: Literal["right", "wrong", "junk"]
 
 
@@ -64,8 +67,11 @@ class Retrieval:
 
     def matches(self, query: int) -> list[Match]:
         """The nearest images of the query at this position, best first, junk among them."""
-        found = zip(self.nearest[query].tolist(), self.distances[query].tolist(), strict=True)
-        return [Match(position, distance, self.state(query, position)) for position, distance in found]
+        matches, ranks = [], itertools.count(1)
+        for position, distance in zip(self.nearest[query].tolist(), self.distances[query].tolist(), strict=True):
+            state = self.state(query, position)
+            matches.append(Match(position, distance, None if state == "junk" else next(ranks), state))
+        return matches
 
     def state(self, query: int, position: int) -> str:
         _, identity, camera = self.query[query]

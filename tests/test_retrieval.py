@@ -20,8 +20,8 @@ def by_hand():
 
 
 def test_matches_are_in_order_and_tell_right_wrong_and_junk(by_hand):
-    found = [(match.position, match.state) for match in by_hand.matches(0)]
-    assert found == [(0, "junk"), (1, "wrong"), (2, "right"), (3, "right"), (4, "wrong")]
+    found = [(match.position, match.rank, match.state) for match in by_hand.matches(0)]
+    assert found == [(0, None, "junk"), (1, 1, "wrong"), (2, 2, "right"), (3, 3, "right"), (4, 4, "wrong")]
     assert [round(match.distance, 3) for match in by_hand.matches(0)] == DISTANCES[0]
 
 

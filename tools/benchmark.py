@@ -19,17 +19,14 @@ from pathlib import Path
 
 os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # read by torch when it is imported: --profile says only its result
 
-import igoas_plugin  # first: mends the host
-
-# isort: split
 import faiss
 import torch
 
 from igoas_plugin.benchmark import infer, loader, rank, train
 from igoas_plugin.benchmark.measure import Row, machine
 from igoas_plugin.benchmark.report import as_json, as_table, growth_plot
+from igoas_plugin.command_line import errors_in_one_line
 from igoas_plugin.config import load_cfg
-from igoas_plugin.errors import InputError
 from igoas_plugin.host.checkpoints import write_atomically
 
 
@@ -108,8 +105,5 @@ def main(words: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    try:
+    with errors_in_one_line():
         main(sys.argv[1:])
-    except InputError as error:
-        print(f"igoas_plugin {igoas_plugin.__version__}: {error}", file=sys.stderr)
-        sys.exit(2)

@@ -13,14 +13,15 @@ import os
 import sys
 import warnings
 
-import igoas_plugin  # first: mends the host
+import igoas_plugin  # noqa: F401  (first: it mends the host)
 
 # isort: split
 from fastreid.data.datasets import DATASET_REGISTRY
 from tqdm import tqdm
 
+from igoas_plugin.command_line import errors_in_one_line
 from igoas_plugin.data_report import KNOWN, report, table_of
-from igoas_plugin.errors import InputError, require_choice
+from igoas_plugin.errors import require_choice
 
 if __name__ == "__main__":
     logging.basicConfig(format="%(message)s")
@@ -29,12 +30,9 @@ if __name__ == "__main__":
     parser.add_argument("names", nargs="*", metavar="NAME", help="as registered; default: all known published sets")
     parser.add_argument("--decode", action="store_true", help="open every image, find files that are there twice")
     args = parser.parse_args()
-    try:
+    with errors_in_one_line():
         for name in args.names:
             require_choice("a data set", name, sorted(DATASET_REGISTRY._obj_map))
-    except InputError as error:
-        print(f"igoas_plugin {igoas_plugin.__version__}: {error}", file=sys.stderr)
-        sys.exit(2)
     root = os.getenv("FASTREID_DATASETS", "datasets")
     reports = []
     for name in args.names or KNOWN:

@@ -15,12 +15,10 @@ import time
 from collections import deque
 from collections.abc import Callable
 
-import igoas_plugin  # first: mends the host
-
-# isort: split
 from tqdm import tqdm
 
 from igoas_plugin.check import check_settings
+from igoas_plugin.command_line import errors_in_one_line
 from igoas_plugin.comparison.cost import Cost, cost_of, seconds_per_step
 from igoas_plugin.comparison.inputs import inputs_of, refuse_other_inputs
 from igoas_plugin.comparison.measures import rows_of
@@ -29,7 +27,6 @@ from igoas_plugin.comparison.runs import Run, plan
 from igoas_plugin.comparison.table import as_csv, markdown
 from igoas_plugin.comparison.training import stop_on_sigterm, train
 from igoas_plugin.comparison.workload import Workload, workload_of
-from igoas_plugin.errors import InputError
 from igoas_plugin.host.checkpoints import write_atomically
 
 BUSY_SECONDS = 5.0  # before a run that another process is training is looked at again
@@ -152,8 +149,5 @@ def main(words: list[str]) -> int:
 
 if __name__ == "__main__":
     stop_on_sigterm()
-    try:
+    with errors_in_one_line():
         sys.exit(main(sys.argv[1:]))
-    except InputError as error:
-        print(f"igoas_plugin {igoas_plugin.__version__}: {error}", file=sys.stderr)
-        sys.exit(2)

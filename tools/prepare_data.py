@@ -10,10 +10,7 @@ import logging
 import os
 import sys
 
-import igoas_plugin  # first: mends the host
-
-# isort: split
-from igoas_plugin.errors import InputError
+from igoas_plugin.command_line import errors_in_one_line
 from igoas_plugin.preparation import LINKS, RECIPES, prepare
 
 if __name__ == "__main__":
@@ -30,10 +27,8 @@ if __name__ == "__main__":
     parser.add_argument("--link", choices=LINKS, default="copy", help="from a folder also hard links or symbolic links")
     args = parser.parse_args()
     try:
-        print(prepare(args.name, args.source, args.root, args.link))
-    except InputError as error:
-        print(f"igoas_plugin {igoas_plugin.__version__}: {error}", file=sys.stderr)
-        sys.exit(2)
+        with errors_in_one_line():
+            print(prepare(args.name, args.source, args.root, args.link))
     except KeyboardInterrupt:
         print("interrupted: the same command goes on from here", file=sys.stderr)
         sys.exit(130)

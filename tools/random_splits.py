@@ -11,14 +11,15 @@ import os
 import subprocess
 import sys
 
-import igoas_plugin  # first: mends the host
+import igoas_plugin  # noqa: F401  (first: it mends the host)
 
 # isort: split
 from fastreid.engine import default_argument_parser
 
+from igoas_plugin.command_line import errors_in_one_line
 from igoas_plugin.config import load_cfg
 from igoas_plugin.datasets.published import PROTOCOL_OF
-from igoas_plugin.errors import InputError, require_choice
+from igoas_plugin.errors import require_choice
 from igoas_plugin.results import TRAINED, summarize
 
 TRAIN_NET = os.path.join(os.path.dirname(os.path.abspath(__file__)), "train_net.py")
@@ -50,8 +51,5 @@ if __name__ == "__main__":
     if len(sys.argv) < 2 or sys.argv[1] in ("-h", "--help"):
         print(__doc__)
         sys.exit(0 if len(sys.argv) > 1 else 2)
-    try:
+    with errors_in_one_line():
         main(sys.argv[1], sys.argv[2:])
-    except InputError as error:
-        print(f"igoas_plugin {igoas_plugin.__version__}: {error}", file=sys.stderr)
-        sys.exit(2)

@@ -9,17 +9,13 @@ of every identity, camera and query.
 """
 
 import argparse
-import logging
 import os
 import shlex
 import sys
 
-import igoas_plugin  # first: mends the host
-
-# isort: split
-from igoas_plugin.check import check_output, check_test_data
-from igoas_plugin.errors import InputError
-from igoas_plugin.host.checkpoints import write_atomically
+from igoas_plugin.check import check_test_data
+from igoas_plugin.command_line import errors_in_one_line, log_to_console
+from igoas_plugin.output_file import check_output_file, write_output
 from igoas_plugin.report.evaluation import evaluate
 from igoas_plugin.report.page import page_of
 from igoas_plugin.report.run_folder import open_run
@@ -52,10 +48,7 @@ def main(words: list[str]) -> None:
     args = arguments(words)
     run = open_run(args.run, args.opts)
     output = args.output or os.path.join(args.run, "report.html")
-    if os.path.isdir(output):
-        raise InputError(f"--output {output} is a folder: name a file in it")
-    folder = os.path.dirname(os.path.abspath(output))
-    check_output(folder, "the folder of --output")
+    check_output_file(output)
     run.cfg.OUTPUT_DIR = args.run  # where it is now
     check_trained(run.cfg)
     for name in run.cfg.DATASETS.TESTS:
@@ -63,19 +56,11 @@ def main(words: list[str]) -> None:
     shown = max(FEWEST, QUERIES // len(run.cfg.DATASETS.TESTS)) if args.queries is None else args.queries
     model = build_trained(run.cfg)
     page = page_of(evaluate(run, model, shown), shlex.join(["python", *sys.argv]))
-    try:
-        os.makedirs(folder, exist_ok=True)
-        write_atomically(output, lambda file: file.write(page))
-    except OSError as error:
-        raise InputError(f"{output} cannot be written: {error.strerror}") from None
+    write_output(output, lambda file: file.write(page))
     print(f"{output}, {len(page) / 1e6:.1f} MB")
 
 
 if __name__ == "__main__":
-    logging.basicConfig(format="%(message)s")
-    logging.getLogger("fastreid").setLevel(logging.INFO)
-    try:
+    log_to_console()
+    with errors_in_one_line():
         main(sys.argv[1:])
-    except InputError as error:
-        print(f"igoas_plugin {igoas_plugin.__version__}: {error}", file=sys.stderr)
-        sys.exit(2)

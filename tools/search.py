@@ -10,19 +10,14 @@ same command goes on. query prints the images that are most like each IMAGE, wit
 """
 
 import argparse
-import logging
-import os
 import sys
 
-import igoas_plugin  # first: mends the host
-
-# isort: split
 from tqdm.contrib.logging import logging_redirect_tqdm
 
-from igoas_plugin.check import check_output
+from igoas_plugin.command_line import errors_in_one_line, log_to_console
 from igoas_plugin.config import load_cfg
-from igoas_plugin.errors import InputError
-from igoas_plugin.pages.printable import printable
+from igoas_plugin.output_file import check_output_file
+from igoas_plugin.predictor import Predictor
 from igoas_plugin.ranking.index import KINDS
 from igoas_plugin.search.answers import as_json, as_text, search
 from igoas_plugin.search.gallery_file import GalleryFile
@@ -67,7 +62,7 @@ def predictor_of(args: argparse.Namespace):
 
         return OnnxPredictor(args.model)
     file, *opts = args.config_file
-    return igoas_plugin.Predictor(load_cfg(file, opts))
+    return Predictor(load_cfg(file, opts))
 
 
 def run_index(args: argparse.Namespace) -> None:
@@ -78,7 +73,7 @@ def run_index(args: argparse.Namespace) -> None:
 
 def run_query(args: argparse.Namespace) -> None:
     if args.html:
-        check_output(os.path.dirname(os.path.abspath(args.html)), "the folder of --html")
+        check_output_file(args.html, "--html")
     with GalleryFile(args.index) as file:
         answers = search(file, args.images, args.top, predictor_of(args), args.folder)
     print(FORMATS[args.format](answers))
@@ -89,14 +84,11 @@ def run_query(args: argparse.Namespace) -> None:
 FORMATS = {"text": as_text, "json": as_json}
 
 if __name__ == "__main__":
-    logging.basicConfig(format="%(message)s")
-    logging.getLogger("fastreid").setLevel(logging.INFO)
+    log_to_console()
     sys.stdout.reconfigure(errors="backslashreplace")  # a terminal that is not of UTF-8 shows what it can
     args = arguments(None)
     try:
-        args.run(args)
-    except InputError as error:
-        print(f"igoas_plugin {igoas_plugin.__version__}: {printable(str(error))}", file=sys.stderr)
-        sys.exit(2)
+        with errors_in_one_line():
+            args.run(args)
     except KeyboardInterrupt:
         sys.exit(130)

@@ -4,16 +4,12 @@ python tools/summarize.py OUTPUT_DIR [OUTPUT_DIR ...]
 """
 
 import argparse
-import sys
 
-from igoas_plugin.errors import InputError
+from igoas_plugin.command_line import errors_in_one_line
 from igoas_plugin.results import summarize
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("output_dirs", nargs="+", metavar="OUTPUT_DIR", help="of a run of tools/train_net.py")
-    try:
+    with errors_in_one_line():
         print(summarize(parser.parse_args().output_dirs))
-    except InputError as error:
-        print(error, file=sys.stderr)
-        sys.exit(2)

@@ -10,16 +10,13 @@ A picture goes to OUTPUT_DIR/<command>.png, or to --output. No GPU is needed (MO
 """
 
 import argparse
-import logging
 import os
 import sys
 
-import igoas_plugin  # first: mends the host
-
-# isort: split
 from matplotlib.figure import Figure
 
 from igoas_plugin.check import check_names
+from igoas_plugin.command_line import errors_in_one_line, log_to_console
 from igoas_plugin.config import flat_keys, get_cfg, load_cfg
 from igoas_plugin.errors import InputError
 from igoas_plugin.trained import check_trained
@@ -138,10 +135,6 @@ def main(words: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    logging.basicConfig(format="%(message)s")
-    logging.getLogger("fastreid").setLevel(logging.INFO)
-    try:
+    log_to_console()
+    with errors_in_one_line():
         main(sys.argv[1:])
-    except InputError as error:
-        print(f"igoas_plugin {igoas_plugin.__version__}: {error}", file=sys.stderr)
-        sys.exit(2)

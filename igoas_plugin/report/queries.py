@@ -82,10 +82,10 @@ def queries_of(retrieval: Retrieval) -> list[Query]:
 
 
 def first_match(retrieval: Retrieval, query: int) -> FirstMatch:
-    counted = [match.state for match in retrieval.matches(query) if match.state != "junk"]
-    if "right" in counted:
-        return FirstMatch(counted.index("right") + 1, True)
-    return FirstMatch(len(counted), False)
+    counted = [match for match in retrieval.matches(query) if match.rank is not None]
+    ranks = (match.rank for match in counted if match.state == "right")
+    rank = next(ranks, None)
+    return FirstMatch(len(counted), False) if rank is None else FirstMatch(rank, True)
 
 
 def folder_of(items: Sequence[Item]) -> str:

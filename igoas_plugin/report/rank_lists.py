@@ -79,20 +79,19 @@ def rank_lists(retrieval: Retrieval, queries: list[Query]) -> list[RankList]:
         path, _, _ = retrieval.gallery[position]
         return thumbnail(path, f"gallery image {name_below(folder, path)}", SIZE)
 
-    def found(rank: int | None, match: Match, later: bool) -> Found:
+    def found(match: Match, later: bool) -> Found:
         _, identity, camera = retrieval.gallery[match.position]
         image = gallery_image(match.position)
-        return Found(rank, match.state, image, str(identity), str(camera), match.distance, later)
+        return Found(match.rank, match.state, image, str(identity), str(camera), match.distance, later)
 
     lists = []
     for query in queries:
         path, _, _ = retrieval.query[query.position]
-        shown, counted = [], 0
+        shown = []
         for index, match in enumerate(retrieval.matches(query.position)):
-            counted += match.state != "junk"
             first_later = index >= LENGTH and match.state == "right"
             if index < LENGTH or first_later:
-                shown.append(found(counted if match.state != "junk" else None, match, first_later))
+                shown.append(found(match, first_later))
             if index + 1 >= LENGTH and any(each.state == "right" for each in shown):
                 break
         lists.append(RankList(query, thumbnail(path, f"query image {query.file}", SIZE), shown))

@@ -12,8 +12,7 @@ from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
 from ..host.images import read_image
-from ..occluded_batch import occluded_batch
-from ..occlusion import build_occlusion
+from ..occluded_batch import occluded_batch, sure_block
 from ..pages.thumbnails import Thumbnail, thumbnail
 from ..responses import responses
 from .rank_lists import SIZE
@@ -113,11 +112,8 @@ def with_occlusion(cfg, model: nn.Module, images: Tensor) -> tuple[Tensor | None
     Returns:
         (None, None) where the block hides nothing of an image.
     """
-    cfg = cfg.clone()
-    cfg.defrost()
-    cfg.MODEL.OCCLUSION.PROB, cfg.MODEL.OCCLUSION.MASK = 1.0, "occluded"
     mean, std = model.pixel_mean.cpu(), model.pixel_std.cpu()
-    occluded, visible, share = occluded_batch(build_occlusion(cfg), (images - mean) / std, cfg.SOLVER.MAX_EPOCH - 1)
+    occluded, visible, share = occluded_batch(sure_block(cfg), (images - mean) / std, cfg.SOLVER.MAX_EPOCH - 1)
     if not share:
         return None, None
     return occluded * std + mean, visible.float()

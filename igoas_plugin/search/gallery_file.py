@@ -27,7 +27,7 @@ import numpy as np
 from .. import __version__
 from ..errors import InputError
 from ..fingerprint import Fingerprint
-from ..host.checkpoints import write_atomically
+from ..output_file import write_output
 from ..ranking.index import SearchIndex
 from .crops import Crop
 
@@ -177,11 +177,7 @@ def write_gallery(path: str, gallery: Gallery, descriptors: np.ndarray, index: S
                 with archive.open(INDEX, "w", force_zip64=True) as member:
                     index.write(member)
 
-    try:
-        os.makedirs(os.path.dirname(os.path.abspath(path)), exist_ok=True)
-        write_atomically(path, write)
-    except OSError as error:
-        raise InputError(f"cannot write {os.path.abspath(path)}: {error.strerror or error}") from None
+    write_output(path, write)
 
 
 def as_json(path: str, gallery: Gallery) -> str:

@@ -13,9 +13,9 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from ..check import check_output
 from ..describer import READERS, Describer
 from ..errors import InputError, UnreadableImage
+from ..output_file import check_output_file
 from ..pages.printable import printable
 from ..ranking.index import SearchIndex
 from .crops import Crop, Listing, crops_in
@@ -116,7 +116,7 @@ def index_folder(folder: str, path: str, predictor: Describer, kind: str | None 
             cannot be written; or the images are too few for an index of this kind.
     """
     folder = os.path.abspath(folder)
-    check_output(os.path.dirname(os.path.abspath(path)), "the folder of --output")
+    check_output_file(path)
     listing = crops_in(folder)
     if not listing.crops:
         raise InputError(f"no images in {folder}: name the folder that holds the crops, or one that holds it")

@@ -1,7 +1,7 @@
 import os
 
-from ..errors import InputError, UnreadableImage
-from ..host.checkpoints import write_atomically
+from ..errors import UnreadableImage
+from ..output_file import write_output
 from ..pages.printable import printable
 from ..pages.render import render
 from ..pages.thumbnails import Thumbnail, thumbnail
@@ -30,11 +30,7 @@ def write_page(answers: Answers, path: str) -> None:
         images=answers.images,
         answers=rows,
     )
-    try:
-        os.makedirs(os.path.dirname(os.path.abspath(path)), exist_ok=True)
-        write_atomically(path, lambda file: file.write(page))
-    except OSError as error:
-        raise InputError(f"cannot write {os.path.abspath(path)}: {error.strerror or error}") from None
+    write_output(path, lambda file: file.write(page))
 
 
 def picture_of(match: Match, folder: str) -> Thumbnail | None:

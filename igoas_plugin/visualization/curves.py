@@ -4,8 +4,8 @@ import math
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
-from statistics import mean, stdev
 
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
@@ -132,9 +132,9 @@ def draw_scalar(panel: Axes, scalar: str, curves: dict[str, Sequence[dict[int, f
     for name, seeds in curves.items():
         iterations = sorted(set().union(*seeds))
         values = [[seed[iteration] for seed in seeds if iteration in seed] for iteration in iterations]
-        middle = [mean(each) for each in values]
+        middle = [np.mean(each) for each in values]
         panel.plot(iterations, middle, ".-", label=name, color=colours[name])
-        spread = [stdev(each) if len(each) > 1 else 0 for each in values]
+        spread = [np.std(each, ddof=1) if len(each) > 1 else 0 for each in values]
         low, high = zip(*((m - s, m + s) for m, s in zip(middle, spread, strict=True)), strict=True)
         panel.fill_between(iterations, low, high, color=colours[name], alpha=0.2)
     panel.set(xlabel="iteration", ylabel=scalar.replace("_", " "), xlim=(0, None))

@@ -10,9 +10,8 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from ..check import check_output
 from ..errors import require_choice
-from ..host.checkpoints import write_atomically
+from ..output_file import check_output_file, write_output
 
 DPI = 120
 KINDS = ("png", "pdf", "svg")
@@ -25,7 +24,7 @@ def kind_of(path: str) -> str:
 def check_picture(path: str) -> None:
     """Raises InputError where a path is none for a picture: of another kind, or in a folder that cannot be made."""
     require_choice(f"--output {path}: the end of its name", kind_of(path), KINDS)
-    check_output(os.path.dirname(path) or ".")
+    check_output_file(path)
 
 
 def rendered(figure: Figure, kind: str = "png") -> bytes:
@@ -38,8 +37,7 @@ def rendered(figure: Figure, kind: str = "png") -> bytes:
 def save_figure(figure: Figure, path: str) -> None:
     """Writes a figure, in the kind that the path ends with; the file is replaced as a whole, its folder made."""
     content = rendered(figure, kind_of(path))
-    os.makedirs(os.path.dirname(path) or ".", exist_ok=True)
-    write_atomically(path, lambda file: file.write(content))
+    write_output(path, lambda file: file.write(content))
 
 
 def palette(names: Iterable[Hashable]) -> dict[Hashable, tuple]:

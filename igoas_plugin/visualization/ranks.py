@@ -36,14 +36,12 @@ class Found:
     Args:
         image: RGB, (H, W, 3), uint8.
         camera: counted from 0.
-        match: distance and state.
-        rank: counted from 1 without junk; None of junk.
+        match: rank, distance and state.
     """
 
     image: np.ndarray
     camera: int
     match: Match
-    rank: int | None
 
 
 @dataclass(frozen=True)
@@ -152,16 +150,11 @@ def chosen(retrieval: Retrieval, choice: str, count: int, seed: int) -> list[int
 def rank_list(retrieval: Retrieval, query: int, top: int, junk: bool) -> RankList:
     """The rank list of the query at a position, its images read from their files."""
     path, identity, camera = retrieval.query[query]
-    found, rank = [], 0
-    for match in retrieval.matches(query):
-        is_junk = match.state == "junk"
-        rank += not is_junk
-        if is_junk and not junk:
-            continue
+    matches = [match for match in retrieval.matches(query) if junk or match.state != "junk"]
+    found = []
+    for match in matches[:top]:
         gallery_path, _, gallery_camera = retrieval.gallery[match.position]
-        found.append(Found(pixels(gallery_path), gallery_camera, match, None if is_junk else rank))
-        if len(found) == top:
-            break
+        found.append(Found(pixels(gallery_path), gallery_camera, match))
     return RankList(query, pixels(path), identity, camera, float(retrieval.ap[query]), found)
 
 
@@ -206,6 +199,6 @@ def show_found(panel: Axes, found: Found) -> None:
     show_image(panel, found.image)
     for spine in panel.spines.values():
         spine.set(color=colour, linestyle=line, linewidth=3)
-    heading = mark if found.rank is None else f"{mark} {found.rank}"
+    heading = mark if found.match.rank is None else f"{mark} {found.match.rank}"
     panel.set_title(heading, fontsize="x-small", color=colour)
     panel.set_xlabel(f"{found.match.distance:.3g}\ncam {found.camera + 1}", fontsize="x-small")

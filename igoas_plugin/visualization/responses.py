@@ -10,8 +10,7 @@ from torch import Tensor, nn
 
 from ..datasets.reading import open_data, read_split
 from ..errors import InputError
-from ..occluded_batch import occluded_batch
-from ..occlusion import build_occlusion
+from ..occluded_batch import occluded_batch, sure_block
 from ..responses import responses
 from ..trained import build_trained
 from .figures import show_image
@@ -55,14 +54,6 @@ def responses_picture(cfg, paths: Sequence[str], count: int, seed: int, epoch: i
         f"({100 * share:.1f} % covered, outlined)"
     )
     return responses_of(build_trained(cfg), clean, scale.pixels(occluded), visible, title)
-
-
-def sure_block(cfg) -> nn.Module:
-    """The block of a config, but it occludes every batch and tells what it hides."""
-    cfg = cfg.clone()
-    cfg.defrost()
-    cfg.MODEL.OCCLUSION.PROB, cfg.MODEL.OCCLUSION.MASK = 1.0, "occluded"
-    return build_occlusion(cfg)
 
 
 def responses_of(model: nn.Module, clean: Tensor, occluded: Tensor, visible: Tensor, title: str) -> Figure:

@@ -12,8 +12,8 @@ from bs4 import BeautifulSoup
 from saved_run import save_run, save_weights
 
 import igoas_plugin.trained
+from igoas_plugin import output_file
 from igoas_plugin.errors import InputError
-from igoas_plugin.host import checkpoints
 from igoas_plugin.report import evaluation, page
 
 TOOL = str(Path(__file__).parents[2] / "tools" / "report.py")
@@ -94,8 +94,8 @@ def test_a_page_that_cannot_be_written_is_one_line(run, report, evaluated, monke
     def full(path, write):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(checkpoints, "write_atomically", full)
-    assert report(run).endswith("report.html cannot be written: No space left on device")
+    monkeypatch.setattr(output_file, "write_atomically", full)
+    assert report(run).endswith("report.html: No space left on device")
 
 
 def test_a_folder_that_is_no_run_is_named(tmp_path, report):

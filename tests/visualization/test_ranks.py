@@ -62,7 +62,7 @@ def test_a_query_without_a_match_says_so_and_shorter_lists_leave_panels_empty(re
 
 def test_images_of_any_size_are_drawn_in_their_own_proportions():
     wide, high = np.zeros((5, 10, 3), np.uint8), np.zeros((30, 10, 3), np.uint8)
-    found = [Found(high, 0, Match(0, 0.5, "right"), 1)]
+    found = [Found(high, 0, Match(0, 0.5, 1, "right"))]
     figure = draw_ranks([RankList(0, wide, 1, 1, 1.0, found)], "")
     assert [panel.get_aspect() for panel in figure.axes] == [1, 1]
 

@@ -1,0 +1,31 @@
+import os
+from collections.abc import Callable
+from typing import BinaryIO
+
+from .check import check_output
+from .errors import InputError
+from .host.checkpoints import write_atomically
+
+
+def check_output_file(path: str, option: str = "--output") -> None:
+    """Raises InputError, naming the option, where a path is a folder, or lies in one that cannot be made."""
+    if os.path.isdir(path):
+        raise InputError(f"{option} {path} is a folder: name a file in it")
+    check_output(os.path.dirname(os.path.abspath(path)), f"the folder of {option}")
+
+
+def write_output(path: str, write: Callable[[BinaryIO], object]) -> None:
+    """Writes a file as a whole or not at all, and makes its folder.
+
+    Args:
+        path: of the file; one that is there is replaced.
+        write: is called with a new file.
+
+    Raises:
+        InputError: it cannot be written.
+    """
+    try:
+        os.makedirs(os.path.dirname(os.path.abspath(path)), exist_ok=True)
+        write_atomically(path, write)
+    except OSError as error:
+        raise InputError(f"cannot write {os.path.abspath(path)}: {error.strerror or error}") from None
