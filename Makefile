@@ -60,7 +60,7 @@ test: lint ## set up, then ruff and the tests
 	$(PY) -m pytest
 
 .PHONY: test-all
-test-all: lint ## the same with the slow, fault and realdata tests, and on a GPU machine the gpu tests
+test-all: lint ## the same with the slow and realdata tests, and on a GPU machine the gpu tests
 	$(PY) -m pytest -m "$(if $(filter gpu,$(FAISS)),,not gpu)"
 
 # .venv cannot be kept when its set-up was cut off, its Python is gone, or it belongs to another place (a moved folder).

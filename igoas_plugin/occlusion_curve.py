@@ -13,12 +13,12 @@ from fastreid.evaluation import ReidEvaluator
 from matplotlib.figure import Figure
 from PIL import Image
 
+from .atomic_file import write_atomically
 from .datasets.market_occlusion import KINDS, SEVERITIES
 from .datasets.market_occlusion.occlude import OCCLUDERS, SHARES, kind_of
 from .datasets.occluded_market import QueryOccluder, by_name, market_in, name_of
 from .descriptors import describe
 from .errors import InputError
-from .host.checkpoints import write_atomically
 from .modeling.fast_inference import for_evaluation
 from .results import METRICS
 from .trained import build_trained

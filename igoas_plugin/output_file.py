@@ -2,9 +2,9 @@ import os
 from collections.abc import Callable
 from typing import BinaryIO
 
+from .atomic_file import write_atomically
 from .check import check_output
 from .errors import InputError
-from .host.checkpoints import write_atomically
 
 
 def check_output_file(path: str, option: str = "--output") -> None:

@@ -8,9 +8,9 @@ from statistics import mean, stdev
 
 from tabulate import tabulate
 
+from .atomic_file import write_atomically
 from .datasets.published import PROTOCOL_OF
 from .errors import InputError
-from .host.checkpoints import write_atomically
 from .host.metrics import RECENT_CMC
 
 METRICS = ("Rank-1", "Rank-5", "Rank-10", "mAP", "mINP")  # in %, as the host's evaluator names them

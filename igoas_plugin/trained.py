@@ -5,8 +5,9 @@ from fastreid.utils.checkpoint import Checkpointer
 from torch import nn
 
 from .check import check_amp, check_batches, check_device, check_model_names
+from .checkpoint_file import load_file
 from .errors import InputError
-from .host.checkpoints import CLASSIFIER, load_file
+from .host.checkpoints import CLASSIFIER
 
 
 def check_trained(cfg) -> None:

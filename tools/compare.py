@@ -17,6 +17,7 @@ from collections.abc import Callable
 
 from tqdm import tqdm
 
+from igoas_plugin.atomic_file import write_atomically
 from igoas_plugin.check import check_settings
 from igoas_plugin.command_line import errors_in_one_line
 from igoas_plugin.comparison.cost import Cost, cost_of, seconds_per_step
@@ -27,7 +28,6 @@ from igoas_plugin.comparison.runs import Run, plan
 from igoas_plugin.comparison.table import as_csv, markdown
 from igoas_plugin.comparison.training import stop_on_sigterm, train
 from igoas_plugin.comparison.workload import Workload, workload_of
-from igoas_plugin.host.checkpoints import write_atomically
 
 BUSY_SECONDS = 5.0  # before a run that another process is training is looked at again
 

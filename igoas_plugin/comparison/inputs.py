@@ -4,8 +4,8 @@ import hashlib
 import json
 import os
 
+from ..atomic_file import write_atomically
 from ..errors import InputError
-from ..host.checkpoints import write_atomically
 from .runs import Run
 from .workload import Workload
 

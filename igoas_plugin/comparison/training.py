@@ -10,8 +10,8 @@ import time
 from collections import deque
 from collections.abc import Callable
 
+from ..atomic_file import write_atomically
 from ..errors import InputError
-from ..host.checkpoints import write_atomically
 from ..host.progress_line import PROGRESS
 from .inputs import note_inputs
 from .provenance import made_by

@@ -1,15 +1,14 @@
-import codecs
 import logging
 import os
 import re
-from typing import BinaryIO
 
-import numpy as np
 import torch
 from fastreid.engine.hooks import PeriodicCheckpointer
 from fastreid.utils.checkpoint import Checkpointer
 from fastreid.utils.events import get_event_storage
 
+from igoas_plugin.atomic_file import write_atomically
+from igoas_plugin.checkpoint_file import NUMPY_SCALARS, load_file
 from igoas_plugin.errors import InputError
 
 from .fix import fix
@@ -17,41 +16,9 @@ from .fix import fix
 logger = logging.getLogger("fastreid.igoas_plugin")
 
 
-def numpy_scalar(module: str):
-    """What a pickle means by "scalar" of this module: numpy 1 and 2 call it differently, and either reads both."""
-
-    def scalar(dtype, value):
-        return np.float64(0).__reduce__()[0](dtype, value)
-
-    scalar.__module__, scalar.__qualname__ = module, "scalar"
-    return scalar
-
-
-NUMPY_SCALARS = [
-    codecs.encode,  # how pickle's protocol 2 holds the bytes of a scalar; torch 2.4 does not know it
-    numpy_scalar("numpy.core.multiarray"),
-    numpy_scalar("numpy._core.multiarray"),
-    np.dtype,
-    *(type(np.dtype(kind)) for kind in ("f4", "f8", "i4", "i8")),
-]
 CLASSIFIER = re.compile(r"(^|\.)(\w*heads?|heads\.\w*classifier)\.(weight|bias)$")
 
 NOTHING = re.compile(r"(?!)")
-
-
-def write_atomically(path: str, write) -> None:
-    """Calls `write(file)` on a new file beside `path` and renames it: a reader sees the old file or the new one."""
-    beside = f"{path}.{os.getpid()}.writing"
-    try:
-        with open(beside, "wb") as file:
-            write(file)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(beside, path)
-    except BaseException:
-        if os.path.exists(beside):
-            os.remove(beside)
-        raise
 
 
 def save(self, name, **kwargs):
@@ -78,41 +45,6 @@ def write_checkpoints_atomically() -> None:
     """A kill during a save leaves a torn checkpoint, already named as the last one: files are written in place."""
     Checkpointer.save = save
     Checkpointer.tag_last_checkpoint = tag_last_checkpoint
-
-
-def read_file(path: str, file: BinaryIO | None = None):
-    """Reads a file of torch.save(); nothing in it is executed.
-
-    Args:
-        path: of the file.
-        file: the file itself where it lies in an archive, and `path` is for messages alone.
-
-    Raises:
-        InputError: it is missing or damaged, or holds other things than tensors, plain values and numpy scalars.
-    """
-    try:
-        return torch.load(file or path, map_location="cpu", weights_only=True)
-    except FileNotFoundError:
-        raise InputError(f"checkpoint {path} does not exist") from None
-    except Exception as error:
-        reason = (str(error).strip() or type(error).__name__).splitlines()
-        reason = next((line.strip() for line in reason if "WeightsUnpickler error" in line), reason[0])
-        raise InputError(f"checkpoint {path} cannot be read ({reason}): it is damaged or no checkpoint") from error
-
-
-def load_file(path: str) -> dict:
-    """Reads a checkpoint of a training.
-
-    Raises:
-        InputError: as read_file(); or it has no weights under the key "model".
-    """
-    checkpoint = read_file(path)
-    if not isinstance(checkpoint, dict) or not isinstance(checkpoint.get("model"), dict):
-        raise InputError(
-            f"checkpoint {path} has no weights under the key 'model'; a file of the original IGOAS is converted by "
-            "tools/convert_checkpoint.py"
-        )
-    return checkpoint
 
 
 def load(self, path, checkpointables=None):

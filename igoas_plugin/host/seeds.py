@@ -7,7 +7,8 @@ import yaml
 from fastreid.utils import comm
 from fastreid.utils.env import seed_all_rng
 
-from .checkpoints import write_atomically
+from igoas_plugin.atomic_file import write_atomically
+
 from .fix import fix, replace_everywhere
 
 default_host_setup = fastreid.engine.defaults.default_setup

@@ -9,7 +9,8 @@ from fastreid.engine.hooks import IterationTimer
 from fastreid.utils import comm
 from tabulate import tabulate
 
-from .checkpoints import load_file
+from igoas_plugin.checkpoint_file import load_file
+
 from .fix import fix
 from .late_scalars import HostStorage
 

@@ -9,8 +9,8 @@ from fastreid.utils.checkpoint import Checkpointer
 from runs import start
 from torch import nn
 
+from igoas_plugin.checkpoint_file import read_file
 from igoas_plugin.errors import InputError
-from igoas_plugin.host.checkpoints import read_file
 
 
 class Unpicklable:
