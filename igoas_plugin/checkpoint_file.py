@@ -2,6 +2,7 @@
 
 import codecs
 import os
+import pickle
 import re
 import zipfile
 from collections.abc import Iterator
@@ -40,7 +41,7 @@ def numpy_scalars_allowed() -> Iterator[None]:
 
     torch.serialization.safe_globals() does this from torch 2.5 on, and then takes away what was allowed before it.
     """
-    before = torch.serialization.get_safe_globals()
+    before = list(torch.serialization.get_safe_globals())
     torch.serialization.add_safe_globals(NUMPY_SCALARS)
     try:
         yield
@@ -81,13 +82,14 @@ def read_opened(path: str, file: BinaryIO):
     except (InputError, OSError):
         raise
     except Exception as error:
-        if found := re.search(r"Unsupported (?:global: GLOBAL|class) (\S+)", str(error)):
+        # torch puts advice around what its unpickler said
+        said = error.__context__ if isinstance(error.__context__, pickle.UnpicklingError) else error
+        reason = " ".join(str(said).split()) or type(said).__name__
+        if found := re.search(r"unsupported (?:global: )?(?:GLOBAL|class) (\S+)", reason, re.IGNORECASE):
             raise InputError(
                 f"checkpoint {path} cannot be read, and nothing in it was executed: it holds {found[1]}, which is "
                 "neither a tensor nor a plain value; have whoever made it save a state_dict() alone"
             ) from error
-        reason = (str(error).strip() or type(error).__name__).splitlines()
-        reason = next((line.strip() for line in reason if "WeightsUnpickler error" in line), reason[0])
         raise InputError(f"checkpoint {path} cannot be read ({reason}): it is damaged or no checkpoint") from error
 
 

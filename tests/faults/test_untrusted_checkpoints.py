@@ -217,22 +217,23 @@ def test_what_the_host_saves_of_a_roc_is_read_again(protocol, tmp_path, monkeypa
 
 def test_what_the_plugin_allows_in_its_own_loads_is_not_allowed_to_others(tmp_path):
     torch.save({"model": {}, "metric": np.float64(1.5)}, tmp_path / "scalar.pth")
-    before = torch.serialization.get_safe_globals()
+    before = set(torch.serialization.get_safe_globals())
     assert load_file(str(tmp_path / "scalar.pth"))["metric"] == 1.5
-    assert torch.serialization.get_safe_globals() == before
+    assert set(torch.serialization.get_safe_globals()) == before
     with pytest.raises(pickle.UnpicklingError):
         torch.load(tmp_path / "scalar.pth", weights_only=True)
 
 
 def test_what_a_user_allows_stays_allowed(tmp_path):
     torch.save({"epoch": Path("a")}, tmp_path / "path.pth")
-    kinds = [type(Path("a")), Path]
+    kinds, before = [type(Path("a")), Path], list(torch.serialization.get_safe_globals())
     torch.serialization.add_safe_globals(kinds)
     try:
         read_file(str(tmp_path / "path.pth"))
         assert set(kinds) <= set(torch.serialization.get_safe_globals())
     finally:
         torch.serialization.clear_safe_globals()
+        torch.serialization.add_safe_globals(before)
 
 
 # Addresses
