@@ -6,14 +6,15 @@ import pickle
 import random
 import runpy
 import sys
-import time
 import zipfile
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import payloads
 import pytest
 import torch
+from fastreid.engine.hooks import PeriodicCheckpointer
 from fastreid.modeling import build_model
 from fastreid.modeling.backbones import build_backbone
 from fastreid.utils.checkpoint import Checkpointer
@@ -114,14 +115,12 @@ def test_a_checkpoint_to_resume_from_is_not_executed(bad, tool, tool_command, ti
     refused(bad, lambda: tool("train_net", *words))
 
 
-def test_the_best_checkpoint_of_a_resumed_run_is_not_executed(bad, baseline_cfg):
-    from runs import start
-
-    start(baseline_cfg).train()
-    baseline_cfg.SOLVER.MAX_EPOCH = 3
-    os.replace(bad[0], f"{baseline_cfg.OUTPUT_DIR}/model_best.pth")
+def test_the_best_checkpoint_of_a_resumed_run_is_not_executed(bad, baseline_cfg, tmp_path):
+    os.replace(bad[0], tmp_path / "model_best.pth")
+    hook = PeriodicCheckpointer(Checkpointer(nn.Linear(1, 1), str(tmp_path)), period=1)
+    hook.trainer = SimpleNamespace(start_epoch=1, max_epoch=2, cfg=baseline_cfg)
     with pytest.raises(InputError, match="model_best.pth cannot be read"):
-        start(baseline_cfg, resume=True).train()
+        hook.before_train()
     assert not bad[1].exists()
 
 
@@ -270,26 +269,24 @@ def same(one, other) -> bool:
 
 
 def test_a_flipped_byte_anywhere_is_refused_or_changes_nothing(tmp_path):
-    """Every byte of the weights and of the pickle in turn, and 500 at random anywhere."""
+    """Every fifth byte of the weights in turn, and 250 at random anywhere."""
     path, generator = tmp_path / "a.pth", random.Random(0)
     state = saved(path)
     whole = path.read_bytes()
-    with zipfile.ZipFile(path) as archive:
-        used = [entry for entry in archive.infolist() if "data" in entry.filename]
     start = whole.index(state["model"]["weight"].numpy().tobytes())
     weights = range(start, start + 1200, 5)
     refused = {}
-    for place in [*weights, *(generator.randrange(len(whole)) for _ in range(500))]:
+    for place in [*weights, *(generator.randrange(len(whole)) for _ in range(250))]:
         damaged = bytearray(whole)
         damaged[place] ^= 1 << generator.randrange(8)
         path.write_bytes(damaged)
         try:
-            refused[place] = not same(state, load_file(str(path)))
-            assert not refused[place], f"byte {place} was changed, and loaded"
+            assert same(state, load_file(str(path))), f"byte {place} was changed, and loaded"
+            refused[place] = False
         except InputError as error:
             assert "\n" not in str(error)
             refused[place] = True
-    assert all(refused[place] for place in weights) and used
+    assert all(refused[place] for place in weights)
 
 
 def test_a_damaged_entry_is_named(tmp_path):
@@ -325,17 +322,14 @@ def test_files_without_checksums_load(tmp_path):
     assert same(state, load_file(str(tmp_path / "b.pth")))
 
 
-def test_a_bomb_is_refused_before_it_is_unpacked(tmp_path):
+def test_a_bomb_is_refused_before_it_is_unpacked(tmp_path, monkeypatch):
     with zipfile.ZipFile(tmp_path / "a.pth", "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("a/data.pkl", b"\x80\x02}.")
-        with archive.open("a/data/0", "w", force_zip64=True) as entry:
-            for _ in range(256):
-                entry.write(bytes(2**20))
-    assert (tmp_path / "a.pth").stat().st_size < 2**20
-    start = time.monotonic()
+        archive.writestr("a/data/0", bytes(2**24))
+    assert (tmp_path / "a.pth").stat().st_size < 2**16
+    monkeypatch.setattr(zipfile.ZipFile, "open", lambda *_: pytest.fail("it was unpacked"))
     with pytest.raises(InputError, match="unpacked it is larger than the file itself"):
         read_file(str(tmp_path / "a.pth"))
-    assert time.monotonic() - start < 0.5  # to unpack it takes longer
 
 
 def test_a_folder_and_an_unreadable_file_are_named(tmp_path):
