@@ -57,13 +57,13 @@ def tree_of(path: str) -> Path:
 
 def base_path(chain: list[str], base, trees: list[Path]) -> str:
     """Where the _BASE_ of the last file of a chain is; raises InputError where it may not be read."""
-    where = f"config file {chain[-1]}: {BASE} {base}"
-    if not isinstance(base, str) or not base:
+    where = f"config file {chain[-1]}: {BASE} {base!r}"
+    if not isinstance(base, str) or not base or "\0" in base:
         raise InputError(f"{where} is no path: name one file")
     if ADDRESS.match(base):
         raise InputError(f"{where} is no local file, and nothing is fetched: download it, read it, and name the copy")
     path = os.path.normpath(os.path.join(os.path.dirname(chain[-1]), os.path.expanduser(base)))
-    target = Path(path).resolve()
+    target = Path(os.path.realpath(path))
     if not any(target.is_relative_to(tree) for tree in trees):
         raise InputError(f"{where} leads to {target}, out of {trees[0]}: copy it there, or move the config beside it")
     if any(os.path.samefile(path, each) for each in chain if os.path.exists(path)):
