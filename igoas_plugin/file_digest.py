@@ -19,7 +19,8 @@ def is_digest(text: str) -> bool:
 
 
 def noted_digest(note: Path) -> str:
-    """The first word of a note, which is no digest where the note is damaged; "" where there is no note."""
+    """The digest of a note; "" where there is no note, and a text that no digest begins with where it is damaged."""
     if not note.exists():
         return ""
-    return (note.read_text(errors="replace").split() or ["nothing"])[0]
+    word = next(iter(note.read_text(errors="replace").split()), "")
+    return word if is_digest(word) else "nothing that can be read"

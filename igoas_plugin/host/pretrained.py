@@ -75,8 +75,12 @@ def read(path: Path, advice: str) -> dict:
 
 
 def require_digest(path: Path, digest: str, source: str) -> None:
-    """Raises InputError where a file has another SHA-256 than a source tells; nothing where the digest is ""."""
-    if digest and (found := sha256_of(path)) != digest:
+    """Raises InputError where the SHA-256 of a file does not begin with the digits that a source tells; "": none."""
+    try:
+        found = sha256_of(path) if digest else ""
+    except OSError as error:
+        raise InputError(f"{path} cannot be read: {error.strerror}") from None
+    if not found.startswith(digest):
         raise InputError(f"{path} has the SHA-256 {found}, not {digest} as in {source}")
 
 
@@ -103,12 +107,14 @@ def digits_in(url: str) -> str:
 
 
 def trust_first(url: str, file: Path) -> None:
-    """Notes the SHA-256 of a download in a file beside it, and logs it; a file with a note is left as it is."""
+    """Notes the SHA-256 of a download in a file beside it, and logs it, unless there is a note or it is wrong."""
     note = file.with_name(f"{file.name}.sha256")
     if note.exists():
         return
     digest = sha256_of(file)
-    if PINNED.get() == digest:
+    if not digest.startswith(PINNED.get() or digits_in(url)):
+        return  # it was there, and is refused
+    if PINNED.get():
         logger.info(f"{file} has the SHA-256 of MODEL.BACKBONE.PRETRAIN_SHA256, {digest}")
     else:
         known = (
@@ -164,6 +170,7 @@ def fetch(urls: dict[str, str], variant: str, folder: Path, name: str | None = N
     advice = f"delete it to have it downloaded again, or {WAY_OUT}"
     note = file.with_name(f"{file.name}.sha256")
     try:
+        require_digest(file, digits_in(url), url)
         require_digest(file, noted_digest(note), str(note))
     except InputError as error:
         raise InputError(f"{error}; {advice}") from None

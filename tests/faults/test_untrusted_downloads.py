@@ -100,11 +100,21 @@ def test_a_file_that_an_earlier_version_fetched_is_noted_when_it_is_used(cached,
     assert cached.with_name("resnet18.pth.sha256").read_text().split() == [digest, "resnet18.pth"]
 
 
-@pytest.mark.parametrize("note", [b"", b"x", b"\xff\xfe"])
+def test_a_file_that_is_there_but_not_what_the_link_tells_is_refused_and_not_noted(cached, served, monkeypatch):
+    cached.parent.mkdir(parents=True)
+    file = cached.with_name("resnet18-5c106cde.pth")
+    digest = weights_file(file)
+    monkeypatch.setitem(resnet.model_urls, "18x", "https://download.pytorch.org/models/resnet18-5c106cde.pth")
+    assert f"{file} has the SHA-256 {digest}, not 5c106cde as in https://download.pytorch.org/" in refusal()
+    assert f"{file} has the SHA-256 {digest}" in refusal(PRETRAIN_SHA256="0" * 64)
+    assert files_in(cached.parent) == [file.name]
+
+
+@pytest.mark.parametrize("note", ["", "x", "\0", "{half}"])
 def test_a_damaged_note_is_no_pass(note, cached, served):
     cached.parent.mkdir(parents=True)
-    weights_file(cached)
-    cached.with_name("resnet18.pth.sha256").write_bytes(note)
+    half = weights_file(cached)[:32]
+    cached.with_name("resnet18.pth.sha256").write_text(note.format(half=half))
     assert "resnet18.pth.sha256; delete it" in refusal()
 
 
