@@ -279,11 +279,8 @@ def check_training(cfg, identities: int, images: int, resume: bool) -> None:
             f"SOLVER.WARMUP_ITERS {cfg.SOLVER.WARMUP_ITERS} leaves CosineAnnealingLR no epoch of SOLVER.MAX_EPOCH "
             f"{cfg.SOLVER.MAX_EPOCH}: lower the one or raise the other"
         )
-    path = Checkpointer(None, cfg.OUTPUT_DIR).get_checkpoint_file() if resume else ""
-    if path:
-        Checkpointer(model, optimizer=optimizer, **schedules).load(path)
-    elif cfg.MODEL.WEIGHTS:
-        Checkpointer(model).load(cfg.MODEL.WEIGHTS)
+    run = Checkpointer(model, cfg.OUTPUT_DIR, optimizer=optimizer, **schedules)
+    run.resume_or_load(cfg.MODEL.WEIGHTS, resume=resume)
 
 
 def build_scratch_model(cfg, identities: int, pretrain: bool = False) -> nn.Module:

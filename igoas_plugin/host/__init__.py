@@ -41,8 +41,10 @@ FILES = (
     "galleries",
     "fast_evaluation",
     "checkpoints",
+    "kept_checkpoints",
     "training_summary",
     "resume",
+    "interruption",
 )
 
 
