@@ -20,6 +20,7 @@ from .host.amp import DTYPES
 from .host.device import usable_device
 from .host.distributed import under_torchrun
 from .host.evaluator import ranks_on_host
+from .host.nonfinite import POLICIES
 from .modeling.compilation import require_compiler
 from .occlusion import OCCLUSION_REGISTRY
 from .ranking.distances import METRICS
@@ -98,6 +99,7 @@ def check_names(cfg) -> None:
         (LR_SCHEDULES, "SOLVER.SCHED", cfg.SOLVER.SCHED),
         (SAMPLERS, "DATALOADER.SAMPLER_TRAIN", cfg.DATALOADER.SAMPLER_TRAIN),
         (ON_ERROR, "DATALOADER.ON_ERROR", cfg.DATALOADER.ON_ERROR),
+        (POLICIES, "SOLVER.ON_NONFINITE", cfg.SOLVER.ON_NONFINITE),
     ]
     if cfg.TEST.PRECISE_BN.ENABLED:
         names.append((DATASET_REGISTRY._obj_map, "TEST.PRECISE_BN.DATASET", cfg.TEST.PRECISE_BN.DATASET))

@@ -2,10 +2,8 @@ import functools
 import logging
 
 from fastreid.engine.defaults import DefaultTrainer
-from fastreid.engine.hooks import EvalHook
-from fastreid.engine.train_loop import HookBase, TrainerBase
+from fastreid.engine.train_loop import HookBase
 from fastreid.utils import comm
-from fastreid.utils.events import EventStorage
 
 from igoas_plugin.randomness import seed_generators
 from igoas_plugin.training_log import forget_from
@@ -15,7 +13,6 @@ from .hooks import extend_hooks
 from .repeatable_data import NumberedSampler
 
 logger = logging.getLogger("fastreid.igoas_plugin")
-log_of_loop = logging.getLogger("fastreid.engine.train_loop")
 
 
 def resume_or_load(self, resume=True):
@@ -43,49 +40,15 @@ def resume_or_load(self, resume=True):
         forget_from(self.cfg.OUTPUT_DIR, self.resumed_iter)
 
 
-def train(self, start_epoch: int, max_epoch: int, iters_per_epoch: int):
-    """TrainerBase.train; it can begin in the middle of an epoch, or with the evaluation of the epoch before."""
-    self.iter = self.start_iter = getattr(self, "resumed_iter", start_epoch * iters_per_epoch)
-    log_of_loop.info(f"Training begins with iteration {self.iter + 1:,} of {max_epoch * iters_per_epoch:,}")
-    with EventStorage(self.start_iter) as self.storage:
-        try:
-            self.before_train()
-            if getattr(self, "evaluation_is_due", False):
-                finish_epoch(self, start_epoch - 1)
-            for self.epoch in range(start_epoch, max_epoch):
-                self.before_epoch()
-                while self.iter < (self.epoch + 1) * iters_per_epoch:
-                    self.before_step()
-                    self.run_step()
-                    self.after_step()
-                    self.iter += 1
-                self.after_epoch()
-        except Exception:
-            log_of_loop.exception("Exception during training:")
-            raise
-        finally:
-            self.after_train()
-
-
-def finish_epoch(trainer: TrainerBase, epoch: int) -> None:
-    """What was left of an epoch whose steps and schedules are done: its evaluation, checkpoint and logs."""
-    trainer.epoch = trainer.storage.epoch = epoch
-    trainer.storage.iter = trainer.iter - 1
-    hooks = trainer._hooks
-    for hook in hooks[next(at for at, each in enumerate(hooks) if isinstance(each, EvalHook)) :]:
-        hook.after_epoch()
-
-
 @fix
 def go_on_where_a_run_was_left() -> None:
     """A resumed run is another run: it sees the batches of its first epochs again, and augments them in other ways.
 
     The host's samplers and generators begin anew. Here order, augmentation and every global generator depend on SEED,
     rank and iteration alone, so that a run which is killed and resumed ends with the weights, bit by bit, of one that
-    is not. metrics.json forgets the iterations that are trained again. A run can go on in the middle of an epoch, and
-    --resume with an empty OUTPUT_DIR no longer starts from the beginning without a word.
+    is not. metrics.json forgets the iterations that are trained again. And --resume with an empty OUTPUT_DIR no longer
+    starts from the beginning without a word.
     """
-    TrainerBase.train = train
     DefaultTrainer.resume_or_load = resume_or_load
 
 
