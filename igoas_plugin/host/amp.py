@@ -88,6 +88,8 @@ def choose_the_type_of_amp() -> None:
         if isinstance(self._trainer, AMPTrainer):
             wanted = cfg.SOLVER.AMP.get("DTYPE", "auto")
             compute_in(self._trainer, amp_dtype(self._trainer.device_type, wanted))
+            if self.grad_scaler.is_enabled():  # a resumed run goes on with its scale
+                self.checkpointer.checkpointables["grad_scaler"] = self.grad_scaler
 
     DefaultTrainer.__init__ = init_with_type
 

@@ -22,7 +22,7 @@ save_after_epoch = PeriodicCheckpointer.after_epoch
 
 
 def resume_or_load(self, path, *, resume=True):
-    """Checkpointer.resume_or_load; a damaged checkpoint is named, and the one before is resumed.
+    """Checkpointer.resume_or_load; a checkpoint that is damaged or gone is named, and the one before is resumed.
 
     Raises:
         InputError: none of the run's checkpoints can be read, or the first that can does not fit.
@@ -30,6 +30,9 @@ def resume_or_load(self, path, *, resume=True):
     if not (resume and self.has_checkpoint()):
         return resume_or_load_on_host(self, path, resume=False)
     for checkpoint in newest_first(self.save_dir, self.get_checkpoint_file()):
+        if not os.path.isfile(checkpoint):
+            logger.warning(f"checkpoint {checkpoint} is gone; the checkpoint before it is tried")
+            continue
         try:
             return self.load(checkpoint)
         except DamagedCheckpoint as error:
