@@ -12,7 +12,7 @@ logger = logging.getLogger("fastreid.engine.train_loop")  # the host's: what is 
 def train(self, start_epoch: int, max_epoch: int, iters_per_epoch: int):
     """TrainerBase.train; it can begin in the middle of an epoch, or with the evaluation of the epoch before."""
     self.iter = self.start_iter = getattr(self, "resumed_iter", start_epoch * iters_per_epoch)
-    logger.info(f"Training begins with iteration {self.iter + 1:,} of {max_epoch * iters_per_epoch:,}")
+    logger.info(f"Starting training at iteration {self.iter + 1:,} of {max_epoch * iters_per_epoch:,}")
     with events.EventStorage(self.start_iter) as self.storage:
         try:
             self.before_train()

@@ -68,7 +68,7 @@ class Run:
         """Whether the process that was started last has come to its first step."""
         with open(self.log.name, "rb") as log:
             log.seek(self.logged_before)
-            return b"Training begins" in log.read()
+            return b"Starting training" in log.read()
 
     def being_written(self) -> bool:
         return self.folder.is_dir() and any(name.endswith(".writing") for name in os.listdir(self.folder))

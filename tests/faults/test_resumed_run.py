@@ -2,14 +2,15 @@
 
 import random
 import signal
-from pathlib import Path
 
 import numpy as np
 import pytest
+import tiny_data
 import torch
 from fastreid.engine.train_loop import HookBase
 from runs import logged, start
 
+import igoas_plugin
 from igoas_plugin.host.interruption import Interrupted
 
 EPOCHS, STEPS = 4, 2
@@ -57,20 +58,38 @@ def assert_same(first, second, where="") -> None:
         assert first == second, where
 
 
-def final(cfg) -> dict:
-    return torch.load(Path(cfg.OUTPUT_DIR, "model_final.pth"), weights_only=False)
-
-
-@pytest.fixture
-def run_cfg(igoas_cfg, tmp_path):
+def demanding_cfg():
     """IGOAS with all that has a state: freezing, warm-up, steps, augmentation, an identity sampler; several epochs."""
-    cfg = igoas_cfg
-    cfg.SOLVER.MAX_EPOCH, cfg.SOLVER.CHECKPOINT_PERIOD = EPOCHS, 1
+    cfg = igoas_plugin.get_cfg()
+    tiny_data.tiny_settings(cfg, "")
+    cfg.SEED, cfg.MODEL.META_ARCHITECTURE, cfg.MODEL.HEADS.NAME, cfg.MODEL.HEADS.EMBEDDING_DIM = (
+        1,
+        "IGOAS",
+        "IGOASHead",
+        32,
+    )
+    cfg.SOLVER.MAX_EPOCH, cfg.SOLVER.CHECKPOINT_PERIOD = EPOCHS, 0
     cfg.SOLVER.WARMUP_ITERS, cfg.SOLVER.STEPS, cfg.SOLVER.BASE_LR = 3, [2, 3], 0.003
     cfg.MODEL.IGOAS.FREEZE_EPOCHS = 1
     cfg.INPUT.REA.ENABLED, cfg.INPUT.AUTOAUG.ENABLED, cfg.INPUT.AUTOAUG.PROB = True, True, 0.5
     cfg.DATALOADER.SAMPLER_TRAIN, cfg.DATALOADER.NUM_INSTANCE = "NaiveIdentitySampler", 2
     return cfg
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(tmp_path_factory):
+    """What a run that was never stopped saw, and its final checkpoint."""
+    folder = tmp_path_factory.mktemp("uninterrupted")
+    tiny_data.make_tiny_data(folder / "datasets")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("FASTREID_DATASETS", str(folder / "datasets"))
+        seen = run(demanding_cfg(), folder / "run")
+        yield seen, torch.load(folder / "run" / "model_final.pth", weights_only=False)
+
+
+@pytest.fixture
+def run_cfg(uninterrupted):
+    return demanding_cfg()
 
 
 def run(cfg, folder, resume=False, until=None, prepare=lambda trainer: None):
@@ -83,12 +102,6 @@ def run(cfg, folder, resume=False, until=None, prepare=lambda trainer: None):
     prepare(trainer)
     trainer.train()
     return recorder.seen
-
-
-@pytest.fixture
-def uninterrupted(run_cfg, tmp_path):
-    seen = run(run_cfg, tmp_path / "whole")
-    return seen, torch.load(tmp_path / "whole" / "model_final.pth", weights_only=False)
 
 
 @pytest.mark.parametrize("at", [1, 3])
@@ -170,7 +183,7 @@ def test_order_and_augmentation_do_not_depend_on_the_number_of_workers(run_cfg, 
 @pytest.mark.parametrize("sampler", ["TrainingSampler", "BalancedIdentitySampler", "ImbalancedDatasetSampler"])
 def test_every_sampler_of_the_host_goes_on_where_it_was(baseline_cfg, tmp_path, sampler):
     baseline_cfg.DATALOADER.SAMPLER_TRAIN, baseline_cfg.DATALOADER.NUM_INSTANCE = sampler, 2
-    baseline_cfg.SOLVER.CHECKPOINT_PERIOD = 1
+    baseline_cfg.SOLVER.CHECKPOINT_PERIOD, baseline_cfg.INPUT.REA.ENABLED = 1, True
     whole = run(baseline_cfg, tmp_path / "whole")
     run(baseline_cfg, tmp_path / "resumed", until=1)
     resumed = run(baseline_cfg, tmp_path / "resumed", resume=True)
