@@ -4,9 +4,9 @@ from collections.abc import Iterable, Iterator
 from itertools import islice
 
 from fastreid.utils import comm
-from torch.utils.data import Dataset, Sampler
+from torch.utils.data import Dataset, Sampler, get_worker_info
 
-from igoas_plugin.randomness import OwnGenerators
+from igoas_plugin.randomness import OwnGenerators, seed_generators
 
 AT_ONCE = 256  # indices that are drawn before the global generators are given back
 
@@ -77,6 +77,9 @@ class RepeatableDataset(Dataset):
 
     def __getitem__(self, index: int) -> dict:
         if not isinstance(index, Draw):
+            return self.data_set[index]
+        if get_worker_info() is not None:  # nothing else draws in a loader's worker: nothing to give back
+            seed_generators(*self.key, index.number)
             return self.data_set[index]
         with OwnGenerators(*self.key, index.number):
             return self.data_set[index]
