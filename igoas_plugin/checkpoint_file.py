@@ -12,7 +12,7 @@ from typing import BinaryIO
 import numpy as np
 import torch
 
-from .errors import InputError
+from .errors import DamagedCheckpoint, InputError
 from .safetensors_file import is_safetensors, read_safetensors
 
 
@@ -58,7 +58,8 @@ def read_file(path: str, file: BinaryIO | None = None):
         file: the file itself where it lies in an archive, and `path` is for messages alone.
 
     Raises:
-        InputError: it is missing or damaged, or holds other things than tensors, plain values and numpy scalars.
+        DamagedCheckpoint: it is damaged, or no file of torch.save().
+        InputError: it is missing, or holds other things than tensors, plain values and numpy scalars.
     """
     if is_safetensors(path):
         return read_safetensors(path)[0]
@@ -79,7 +80,7 @@ def read_opened(path: str, file: BinaryIO):
         require_intact(path, file)
         with numpy_scalars_allowed():
             return torch.load(file, map_location="cpu", weights_only=True)
-    except (InputError, OSError):
+    except InputError:
         raise
     except Exception as error:
         # torch puts advice around what its unpickler said
@@ -90,7 +91,9 @@ def read_opened(path: str, file: BinaryIO):
                 f"checkpoint {path} cannot be read, and nothing in it was executed: it holds {found[1]}, which is "
                 "neither a tensor nor a plain value; have whoever made it save a state_dict() alone"
             ) from error
-        raise InputError(f"checkpoint {path} cannot be read ({reason}): it is damaged or no checkpoint") from error
+        raise DamagedCheckpoint(
+            f"checkpoint {path} cannot be read ({reason}): it is damaged or no checkpoint"
+        ) from error
 
 
 def require_intact(path: str, file: BinaryIO) -> None:
@@ -100,7 +103,7 @@ def require_intact(path: str, file: BinaryIO) -> None:
     torch.serialization.set_crc32_options(False), which leaves every one of them 0: both pass.
 
     Raises:
-        InputError: an entry is damaged, or the entries are larger than the file, as those of a bomb are.
+        DamagedCheckpoint: an entry is damaged, or the entries are larger than the file, as those of a bomb are.
         zipfile.BadZipFile: the archive itself is damaged.
     """
     start = file.read(4)
@@ -111,10 +114,10 @@ def require_intact(path: str, file: BinaryIO) -> None:
     with zipfile.ZipFile(file) as archive:
         entries = archive.infolist()
         if sum(entry.file_size for entry in entries) > size:
-            raise InputError(f"checkpoint {path} is refused: unpacked it is larger than the file itself")
+            raise DamagedCheckpoint(f"checkpoint {path} is refused: unpacked it is larger than the file itself")
         damaged = archive.testzip() if any(entry.CRC for entry in entries) else None
     if damaged is not None:
-        raise InputError(
+        raise DamagedCheckpoint(
             f"checkpoint {path} is damaged: {damaged} has another CRC-32 than when it was written; get it anew"
         )
     file.seek(0)

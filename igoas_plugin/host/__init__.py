@@ -16,6 +16,7 @@ FILES = (
     "yaml_keys",
     "network_files",
     "device",
+    "train_loop",
     "kept_memory",
     "loader",
     "images",
@@ -28,6 +29,8 @@ FILES = (
     "optimizer",
     "freezing",
     "amp",
+    "step",
+    "nonfinite",
     "distributed",
     "seeds",
     "late_scalars",
@@ -43,8 +46,10 @@ FILES = (
     "galleries",
     "fast_evaluation",
     "checkpoints",
+    "kept_checkpoints",
     "training_summary",
     "resume",
+    "interruption",
 )
 
 
