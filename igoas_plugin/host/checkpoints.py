@@ -10,9 +10,10 @@ from fastreid.utils.checkpoint import Checkpointer
 from fastreid.utils.events import get_event_storage
 
 from igoas_plugin.atomic_file import write_atomically
-from igoas_plugin.checkpoint_file import NUMPY_SCALARS, load_file
+from igoas_plugin.checkpoint_file import load_file
 from igoas_plugin.errors import InputError
 from igoas_plugin.model_settings import differing, model_settings
+from igoas_plugin.safetensors_file import is_safetensors
 
 from .fix import fix, replace_everywhere
 
@@ -65,6 +66,10 @@ def load(self, path, checkpointables=None):
             raise InputError(f"checkpoint {path} does not exist: set MODEL.WEIGHTS to a file written by a training")
     optimizer = self.checkpointables.get("optimizer") if checkpointables is None else None
     self._resuming = optimizer is not None
+    if self._resuming and is_safetensors(path):
+        raise InputError(
+            f"--resume needs the .pth of a training, and {path} holds weights only: give it as MODEL.WEIGHTS"
+        )
     try:
         if optimizer is None:
             return host_load(self, path, checkpointables)
@@ -165,7 +170,6 @@ def load_checkpoints_safely() -> None:
 
     Also: torch >= 2.6 refuses checkpoints that hold numpy scalars, and older versions execute whatever a file holds.
     """
-    torch.serialization.add_safe_globals(NUMPY_SCALARS)
     Checkpointer._load_file = lambda self, path: load_file(path)
     Checkpointer._load_model = load_model
     Checkpointer.load = load

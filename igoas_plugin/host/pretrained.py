@@ -1,10 +1,12 @@
-import hashlib
+import copy
 import inspect
 import logging
 import os
 import re
 import tempfile
 from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 
 import torch
@@ -14,7 +16,11 @@ from fastreid.modeling.backbones.regnet import effnet, regnet
 from fastreid.utils import comm
 from yacs.config import CfgNode
 
+from igoas_plugin.atomic_file import write_atomically
+from igoas_plugin.checkpoint_file import read_file
 from igoas_plugin.errors import InputError
+from igoas_plugin.file_digest import is_digest, noted_digest, sha256_of
+from igoas_plugin.safetensors_file import is_safetensors
 
 from .fix import fix, replace_everywhere
 
@@ -37,6 +43,12 @@ DEPTHS = {  # the host has them as keys of dicts inside its functions
 }
 WITHOUT_LINKS = tuple(f"build_{name}_backbone" for name in ("mobilenetv2", "shufflenetv2", "repvgg", "vit"))
 CHECKED = ("https://download.pytorch.org/", "https://github.com/zhanghang1989/ResNeSt/")  # sha256 in the file name
+NESTED = {  # where a builder looks in the file that PRETRAIN_PATH names; a .safetensors has tensors alone
+    "build_resnext_backbone": "model",
+    "build_effnet_backbone": "model_state",
+    "build_shufflenetv2_backbone": "state_dict",
+}
+PINNED: ContextVar[str] = ContextVar("PINNED", default="")  # PRETRAIN_SHA256 of the backbone that is being built
 SILENCE = 60  # seconds without a byte until a download counts as failed
 WAY_OUT = (
     "give a local file as MODEL.BACKBONE.PRETRAIN_PATH, or train from scratch by MODEL.BACKBONE.PRETRAIN False "
@@ -50,15 +62,26 @@ def one_line(error: Exception) -> str:
 
 
 def read(path: Path, advice: str) -> dict:
-    """Weights from a file, tensors and plain containers only.
+    """Weights from a file, tensors and plain containers only, with the SHA-256 that is pinned for it.
 
     Raises:
-        InputError: it cannot be read that way; the line ends with the advice.
+        InputError: it cannot be read that way, or has another SHA-256; the line ends with the advice.
     """
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # whatever torch meets in a file that is no checkpoint
-        raise InputError(f"{path} holds no weights that torch can read ({one_line(error)}); {advice}") from error
+        require_digest(path, PINNED.get(), "MODEL.BACKBONE.PRETRAIN_SHA256")
+        return read_file(str(path))
+    except InputError as error:
+        raise InputError(f"{error}; {advice}") from error
+
+
+def require_digest(path: Path, digest: str, source: str) -> None:
+    """Raises InputError where the SHA-256 of a file does not begin with the digits that a source tells; "": none."""
+    try:
+        found = sha256_of(path) if digest else ""
+    except OSError as error:
+        raise InputError(f"{path} cannot be read: {error.strerror}") from None
+    if not found.startswith(digest):
+        raise InputError(f"{path} has the SHA-256 {found}, not {digest} as in {source}")
 
 
 def download(url: str, target: Path) -> None:
@@ -70,15 +93,48 @@ def download(url: str, target: Path) -> None:
     with tempfile.TemporaryDirectory(dir=target.parent, prefix=".download-") as folder:
         part = Path(folder, target.name)
         gdown.download(url, str(part), quiet=False, **options)
-        expected = re.search(r"-([0-9a-f]{8})\.pth$", url) if url.startswith(CHECKED) else None
-        if expected and not hashlib.sha256(part.read_bytes()).hexdigest().startswith(expected[1]):
-            raise ValueError("what came has another SHA-256 than the link says")
-        torch.load(part, map_location="cpu", weights_only=True)  # a page that says "quota exceeded" ends here
+        if not sha256_of(part).startswith(PINNED.get() or digits_in(url)):
+            where = "MODEL.BACKBONE.PRETRAIN_SHA256" if PINNED.get() else "the link"
+            raise ValueError(f"what came has the SHA-256 {sha256_of(part)}, and {where} says another")
+        read_file(str(part))  # a page that says "quota exceeded" ends here
         part.replace(target)
+
+
+def digits_in(url: str) -> str:
+    """The first 8 digits of the SHA-256 that a link tells; "" where it tells none."""
+    match = re.search(r"-([0-9a-f]{8})\.pth$", url) if url.startswith(CHECKED) else None
+    return match[1] if match else ""
+
+
+def trust_first(url: str, file: Path) -> None:
+    """Notes the SHA-256 of a download in a file beside it, and logs it, unless there is a note or it is wrong."""
+    note = file.with_name(f"{file.name}.sha256")
+    if note.exists():
+        return
+    digest = sha256_of(file)
+    if not digest.startswith(PINNED.get() or digits_in(url)):
+        return  # it was there, and is refused
+    if PINNED.get():
+        logger.info(f"{file} has the SHA-256 of MODEL.BACKBONE.PRETRAIN_SHA256, {digest}")
+    else:
+        known = (
+            f"only its first {len(digits_in(url))} digits are known from" if digits_in(url) else "nothing is known from"
+        )
+        logger.warning(
+            f"{file} has the SHA-256 {digest}: {known} {url}, so what came is trusted from now on; compare it with a "
+            "copy that you trust, and pin it by MODEL.BACKBONE.PRETRAIN_SHA256"
+        )
+    try:
+        write_atomically(str(note), lambda opened: opened.write(f"{digest}  {file.name}\n".encode()))
+    except OSError as error:  # a cache that others fill
+        logger.warning(f"The SHA-256 of {file} cannot be noted beside it: {error.strerror}")
 
 
 def fetch(urls: dict[str, str], variant: str, folder: Path, name: str | None = None) -> dict:
     """The host's pretrained weights of one variant, downloaded unless they are there.
+
+    A link that tells no SHA-256 is trusted the first time: the digest of what came is noted beside the file, in the
+    format of sha256sum, and logged; the file is held to it from then on.
 
     Args:
         urls: the host's links, by variant.
@@ -87,25 +143,38 @@ def fetch(urls: dict[str, str], variant: str, folder: Path, name: str | None = N
         name: of the file there; the last part of the link where not given.
 
     Raises:
-        InputError: no link, no download, or an unreadable file.
+        InputError: no link, one without encryption, no download, an unreadable file, or one with another SHA-256 than
+            is pinned or noted.
     """
     if variant not in urls:
         raise InputError(
             f"fast-reid has no link to pretrained weights {variant!r} (only to {', '.join(urls)}); {WAY_OUT}"
         )
     url, problem = urls[variant], "the first process of this machine could not fetch it"
+    if not url.startswith("https://"):
+        raise InputError(f"the link to pretrained weights {variant!r} is not https: {url}; {WAY_OUT}")
     file = folder / (name or url.split("/")[-1])
-    if not file.exists() and comm.get_local_rank() == 0:
-        logger.info(f"Downloading pretrained weights from {url} to {file}")
+    if comm.get_local_rank() == 0:
         try:
-            download(url, file)
+            if not file.exists():
+                logger.info(f"Downloading pretrained weights from {url} to {file}")
+                file.with_name(f"{file.name}.sha256").unlink(missing_ok=True)  # of a file that was deleted
+                download(url, file)
+            trust_first(url, file)
         except Exception as error:  # raised below, after the other processes have been let go
             problem = one_line(error)
     comm.synchronize()
     if not file.exists():
         raise InputError(f"cannot download pretrained weights {variant!r} from {url} ({problem}); {WAY_OUT}")
     logger.info(f"Loading pretrained weights from {file}")
-    return read(file, f"delete it to have it downloaded again, or {WAY_OUT}")
+    advice = f"delete it to have it downloaded again, or {WAY_OUT}"
+    note = file.with_name(f"{file.name}.sha256")
+    try:
+        require_digest(file, digits_in(url), url)
+        require_digest(file, noted_digest(note), str(note))
+    except InputError as error:
+        raise InputError(f"{error}; {advice}") from None
+    return read(file, advice)
 
 
 def host_cache() -> Path:
@@ -141,7 +210,8 @@ def tell_which_weights_are_missing() -> None:
     """Pretrained weights that cannot be fetched end in a traceback (KeyError, FileNotFoundError, ModuleNotFoundError).
 
     Links are dead or unreachable, gdown is missing or waits for ever, or there is no link for the variant. Each is now
-    one line that says what was wanted and which key takes a local file; no half-written file stays behind.
+    one line that says what was wanted and which key takes a local file; no half-written file stays behind. What comes
+    is held to the SHA-256 that is pinned, told by the link, or noted when it came first.
     Upstream: fast-reid #435, #577.
     """
     resnet.init_pretrained_weights = resnet_weights
@@ -149,6 +219,14 @@ def tell_which_weights_are_missing() -> None:
     regnet.init_pretrained_weights = regnet_weights
     effnet.init_pretrained_weights = effnet_weights
     osnet.init_pretrained_weights = osnet_weights
+
+
+def pinned_digest(options: CfgNode) -> str:
+    """MODEL.BACKBONE.PRETRAIN_SHA256 in lower case, "" where it is not set; raises InputError where it is no digest."""
+    digest = options.get("PRETRAIN_SHA256", "").lower()  # a config of the host alone has no such key
+    if digest and not is_digest(digest):
+        raise InputError(f"MODEL.BACKBONE.PRETRAIN_SHA256 must be 64 hexadecimal digits, got {digest!r}")
+    return digest
 
 
 def check_depth(options: CfgNode) -> None:
@@ -165,7 +243,7 @@ def find_weights(options: CfgNode) -> dict | None:
     """Looks at the pretrained weights before the host does.
 
     Returns:
-        What PRETRAIN_PATH holds; None where the host's own links serve.
+        What the builder will load by torch.load(); None where it asks this module.
 
     Raises:
         InputError: they are not there or cannot be read.
@@ -174,14 +252,15 @@ def find_weights(options: CfgNode) -> dict | None:
         path = Path(options.PRETRAIN_PATH)
         if not path.is_file():
             raise InputError(f"MODEL.BACKBONE.PRETRAIN_PATH: there is no file {path}; {WAY_OUT}")
-        return read(path, WAY_OUT)
+        weights = read(path, WAY_OUT)
+        return {NESTED[options.NAME]: weights} if is_safetensors(path.name) and options.NAME in NESTED else weights
     if options.NAME in WITHOUT_LINKS:
         raise InputError(f"fast-reid has no links to pretrained weights for {options.NAME}; {WAY_OUT}")
     hub = Path(torch.hub.get_dir(), "checkpoints")  # these two builders load by torch.hub, which then finds the file
     if options.NAME == "build_resnest_backbone":
-        fetch(resnest.model_urls, "resnest" + options.DEPTH[:-1], hub)
+        return fetch(resnest.model_urls, "resnest" + options.DEPTH[:-1], hub)
     if options.NAME == "build_mobilenetv3_backbone":
-        fetch(mobilenetv3.model_urls, options.DEPTH, hub)
+        return fetch(mobilenetv3.model_urls, options.DEPTH, hub)
     return None
 
 
@@ -202,6 +281,22 @@ def has_any_of(model: torch.nn.Module, weights: dict) -> bool:
     return any(torch.equal(value.to(mine), mine) for value in matrices for mine in own.get(value.shape, ()))
 
 
+@contextmanager
+def handed_over(weights: dict | None) -> Iterator[None]:
+    """A context in which torch.load() gives these weights, whatever it is asked for; None: it loads as ever.
+
+    The host's builders read the file of PRETRAIN_PATH themselves, by torch.load() with its default, which before torch
+    2.6 executes what a pickle says, and they know no .safetensors.
+    """
+    load = torch.load
+    if weights is not None:
+        torch.load = lambda *_, **__: copy.copy(weights)  # a builder may take something out of it
+    try:
+        yield
+    finally:
+        torch.load = load
+
+
 def build_backbone(cfg):
     """The host's function of this name; what the config asks for in vain is told in one line.
 
@@ -214,12 +309,16 @@ def build_backbone(cfg):
     check_depth(options)
     if not options.PRETRAIN:
         return build_on_host(cfg)
-    weights = find_weights(options)
     wanted = f"{options.PRETRAIN_PATH or 'the downloaded weights'}: {options.NAME} {options.DEPTH}"
+    pinned = PINNED.set(pinned_digest(options))
     try:
-        model = build_on_host(cfg)
+        weights = find_weights(options)
+        with handed_over(weights):
+            model = build_on_host(cfg)
     except (KeyError, TypeError, RuntimeError) as error:
         raise InputError(f"{wanted} cannot take these weights ({one_line(error)}); {WAY_OUT}") from error
+    finally:
+        PINNED.reset(pinned)
     if weights is not None and not has_any_of(model, weights):
         raise InputError(f"{wanted} takes nothing from this file, names or shapes differ; {WAY_OUT}")
     return model

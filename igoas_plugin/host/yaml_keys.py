@@ -2,28 +2,25 @@ from fastreid.config import CfgNode
 from fastreid.modeling.meta_arch import distiller
 
 from igoas_plugin.config import get_cfg
+from igoas_plugin.config_file import read_config
 
 from .fix import fix
 
-load_yaml_with_base = CfgNode.load_yaml_with_base
 
-
-def named(node):
-    """The same tree with the key True called "ON", in a file that names a base too, where it must win."""
-    if not isinstance(node, dict):
-        return node
-    return {("ON" if key is True else key): named(value) for key, value in node.items()}
-
-
-def load_named_yaml(filename: str, allow_unsafe: bool = False) -> dict:
-    """CfgNode.load_yaml_with_base, with a bare ON read as the key of that name."""
-    return named(load_yaml_with_base(filename, allow_unsafe))
+def load_yaml_with_base(filename: str, allow_unsafe: bool = False) -> dict:
+    """CfgNode.load_yaml_with_base, by read_config(); what asks for an unsafe loader does not get it."""
+    return read_config(filename)
 
 
 @fix
-def read_ON_as_a_key() -> None:
-    """KeyError "Non-existent config key: ...True": YAML takes a bare ON (MODEL.IGOAS.MASK_LOSS.ON) for a boolean."""
-    CfgNode.load_yaml_with_base = staticmethod(load_named_yaml)
+def read_configs_safely() -> None:
+    """A config is executed with allow_unsafe, fetches a _BASE_ that is an address, and fills the memory by aliases.
+
+    The host falls back to yaml.unsafe_load, opens whatever a _BASE_ names (a loop of them ends in RecursionError), and
+    copies each alias. Also: KeyError "Non-existent config key: ...True", as YAML takes a bare ON
+    (MODEL.IGOAS.MASK_LOSS.ON) for a boolean.
+    """
+    CfgNode.load_yaml_with_base = staticmethod(load_yaml_with_base)
 
 
 @fix

@@ -20,6 +20,8 @@ from ..errors import InputError
 ARCHIVES = (".zip", ".rar")
 # ValueError: rarfile, of a time that cannot be
 DAMAGE = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, NotImplementedError, ValueError)
+LARGEST_IMAGE = 64 * 2**20  # bytes, unpacked; the largest of the published sets has less than 1 MB
+MOST_PACKED = 100  # unpacked bytes of all images and archives to one packed; photographs have about 1, a bomb 1000
 # rarfile 4.5 cannot use bsdtar, and the 7z of Debian has no .rar in it: neither is named
 RAR_ADVICE = "install unar or unrar (Debian and Ubuntu: apt install unar), or unpack it elsewhere and give the folder"
 
@@ -73,8 +75,8 @@ class Archive:
         file: the archive itself where it lies in another one, and `path` is for messages alone.
 
     Raises:
-        InputError: the archive cannot be read, is damaged or encrypted, or an entry of it is a link, leads out of the
-            folder that it would be unpacked into, or is there twice.
+        InputError: the archive cannot be read, is damaged or encrypted; an entry of it is a link or a device, leads out
+            of the folder that it would be unpacked into, or is there twice; or unpacked it is as large as a bomb.
     """
 
     def __init__(self, path: str, file: BinaryIO | None = None):
@@ -94,6 +96,7 @@ class Archive:
             used = _is_used(path) and not entry.is_dir()
             if used and self._entries.setdefault(path, entry) is not entry:
                 raise InputError(f"{self.title} holds {path} twice: unpack it, keep the right one and give the folder")
+        self._require_sizes(os.fstat(file.fileno()).st_size if file else os.path.getsize(self.title))
         # path in the archive: (bytes, CRC)
         self.images = {path: (each.file_size, each.CRC) for path, each in self._entries.items() if is_image(path)}
 
@@ -136,9 +139,28 @@ class Archive:
             raise InputError(f"{self.title}: the name of the entry {entry.filename!r} is damaged: get the archive anew")
         if entry.is_symlink() if packed_by_rar else stat.S_ISLNK(entry.external_attr >> 16):
             raise InputError(f"{self.title}: the entry {entry.filename!r} is a link: nothing is unpacked")
+        unix = entry.host_os == rarfile.RAR_OS_UNIX if packed_by_rar else True
+        mode = entry.mode if packed_by_rar else entry.external_attr >> 16
+        if unix and stat.S_IFMT(mode or 0) not in (0, stat.S_IFREG, stat.S_IFDIR):
+            raise InputError(f"{self.title}: the entry {entry.filename!r} is no file or folder: nothing is unpacked")
         if entry.needs_password() if packed_by_rar else entry.flag_bits & 1:
             raise self._encrypted()
         return "/".join(steps)
+
+    def _require_sizes(self, packed: int) -> None:
+        """Raises InputError where the entries tell of more bytes than images have; none gives more than it tells."""
+        sizes = {path: entry.file_size for path, entry in self._entries.items()}
+        largest, total = max(filter(is_image, sizes), key=sizes.get, default=None), sum(sizes.values())
+        if largest and sizes[largest] > LARGEST_IMAGE:
+            raise InputError(
+                f"{self.title}: {largest} has {sizes[largest]:,} bytes, more than {LARGEST_IMAGE:,}, as no image of a "
+                "person has: nothing is unpacked"
+            )
+        if total > MOST_PACKED * packed:
+            raise InputError(
+                f"{self.title} has {packed:,} bytes, and {total:,} unpacked, more than {MOST_PACKED} times as many, as "
+                "no images have: nothing is unpacked"
+            )
 
     def _encrypted(self) -> InputError:
         return InputError(f"{self.title} is encrypted: unpack it with its password and give the folder")

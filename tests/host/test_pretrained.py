@@ -105,8 +105,8 @@ def test_a_real_connection_that_is_refused_is_one_line(cache, monkeypatch):
     monkeypatch.undo()
     monkeypatch.setenv("TORCH_HOME", str(cache))
     monkeypatch.setenv("NO_PROXY", "*")
-    monkeypatch.setitem(resnet.model_urls, "18x", "http://127.0.0.1:9/resnet18.pth")
-    assert "http://127.0.0.1:9/resnet18.pth" in refusal("resnet", "18x")
+    monkeypatch.setitem(resnet.model_urls, "18x", "https://127.0.0.1:9/resnet18.pth")
+    assert "https://127.0.0.1:9/resnet18.pth" in refusal("resnet", "18x")
     assert files_in(cache) == []
 
 
@@ -116,7 +116,7 @@ def test_a_server_that_sends_nothing_does_not_hold_the_run(cache, monkeypatch):
     monkeypatch.setenv("NO_PROXY", "*")
     monkeypatch.setattr(pretrained, "SILENCE", 0.5)
     with socket.create_server(("127.0.0.1", 0)) as silent:  # accepts, and never answers
-        url = f"http://127.0.0.1:{silent.getsockname()[1]}/resnet18.pth"
+        url = f"https://127.0.0.1:{silent.getsockname()[1]}/resnet18.pth"
         monkeypatch.setitem(resnet.model_urls, "18x", url)
         lines = []
         thread = threading.Thread(target=lambda: lines.append(refusal("resnet", "18x")), daemon=True)
@@ -232,7 +232,7 @@ def test_a_pretrain_path_that_does_not_exist_is_named_for_every_builder(name):
 @pytest.mark.parametrize(
     "content, said",
     [
-        (b"half", "holds no weights that torch can read"),
+        (b"half", "cannot be read"),
         ({"model": {"backbone.conv1.weight": torch.ones(64, 3, 7, 7)}}, "takes nothing from this file"),
         ({"conv1.weight": torch.ones(1, 3, 7, 7)}, "cannot take these weights"),
         ([1, 2, 3], "cannot take these weights"),

@@ -11,7 +11,7 @@ import pytest
 import rarfile
 
 from igoas_plugin.errors import InputError
-from igoas_plugin.preparation.sources import Archive, open_source
+from igoas_plugin.preparation.sources import LARGEST_IMAGE, Archive, open_source
 
 FILES = {"set/query/1.jpg": b"first", "set/query/2.png": b"second", "set/Readme.txt": b"text"}
 LITTER = {"__MACOSX/set/query/1.jpg": b"x", "set/query/._1.jpg": b"x", "set/.DS_Store": b"x", ".hidden/3.jpg": b"x"}
@@ -31,7 +31,7 @@ def make_zip(path, files=FILES, compression=zipfile.ZIP_DEFLATED):
     return path
 
 
-def make_rar(path, files=FILES, method=0x30):
+def make_rar(path, files=FILES, method=0x30, kind=stat.S_IFREG):
     """A RAR 3 archive; its contents are stored (0x30), whatever the method says."""
 
     def block(kind, flags, body):
@@ -41,7 +41,7 @@ def make_rar(path, files=FILES, method=0x30):
     packed = b"Rar!\x1a\x07\x00" + block(0x73, 0, bytes(6))
     for name, content in files.items():
         sizes = (len(content), len(content))
-        body = struct.pack("<IIBIIBBHI", *sizes, 3, zlib.crc32(content), 0, 20, method, len(name), stat.S_IFREG | 0o644)
+        body = struct.pack("<IIBIIBBHI", *sizes, 3, zlib.crc32(content), 0, 20, method, len(name), kind | 0o644)
         packed += block(0x74, 0x8000, body + name.encode()) + content
     path.write_bytes(packed + block(0x7B, 0x4000, b""))
     return path
@@ -180,6 +180,52 @@ def test_a_link_in_a_zip_is_refused(tmp_path):
     with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
         archive.writestr(link, "/etc")
     assert refusal(tmp_path / "a.zip").endswith("the entry 'set/query' is a link: nothing is unpacked")
+
+
+@pytest.mark.parametrize("kind", [stat.S_IFBLK, stat.S_IFCHR, stat.S_IFIFO, stat.S_IFSOCK])
+def test_a_device_in_an_archive_is_refused(kind, tmp_path):
+    device = zipfile.ZipInfo("set/1.jpg")
+    device.external_attr = (kind | 0o666) << 16
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+        archive.writestr(device, b"x")
+    rar = make_rar(tmp_path / "a.rar", {"set/1.jpg": b"x"}, kind=kind)
+    for path in (tmp_path / "a.zip", rar):
+        assert refusal(path) == f"{path}: the entry 'set/1.jpg' is no file or folder: nothing is unpacked"
+
+
+def test_a_link_in_a_rar_is_refused(tmp_path):
+    path = make_rar(tmp_path / "a.rar", {"set/1.jpg": b"/etc/passwd"}, kind=stat.S_IFLNK)
+    assert refusal(path) == f"{path}: the entry 'set/1.jpg' is a link: nothing is unpacked"
+
+
+def test_an_image_that_is_a_bomb_is_refused_before_it_is_unpacked(tmp_path, monkeypatch):
+    path = make_zip(tmp_path / "a.zip", {"set/1.jpg": bytes(LARGEST_IMAGE + 1)})
+    assert path.stat().st_size < 2**17
+    monkeypatch.setattr(zipfile.ZipFile, "open", lambda *_: pytest.fail("something was unpacked"))
+    line = f"{path}: set/1.jpg has 67,108,865 bytes, more than 67,108,864, as no image of a person has: "
+    assert refusal(path) == line + "nothing is unpacked"
+
+
+@pytest.mark.parametrize("names", [[f"set/{number}.jpg" for number in range(20)], ["set/inner.zip"]])
+def test_entries_that_are_a_bomb_together_are_refused_before_they_are_unpacked(names, tmp_path, monkeypatch):
+    path = make_zip(tmp_path / "a.zip", dict.fromkeys(names, bytes(2**22)))
+    monkeypatch.setattr(zipfile.ZipFile, "open", lambda *_: pytest.fail("something was unpacked"))
+    assert "unpacked, more than 100 times as many, as no images have: nothing is unpacked" in refusal(path)
+
+
+def test_an_entry_that_is_larger_than_it_tells_is_damaged_and_no_more_than_that_is_unpacked(tmp_path, monkeypatch):
+    path = make_zip(tmp_path / "a.zip", {"set/1.jpg": bytes(2**24)})
+    content = path.read_bytes()
+    path.write_bytes(content.replace(struct.pack("<I", 2**24), struct.pack("<I", 1000)))
+    read, given = zipfile.ZipExtFile._read1, []
+
+    def counted(file, size):
+        given.append(len(data := read(file, size)))
+        return data
+
+    monkeypatch.setattr(zipfile.ZipExtFile, "_read1", counted)
+    assert refusal(path).startswith(f"{path}: set/1.jpg is damaged")
+    assert sum(given) <= 2**16
 
 
 def test_an_encrypted_zip_is_refused(tmp_path):

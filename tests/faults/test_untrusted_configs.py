@@ -1,0 +1,226 @@
+"""A config file from somewhere else: nothing in it is executed or fetched, and it stays small."""
+
+import os
+import re
+import time
+from pathlib import Path
+
+import pytest
+from fastreid.config import CfgNode
+
+import igoas_plugin
+from igoas_plugin.config import load_cfg
+from igoas_plugin.config_file import read_config
+from igoas_plugin.errors import InputError
+
+ROOT = Path(__file__).parents[2]
+pytestmark = pytest.mark.fault
+
+
+@pytest.fixture(autouse=True)
+def outside_of_a_checkout(monkeypatch):
+    """Tests make trees of their own; where temporary folders lie in a checkout, that one does not count."""
+    real = Path.exists
+    monkeypatch.setattr(Path, "exists", lambda path: path.name != ".git" and real(path))
+
+
+def written(path, text):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
+    return str(path)
+
+
+def refusal(path) -> str:
+    """The one line of the plugin's reader and of the host's method, which are the same, within seconds of computing."""
+    start = time.process_time()
+    with pytest.raises(InputError) as ours:
+        load_cfg(path)
+    with pytest.raises(InputError) as hosts:
+        igoas_plugin.get_cfg().merge_from_file(path, allow_unsafe=True)
+    assert str(ours.value) == str(hosts.value) and "\n" not in str(ours.value)
+    assert time.process_time() - start < 5  # takes 0.3 at most; the bombs would take for ever
+    return str(ours.value)
+
+
+def test_without_the_plugin_a_config_is_executed_fetched_and_followed_in_circles(raw_host):
+    assert raw_host["untrusted_configs"] == {
+        "executed": True,
+        "asked for": "https://example.org/base.yml",
+        "loop": "RecursionError",
+    }
+
+
+@pytest.mark.parametrize(
+    "tag", ["!!python/object/apply:os.system", "!!python/object/new:os.system", "!!python/name:os.system"]
+)
+def test_a_tag_that_runs_python_is_refused_though_the_host_is_asked_for_an_unsafe_loader(tag, tmp_path):
+    path = written(tmp_path / "run.yml", f"SEED: {tag} ['touch {tmp_path}/created']\n")
+    assert "a tag that would run Python is refused" in refusal(path)
+    assert not (tmp_path / "created").exists()
+
+
+@pytest.mark.parametrize("text, reason", [
+    ("SEED: !!bool maybe", "'maybe'"),
+    ("SEED: !!int ''", "index out of range"),
+    ("SEED: !!timestamp x", "AttributeError|group"),
+    ("? [1]\n: 2", "unhashable key"),
+    ("SEED: 2020-13-40", "month must be in 1..12"),
+    ("SEED: 1\n---\nSEED: 2", "single document"),
+    ("SEED: [", "expected the node content"),
+    ("SEED: *unknown", "undefined alias"),
+    ("SEED: \x01", "special characters are not allowed"),
+    ("SEED: 2020-01-01", "not a valid type"),
+])  # fmt: skip
+def test_what_yaml_trips_over_is_one_line(text, reason, tmp_path):
+    with pytest.raises(InputError, match=f"run.yml cannot be read: .*({reason})") as caught:
+        load_cfg(written(tmp_path / "run.yml", text))
+    assert "\n" not in str(caught.value)
+
+
+# What would become huge or endless
+
+
+def laughs(levels=9, times=9):
+    """Each name stands for nine of the one before: a billion values in 400 bytes."""
+    lines = ["l0: &l0 x"]
+    for level in range(1, levels + 1):
+        lines.append(f"l{level}: &l{level} [{', '.join([f'*l{level - 1}'] * times)}]")
+    return "\n".join(lines)
+
+
+def merges(levels=9, times=9):
+    """The same by YAML's merge keys."""
+    lines = ["l0: &l0 {x: 1}"]
+    for level in range(1, levels + 1):
+        lines.append(f"l{level}: &l{level}\n  <<: [{', '.join([f'*l{level - 1}'] * times)}]\n  k{level}: 1")
+    return "\n".join(lines)
+
+
+@pytest.mark.parametrize("text, message", [
+    (laughs(), "has more than 10000 values, aliases counted in"),
+    (merges(), "has more than 10000 values, aliases counted in"),
+    ("SEED: [" + "1," * 10_001 + "]", "has more than 10000 values"),
+    ("SEED: " + "[" * 5000 + "]" * 5000, "nested more than 50 deep"),
+    ("SEED: " + "{a: " * 5000 + "1" + "}" * 5000, "nested more than 50 deep"),
+    ("SEED: &a [*a]", r"\*a in it holds itself"),
+    ("MODEL: &m {HEADS: {NAME: *m}}", r"\*m in it holds itself"),
+    ("#" * 2**20 + "\n", "larger than 1048576 bytes"),
+])  # fmt: skip
+def test_a_bomb_is_refused_before_it_is_made(text, message, tmp_path):
+    assert re.search(message, refusal(written(tmp_path / "run.yml", text)))
+
+
+def test_a_few_aliases_are_taken(tmp_path):
+    text = "INPUT: {SIZE_TRAIN: &size [64, 32], SIZE_TEST: *size}\nMODEL: {IGOAS: {MASK_LOSS: &loss {SCALE: 2.0}}}"
+    assert load_cfg(written(tmp_path / "run.yml", text)).INPUT.SIZE_TEST == [64, 32]
+
+
+@pytest.mark.parametrize("value", ["-" * 100_000 + "1", "(" * 5000 + ")" * 5000, "[" * 150 + "]" * 150])
+def test_a_value_that_is_nested_beyond_what_python_parses_is_one_line(value, tmp_path):
+    for config, opts in ((written(tmp_path / "run.yml", f"SEED: '{value}'"), []), ("", ["SEED", value])):
+        with pytest.raises(InputError) as caught:
+            load_cfg(config, opts)
+        assert "\n" not in str(caught.value)
+
+
+# _BASE_
+
+
+@pytest.mark.parametrize("base, way", [
+    ("run.yml", "run.yml -> {folder}/run.yml"),
+    ("other.yml", "run.yml -> {folder}/other.yml -> {folder}/run.yml"),
+    ("link.yml", "run.yml -> {folder}/link.yml"),
+])  # fmt: skip
+def test_bases_that_loop_are_refused_with_their_chain(base, way, tmp_path):
+    written(tmp_path / "other.yml", "_BASE_: ./run.yml\n")
+    path = written(tmp_path / "run.yml", f"_BASE_: {base}\n")
+    (tmp_path / "link.yml").symlink_to(tmp_path / "run.yml")
+    line = refusal(path)
+    assert "_BASE_ leads back to itself" in line and line.endswith(way.format(folder=tmp_path))
+
+
+@pytest.mark.parametrize(
+    "address", ["http://example.org/a.yml", "https://example.org/a.yml", "s3://bucket/a.yml", "file:/etc/a.yml"]
+)
+def test_a_base_that_is_an_address_is_refused_and_not_asked_for(address, tmp_path, monkeypatch):
+    monkeypatch.setattr("socket.socket.connect", lambda *_: pytest.fail("a connection was made"))
+    assert f"_BASE_ '{address}' is no local file" in refusal(written(tmp_path / "run.yml", f"_BASE_: {address}\n"))
+
+
+@pytest.mark.parametrize("base", ["[a.yml, b.yml]", "1", "''", "{a: b}", '"a\\0b"'])
+def test_a_base_that_is_no_path_is_refused(base, tmp_path):
+    assert "is no path: name one file" in refusal(written(tmp_path / "run.yml", f"_BASE_: {base}\n"))
+
+
+@pytest.mark.parametrize("base", ["/etc/hostname", "../../outside.yml", "~/outside.yml", "../link.yml", "../out/a.yml"])
+def test_a_base_outside_the_tree_is_refused_be_it_there_or_not(base, tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    for name in ("outside.yml", "home/outside.yml", "elsewhere/a.yml"):
+        written(tmp_path / name, "SEED: 1\n")
+    path = written(tmp_path / "tree" / "mine" / "run.yml", f"_BASE_: {base}\n")
+    (tmp_path / "tree" / "link.yml").symlink_to(tmp_path / "outside.yml")
+    (tmp_path / "tree" / "out").symlink_to(tmp_path / "elsewhere")
+    assert f"out of {tmp_path}/tree: " in refusal(path)
+
+
+def test_a_base_may_lie_in_the_folder_above_or_anywhere_around_configs_or_in_a_checkout(tmp_path, monkeypatch):
+    written(tmp_path / "tree" / "base.yml", "SEED: 5\n")
+    above = written(tmp_path / "tree" / "mine" / "run.yml", "_BASE_: ../base.yml\n")
+    around = written(tmp_path / "tree" / "configs" / "a" / "b" / "run.yml", "_BASE_: ../../../base.yml\n")
+    deep = written(tmp_path / "tree" / "a" / "b" / "c" / "run.yml", "_BASE_: ../../../base.yml\n")
+    assert [read_config(path) for path in (above, around)] == [{"SEED": 5}] * 2
+    with pytest.raises(InputError, match="leads to .*/tree/base.yml, out of .*/tree/a/b: "):
+        read_config(deep)
+    monkeypatch.undo()
+    (tmp_path / "tree" / ".git").mkdir()
+    assert read_config(deep) == {"SEED": 5}
+
+
+def test_a_config_elsewhere_may_inherit_from_the_configs_of_the_plugin(tmp_path):
+    base = os.path.relpath(ROOT / "configs" / "OccDuke" / "igoas_R50.yml", tmp_path)
+    cfg = load_cfg(written(tmp_path / "run.yml", f"_BASE_: {base}\nSEED: 3\n"))
+    assert (cfg.SEED, cfg.MODEL.META_ARCHITECTURE) == (3, "IGOAS")
+
+
+def test_a_base_of_a_base_is_held_to_the_tree_of_the_first_config(tmp_path):
+    written(tmp_path / "outside.yml", "SEED: 1\n")
+    written(tmp_path / "tree" / "base.yml", "_BASE_: ../outside.yml\n")
+    path = written(tmp_path / "tree" / "mine" / "run.yml", "_BASE_: ../base.yml\n")
+    assert f"base.yml: _BASE_ '../outside.yml' leads to {tmp_path}/outside.yml, out of {tmp_path}/tree" in refusal(path)
+
+
+def test_a_link_within_the_tree_is_followed(tmp_path):
+    written(tmp_path / "tree" / "base.yml", "SEED: 5\n")
+    path = written(tmp_path / "tree" / "mine" / "run.yml", "_BASE_: base.yml\n")
+    (tmp_path / "tree" / "mine" / "base.yml").symlink_to("../base.yml")
+    assert read_config(path) == {"SEED": 5}
+
+
+@pytest.mark.parametrize("base", ["nowhere.yml", "circle.yml", "folder.yml", "x" * 5000])
+def test_a_base_that_is_not_there_is_named(base, tmp_path):
+    (tmp_path / "circle.yml").symlink_to("circle.yml")
+    (tmp_path / "folder.yml").mkdir()
+    path = written(tmp_path / "run.yml", f"_BASE_: {base}\n")
+    assert refusal(path) == f"config file {path} has a _BASE_ that does not exist: {tmp_path / base}"
+
+
+def test_a_section_over_a_value_of_the_base_is_refused(tmp_path):
+    written(tmp_path / "base.yml", "MODEL: {HEADS: 1}\n")
+    path = written(tmp_path / "run.yml", "_BASE_: base.yml\nMODEL: {HEADS: {NAME: IGOASHead}}\n")
+    assert "HEADS holds other keys, and is a value in its _BASE_" in refusal(path)
+
+
+def test_every_config_of_the_plugin_is_read_as_the_host_reads_it(monkeypatch):
+    """The host's own reader, taken out of its module, over all files: the same keys, but for a bare ON."""
+    import importlib.util
+
+    from fastreid.config import config as module
+
+    spec = importlib.util.spec_from_file_location("fastreid.config.unmended", module.__file__)
+    unmended = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(unmended)
+    files = [str(path) for path in (ROOT / "configs").rglob("*.yml")]
+    assert len(files) > 50
+    for path in files:
+        assert repr(read_config(path)) == repr(unmended.CfgNode.load_yaml_with_base(path)).replace("True: ", "'ON': ")
+    assert CfgNode.load_yaml_with_base is not unmended.CfgNode.load_yaml_with_base
