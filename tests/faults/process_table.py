@@ -32,8 +32,8 @@ def _running(folder) -> list[str]:
     return found
 
 
-def wait_for(condition, seconds: float = 120.0):
-    """What `condition()` gives once it gives something."""
+def wait_for(condition, seconds: float = 400.0):
+    """What `condition()` gives once it gives something; a machine with much else to do takes minutes to start a run."""
     deadline = time.monotonic() + seconds
     while not (value := condition()):
         assert time.monotonic() < deadline, "it did not come to that"

@@ -98,7 +98,7 @@ def test_the_processes_of_a_killed_torchrun_end_with_it(ranks, tmp_path):
 @pytest.mark.slow
 def test_an_exception_of_one_process_is_the_one_that_is_shown(ranks, tmp_path):
     run, _ = ranks("raise")
-    assert run.wait(timeout=180) == 1
+    assert run.wait(timeout=400) == 1
     assert said(tmp_path)[-1] == "ZeroDivisionError: a bug" or said(tmp_path)[-2] == "ZeroDivisionError: a bug"
     assert "-- Process 1 terminated with the following error:" in said(tmp_path)
     assert left(tmp_path, WORKERS_SECONDS) == []
