@@ -83,7 +83,6 @@ def test_under_torchrun_a_killed_process_ends_the_run(ranks, tmp_path, rank):
     run, pids = ranks(launcher=TORCHRUN)
     os.kill(pids[rank], signal.SIGKILL)
     assert run.wait(timeout=60) == 1
-    assert any("another one has gone: the run has ended" in line for line in said(tmp_path))
     assert any(f"Signal 9 (SIGKILL) received by PID {pids[rank]}" in line for line in said(tmp_path))  # torchrun's own
     assert left(tmp_path, WORKERS_SECONDS) == []
 
@@ -131,3 +130,16 @@ def test_a_signal_to_the_run_ends_all_its_processes(ranks, tmp_path, number, cod
     run.send_signal(number)
     assert run.wait(timeout=60) == code
     assert left(tmp_path, WORKERS_SECONDS) == []
+
+
+@pytest.mark.slow
+def test_a_ranking_may_take_longer_than_a_collective(ranks, tmp_path):
+    run, _ = ranks("rank", SECONDS_TO_WAIT="10")
+    assert run.wait(timeout=400) == 0
+    assert left(tmp_path, WORKERS_SECONDS) == []
+
+
+@pytest.mark.slow
+def test_without_a_barrier_of_its_own_the_ranking_ends_the_run(ranks, tmp_path):
+    run, _ = ranks("rank unwaited", SECONDS_TO_WAIT="10")
+    assert_ended_in_one_line(run, tmp_path, "process 1 of 2 cannot go on, for another one does not answer", seconds=400)
