@@ -86,7 +86,9 @@ def start_of(pid: int) -> str:
 
 @contextlib.contextmanager
 def run_lock(folder: str, machine_rank: int = 0) -> Iterator[None]:
-    """Keeps other runs out of a folder. It is made where it is missing; other processes of a run than the first pass.
+    """Keeps other runs out of a folder; other processes of a run than the first pass.
+
+    The folder is made where it is missing, and goes again where the run has written nothing.
 
     The system's own lock on the file (of lockf(): it works over NFS, and no child inherits it) goes with the process,
     however it ends. Where a file system has none, or only one for each machine, the content of the file decides: a
@@ -103,7 +105,11 @@ def run_lock(folder: str, machine_rank: int = 0) -> Iterator[None]:
     if fcntl is None or (int(os.environ["RANK"]) if under_torchrun() else machine_rank) != 0:
         yield
         return
-    path = os.path.join(os.path.abspath(folder), LOCK)
+    path, missing = os.path.join(os.path.abspath(folder), LOCK), os.path.abspath(folder)
+    made = []
+    while not os.path.lexists(missing):
+        made.append(missing)
+        missing = os.path.dirname(missing)
     try:
         os.makedirs(folder, exist_ok=True)
         file = _taken(path, folder)
@@ -118,6 +124,9 @@ def run_lock(folder: str, machine_rank: int = 0) -> Iterator[None]:
         finally:
             with contextlib.suppress(OSError):  # someone was told to remove it
                 os.remove(path)
+            for each in made:
+                with contextlib.suppress(OSError):  # not empty: the run has written into it
+                    os.rmdir(each)
 
 
 def _taken(path: str, folder: str) -> BinaryIO:

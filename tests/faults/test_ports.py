@@ -1,4 +1,4 @@
-"""The port by which the processes of a run find one another: free unless it is given, and refused where it is in use."""
+"""The port by which the processes of a run meet: free unless it is given, and refused where it is in use."""
 
 import re
 import socket

@@ -142,6 +142,16 @@ def test_the_lock_goes_with_a_run_that_fails(tmp_path):
     assert os.listdir(tmp_path) == []
 
 
+def test_a_folder_that_was_made_for_the_lock_goes_with_it_unless_something_is_in_it(tmp_path):
+    (tmp_path / "logs").mkdir()
+    with taken(tmp_path / "logs" / "set" / "run"):
+        pass
+    assert os.listdir(tmp_path / "logs") == []
+    with taken(tmp_path / "logs" / "set" / "run"):
+        (tmp_path / "logs" / "set" / "run" / "config.yaml").touch()
+    assert os.listdir(tmp_path / "logs" / "set" / "run") == ["config.yaml"]
+
+
 def test_a_lock_that_someone_removed_is_no_error_at_the_end(tmp_path):
     with taken(tmp_path):
         (tmp_path / LOCK).unlink()
