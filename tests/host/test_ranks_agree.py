@@ -6,6 +6,7 @@ import os
 import pytest
 import torch
 from fastreid.data.datasets import DATASET_REGISTRY
+from fastreid.data.datasets.bases import ImageDataset
 from fastreid.engine import DefaultTrainer, launch
 from fastreid.utils import comm
 from runs import start
@@ -21,7 +22,8 @@ SETS = ("TinyReID", "SixOfTinyReID")  # 23 images, which divide by neither; 6, o
 class SixOfTinyReID(TinyReID):
     def __init__(self, **kwargs):
         super().__init__(**kwargs)
-        self.query, self.gallery = self.query[:3], [item for item in self.gallery if item[2] == 1][:3]
+        gallery = [item for item in self.gallery if item[2] == 1]
+        ImageDataset.__init__(self, self.train, self.query[:3], gallery[:3])
 
 
 def evaluate(cfg, model) -> dict:
