@@ -10,7 +10,7 @@ from fastreid.data.datasets.bases import ImageDataset
 from fastreid.engine import DefaultTrainer, launch
 from fastreid.utils import comm
 from runs import start
-from tiny_data import TinyReID
+from tiny_data import IDENTITIES, TinyReID
 
 from igoas_plugin.descriptors import describe
 from igoas_plugin.host.loader import CommDataset
@@ -65,7 +65,9 @@ def test_all_processes_hold_the_same_model_and_evaluate_as_one_does(baseline_cfg
     of_many = torch.load(tmp_path / "evaluated.pth", weights_only=False)
     assert len(of_many["digests"]) == processes and len(set(of_many["digests"])) == 1
 
-    model = DefaultTrainer.build_model(cfg := baseline_cfg.clone())
+    cfg = baseline_cfg.clone()
+    cfg.MODEL.HEADS.NUM_CLASSES = IDENTITIES
+    model = DefaultTrainer.build_model(cfg)
     model.load_state_dict(torch.load(tmp_path / "run" / "model_final.pth", weights_only=True)["model"])
     of_one = evaluate(cfg, model)
     assert [len(each["pids"]) for each in of_one["described"].values()] == [23, 6]
