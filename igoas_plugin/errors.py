@@ -9,6 +9,13 @@ class InputError(ValueError):
     """
 
 
+class LostProcess(RuntimeError):
+    """A process of a run has died or does not answer, and the others cannot go on without it.
+
+    Its text is one line, as that of an InputError; the command-line tools print that line and exit with 1.
+    """
+
+
 class UnreadableImage(InputError, OSError):
     """A file of a data set is missing, empty, cut off, or no image; an OSError too, as the host raises there."""
 

@@ -18,9 +18,10 @@ from torch.multiprocessing import ProcessRaisedException
 from igoas_plugin.check import check_run
 from igoas_plugin.config import load_cfg
 from igoas_plugin.datasets.published import warn_once
-from igoas_plugin.errors import InputError, raised_elsewhere
+from igoas_plugin.errors import InputError, LostProcess, raised_elsewhere
 from igoas_plugin.host.distributed import under_torchrun
 from igoas_plugin.results import save_results, summarize
+from igoas_plugin.run_lock import run_lock
 
 
 def main(args):
@@ -51,15 +52,17 @@ if __name__ == "__main__":
     args = default_argument_parser().parse_args()
     started = False
     try:
-        check_run(load_cfg(args.config_file, args.opts), args)
+        cfg = load_cfg(args.config_file, args.opts)
+        check_run(cfg, args)
         warn_once.cache_clear()  # what differs in the data is said again, into the log of the run
-        started = True
-        launch(main, args.num_gpus, args.num_machines, args.machine_rank, args.dist_url, args=(args,))
-    except (InputError, ProcessRaisedException) as raised:
+        with run_lock(cfg.OUTPUT_DIR, args.machine_rank):
+            started = True
+            launch(main, args.num_gpus, args.num_machines, args.machine_rank, args.dist_url, args=(args,))
+    except (InputError, LostProcess, ProcessRaisedException) as raised:
         error = raised_elsewhere(str(raised)) or raised
-        if not isinstance(error, InputError):
+        if not isinstance(error, InputError | LostProcess):
             raise
         # before the start every process of torchrun finds the same; after it, one of them may be alone with it
         if started or not under_torchrun() or os.environ["LOCAL_RANK"] == "0":
             print(f"igoas_plugin {igoas_plugin.__version__}: {error}", file=sys.stderr)
-        sys.exit(2)
+        sys.exit(2 if isinstance(error, InputError) else 1)

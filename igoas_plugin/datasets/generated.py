@@ -7,7 +7,6 @@ import json
 import logging
 import os
 import posixpath
-import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable
@@ -17,6 +16,7 @@ from fastreid.data.data_utils import read_image
 from PIL import Image
 
 from ..errors import InputError
+from ..scratch_folder import scratch_folder
 
 logger = logging.getLogger(f"fastreid.{__name__}")  # a child of the host's logger: shown where the host's lines are
 
@@ -30,7 +30,8 @@ def provide(
     """Makes sure that `folder` holds these PNG files, drawing them if it does not exist.
 
     Several processes may ask at once: each draws, the first one's folder is kept. Everything is drawn in memory and
-    then written beside `folder` and moved into place: a run that is stopped leaves no half of a data set.
+    then written beside `folder` and moved into place: a run that is stopped leaves no half of a data set, and what one
+    that is killed leaves beside it, the next one removes.
 
     Args:
         title: name of the data set, for messages.
@@ -95,7 +96,7 @@ def _moved_into_place(title: str, folder: str, files: dict[str, bytes], manifest
     parent = os.path.dirname(os.path.abspath(folder))
     try:
         os.makedirs(parent, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=f".{title}_", dir=parent) as scratch:
+        with scratch_folder(parent, f".{title}.drawing-") as scratch:
             finished = os.path.join(scratch, "finished")
             _write(finished, files, manifest)
             try:

@@ -9,11 +9,12 @@ import shutil
 import subprocess
 import sys
 import sysconfig
-import tempfile
 from pathlib import Path
 
 import numpy as np
 from fastreid.evaluation import rank, rank_cylib, roc
+
+from igoas_plugin.scratch_folder import scratch_folder
 
 from .fix import fix, replace_everywhere
 
@@ -108,7 +109,7 @@ def build_into(folder: Path) -> Path:
         RuntimeError: it was not built; the text is the compiler's.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=folder, prefix=".building-", ignore_cleanup_errors=True) as name:
+    with scratch_folder(str(folder), ".building-") as name:
         place = Path(name)
         for source in sources():
             shutil.copy(source, place)

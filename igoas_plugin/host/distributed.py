@@ -1,23 +1,36 @@
+import contextlib
+import functools
 import os
 import sys
+from collections.abc import Iterator
+from datetime import timedelta
+from urllib.parse import urlsplit
 
 import fastreid.engine.defaults
+import fastreid.evaluation.evaluator
 import torch
 import torch.distributed as dist
-import torch.multiprocessing as mp
 from fastreid.config import CfgNode
 from fastreid.engine.train_loop import HookBase
 from fastreid.utils import comm
 from torch.nn.parallel import DistributedDataParallel
 
 from igoas_plugin.config import load_cfg
-from igoas_plugin.errors import InputError
+from igoas_plugin.errors import InputError, LostProcess
 
 from .device import usable_device
 from .fix import fix, replace_everywhere
 from .hooks import extend_hooks, insert_before_evaluation
+from .processes import CONTINUES, end_with_parent, run_together
 
 host = sys.modules["fastreid.engine.launch"]  # the package's attribute of this name is the function
+
+# How long a process waits for the others in a step, a gathering or a barrier before it takes one for hanging. NCCL's
+# own default; all of them have the same to do there, but for the writing of a checkpoint.
+COLLECTIVE_TIMEOUT = timedelta(minutes=10)
+# How long the others wait for what the first process does alone, which is to rank: a big gallery takes it an hour.
+FIRST_ALONE_TIMEOUT = timedelta(days=1)
+FIRST_ALONE: dist.ProcessGroup | None = None  # of all processes, with that timeout
 
 
 def under_torchrun() -> bool:
@@ -39,8 +52,13 @@ def wants_gpus(args: tuple) -> bool:
     return usable_device(device) != "cpu"
 
 
-def join_processes(rank, local_rank, world_size, local_world_size, dist_url: str, cuda: bool) -> None:
-    """Joins the process group (NCCL with GPUs, else gloo) and sets what the host's comm needs."""
+def join_processes(rank, local_rank, world_size, local_world_size, address: str, cuda: bool) -> None:
+    """Joins the process group (NCCL with GPUs, else gloo) and sets what the host's comm needs.
+
+    Args:
+        address: tcp://HOST:PORT of a store that is there already, or another init_method of torch.
+    """
+    global FIRST_ALONE
     if cuda and local_world_size > torch.cuda.device_count():
         raise InputError(
             f"{local_world_size} processes were asked for, but torch finds {torch.cuda.device_count()} GPUs"
@@ -49,32 +67,88 @@ def join_processes(rank, local_rank, world_size, local_world_size, dist_url: str
         torch.cuda.set_device(local_rank)
     elif "OMP_NUM_THREADS" not in os.environ:  # each with all cores, they would wait for one another
         torch.set_num_threads(max(1, (os.cpu_count() or 1) // local_world_size))
-    dist.init_process_group("nccl" if cuda else "gloo", init_method=dist_url, world_size=world_size, rank=rank)
+    where = {"init_method": address}
+    if address.startswith("tcp:"):
+        where = {"store": connect(address)}
+    dist.init_process_group(
+        "nccl" if cuda else "gloo", **where, world_size=world_size, rank=rank, timeout=COLLECTIVE_TIMEOUT
+    )
     for first in range(0, world_size, local_world_size):
         group = dist.new_group(list(range(first, first + local_world_size)))
         if first <= rank < first + local_world_size:
             comm._LOCAL_PROCESS_GROUP = group
+    FIRST_ALONE = dist.new_group(backend="gloo", timeout=FIRST_ALONE_TIMEOUT)
     comm.synchronize()
 
 
 def leave_processes() -> None:
-    comm._LOCAL_PROCESS_GROUP = None
+    global FIRST_ALONE
+    comm._LOCAL_PROCESS_GROUP = FIRST_ALONE = None
     dist.destroy_process_group()
 
 
-def run_worker(local_rank, main_func, world_size, per_machine, machine_rank, dist_url, cuda, args, errors) -> None:
-    """One process of a job: joins the others, runs `main_func`; an InputError goes to the parent, which tells it."""
+def connect(address: str) -> dist.TCPStore:
+    """A client of the store at tcp://HOST:PORT; waits for it as long as for a collective."""
+    url = urlsplit(address)
+    return dist.TCPStore(url.hostname, url.port, is_master=False, timeout=COLLECTIVE_TIMEOUT, wait_for_workers=False)
+
+
+def open_store(dist_url: str) -> dist.TCPStore:
+    """The store by which the processes of a run find one another, in this process: no port is chosen and then lost.
+
+    Args:
+        dist_url: "auto" for a free port of this machine, or tcp://HOST:PORT of this machine.
+
+    Raises:
+        InputError: the port is missing, in use or not allowed.
+    """
     try:
-        join_processes(machine_rank * per_machine + local_rank, local_rank, world_size, per_machine, dist_url, cuda)
+        port = 0 if dist_url == "auto" else urlsplit(dist_url).port
+        if port is None:
+            raise ValueError("no port")
+    except ValueError:
+        raise InputError(f"--dist-url {dist_url} has no port: give tcp://HOST:PORT, or auto") from None
+    try:
+        return dist.TCPStore("localhost", port, is_master=True, wait_for_workers=False)
+    except dist.DistNetworkError as error:
+        reason = "is in use" if "EADDRINUSE" in str(error) else "cannot be opened"
+        raise InputError(
+            f"--dist-url {dist_url}: port {port} of this machine {reason}: name another one, or, for a run on one "
+            "machine, leave --dist-url out, and a free one is taken"
+        ) from None
+
+
+@contextlib.contextmanager
+def lost_connections_told() -> Iterator[None]:
+    """Turns what a collective raises where another process has died or hangs into one line.
+
+    Raises:
+        LostProcess: a process has gone, or has not answered for COLLECTIVE_TIMEOUT.
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        text = str(error)
+        if not (isinstance(error, dist.DistError) or "gloo" in text):
+            raise
+        minutes = COLLECTIVE_TIMEOUT.total_seconds() / 60
+        what = f"does not answer for {minutes:g} minutes" if "imed out" in text else "has gone"
+        me = f"process {comm.get_rank()} of {comm.get_world_size()}" if dist.is_initialized() else "a process"
+        raise LostProcess(f"{me} cannot go on, for another one {what}: {CONTINUES}") from error
+
+
+def run_worker(local_rank, main_func, world_size, per_machine, machine_rank, address, cuda, args) -> None:
+    """One process of a job: joins the others and runs `main_func`."""
+    with lost_connections_told():
+        join_processes(machine_rank * per_machine + local_rank, local_rank, world_size, per_machine, address, cuda)
         main_func(*args)
         leave_processes()
-    except InputError as error:
-        errors.put(str(error))
-        sys.exit(2)
 
 
-def launch(main_func, num_gpus_per_machine, num_machines=1, machine_rank=0, dist_url=None, args=()):
+def launch(main_func, num_gpus_per_machine, num_machines=1, machine_rank=0, dist_url="auto", args=()):
     """The host's function of this name, for GPUs, for CPU processes (gloo), and under torchrun.
+
+    Where one of the processes ends early, all do: see run_together(). They end with the process that called this.
 
     Args:
         main_func: called as ``main_func(*args)`` in every process.
@@ -82,33 +156,33 @@ def launch(main_func, num_gpus_per_machine, num_machines=1, machine_rank=0, dist
         dist_url: "auto" takes a free port of this machine.
 
     Raises:
-        InputError: the one that a process raised; or `dist_url` cannot be reached from other machines.
+        InputError: the one that a process raised; or `dist_url` is in use, or cannot be reached from other machines.
+        LostProcess: a process died, or does not answer.
     """
     if under_torchrun():
         rank, local_rank, world, local_world = (
             int(os.environ[name]) for name in ("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE")
         )
-        join_processes(rank, local_rank, world, local_world, "env://", wants_gpus(args))
-        main_func(*args)
-        return leave_processes()
+        end_with_parent()
+        with lost_connections_told():
+            join_processes(rank, local_rank, world, local_world, "env://", wants_gpus(args))
+            main_func(*args)
+            return leave_processes()
     world_size = num_machines * num_gpus_per_machine
     if world_size <= 1:
         return main_func(*args)
+    dist_url = dist_url or "auto"
     if num_machines > 1 and (dist_url == "auto" or "127.0.0.1" in dist_url):
         raise InputError(f"--dist-url {dist_url} is no address for several machines: give tcp://HOST:PORT of the first")
-    if dist_url == "auto":
-        dist_url = f"tcp://127.0.0.1:{host._find_free_port()}"
-    errors = mp.get_context("spawn").SimpleQueue()
-    try:
-        mp.spawn(
-            run_worker,
-            args=(main_func, world_size, num_gpus_per_machine, machine_rank, dist_url, wants_gpus(args), args, errors),
-            nprocs=num_gpus_per_machine,
-        )
-    except (mp.ProcessExitedException, mp.ProcessRaisedException):
-        if not errors.empty():
-            raise InputError(errors.get()) from None
-        raise
+    store = None
+    if machine_rank == 0 and (dist_url == "auto" or dist_url.startswith("tcp:")):
+        store = open_store(dist_url)  # until all have ended
+    address = f"tcp://localhost:{store.port}" if dist_url == "auto" else dist_url
+    run_together(
+        run_worker,
+        num_gpus_per_machine,
+        (main_func, world_size, num_gpus_per_machine, machine_rank, address, wants_gpus(args), args),
+    )
 
 
 def distribute(model, device_ids, **kwargs) -> DistributedDataParallel:
@@ -126,6 +200,42 @@ def launch_processes_without_gpus() -> None:
     """
     replace_everywhere(host.launch, launch)
     fastreid.engine.defaults.DistributedDataParallel = distribute
+
+
+@fix
+def take_a_free_port() -> None:
+    """Two runs of a user at once: the second dies or hangs, for the default of --dist-url is one port for each user.
+
+    Now it is "auto", a free port; several machines need an address that is given, as ever.
+    """
+    build_parser = fastreid.engine.defaults.default_argument_parser
+
+    @functools.wraps(build_parser)
+    def default_argument_parser():
+        parser = build_parser()
+        parser.set_defaults(dist_url="auto")
+        return parser
+
+    replace_everywhere(build_parser, default_argument_parser)
+
+
+@fix
+def wait_for_the_ranking() -> None:
+    """A ranking that takes longer than a collective may (10 minutes with NCCL, 30 with gloo) ends the run.
+
+    The first process ranks alone, and the others wait for it in the next collective, which takes it for hanging. Now
+    they wait in a barrier of their own that has a day; should the first process die, it ends at once.
+    """
+    inference = fastreid.evaluation.evaluator.inference_on_dataset
+
+    @functools.wraps(inference)
+    def inference_and_wait(*args, **kwargs):
+        result = inference(*args, **kwargs)
+        if FIRST_ALONE is not None:
+            dist.barrier(group=FIRST_ALONE)
+        return result
+
+    replace_everywhere(inference, inference_and_wait)
 
 
 BATCH_NORM = torch.nn.modules.batchnorm._BatchNorm

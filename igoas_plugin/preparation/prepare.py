@@ -129,14 +129,18 @@ def prepare(name: str, source: str, root: str, link: str = "copy") -> str:
             raise InputError(f"{place}: nothing in an archive can be linked to: take --link copy, or unpack it first")
         counts = {part: sum(path.startswith(f"{part}/") for path in chosen) for part in place.parts}
         line = f"{target}: images: {', '.join(f'{count} in {part}' for part, count in counts.items())}"
+        there = f"{line} (complete already, nothing was written)"
         if os.path.lexists(target):
             refuse_incomplete(target, chosen, place)
-            return f"{line} (complete already, nothing was written)"
+            return there
         # Sizes, and times or checksums, tell another content of the same names
         content = [(path, image, place.source.images[image]) for path, image in chosen.items()]
         note = hashlib.sha256(repr((os.path.realpath(place.source.title), link, content)).encode()).hexdigest()
         try:
             with unfinished_folder(target, note) as folder:
+                if folder is None:  # made by another process meanwhile
+                    refuse_incomplete(target, chosen, place)
+                    return there
                 for path, image in tqdm(chosen.items(), desc=recipe.layout.title, unit=" images", disable=None):
                     put(folder, path, writer(place, image, link))
                 read_once(recipe, place, folder, target)

@@ -7,6 +7,7 @@ import multiprocessing
 import os
 import random
 import re
+import shutil
 import signal
 import sys
 import time
@@ -402,6 +403,40 @@ def test_a_process_killed_while_it_draws_leaves_nothing(tmp_path, monkeypatch):
     process.join(60)
     assert process.exitcode == -signal.SIGKILL
     assert os.listdir(tmp_path) == []
+
+
+@forked
+@pytest.mark.fault
+def test_of_two_processes_one_killed_while_it_writes_the_other_finishes_and_nothing_else_is_left(tmp_path, monkeypatch):
+    ToyOccluded(root=str(tmp_path / "alone"))
+    root, fork, write = tmp_path / "shared", multiprocessing.get_context("fork"), generated._write
+    half_written = fork.Event()
+
+    def write_half_and_wait(folder, images, manifest):
+        write(folder, dict(list(images.items())[: len(images) // 2]), manifest)
+        half_written.set()
+        time.sleep(120)
+
+    monkeypatch.setattr(generated, "_write", write_half_and_wait)
+    killed = fork.Process(target=ToyOccluded, kwargs={"root": str(root)})
+    killed.start()
+    assert half_written.wait(60)
+    (half,) = os.listdir(root)
+
+    def write_and_kill(*args):
+        write(*args)
+        assert os.path.isdir(root / half)  # that of a living process is left alone
+        killed.kill()
+        killed.join(60)
+
+    monkeypatch.setattr(generated, "_write", write_and_kill)
+    ToyOccluded(root=str(root))
+    assert sorted(os.listdir(root)) == sorted([half, "ToyOccluded"])
+    assert contents(root / "ToyOccluded") == contents(tmp_path / "alone" / "ToyOccluded")
+    shutil.rmtree(root / "ToyOccluded")
+    monkeypatch.setattr(generated, "_write", write)
+    ToyOccluded(root=str(root))
+    assert os.listdir(root) == ["ToyOccluded"]
 
 
 # What it says

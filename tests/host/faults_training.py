@@ -114,6 +114,12 @@ def launch_two_processes_without_a_gpu():
 
 
 @fault
+def default_dist_url():
+    parser = fastreid.engine.defaults.default_argument_parser
+    return [parser().parse_args([]).dist_url for _ in range(2)]
+
+
+@fault
 def cosine_of_a_second_pass_over_the_same_batch():
     _, model = made_model()
     model.eval()

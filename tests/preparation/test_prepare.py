@@ -3,8 +3,10 @@
 import igoas_plugin  # noqa: F401  (first: it mends the host)
 
 # isort: split
+import contextlib
 import errno
 import io
+import multiprocessing
 import os
 import re
 import runpy
@@ -267,10 +269,65 @@ def test_a_killed_process_leaves_no_target_and_the_next_one_completes_it(tmp_pat
     assert os.listdir(root) == ["Partial-REID_Dataset"]
 
 
-def test_a_second_process_is_told_that_another_is_at_it(few_names, tmp_path):
-    target = str(tmp_path / "Occluded_Duke")
-    with unfinished_folder.unfinished_folder(target, "note"), pytest.raises(InputError, match="another process makes"):
-        prepare("occluded-duke", folder_of(tmp_path / "duke", DUKE), str(tmp_path))
+FORK = multiprocessing.get_context("fork")  # a spawned process would take seconds to import torch
+
+
+def prepare_in_two_parts(source, root, begun, go_on) -> None:
+    """As prepare(); after the first image it waits for a word."""
+    put = module.put
+
+    def put_and_wait(*args):
+        put(*args)
+        begun.set()
+        go_on.wait(60)
+
+    module.put = put_and_wait
+    prepare("occluded-duke", source, str(root))
+
+
+@pytest.mark.fault
+@pytest.mark.parametrize("killed", [False, True], ids=["both end", "the first is killed"])
+def test_of_two_processes_at_once_the_second_waits_and_the_data_set_is_whole(few_names, tmp_path, monkeypatch, killed):
+    source, root, begun, go_on = folder_of(tmp_path / "duke", DUKE), tmp_path / "root", FORK.Event(), FORK.Event()
+    first = FORK.Process(target=prepare_in_two_parts, args=(source, root, begun, go_on))
+    first.start()
+    assert begun.wait(60)
+    said = []
+
+    def note(*message):
+        said.append(message[0] % message[1:])
+        first.kill() if killed else go_on.set()
+
+    monkeypatch.setattr(unfinished_folder.logger, "warning", note)
+    line = prepare("occluded-duke", source, str(root))
+    first.join(60)
+    assert first.exitcode == (-signal.SIGKILL if killed else 0)
+    assert line.endswith("(complete already, nothing was written)") != killed
+    assert said == [f"another process makes {root / 'Occluded_Duke'}: this one waits for it"]
+    assert tree(root / "Occluded_Duke") == expected_duke()
+    assert os.listdir(root) == ["Occluded_Duke"]
+
+
+@pytest.mark.fault
+def test_where_the_first_of_two_processes_fails_the_second_makes_the_data_set(few_names, tmp_path, monkeypatch):
+    source, root, begun, go_on = folder_of(tmp_path / "duke", DUKE), tmp_path / "root", FORK.Event(), FORK.Event()
+
+    def fail():
+        with contextlib.suppress(InputError), unfinished_folder.unfinished_folder(str(root / "Occluded_Duke"), "other"):
+            begun.set()
+            go_on.wait(60)
+            raise InputError("an image cannot be read")
+
+    root.mkdir()
+    first = FORK.Process(target=fail)
+    first.start()
+    assert begun.wait(60)
+    monkeypatch.setattr(unfinished_folder.logger, "warning", lambda *message: go_on.set())
+    prepare("occluded-duke", source, str(root))
+    assert go_on.is_set()
+    assert tree(root / "Occluded_Duke") == expected_duke()
+    assert os.listdir(root) == ["Occluded_Duke"]
+    first.join(60)
 
 
 # The other sets
