@@ -18,7 +18,7 @@ from .kept_checkpoints import INTERRUPTED
 logger = logging.getLogger("fastreid.igoas_plugin")
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT)  # of a scheduler, and Ctrl-C
-ONE_REQUEST = 1.0  # seconds in which the same signal is taken for one: a launcher passes on what the terminal sent too
+ONE_REQUEST = 1.0  # seconds in which signals are taken for one: a launcher passes on what everybody has got as well
 
 
 class Interrupted(SystemExit):
@@ -44,8 +44,9 @@ class Interruption(HookBase):
         self._before = {}
 
     def before_train(self):
+        heard = [each for each in SIGNALS if signal.getsignal(each) is not signal.SIG_IGN]  # it may be the launcher's
         try:
-            self._before = {each: signal.signal(each, self.on_signal) for each in SIGNALS}
+            self._before = {each: signal.signal(each, self.on_signal) for each in heard}
         except ValueError:
             logger.warning("Not in the main thread: a signal ends this training without a checkpoint")
 
@@ -63,7 +64,7 @@ class Interruption(HookBase):
             if self.at_once:
                 self.stop(self.trainer.iter, evaluated=False)
             return
-        if number == self.signal and time.monotonic() - self._since < ONE_REQUEST:
+        if time.monotonic() - self._since < ONE_REQUEST:
             return
         self.after_train()
         signal.raise_signal(number)

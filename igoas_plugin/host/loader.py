@@ -14,6 +14,7 @@ from igoas_plugin.randomness import GivenBack
 
 from .device import usable_device
 from .fix import fix, replace_everywhere
+from .processes import end_with_parent
 from .repeatable_data import NumberedSampler, RepeatableDataset
 from .transforms import with_bytes
 from .unreadable import SkippingDataset
@@ -30,9 +31,10 @@ def in_float32(batch: dict) -> dict:
     return {**batch, "images": images.float()} if is_bytes else batch
 
 
-def ignore_interrupts(worker: int) -> None:
-    """Ctrl-C, which a terminal sends to the loader's workers as well, is for the process that they work for."""
+def begin_worker(worker: int) -> None:
+    """A loader's worker ends with the process that it works for, and only with it: Ctrl-C is not for the worker."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    end_with_parent()
 
 
 class DataLoaderX(DataLoader):
@@ -43,7 +45,7 @@ class DataLoaderX(DataLoader):
 
     def __init__(self, local_rank: int, **kwargs):
         cuda = torch.cuda.is_available()
-        kwargs = {"worker_init_fn": ignore_interrupts, **kwargs}
+        kwargs = {"worker_init_fn": begin_worker, **kwargs}
         super().__init__(**{**kwargs, "pin_memory": kwargs.get("pin_memory", False) and cuda})
         self.device = torch.device("cuda", local_rank) if cuda else torch.device("cpu")
 
