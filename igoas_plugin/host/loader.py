@@ -59,7 +59,7 @@ class DataLoaderX(DataLoader):
                     self.dataset.report()
                 yield batch if self.device.type == "cuda" else in_float32(batch)
         except InputError as error:
-            raise raised_elsewhere(str(error)) or error from None
+            raise raised_elsewhere(error.args[0]) or error from None
 
     def _to_device(self, batch: dict | None, stream: torch.cuda.Stream) -> dict | None:
         if batch is None:
