@@ -109,3 +109,16 @@ def test_a_teacher_s_config_may_hold_the_plugin_s_keys(baseline_cfg, tmp_path, r
     student = build_model(baseline_cfg)
     own = student.model_ts[0].state_dict()
     assert all((own[name] == value).all() for name, value in teacher.state_dict().items())
+
+
+def test_aliases_that_stand_for_more_than_the_memory_holds_are_refused(tmp_path):
+    path = tmp_path / "run.yml"
+    lines = [f"a{n}: &a{n} {{k1: *a{n - 1}, k2: *a{n - 1}}}" for n in range(1, 41)]  # 2**40 values
+    path.write_text("\n".join(["a0: &a0 {x: 1}", *lines]))
+    with pytest.raises(InputError, match="run.yml cannot be read: its aliases stand for more than 100,000 values"):
+        load_cfg(str(path))
+    path.write_text("MODEL: &a {HEADS: *a}")  # in itself
+    with pytest.raises(InputError, match="its aliases stand for more than 100,000 values"):
+        load_cfg(str(path))
+    path.write_text("INPUT: {SIZE_TRAIN: &size [64, 32], SIZE_TEST: *size}")  # and this is what they are for
+    assert load_cfg(str(path)).INPUT.SIZE_TEST == [64, 32]

@@ -2,10 +2,26 @@ from fastreid.config import CfgNode
 from fastreid.modeling.meta_arch import distiller
 
 from igoas_plugin.config import get_cfg
+from igoas_plugin.errors import InputError
 
 from .fix import fix
 
 load_yaml_with_base = CfgNode.load_yaml_with_base
+MOST_NODES = 100_000  # of a config, with every alias of YAML written out; one of all keys has 300
+
+
+def nodes_of(node, known: dict[int, float]) -> float:
+    """How many nodes a tree has with every alias written out; infinite where a node is in itself.
+
+    Args:
+        known: of nodes that were counted already, by id().
+    """
+    if not isinstance(node, dict | list):
+        return 1
+    if id(node) not in known:
+        known[id(node)] = float("inf")  # until its own nodes are counted
+        known[id(node)] = 1 + sum(nodes_of(each, known) for each in (node.values() if isinstance(node, dict) else node))
+    return known[id(node)]
 
 
 def named(node):
@@ -16,8 +32,15 @@ def named(node):
 
 
 def load_named_yaml(filename: str, allow_unsafe: bool = False) -> dict:
-    """CfgNode.load_yaml_with_base, with a bare ON read as the key of that name."""
-    return named(load_yaml_with_base(filename, allow_unsafe))
+    """CfgNode.load_yaml_with_base, with a bare ON read as the key of that name.
+
+    Raises:
+        InputError: its aliases, written out, would fill the memory.
+    """
+    given = load_yaml_with_base(filename, allow_unsafe)
+    if nodes_of(given, {}) > MOST_NODES:
+        raise InputError(f"its aliases stand for more than {MOST_NODES:,} values: write it without them")
+    return named(given)
 
 
 @fix

@@ -20,10 +20,10 @@ from pathlib import Path
 
 sys.path[:0] = [str(Path(__file__).parents[2]), str(Path(__file__).parents[1])]
 
-import igoas_plugin  # noqa: F401  (first: it mends the host)
+import igoas_plugin  # noqa: E402, F401  (first: it mends the host)
 
 # isort: split
-from hostile import every_case, outcome, peak_megabytes
+from hostile import every_case, outcome, peak_megabytes  # noqa: E402
 
 KINDS = ("images", "names", "overrides", "models", "yaml", "checkpoints", "indexes")
 PROCESS = 1000  # cases of one process

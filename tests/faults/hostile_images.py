@@ -191,7 +191,8 @@ def put(case: tuple, folder: Path) -> str:
 def use(path: str) -> None:
     image = read_image(path)
     assert image.mode == "RGB" and min(image.size) > 0
-    assert np.asarray(image).shape == (image.height, image.width, 3)
+    if image.width * image.height < 10**7:  # a large one would exist three times
+        assert np.asarray(image).shape == (image.height, image.width, 3)
 
 
 TARGET = Target(cases, put, use)
