@@ -11,6 +11,7 @@ from igoas_plugin.errors import InputError, raised_elsewhere
 
 from .device import usable_device
 from .fix import fix, replace_everywhere
+from .loader_workers import lost_workers_in_one_line, mend_handler
 from .transforms import with_bytes
 from .unreadable import SkippingDataset
 
@@ -54,10 +55,13 @@ class DataLoaderX(DataLoader):
 
     def _batches(self):
         try:
-            for batch in super().__iter__():
-                if isinstance(self.dataset, SkippingDataset):
-                    self.dataset.report()
-                yield batch if self.device.type == "cuda" else in_float32(batch)
+            with lost_workers_in_one_line():
+                batches = super().__iter__()
+                mend_handler()
+                for batch in batches:
+                    if isinstance(self.dataset, SkippingDataset):
+                        self.dataset.report()
+                    yield batch if self.device.type == "cuda" else in_float32(batch)
         except InputError as error:
             raise raised_elsewhere(error.args[0]) or error from None
 

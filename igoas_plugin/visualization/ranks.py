@@ -91,7 +91,8 @@ def ranks_picture(cfg, words: Sequence[str], count: int, top: int, seed: int, ju
         [
             f"{name}: {len(queries)} {told} of {len(retrieval.query)} queries; "
             f"Rank-1 {retrieval.metrics['Rank-1']:.1f} %, mAP {retrieval.metrics['mAP']:.1f} %",
-            f"{as_label(cfg.MODEL.WEIGHTS)}; distances: {cfg.TEST.METRIC}{', re-ranked' if cfg.TEST.RERANK.ENABLED else ''}",
+            f"{as_label(cfg.MODEL.WEIGHTS)}; "
+            f"distances: {cfg.TEST.METRIC}{', re-ranked' if cfg.TEST.RERANK.ENABLED else ''}",
             LEGEND,
         ]
     )
