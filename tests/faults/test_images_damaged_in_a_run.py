@@ -45,7 +45,7 @@ def test_a_training_stops_in_one_line_that_names_the_file(tool_command, tiny_duk
     paths = many_images(tiny_duke / "Occluded_Duke" / "bounding_box_train")
     pairs = ("DATALOADER.NUM_WORKERS", "2", "SOLVER.MAX_EPOCH", "10000", "TEST.EVAL_PERIOD", "10000")
     with faulty_run(tool_command(*pairs), tmp_path) as run:
-        wait_for(lambda: run.workers() and run.says("iter 2/"))
+        wait_for(lambda: run.workers() and run.says("  iter "))
         damaged = damage(paths)
         run.ends(SECONDS)
         assert run.process.returncode == 2
@@ -59,7 +59,7 @@ def test_a_training_that_skips_goes_on_and_counts_them_at_the_end(tool_command, 
     paths = many_images(tiny_duke / "Occluded_Duke" / "bounding_box_train")
     pairs = ("DATALOADER.NUM_WORKERS", "2", "SOLVER.MAX_EPOCH", "2", "DATALOADER.ON_ERROR", "skip")
     with faulty_run(tool_command(*pairs, "SOLVER.IMS_PER_BATCH", "40"), tmp_path) as run:
-        wait_for(lambda: run.workers() and run.says("iter 2/"))
+        wait_for(lambda: run.workers() and run.says("  iter "))
         damaged = damage(paths)
         run.ends(3 * SECONDS)
         assert run.process.returncode == 0, run.last_lines()
