@@ -7,7 +7,6 @@ from contextlib import contextmanager
 
 from . import __version__
 from .errors import InputError
-from .pages.printable import printable
 
 
 @contextmanager
@@ -16,7 +15,7 @@ def errors_in_one_line() -> Iterator[None]:
     try:
         yield
     except InputError as error:
-        print(f"igoas_plugin {__version__}: {printable(str(error))}", file=sys.stderr)
+        print(f"igoas_plugin {__version__}: {error}", file=sys.stderr)
         sys.exit(2)
 
 

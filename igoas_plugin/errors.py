@@ -1,12 +1,18 @@
 import re
 from collections.abc import Sequence
 
+from .pages.printable import printable
+
 
 class InputError(ValueError):
     """Something that the user gave is wrong: a config key, a path, a checkpoint, a data set.
 
-    Its text is one line: what is wrong, where, what to do. The command-line tools print that line and exit with 2.
+    Its text is one line: what is wrong, where, what to do. The command-line tools print that line and exit with 2. Of a
+    file's name, or of whatever else it quotes, line ends and all that is not printable come as escape sequences.
     """
+
+    def __str__(self) -> str:
+        return printable(super().__str__())
 
 
 class LostProcess(RuntimeError):
@@ -22,6 +28,10 @@ class UnreadableImage(InputError, OSError):
 
 class DamagedCheckpoint(InputError):
     """A file is no checkpoint, or it is torn, truncated or altered."""
+
+
+class LostWorker(InputError):
+    """A worker of a data loader has died, or found no room for what it had read."""
 
 
 class NotFinite(InputError, FloatingPointError):

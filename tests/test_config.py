@@ -110,3 +110,9 @@ def test_a_teacher_s_config_may_hold_the_plugin_s_keys(baseline_cfg, tmp_path, r
     student = build_model(baseline_cfg)
     own = student.model_ts[0].state_dict()
     assert all((own[name] == value).all() for name, value in teacher.state_dict().items())
+
+
+def test_an_alias_stands_for_what_it_names(tmp_path):
+    path = tmp_path / "run.yml"
+    path.write_text("INPUT: {SIZE_TRAIN: &size [64, 32], SIZE_TEST: *size}")
+    assert load_cfg(str(path)).INPUT.SIZE_TEST == [64, 32]

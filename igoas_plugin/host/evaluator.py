@@ -9,6 +9,7 @@ from torch.nn.functional import normalize
 
 from igoas_plugin.errors import InputError
 from igoas_plugin.ranking import Distances, Labels, Ranked, Reranked, expand, rank_in_blocks
+from igoas_plugin.ranking.blocks import NO_MATCH
 from igoas_plugin.ranking.memory import mapped, memory_limit, room
 
 from .device import usable_device
@@ -54,9 +55,19 @@ def limit() -> float:
 
 
 def evaluate(self) -> dict:
-    """ReidEvaluator.evaluate; see TEST.RANKING."""
+    """ReidEvaluator.evaluate; see TEST.RANKING.
+
+    Raises:
+        InputError: there is no query, no gallery, or no query with a match in the gallery.
+    """
+    require_images(self._predictions, self._num_query)
     if ranks_on_host(self.cfg):
-        return evaluate_on_host(self)
+        try:
+            return evaluate_on_host(self)
+        except AssertionError as error:
+            if "do not appear in gallery" not in str(error):
+                raise
+            raise InputError(NO_MATCH) from None
     described = gathered(self._predictions, self.cfg.OUTPUT_DIR)
     if described is None:
         return {}
@@ -73,6 +84,14 @@ def evaluate(self) -> dict:
     warn_of_left_out(count - len(ranked.ap), count)
     self._results = metrics_of(ranked)
     return OrderedDict(self._results)
+
+
+def require_images(predictions: list[dict[str, Tensor]], queries: int) -> None:
+    """Raises InputError, in every process, where there is no query or no gallery image to rank."""
+    images = sum(comm.all_gather(sum(len(batch["pids"]) for batch in predictions)))
+    for part, count in (("query", min(queries, images)), ("gallery", images - queries)):
+        if count < 1:
+            raise InputError(f"there is nothing to rank: the {part} has no image")
 
 
 def distances_of(cfg, features: Tensor, count: int) -> Distances | Reranked:

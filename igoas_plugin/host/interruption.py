@@ -62,7 +62,7 @@ class Interruption(HookBase):
             # a scheduler may have told the loader's workers too, and torch raises wherever it hears of their end
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
             if self.at_once:
-                self.stop(self.trainer.iter, evaluated=False)
+                self.stop(self.trainer.iter, evaluated=False, alone=True)
             return
         if time.monotonic() - self._since < ONE_REQUEST:
             return
@@ -87,19 +87,20 @@ class Interruption(HookBase):
         self.signal = int(number) or None
         return self.signal is not None
 
-    def stop(self, iteration: int, evaluated: bool = True) -> None:
+    def stop(self, iteration: int, evaluated: bool = True, alone: bool = False) -> None:
         """Writes the checkpoint and raises Interrupted.
 
         Args:
             iteration: the one that a resumed run begins with.
             evaluated: whether nothing but steps is to be done; else an epoch's evaluation, and what follows it, is due.
+            alone: whether the other processes, if there are any, have not agreed to this.
         """
-        at_once, self.at_once = self.at_once, False  # the checkpoint is written to its end
+        self.at_once = False  # the checkpoint is written to its end
         trainer, length = self.trainer, self.trainer.iters_per_epoch
         trainer.checkpointer.save(
             INTERRUPTED, epoch=iteration // length - 1, iteration=iteration, iters_per_epoch=length, evaluated=evaluated
         )
-        if not at_once:
+        if not alone:
             comm.synchronize()  # the first process has written it
         logger.warning(
             f"{signal.Signals(self.signal).name}: stopped after iteration {iteration:,} of {trainer.max_iter:,}; "

@@ -1,5 +1,4 @@
 import os
-import signal
 
 import fastreid.data.build
 import torch
@@ -14,10 +13,10 @@ from igoas_plugin.randomness import GivenBack
 
 from .device import usable_device
 from .fix import fix, replace_everywhere
-from .processes import end_with_parent
+from .loader_workers import begin_worker, lost_workers_in_one_line, mend_handler
 from .repeatable_data import NumberedSampler, RepeatableDataset
 from .transforms import with_bytes
-from .unreadable import SkippingDataset
+from .unreadable import SkippingDataset, skipping
 
 host = fastreid.data.build
 root = host._root  # as the host or follow_environment() set it
@@ -29,12 +28,6 @@ def in_float32(batch: dict) -> dict:
     images = batch.get("images") if isinstance(batch, dict) else None
     is_bytes = isinstance(images, torch.Tensor) and images.dtype == torch.uint8
     return {**batch, "images": images.float()} if is_bytes else batch
-
-
-def begin_worker(worker: int) -> None:
-    """A loader's worker ends with the process that it works for, and only with it: Ctrl-C is not for the worker."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    end_with_parent()
 
 
 class DataLoaderX(DataLoader):
@@ -66,15 +59,16 @@ class DataLoaderX(DataLoader):
 
     def _batches(self):
         try:
-            with GivenBack():  # torch draws a seed for the workers: not from what the first step of a run draws from
-                batches = super().__iter__()
-            for batch in batches:
-                data_set = getattr(self.dataset, "data_set", None)  # of a RepeatableDataset
-                if isinstance(data_set, SkippingDataset):
-                    data_set.report()
-                yield batch if self.device.type == "cuda" else in_float32(batch)
+            with lost_workers_in_one_line():
+                with GivenBack():  # torch draws a seed for the workers: not from what a run's first step draws from
+                    batches = super().__iter__()
+                mend_handler()
+                for batch in batches:
+                    if data_set := skipping(self.dataset):
+                        data_set.report()
+                    yield batch if self.device.type == "cuda" else in_float32(batch)
         except InputError as error:
-            raise raised_elsewhere(str(error)) or error from None
+            raise raised_elsewhere(error.args[0]) or error from None
 
     def _to_device(self, batch: dict | None, stream: torch.cuda.Stream) -> dict | None:
         if batch is None:

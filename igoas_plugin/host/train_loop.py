@@ -4,6 +4,8 @@ from fastreid.engine.hooks import EvalHook
 from fastreid.engine.train_loop import TrainerBase
 from fastreid.utils import events
 
+from igoas_plugin.errors import LostWorker
+
 from .fix import fix
 
 logger = logging.getLogger("fastreid.engine.train_loop")  # the host's: what is no news to it is filtered there
@@ -22,7 +24,7 @@ def train(self, start_epoch: int, max_epoch: int, iters_per_epoch: int):
                 self.before_epoch()
                 while self.iter < (self.epoch + 1) * iters_per_epoch:
                     self.before_step()
-                    self.run_step()
+                    run_or_stop(self)
                     self.after_step()
                     self.iter += 1
                 self.after_epoch()
@@ -31,6 +33,20 @@ def train(self, start_epoch: int, max_epoch: int, iters_per_epoch: int):
             raise
         finally:
             self.after_train()
+
+
+def run_or_stop(trainer: TrainerBase) -> None:
+    """A step; where a signal has ended the loader's workers as well, the step has no data and the run stops before it.
+
+    The loader is asked before anything changes, and LostWorker comes from nowhere else once a signal is there.
+    """
+    try:
+        trainer.run_step()
+    except LostWorker:
+        interruption = getattr(trainer, "interruption", None)
+        if interruption is None or interruption.signal is None:
+            raise
+        interruption.stop(trainer.iter, alone=True)
 
 
 def finish_epoch(trainer: TrainerBase, epoch: int) -> None:

@@ -3,11 +3,13 @@ import os
 
 import torch
 from fastreid.data.common import CommDataset
+from fastreid.engine.train_loop import HookBase
 from torch.utils.data import Dataset
 
 from igoas_plugin.errors import InputError, UnreadableImage
 
 from .fix import fix
+from .hooks import extend_hooks
 from .images import read_image
 
 logger = logging.getLogger(f"fastreid.{__name__}")  # a child of the host's logger: shown where the host's lines are
@@ -68,9 +70,39 @@ class SkippingDataset(Dataset):
                 len(self),
             )
 
+    def report_total(self) -> None:
+        """Logs how many images were skipped in all, where there were any."""
+        self.report()
+        if self.skipped.any():
+            logger.warning(
+                "%d of %d training images could not be read by this process; others were taken in their place "
+                "(DATALOADER.ON_ERROR skip)",
+                *(self.skipped.sum(), len(self)),
+            )
+
+
+def skipping(data_set: Dataset) -> SkippingDataset | None:
+    """The SkippingDataset that a loader's data set is, or holds."""
+    inner = getattr(data_set, "data_set", None)  # of a RepeatableDataset
+    return next((each for each in (data_set, inner) if isinstance(each, SkippingDataset)), None)
+
+
+class SkippedTotal(HookBase):
+    """Tells at the end of a training how many images of a SkippingDataset were skipped."""
+
+    def after_train(self) -> None:
+        if data_set := skipping(self.trainer.data_loader.dataset):
+            data_set.report_total()
+
 
 def is_news(record: logging.LogRecord) -> bool:
     return not (record.exc_info and isinstance(record.exc_info[1], InputError))
+
+
+@fix
+def count_skipped_images_at_the_end() -> None:
+    """DATALOADER.ON_ERROR skip: how many images a training did without is told in the middle of its log alone."""
+    extend_hooks(lambda trainer, hooks: [*hooks, SkippedTotal()])
 
 
 @fix

@@ -6,6 +6,8 @@ from torch import Tensor
 
 COUNTED = 40  # matches of a query up to which comparing its distances with each takes less time than sorting them
 
+NO_MATCH = "no query has a gallery image of its identity in another camera: there is nothing to rank"
+
 
 class Labels(NamedTuple):
     """Whom images show and which camera took them: integer arrays of shape (N,) each."""
@@ -75,7 +77,7 @@ def rank_in_blocks(blocks: Iterable[tuple[int, Tensor]], query: Labels, gallery:
             inp.append(len(matches) / ranks[-1])
             first_found[min(ranks[0], max_rank + 1) - 1] += 1
     if not ap:
-        raise ValueError("no query has a gallery image of its identity in another camera: there is nothing to rank")
+        raise ValueError(NO_MATCH)
     cmc = first_found[:max_rank].cumsum() / len(ap)
     return Ranked(cmc.astype(np.float32), np.array(ap), np.array(inp))
 

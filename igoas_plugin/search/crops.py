@@ -7,6 +7,7 @@ from typing import NamedTuple
 from PIL import Image, ImageFile
 
 from ..errors import InputError
+from ..host.images import kinds
 
 
 class Crop(NamedTuple):
@@ -42,9 +43,9 @@ class Listing:
 
 @functools.cache
 def suffixes() -> frozenset[str]:
-    """Endings, in small letters, of the kinds of images that Pillow opens here."""
-    kinds = Image.registered_extensions().items()
-    return frozenset(suffix for suffix, kind in kinds if kind in Image.OPEN and has_pixels(kind))
+    """Endings, in small letters, of the kinds of images that are opened here."""
+    known = Image.registered_extensions().items()
+    return frozenset(suffix for suffix, kind in known if kind in kinds() and has_pixels(kind))
 
 
 def has_pixels(kind: str) -> bool:

@@ -20,7 +20,7 @@ import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import BinaryIO
+from typing import BinaryIO, TypeVar
 
 import numpy as np
 
@@ -34,7 +34,20 @@ from .crops import Crop
 FORMAT, VERSION = "igoas_plugin gallery", 1
 ABOUT, DESCRIPTORS, INDEX = "gallery.json", "descriptors.npy", "index.faiss"
 # What zipfile, json, numpy and faiss raise where a file is damaged or none of theirs
-DAMAGE = (zipfile.BadZipFile, zlib.error, struct.error, EOFError, RuntimeError, KeyError, TypeError, ValueError)
+DAMAGE = (
+    *(zipfile.BadZipFile, zlib.error, struct.error, EOFError, RuntimeError, KeyError, TypeError, ValueError),
+    MemoryError,  # of an array of which the header tells any size
+)
+
+
+T = TypeVar("T")
+
+
+def of_type(kind: type[T], value) -> T:
+    """The value; raises TypeError where it is none of this type, as of a foreign file."""
+    if not isinstance(value, kind):
+        raise TypeError(value)
+    return value
 
 
 @dataclass(frozen=True)
@@ -78,12 +91,15 @@ class GalleryFile:
             if about["version"] > VERSION:
                 raise InputError(f"{path} was made by a later igoas_plugin, {about['igoas_plugin']}: update this one")
             self.gallery = Gallery(
-                folder=about["folder"],
-                kind=about["kind"],
+                folder=of_type(str, about["folder"]),
+                kind=of_type(str, about["kind"]),
                 fingerprint=Fingerprint(**about["fingerprint"]),
-                crops=[Crop(*crop) for crop in about["crops"]],
+                crops=[
+                    Crop(of_type(str, path), of_type(int, size), of_type(int, at)) for path, size, at in about["crops"]
+                ],
             )
-            self.beside = about["beside"]
+            of_type(dict, self.gallery.fingerprint.settings)
+            self.beside = of_type(str, about["beside"])
             self.finished = INDEX in self.archive.namelist()
 
     def __enter__(self) -> "GalleryFile":

@@ -192,7 +192,7 @@ def describe(crops: list[Crop], growing: GrowingGallery, predictor: Describer) -
             read = [(crop, image) for crop, image in batch if isinstance(image, Tensor)]
             for _, error in batch:
                 if isinstance(error, UnreadableImage):
-                    logger.warning("%s", printable(str(error)))
+                    logger.warning("%s", error)
             if read:
                 described, images = zip(*read, strict=True)
                 growing.add(described, predictor.describe(torch.stack(images)))

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from ..errors import InputError
 from ..results import CMC, EVALUATED, TRAINED, read_results
 from ..training_log import logged_lines, values_of
-from .figures import palette
+from .figures import as_label, palette
 
 DEFAULT_SCALARS = ("total_loss", "Rank-1", "mAP")  # those of them that there are
 
@@ -100,7 +100,7 @@ def draw_curves(runs: dict[str, Curves], scalars: Sequence[str]) -> Figure:
         draw_scalar(panels.pop(0), each, {name: [own] for name, own in values.items() if own}, colours)
     for panel in panels:
         panel.set_axis_off()
-    handles = [figure.axes[0].plot([], [], color=colours[name], label=name)[0] for name in runs]
+    handles = [figure.axes[0].plot([], [], color=colours[name], label=as_label(name))[0] for name in runs]
     figure.legend(handles=handles, loc="outside lower center", ncols=min(len(runs), 2), fontsize="small")
     return figure
 
@@ -115,7 +115,7 @@ def draw_cmc(panel: Axes, data_set: str, curves: dict[str, Sequence[float]], col
         colours: {name: colour}, of palette().
     """
     for name, ranks in curves.items():
-        panel.plot(range(1, len(ranks) + 1), ranks, label=name, color=colours[name])
+        panel.plot(range(1, len(ranks) + 1), ranks, label=as_label(name), color=colours[name])
     panel.set(title=data_set, xlabel="rank", ylabel="queries found (%)")
     panel.grid(alpha=0.3)
 
@@ -133,7 +133,7 @@ def draw_scalar(panel: Axes, scalar: str, curves: dict[str, Sequence[dict[int, f
         iterations = sorted(set().union(*seeds))
         values = [[seed[iteration] for seed in seeds if iteration in seed] for iteration in iterations]
         middle = [np.mean(each) for each in values]
-        panel.plot(iterations, middle, ".-", label=name, color=colours[name])
+        panel.plot(iterations, middle, ".-", label=as_label(name), color=colours[name])
         spread = [np.std(each, ddof=1) if len(each) > 1 else 0 for each in values]
         low, high = zip(*((m - s, m + s) for m, s in zip(middle, spread, strict=True)), strict=True)
         panel.fill_between(iterations, low, high, color=colours[name], alpha=0.2)

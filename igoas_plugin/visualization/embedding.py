@@ -16,7 +16,7 @@ from ..descriptors import describe
 from ..errors import InputError
 from ..modeling.fast_inference import for_evaluation
 from ..trained import build_trained
-from .figures import palette
+from .figures import as_label, palette
 from .images import drawn, first_test_set
 
 METHODS = ("tsne", "pca")
@@ -57,7 +57,7 @@ def embedding_picture(cfg, identities: Sequence[int], count: int, seed: int, met
     features = describe(cfg, for_evaluation(cfg, build_trained(cfg)), images)["feats"]
     features = normalize(features) if cfg.TEST.METRIC == "cosine" else features
     points, how = projected(features, seed, method)
-    title = f"{name}: {len(items)} images of {len(set(identities))} identities; {how}\n{cfg.MODEL.WEIGHTS}"
+    title = f"{name}: {len(items)} images of {len(set(identities))} identities; {how}\n{as_label(cfg.MODEL.WEIGHTS)}"
     return draw_embedding(points, items, title)
 
 

@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 
 from ..errors import require_choice
 from ..output_file import check_output_file, write_output
+from ..pages.printable import printable
 
 DPI = 120
 KINDS = ("png", "pdf", "svg")
@@ -38,6 +39,16 @@ def save_figure(figure: Figure, path: str) -> None:
     """Writes a figure, in the kind that the path ends with; the file is replaced as a whole, its folder made."""
     content = rendered(figure, kind_of(path))
     write_output(path, lambda file: file.write(content))
+
+
+def as_label(name: str) -> str:
+    r"""The name of a file as matplotlib shows it letter by letter: what is between two dollars would be a formula.
+
+    Example:
+        >>> as_label("runs/$a_b$/model.pth")
+        'runs/\\$a_b\\$/model.pth'
+    """
+    return printable(name).replace("$", r"\$")
 
 
 def palette(names: Iterable[Hashable]) -> dict[Hashable, tuple]:

@@ -15,7 +15,7 @@ from ..errors import InputError
 from ..host.images import read_image
 from ..retrieval import NEAREST, Match, Retrieval, retrieve
 from ..trained import build_trained
-from .figures import show_image
+from .figures import as_label, show_image
 from .images import drawn, first_test_set
 
 CHOICES = ("random", "worst", "best")  # by average precision, but the first
@@ -91,7 +91,8 @@ def ranks_picture(cfg, words: Sequence[str], count: int, top: int, seed: int, ju
         [
             f"{name}: {len(queries)} {told} of {len(retrieval.query)} queries; "
             f"Rank-1 {retrieval.metrics['Rank-1']:.1f} %, mAP {retrieval.metrics['mAP']:.1f} %",
-            f"{cfg.MODEL.WEIGHTS}; distances: {cfg.TEST.METRIC}{', re-ranked' if cfg.TEST.RERANK.ENABLED else ''}",
+            f"{as_label(cfg.MODEL.WEIGHTS)}; "
+            f"distances: {cfg.TEST.METRIC}{', re-ranked' if cfg.TEST.RERANK.ENABLED else ''}",
             LEGEND,
         ]
     )

@@ -13,7 +13,7 @@ from ..errors import InputError
 from ..occluded_batch import occluded_batch, sure_block
 from ..responses import responses
 from ..trained import build_trained
-from .figures import show_image
+from .figures import as_label, show_image
 from .images import PixelScale, drawn, first_test_set, read_images, to_show
 
 COLOURS = "inferno"
@@ -50,7 +50,7 @@ def responses_picture(cfg, paths: Sequence[str], count: int, seed: int, epoch: i
             "this picture, such as MODEL.OCCLUSION.NAME IncrementalErasing"
         )
     title = (
-        f"{cfg.MODEL.WEIGHTS}: channel means of feature maps; {cfg.MODEL.OCCLUSION.NAME} as in epoch {epoch} "
+        f"{as_label(cfg.MODEL.WEIGHTS)}: channel means of feature maps; {cfg.MODEL.OCCLUSION.NAME} as in epoch {epoch} "
         f"({100 * share:.1f} % covered, outlined)"
     )
     return responses_of(build_trained(cfg), clean, scale.pixels(occluded), visible, title)

@@ -1,6 +1,7 @@
 import igoas_plugin  # noqa: F401  (first: it mends the host)
 
 # isort: split
+import struct
 import warnings
 
 import numpy as np
@@ -8,7 +9,7 @@ import pytest
 from fastreid.data.common import CommDataset
 from fastreid.data.data_utils import read_image
 from fastreid.data.transforms import ToTensor
-from PIL import Image
+from PIL import EpsImagePlugin, Image, PngImagePlugin
 
 from igoas_plugin.errors import UnreadableImage
 
@@ -108,4 +109,41 @@ def test_a_broken_file_of_a_kind_for_which_pillow_raises_other_errors_is_unreada
     with pytest.raises(NotImplementedError), Image.open(path):
         pass
     with pytest.raises(UnreadableImage, match="image.dds cannot be read: Unknown pixel format flags 147"):
+        read_image(str(path))
+
+
+def test_an_image_beyond_the_limit_of_pillow_is_refused_where_pillow_only_warns(tmp_path, monkeypatch):
+    path = tmp_path / "image.png"
+    Image.fromarray(PIXELS).save(path)
+    pixels = PIXELS.shape[0] * PIXELS.shape[1]
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", pixels)
+    read_image(str(path))
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", pixels - 1)
+    with pytest.warns(Image.DecompressionBombWarning):  # no error: that is from twice the limit on
+        Image.open(path).close()
+    with (
+        pytest.warns(Image.DecompressionBombWarning),
+        pytest.raises(UnreadableImage, match=f"pixels, PIL.Image.MAX_IMAGE_PIXELS is {pixels - 1}"),
+    ):
+        read_image(str(path))
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", None)
+    read_image(str(path))
+
+
+def test_eps_is_a_program_and_is_not_run(tmp_path, monkeypatch):
+    path = tmp_path / "image.jpg"
+    Image.fromarray(PIXELS).save(path, format="EPS")
+    monkeypatch.setattr(EpsImagePlugin, "Ghostscript", lambda *args, **kwargs: pytest.fail("Ghostscript is called"))
+    with Image.open(path) as image, pytest.raises(pytest.fail.Exception, match="Ghostscript"):
+        image.load()
+    with pytest.raises(UnreadableImage, match="of a kind that is not opened"):
+        read_image(str(path))
+
+
+@pytest.mark.parametrize("error", [KeyError("mode"), IndexError(), struct.error("unpack"), EOFError(), MemoryError()])
+def test_whatever_pillow_raises_is_told_in_one_line_that_names_the_file(tmp_path, monkeypatch, error):
+    path = tmp_path / "image.png"
+    Image.fromarray(PIXELS).save(path)
+    monkeypatch.setattr(PngImagePlugin.PngImageFile, "load", lambda self: (_ for _ in ()).throw(error))
+    with pytest.raises(UnreadableImage, match=f"image.png cannot be read: .*({type(error).__name__}|{error})"):
         read_image(str(path))

@@ -40,7 +40,7 @@ def damage(path: Path, how: str) -> Path:
 REASONS = {
     "missing": "there is no such file",
     "empty": "the file is empty",
-    "text": "it is no image, or of a kind that Pillow does not know",
+    "text": "it is no image, or of a kind that is not opened",
     "truncated": "truncated",
     "huge": "decompression bomb",
 }
@@ -54,6 +54,20 @@ def test_the_line_names_the_file_and_the_reason(how, tmp_path):
     with pytest.raises(UnreadableImage, match=f"^{re.escape(str(path))} cannot be read: .*{REASONS[how]}") as caught:
         read_image(str(path)).load()
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_name_with_line_ends_and_bytes_that_are_no_text_is_one_line_too(workers, baseline_cfg, data_root):
+    folder = data_root / "TinyReID"
+    damaged = os.path.join(os.fsencode(folder), b"0_0_\n\xff\x1b[31m.png")
+    for path in folder.iterdir():
+        path.unlink()
+    for name in (damaged, *(os.fsencode(folder / f"{pid}_1_0.png") for pid in range(8))):
+        Path(os.fsdecode(name)).touch()
+    baseline_cfg.DATALOADER.NUM_WORKERS = workers
+    with pytest.raises(UnreadableImage) as caught:
+        list(build_reid_test_loader(baseline_cfg, dataset_name="TinyReID")[0])
+    assert str(caught.value) == f"{folder}/0_0_\\n\\udcff\\x1b[31m.png cannot be read: the file is empty"
 
 
 def test_without_the_plugin_a_truncated_image_is_not_named(raw_host):

@@ -156,7 +156,7 @@ def test_an_image_of_another_size_in_the_target_is_not_called_complete(few_names
 
 @pytest.mark.parametrize("link", ["copy", "hard", "symlink"])
 @pytest.mark.parametrize("content, reason", [
-    (b"<html>404</html>", "it is no image, or of a kind that Pillow does not know"),
+    (b"<html>404</html>", "it is no image, or of a kind that is not opened"),
     (jpeg(3)[:-200], "Truncated"),
 ])  # fmt: skip
 def test_a_file_that_is_no_whole_image_is_named_and_nothing_is_left(content, reason, link, few_names, tmp_path):

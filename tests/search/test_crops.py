@@ -20,6 +20,7 @@ def test_images_of_every_kind_and_depth_are_found_and_nothing_else(tmp_path):
     assert sorted(paths(tmp_path)) == images
     assert crops_in(str(tmp_path)).broken == {}
     assert {".jpg", ".jpe", ".png", ".tif", ".ppm", ".jp2"} <= suffixes()
+    assert ".eps" not in suffixes()  # a program, which is not run
 
 
 def test_size_and_time_tell_a_changed_file(tmp_path):

@@ -110,7 +110,25 @@ def fewer(_):
     return file.getvalue()
 
 
+def told(**changed):
+    """What a file tells, with other values."""
+    return lambda content: json.dumps({**json.loads(content), **changed}).encode()
+
+
+def endless(_):
+    import io
+
+    file = io.BytesIO()
+    np.lib.format.write_array_header_1_0(file, {"descr": "<f4", "fortran_order": False, "shape": (2**40, WIDTH)})
+    return file.getvalue()
+
+
 DAMAGES = {
+    "a folder that is a number": lambda path: overwrite(path, ABOUT, told(folder=3)),
+    "a place that is a list": lambda path: overwrite(path, ABOUT, told(beside=[])),
+    "crops that are no names": lambda path: overwrite(path, ABOUT, told(crops=[[None, 1, 2]] * ROWS)),
+    "settings that are none": lambda path: overwrite(path, ABOUT, told(fingerprint={"weights": "1f", "settings": 1})),
+    "descriptors of any size": lambda path: overwrite(path, DESCRIPTORS, endless),
     "empty": lambda path: replaced(path, b""),
     "text": lambda path: replaced(path, b"images: 10"),
     "cut": lambda path: cut(path, 0.9),
