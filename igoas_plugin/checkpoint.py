@@ -97,8 +97,5 @@ def convert_reference_checkpoint(source: str, target: str) -> int:
         model = convert_reference_state_dict(state_dict)
     except InputError as error:
         raise InputError(f"{source}: {error}") from None
-    try:
-        write_atomically(target, lambda file: torch.save({"model": model}, file))
-    except OSError as error:
-        raise InputError(f"{target} cannot be written: {error.strerror}") from None
+    write_atomically(target, lambda file: torch.save({"model": model}, file))
     return len(model)

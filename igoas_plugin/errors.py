@@ -13,6 +13,10 @@ class UnreadableImage(InputError, OSError):
     """A file of a data set is missing, empty, cut off, or no image; an OSError too, as the host raises there."""
 
 
+class OutputError(InputError):
+    """A file cannot be written: the disk is full, a quota is used up, a folder is read-only."""
+
+
 def raised_elsewhere(text: str) -> InputError | None:
     r"""The InputError in which the traceback of another process ends, as one line again; None where it is none.
 

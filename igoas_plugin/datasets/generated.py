@@ -7,7 +7,7 @@ import json
 import logging
 import os
 import posixpath
-import tempfile
+import shutil
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable
@@ -16,7 +16,8 @@ import numpy as np
 from fastreid.data.data_utils import read_image
 from PIL import Image
 
-from ..errors import InputError
+from ..atomic_file import cannot_write, name_beside, remove_left_over, rename_finished
+from ..errors import InputError, OutputError
 
 logger = logging.getLogger(f"fastreid.{__name__}")  # a child of the host's logger: shown where the host's lines are
 
@@ -54,15 +55,13 @@ def provide(
         if not os.path.isdir(existing) or not os.access(existing, os.W_OK):
             raise PermissionError(None, "no permission to write")
         files, pixels = _draw(title, paths, draw)
-        if _moved_into_place(title, folder, files, {"version": version, "images": images, "pixels": pixels}):
+        if _moved_into_place(folder, files, {"version": version, "images": images, "pixels": pixels}):
             logger.info("%s: %d images drawn into %s", title, len(paths), os.path.abspath(folder))
     except InputError:
         raise
     except OSError as error:
-        raise InputError(
-            f"{title}: cannot write {os.path.abspath(folder)}: {error.strerror}; set the environment variable "
-            "FASTREID_DATASETS to a folder that can be written"
-        ) from None
+        advice = "set the environment variable FASTREID_DATASETS to a folder that can be written"
+        raise OutputError(f"{title}: {cannot_write(folder, error, advice)}") from None
     return _check(title, folder, version, images, paths)
 
 
@@ -89,23 +88,23 @@ def _draw(title: str, paths: list[str], draw: Callable[[str], Image.Image]) -> t
     return files, {subset: digest.hexdigest() for subset, digest in digests.items()}
 
 
-def _moved_into_place(title: str, folder: str, files: dict[str, bytes], manifest: dict) -> bool:
+def _moved_into_place(folder: str, files: dict[str, bytes], manifest: dict) -> bool:
     """Writes everything beside `folder` and renames it; False where another process was first."""
     missing = _missing_folders(folder)[0]
-    parent = os.path.dirname(os.path.abspath(folder))
+    parent, finished = os.path.dirname(os.path.abspath(folder)), name_beside(folder)
     try:
         os.makedirs(parent, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=f".{title}_", dir=parent) as scratch:
-            finished = os.path.join(scratch, "finished")
-            _write(finished, files, manifest)
-            try:
-                os.rename(finished, folder)
-            except OSError:
-                if not os.path.isdir(folder):
-                    raise
-                return False
+        remove_left_over(parent)
+        _write(finished, files, manifest)
+        try:
+            rename_finished(finished, folder)
+        except OSError:
+            if not os.path.isdir(folder):
+                raise
+            return False
         return True
     finally:
+        shutil.rmtree(finished, ignore_errors=True)
         for each in missing:
             with contextlib.suppress(OSError):  # not empty: it holds what was drawn
                 os.rmdir(each)

@@ -28,6 +28,8 @@ FILES = (
     "freezing",
     "amp",
     "distributed",
+    "config_file",
+    "log_files",
     "seeds",
     "late_scalars",
     "progress",
