@@ -46,7 +46,7 @@ def in_a_namespace(folder: Path, options: str) -> Iterator[int]:
     with holder:
         try:
             told = holder.stdout.readline().decode().strip()
-            if told != "mounted" or not os.access(f"/proc/{holder.pid}/root{folder}", os.W_OK):
+            if told != "mounted" or not os.access(f"/proc/{holder.pid}/root{folder}", os.R_OK):
                 pytest.skip(f"this user may not mount a file system: {told or 'no access to the namespace'}")
             yield holder.pid
         finally:
