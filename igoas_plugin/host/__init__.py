@@ -32,6 +32,7 @@ FILES = (
     "log_files",
     "seeds",
     "late_scalars",
+    "histories",
     "progress",
     "colours",
     "cross_entropy",
