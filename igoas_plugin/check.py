@@ -20,6 +20,7 @@ from .host.amp import DTYPES
 from .host.device import usable_device
 from .host.distributed import under_torchrun
 from .host.evaluator import ranks_on_host
+from .host.nonfinite import POLICIES
 from .modeling.compilation import require_compiler
 from .occlusion import OCCLUSION_REGISTRY
 from .ranking.distances import METRICS
@@ -98,6 +99,7 @@ def check_names(cfg) -> None:
         (LR_SCHEDULES, "SOLVER.SCHED", cfg.SOLVER.SCHED),
         (SAMPLERS, "DATALOADER.SAMPLER_TRAIN", cfg.DATALOADER.SAMPLER_TRAIN),
         (ON_ERROR, "DATALOADER.ON_ERROR", cfg.DATALOADER.ON_ERROR),
+        (POLICIES, "SOLVER.ON_NONFINITE", cfg.SOLVER.ON_NONFINITE),
     ]
     if cfg.TEST.PRECISE_BN.ENABLED:
         names.append((DATASET_REGISTRY._obj_map, "TEST.PRECISE_BN.DATASET", cfg.TEST.PRECISE_BN.DATASET))
@@ -279,11 +281,8 @@ def check_training(cfg, identities: int, images: int, resume: bool) -> None:
             f"SOLVER.WARMUP_ITERS {cfg.SOLVER.WARMUP_ITERS} leaves CosineAnnealingLR no epoch of SOLVER.MAX_EPOCH "
             f"{cfg.SOLVER.MAX_EPOCH}: lower the one or raise the other"
         )
-    path = Checkpointer(None, cfg.OUTPUT_DIR).get_checkpoint_file() if resume else ""
-    if path:
-        Checkpointer(model, optimizer=optimizer, **schedules).load(path)
-    elif cfg.MODEL.WEIGHTS:
-        Checkpointer(model).load(cfg.MODEL.WEIGHTS)
+    run = Checkpointer(model, cfg.OUTPUT_DIR, optimizer=optimizer, **schedules)
+    run.resume_or_load(cfg.MODEL.WEIGHTS, resume=resume)
 
 
 def build_scratch_model(cfg, identities: int, pretrain: bool = False) -> nn.Module:

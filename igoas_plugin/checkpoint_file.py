@@ -6,7 +6,7 @@ from typing import BinaryIO
 import numpy as np
 import torch
 
-from .errors import InputError
+from .errors import DamagedCheckpoint, InputError
 
 
 def numpy_scalar(module: str):
@@ -36,7 +36,8 @@ def read_file(path: str, file: BinaryIO | None = None):
         file: the file itself where it lies in an archive, and `path` is for messages alone.
 
     Raises:
-        InputError: it is missing or damaged, or holds other things than tensors, plain values and numpy scalars.
+        DamagedCheckpoint: it is damaged, or holds other things than tensors, plain values and numpy scalars.
+        InputError: it is missing.
     """
     try:
         return torch.load(file or path, map_location="cpu", weights_only=True)
@@ -45,7 +46,9 @@ def read_file(path: str, file: BinaryIO | None = None):
     except Exception as error:
         reason = (str(error).strip() or type(error).__name__).splitlines()
         reason = next((line.strip() for line in reason if "WeightsUnpickler error" in line), reason[0])
-        raise InputError(f"checkpoint {path} cannot be read ({reason}): it is damaged or no checkpoint") from error
+        raise DamagedCheckpoint(
+            f"checkpoint {path} cannot be read ({reason}): it is damaged or no checkpoint"
+        ) from error
 
 
 def load_file(path: str) -> dict:

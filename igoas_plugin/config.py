@@ -31,6 +31,15 @@ def plugin_defaults() -> CfgNode:
     C.SOLVER = CfgNode()
     C.SOLVER.AMP = CfgNode()
     C.SOLVER.AMP.DTYPE = "auto"
+    # Whether SIGTERM and Ctrl-C let a training finish its step and write a checkpoint before it ends, with exit code
+    # 143 or 130
+    C.SOLVER.CHECKPOINT_ON_SIGNAL = True
+    # Periodic checkpoints (SOLVER.CHECKPOINT_PERIOD) that are kept, beside the best and the final one; 0: all
+    C.SOLVER.CHECKPOINT_KEEP = 0
+    # A loss or gradient that is not finite: "stop" the run before its weights take harm, or "skip" that step
+    C.SOLVER.ON_NONFINITE = "stop"
+    # Steps that are skipped in a row before the run stops all the same
+    C.SOLVER.NONFINITE_LIMIT = 10
 
     # Epochs between two looks at what is occluded: the last batch, and the responses to it, as images in tensorboard;
     # 0: none

@@ -17,6 +17,14 @@ class OutputError(InputError):
     """A file cannot be written: the disk is full, a quota is used up, a folder is read-only."""
 
 
+class DamagedCheckpoint(InputError):
+    """A file is no checkpoint, or it is torn, truncated or altered."""
+
+
+class NotFinite(InputError, FloatingPointError):
+    """A loss or a gradient of a training is NaN or infinite; a FloatingPointError too, as the host raises there."""
+
+
 def raised_elsewhere(text: str) -> InputError | None:
     r"""The InputError in which the traceback of another process ends, as one line again; None where it is none.
 

@@ -5,17 +5,8 @@ from dataclasses import asdict, dataclass
 import torch
 from torch import nn
 
-from .config import flat_keys, value_of
 from .host.checkpoints import CLASSIFIER
-
-# Keys, or the sections of them, that a descriptor depends on
-SECTIONS = ("MODEL.BACKBONE.", "MODEL.HEADS.", "MODEL.IGOAS.", "MODEL.PIXEL_", "INPUT.SIZE_TEST", "TEST.FLIP.")
-# ... but these, which only a training reads
-TRAINING_ONLY = (
-    *("MODEL.BACKBONE.PRETRAIN", "MODEL.IGOAS.MASK_LOSS.", "MODEL.IGOAS.ID_WEIGHTS", "MODEL.IGOAS.COMPILE"),
-    *("MODEL.IGOAS.FREEZE_", "MODEL.HEADS.NUM_CLASSES", "MODEL.HEADS.CLS_LAYER", "MODEL.HEADS.SCALE"),
-    *("MODEL.HEADS.MARGIN", "MODEL.HEADS.NECK_FEAT"),
-)
+from .model_settings import differing, model_settings
 
 
 @dataclass(frozen=True)
@@ -40,10 +31,7 @@ class Fingerprint:
             >>> small.differences(large)
             ['INPUT.SIZE_TEST [256, 128] and None']
         """
-        keys = sorted(self.settings.keys() | other.settings.keys())
-        values = [(key, self.settings.get(key), other.settings.get(key)) for key in keys]
-        different = [f"{key} {own} and {theirs}" for key, own, theirs in values if own != theirs]
-        return different + ["other weights"] * (self.weights != other.weights)
+        return differing(self.settings, other.settings) + ["other weights"] * (self.weights != other.weights)
 
     def as_json(self) -> str:
         return json.dumps(asdict(self), sort_keys=True)
@@ -61,13 +49,7 @@ def fingerprint(cfg, model: nn.Module) -> Fingerprint:
         cfg: that it was built from.
         model: with its weights, before norms are fused into it.
     """
-    architecture = cfg.MODEL.META_ARCHITECTURE
-    if architecture == "OcclusionWrapper":  # only a training passes the occlusion
-        architecture = cfg.MODEL.OCCLUSION.WRAPS
-    sections = (*SECTIONS, "INPUT.CROP.") if cfg.INPUT.CROP.ENABLED else SECTIONS
-    keys = [key for key in flat_keys(cfg) if key.startswith(sections) and not key.startswith(TRAINING_ONLY)]
-    settings = {"MODEL.META_ARCHITECTURE": architecture, **{key: value_of(cfg, key) for key in sorted(keys)}}
-    return Fingerprint(sha256_of(model), json.loads(json.dumps(settings)))
+    return Fingerprint(sha256_of(model), model_settings(cfg))
 
 
 @torch.no_grad()

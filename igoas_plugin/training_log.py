@@ -31,3 +31,31 @@ def logged_lines(folder: str) -> list[dict]:
 def values_of(lines: list[dict], name: str) -> dict[int, float]:
     """{iterations done: value} of a scalar, in order; of an iteration that is there twice the later one."""
     return {line["iteration"] + 1: line[name] for line in lines if name in line}
+
+
+def forget_from(folder: str, iteration: int) -> None:
+    """Cuts off what metrics.json of a run holds of an iteration and those after it, which will be trained again.
+
+    The file is cut in place, as a writer may have it open; a line that a kill has cut off goes too.
+
+    Args:
+        folder: of the run.
+        iteration: zero-based, the one that the run goes on with.
+    """
+    try:
+        file = open(os.path.join(folder, "metrics.json"), "rb+")
+    except FileNotFoundError:
+        return
+    with file:
+        lines = file.readlines()
+        while lines and is_after(lines[-1], iteration):
+            lines.pop()
+        file.truncate(sum(map(len, lines)))
+
+
+def is_after(line: bytes, iteration: int) -> bool:
+    """Whether a line is of that iteration or a later one, or torn."""
+    try:
+        return json.loads(line)["iteration"] >= iteration
+    except (ValueError, KeyError, TypeError):
+        return True

@@ -15,6 +15,7 @@ FILES = (
     "registry",  # before anything of the plugin registers
     "yaml_keys",
     "device",
+    "train_loop",
     "kept_memory",
     "loader",
     "images",
@@ -27,6 +28,8 @@ FILES = (
     "optimizer",
     "freezing",
     "amp",
+    "step",
+    "nonfinite",
     "distributed",
     "config_file",
     "log_files",
@@ -44,8 +47,10 @@ FILES = (
     "galleries",
     "fast_evaluation",
     "checkpoints",
+    "kept_checkpoints",
     "training_summary",
     "resume",
+    "interruption",
 )
 
 

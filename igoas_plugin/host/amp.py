@@ -1,6 +1,5 @@
 import functools
 import logging
-import time
 
 import torch
 from fastreid.engine.defaults import DefaultTrainer
@@ -8,7 +7,6 @@ from fastreid.engine.hooks import LRScheduler
 from fastreid.engine.train_loop import AMPTrainer, HookBase, SimpleTrainer
 from fastreid.modeling.heads import REID_HEADS_REGISTRY
 from fastreid.modeling.meta_arch import META_ARCH_REGISTRY
-from fastreid.utils.params import ContiguousParams
 
 from .device import under_autocast
 from .fix import classes_of_host, fix
@@ -67,35 +65,13 @@ def compute_in(trainer: AMPTrainer, dtype: torch.dtype | None, grad_scaler: torc
     trainer.grad_scaler = grad_scaler or torch.amp.GradScaler(trainer.device_type, enabled=dtype == torch.float16)
 
 
-def run_amp_step(self):
-    """AMPTrainer.run_step with torch.amp: in the type of amp_dtype()."""
-    assert self.model.training, "[AMPTrainer] model was changed to eval mode!"
-    start = time.perf_counter()
-    data = next(self._data_loader_iter)
-    data_time = time.perf_counter() - start
-
-    with autocast_to(self.dtype, self.device_type):
-        loss_dict = self.model(data)
-        losses = sum(loss_dict.values())
-
-    self.optimizer.zero_grad()
-    self.grad_scaler.scale(losses).backward()
-    self._write_metrics(loss_dict, data_time)
-    self.grad_scaler.step(self.optimizer)
-    self.grad_scaler.update()
-    if isinstance(self.param_wrapper, ContiguousParams):
-        self.param_wrapper.assert_buffer_is_valid()
-
-
 @fix
 def train_with_amp_on_any_device() -> None:
-    """AssertionError: SOLVER.AMP.ENABLED demands CUDA, and uses the deprecated torch.cuda.amp.
+    """AMPTrainer scales gradients by the deprecated torch.cuda.amp, and on a CPU too.
 
-    On the CPU it means bfloat16 autocast without gradient scaling, where the CPU has that type.
-    Upstream: fast-reid #700 (crash), #97, #485 (CPU).
+    There it means bfloat16 autocast without gradient scaling, where the CPU has that type.
     """
     AMPTrainer.__init__ = init_amp_trainer
-    AMPTrainer.run_step = run_amp_step
 
 
 @fix
@@ -112,6 +88,8 @@ def choose_the_type_of_amp() -> None:
         if isinstance(self._trainer, AMPTrainer):
             wanted = cfg.SOLVER.AMP.get("DTYPE", "auto")
             compute_in(self._trainer, amp_dtype(self._trainer.device_type, wanted))
+            if self.grad_scaler.is_enabled():  # a resumed run goes on with its scale
+                self.checkpointer.checkpointables["grad_scaler"] = self.grad_scaler
 
     DefaultTrainer.__init__ = init_with_type
 

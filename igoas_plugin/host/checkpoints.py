@@ -1,17 +1,20 @@
+import json
 import logging
 import os
 import re
 
 import torch
 from fastreid.engine.hooks import PeriodicCheckpointer
+from fastreid.modeling import meta_arch
 from fastreid.utils.checkpoint import Checkpointer
 from fastreid.utils.events import get_event_storage
 
 from igoas_plugin.atomic_file import write_atomically
 from igoas_plugin.checkpoint_file import NUMPY_SCALARS, load_file
 from igoas_plugin.errors import InputError
+from igoas_plugin.model_settings import differing, model_settings
 
-from .fix import fix
+from .fix import fix, replace_everywhere
 
 logger = logging.getLogger("fastreid.igoas_plugin")
 
@@ -27,6 +30,8 @@ def save(self, name, **kwargs):
         return
     data = {"model": self.model.state_dict()}
     data.update({key: value.state_dict() for key, value in self.checkpointables.items()})
+    if hasattr(self.model, "settings"):
+        data["settings"] = json.dumps(self.model.settings)
     data.update(kwargs)
     path = os.path.join(self.save_dir, f"{name}.pth")
     self.logger.info(f"Saving checkpoint to {path}")
@@ -113,6 +118,15 @@ def warn_of_settings(path: str, asked: set[tuple[str, str]], loaded: set[tuple[s
         )
 
 
+def saved_settings(checkpoint: dict) -> dict | None:
+    """The settings of the model that a checkpoint was saved from; None where it holds none."""
+    try:
+        settings = json.loads(checkpoint["settings"])
+    except (KeyError, TypeError, ValueError):
+        return None
+    return settings if isinstance(settings, dict) else None
+
+
 host_load, host_load_model = Checkpointer.load, Checkpointer._load_model
 
 
@@ -124,10 +138,18 @@ def load_model(self, checkpoint):
     wrong |= {name: f"has shape {theirs}, not {ours}" for name, theirs, ours in incompatible.incorrect_shapes}
     tolerated = NOTHING if getattr(self, "_resuming", False) else CLASSIFIER
     bad = [f"{name} {what}" for name, what in wrong.items() if not tolerated.search(name)]
+    own, saved = getattr(self.model, "settings", None), saved_settings(checkpoint)
+    keys = differing(own, saved) if own and saved else []
     if bad:
         shown = "; ".join(bad[:5]) + (f"; and {len(bad) - 5} more" if len(bad) > 5 else "")
+        told = f". Keys of the config, here and there: {', '.join(keys)}" if keys else ""
         raise InputError(
-            f"checkpoint {getattr(self, '_source', '')} does not fit the model: {shown}. Use its own config"
+            f"checkpoint {getattr(self, '_source', '')} does not fit the model: {shown}{told}. Use its own config"
+        )
+    if keys:
+        logger.warning(
+            f"checkpoint {getattr(self, '_source', '')} is of a model with other settings, here and there: "
+            f"{', '.join(keys)}"
         )
     if extra := [name for name in incompatible.unexpected_keys if not CLASSIFIER.search(name)]:
         logger.warning(
@@ -147,6 +169,23 @@ def load_checkpoints_safely() -> None:
     Checkpointer._load_file = lambda self, path: load_file(path)
     Checkpointer._load_model = load_model
     Checkpointer.load = load
+
+
+build_host_model = meta_arch.build_model
+
+
+def build_model(cfg):
+    """The host's function of this name; the model knows the config keys that its descriptors depend on."""
+    model = build_host_model(cfg)
+    if "IGOAS" in cfg.MODEL:
+        model.settings = model_settings(cfg)
+    return model
+
+
+@fix
+def save_the_settings_of_a_model() -> None:
+    """A checkpoint does not say of which config it is: of one that does not fit, names of tensors are all there is."""
+    replace_everywhere(build_host_model, build_model)
 
 
 def before_train(self):

@@ -10,6 +10,8 @@ from fastreid.engine.train_loop import HookBase, SimpleTrainer
 from fastreid.utils import comm
 from torch import Tensor
 
+from igoas_plugin.errors import NotFinite
+
 from .fix import fix, replace_everywhere
 from .hooks import extend_hooks
 
@@ -53,7 +55,7 @@ class EventStorage(HostStorage):
     """The host's; tensors on a GPU are asked for when somebody looks at the storage, or a step later.
 
     Raises:
-        FloatingPointError: by whatever lets scalars arrive: a total_loss that came late is not finite.
+        NotFinite: by whatever lets scalars arrive: a total_loss that came late is not finite.
     """
 
     def __init__(self, start_iter=0):
@@ -117,8 +119,12 @@ class EventStorage(HostStorage):
         return super().latest_with_smoothing_hint(window_size)
 
 
-def infinite(iteration: int, losses: dict) -> FloatingPointError:
-    return FloatingPointError(f"Loss became infinite or NaN at iteration={iteration}!\nlosses = {losses}")
+def infinite(iteration: int, losses: dict[str, float]) -> NotFinite:
+    told = ", ".join(f"{name} {value:.4g}" for name, value in losses.items())
+    return NotFinite(
+        f"iteration {iteration + 1:,}: a loss or a gradient is not finite (losses: {told}). Checkpoints are as they "
+        "were: lower SOLVER.BASE_LR, or leave such steps out by SOLVER.ON_NONFINITE skip"
+    )
 
 
 def write_metrics(self, loss_dict, data_time):
@@ -139,8 +145,8 @@ def write_metrics(self, loss_dict, data_time):
         storage.put_scalar("data_time", of_all[:, -1].max())
         means = of_all[:, :-1].mean(0)
         total, means = means.sum(), dict(zip(loss_dict, means, strict=True))
-        if not comes_late(total) and not math.isfinite(total):
-            raise infinite(self.iter, {name: float(value) for name, value in means.items()})
+        if (finite := self.guard.late) is not None:  # of the gradients too
+            total = torch.where(finite.to(total.device), total, math.nan)
         storage.put_scalar("total_loss", total)
         if len(means) > 1:
             storage.put_scalars(**means)

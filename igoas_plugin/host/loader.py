@@ -1,16 +1,20 @@
 import os
+import signal
 
 import fastreid.data.build
 import torch
 from fastreid.config import CfgNode, configurable
 from fastreid.data.common import CommDataset
 from fastreid.data.data_utils import DataLoaderX as HostLoader
+from fastreid.utils import comm
 from torch.utils.data import DataLoader, default_collate
 
 from igoas_plugin.errors import InputError, raised_elsewhere
+from igoas_plugin.randomness import GivenBack
 
 from .device import usable_device
 from .fix import fix, replace_everywhere
+from .repeatable_data import NumberedSampler, RepeatableDataset
 from .transforms import with_bytes
 from .unreadable import SkippingDataset
 
@@ -26,6 +30,11 @@ def in_float32(batch: dict) -> dict:
     return {**batch, "images": images.float()} if is_bytes else batch
 
 
+def ignore_interrupts(worker: int) -> None:
+    """Ctrl-C, which a terminal sends to the loader's workers as well, is for the process that they work for."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
 class DataLoaderX(DataLoader):
     """The host's loader for any device: batches of its dict form, tensors already on `device`.
 
@@ -34,6 +43,7 @@ class DataLoaderX(DataLoader):
 
     def __init__(self, local_rank: int, **kwargs):
         cuda = torch.cuda.is_available()
+        kwargs = {"worker_init_fn": ignore_interrupts, **kwargs}
         super().__init__(**{**kwargs, "pin_memory": kwargs.get("pin_memory", False) and cuda})
         self.device = torch.device("cuda", local_rank) if cuda else torch.device("cpu")
 
@@ -54,9 +64,12 @@ class DataLoaderX(DataLoader):
 
     def _batches(self):
         try:
-            for batch in super().__iter__():
-                if isinstance(self.dataset, SkippingDataset):
-                    self.dataset.report()
+            with GivenBack():  # torch draws a seed for the workers: not from what the first step of a run draws from
+                batches = super().__iter__()
+            for batch in batches:
+                data_set = getattr(self.dataset, "data_set", None)  # of a RepeatableDataset
+                if isinstance(data_set, SkippingDataset):
+                    data_set.report()
                 yield batch if self.device.type == "cuda" else in_float32(batch)
         except InputError as error:
             raise raised_elsewhere(str(error)) or error from None
@@ -97,10 +110,15 @@ def follow_environment() -> None:
 
 def train_loader_arguments(cfg, **kwargs):
     arguments = host._train_loader_from_config(cfg, **kwargs)
-    arguments["train_set"] = with_bytes(arguments["train_set"])
+    data_set, sampler = with_bytes(arguments["train_set"]), arguments["sampler"]
     if cfg.get("DATALOADER", {}).get("ON_ERROR") == "skip":
-        arguments["train_set"] = SkippingDataset(arguments["train_set"])
-    return arguments
+        data_set = SkippingDataset(data_set)
+    seed = cfg.get("SEED", -1)
+    if seed < 0:
+        seed = comm.shared_random_seed()
+    elif hasattr(sampler, "_seed"):  # of a sampler of the host, which drew one
+        sampler._seed = seed
+    return {**arguments, "train_set": RepeatableDataset(data_set, seed), "sampler": NumberedSampler(sampler, seed)}
 
 
 configured_train_loader = configurable(from_config=train_loader_arguments)(build_host_train_loader.__wrapped__)

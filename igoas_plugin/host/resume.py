@@ -2,15 +2,75 @@ import functools
 import logging
 
 from fastreid.engine.defaults import DefaultTrainer
+from fastreid.engine.train_loop import HookBase
 from fastreid.utils import comm
-from fastreid.utils.env import seed_all_rng
+
+from igoas_plugin.randomness import seed_generators
+from igoas_plugin.training_log import forget_from
 
 from .fix import fix
+from .hooks import extend_hooks
+from .repeatable_data import NumberedSampler
 
 logger = logging.getLogger("fastreid.igoas_plugin")
 
 
-STRIDE = 100_003  # between the seeds of two epochs: more than there are ranks
+def resume_or_load(self, resume=True):
+    """DefaultTrainer.resume_or_load; a resumed run begins with the iteration after the last one of its checkpoint."""
+    if resume and not self.checkpointer.has_checkpoint():
+        logger.warning(f"Nothing to resume: {self.cfg.OUTPUT_DIR} has no last_checkpoint; training starts at epoch 0")
+        resume = False
+    checkpoint = self.checkpointer.resume_or_load(self.cfg.MODEL.WEIGHTS, resume=resume)
+    if not resume:
+        return
+    self.start_epoch = checkpoint.get("epoch", -1) + 1
+    self.evaluation_is_due = not checkpoint.get("evaluated", True)
+    self.resumed_iter = self.start_epoch * self.iters_per_epoch
+    if checkpoint.get("iters_per_epoch") == self.iters_per_epoch:
+        self.resumed_iter = checkpoint["iteration"]
+    elif "iteration" in checkpoint and not getattr(self, "evaluation_is_due", False):
+        logger.warning(
+            f"An epoch has {self.iters_per_epoch} iterations now and had {checkpoint['iters_per_epoch']}: epoch "
+            f"{self.start_epoch + 1} begins anew, with the weights of its iteration {checkpoint['iteration']}"
+        )
+    sampler = getattr(getattr(self.data_loader, "batch_sampler", None), "sampler", None)
+    if isinstance(sampler, NumberedSampler):
+        sampler.first = self.resumed_iter * self.cfg.SOLVER.IMS_PER_BATCH // comm.get_world_size()
+    if comm.is_main_process():
+        forget_from(self.cfg.OUTPUT_DIR, self.resumed_iter)
+
+
+@fix
+def go_on_where_a_run_was_left() -> None:
+    """A resumed run is another run: it sees the batches of its first epochs again, and augments them in other ways.
+
+    The host's samplers and generators begin anew. Here order, augmentation and every global generator depend on SEED,
+    rank and iteration alone, so that a run which is killed and resumed ends with the weights, bit by bit, of one that
+    is not. metrics.json forgets the iterations that are trained again. And --resume with an empty OUTPUT_DIR no longer
+    starts from the beginning without a word.
+    """
+    DefaultTrainer.resume_or_load = resume_or_load
+
+
+class SeedSteps(HookBase):
+    """Seeds the global generators in each step: what a model draws, by dropout say, depends on seed and iteration."""
+
+    def __init__(self, seed: int):
+        self.seed = seed
+
+    def before_step(self):
+        seed_generators(self.seed, comm.get_rank(), self.trainer.iter)
+
+
+@fix
+def draw_by_iteration() -> None:
+    """What a model draws from the global generators differs after a resume, as they are not part of a checkpoint."""
+
+    def add(trainer, hooks):
+        seed = trainer.cfg.get("SEED", -1)
+        return [SeedSteps(seed), *hooks] if seed >= 0 else hooks
+
+    extend_hooks(add)
 
 
 @fix
@@ -23,46 +83,9 @@ def evaluate_finished_runs() -> None:
 
     @functools.wraps(train)
     def train_what_is_left(self):
-        if 0 < self.max_epoch <= self.start_epoch:
+        if 0 < self.max_epoch <= self.start_epoch and not self.evaluation_is_due:
             logger.info(f"All {self.max_epoch} epochs of {self.cfg.OUTPUT_DIR} are done; nothing is trained.")
             return self.test(self.cfg, self.model)
         return train(self)
 
     DefaultTrainer.train = train_what_is_left
-
-
-@fix
-def say_that_there_is_nothing_to_resume() -> None:
-    """--resume with an empty OUTPUT_DIR starts from the beginning without a word."""
-    resume_or_load = DefaultTrainer.resume_or_load
-
-    @functools.wraps(resume_or_load)
-    def resume_or_tell(self, resume=True):
-        if resume and not self.checkpointer.has_checkpoint():
-            logger.warning(
-                f"Nothing to resume: {self.cfg.OUTPUT_DIR} has no last_checkpoint; training starts at epoch 0"
-            )
-        return resume_or_load(self, resume)
-
-    DefaultTrainer.resume_or_load = resume_or_tell
-
-
-@fix
-def draw_other_batches_after_a_resume() -> None:
-    """With a seed that is kept, a resumed run sees the batches of its first epochs again.
-
-    The host's samplers know a seed but no epoch. Sampler and generators move on with the epoch that the run resumes at,
-    before the loader draws from them.
-    """
-    resume_or_load = DefaultTrainer.resume_or_load
-
-    @functools.wraps(resume_or_load)
-    def resume_and_move_on(self, resume=True):
-        resume_or_load(self, resume)
-        if self.start_epoch > 0 and "SEED" in self.cfg:
-            sampler = getattr(getattr(self._trainer.data_loader, "batch_sampler", None), "sampler", None)
-            if hasattr(sampler, "_seed"):  # a sampler of the host
-                sampler._seed = (sampler._seed + self.start_epoch) % 2**32
-            seed_all_rng((self.cfg.SEED + comm.get_rank() + STRIDE * self.start_epoch) % 2**32)
-
-    DefaultTrainer.resume_or_load = resume_and_move_on

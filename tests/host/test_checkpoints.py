@@ -5,6 +5,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from fastreid.modeling import build_model
 from fastreid.utils.checkpoint import Checkpointer
 from runs import start
 from torch import nn
@@ -47,8 +48,6 @@ def test_tensors_that_the_model_has_no_place_for_are_named(tmp_path, host_log):
 
 @pytest.mark.parametrize("cfg_name", ["baseline_cfg", "igoas_cfg"])
 def test_classifiers_may_have_other_identities(cfg_name, request, tmp_path):
-    from fastreid.modeling import build_model
-
     cfg = request.getfixturevalue(cfg_name)
     cfg.MODEL.HEADS.NUM_CLASSES = 4
     source = build_model(cfg)
@@ -72,8 +71,6 @@ def test_classifiers_may_have_other_identities(cfg_name, request, tmp_path):
     ],
 )
 def test_only_classifier_weights_may_be_missing(cfg_name, tensor, tolerated, request, tmp_path):
-    from fastreid.modeling import build_model
-
     cfg = request.getfixturevalue(cfg_name)
     cfg.MODEL.HEADS.NUM_CLASSES, cfg.MODEL.HEADS.WITH_BNNECK = 4, cfg_name == "baseline_cfg"
     model = build_model(cfg)
@@ -184,3 +181,33 @@ def test_an_optimiser_without_its_schedules_is_loaded_without_a_warning(tmp_path
     Checkpointer(model, str(tmp_path), optimizer=optimizer, lr_sched=schedule).save("run")
     Checkpointer(model, optimizer=torch.optim.SGD(model.parameters(), lr=0.1)).load(str(tmp_path / "run.pth"))
     assert "no effect" not in host_log.text
+
+
+def saved(cfg, folder) -> str:
+    cfg.MODEL.HEADS.NUM_CLASSES = 4
+    Checkpointer(build_model(cfg), str(folder)).save("saved")
+    return str(folder / "saved.pth")
+
+
+def test_a_checkpoint_of_another_architecture_is_refused_with_the_keys_that_differ(igoas_cfg, tmp_path):
+    path = saved(igoas_cfg, tmp_path)
+    igoas_cfg.MODEL.BACKBONE.DEPTH = "34x"
+    with pytest.raises(InputError, match=r"is missing.*here and there: MODEL.BACKBONE.DEPTH 34x and 18x\. Use its own"):
+        Checkpointer(build_model(igoas_cfg)).load(path)
+
+
+def test_a_checkpoint_that_fits_but_was_used_otherwise_is_told(igoas_cfg, tmp_path, host_log):
+    path = saved(igoas_cfg, tmp_path)
+    Checkpointer(build_model(igoas_cfg)).load(path)
+    assert "other settings" not in host_log.text
+    igoas_cfg.MODEL.IGOAS.DESCRIPTOR = "global"
+    Checkpointer(build_model(igoas_cfg)).load(path)
+    assert "other settings, here and there: MODEL.IGOAS.DESCRIPTOR global and joint" in host_log.text
+
+
+def test_a_checkpoint_without_settings_loads_without_a_word(igoas_cfg, tmp_path, host_log):
+    checkpoint = torch.load(saved(igoas_cfg, tmp_path), weights_only=True)
+    assert checkpoint.pop("settings")
+    torch.save(checkpoint, tmp_path / "older.pth")
+    Checkpointer(build_model(igoas_cfg)).load(str(tmp_path / "older.pth"))
+    assert "other settings" not in host_log.text

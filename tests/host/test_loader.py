@@ -59,7 +59,7 @@ def test_a_data_set_of_the_user_s_own_is_left_alone(baseline_cfg):
     items = build_reid_train_loader(baseline_cfg).dataset.img_items
     transforms = build_transforms(baseline_cfg)
     own, plain = Own(items, transforms), CommDataset(items, transforms)
-    assert build_reid_train_loader(baseline_cfg, train_set=own).dataset is own
+    assert build_reid_train_loader(baseline_cfg, train_set=own).dataset.data_set is own
     loader = build_reid_train_loader(baseline_cfg, train_set=plain)
     assert loader.dataset[0]["images"].dtype == torch.uint8 and plain[0]["images"].dtype == torch.float32
     assert next(iter(loader))["images"].dtype == torch.float32

@@ -156,7 +156,7 @@ def test_a_set_without_one_readable_image_stops(data_root):
 
 def test_the_host_s_config_without_the_plugin_s_keys_stops(baseline_cfg, data_root):
     del baseline_cfg["DATALOADER"]["ON_ERROR"]
-    assert type(build_reid_train_loader(baseline_cfg).dataset) is CommDataset
+    assert type(build_reid_train_loader(baseline_cfg).dataset.data_set) is CommDataset
 
 
 def test_an_error_of_another_process_is_read_from_its_last_line_alone():
