@@ -10,6 +10,9 @@ HOST := fastreid==1.4.0
 
 SHELL := bash
 VENV := .venv
+# test-oldest makes a second virtual environment by this file, with OLDEST set and this VENV.
+OLDEST_VENV := .venv-oldest
+OLDEST :=
 PY := $(VENV)/bin/python
 # READY is written when the set-up is complete and holds the path of this checkout; UNFINISHED lies there until then.
 READY := $(VENV)/.ready
@@ -29,6 +32,9 @@ stop = { echo "make: $(strip $(1))" >&2; exit 1; }
 # --no-warn-conflicts: fast-reid's own pins are the conflict, see HOST. --no-compile: Python compiles what it imports.
 PIP_INSTALL := PIP_USER=0 PYTHONUNBUFFERED=1 $(PY) -m pip install --disable-pip-version-check --progress-bar off \
     --no-warn-conflicts --no-compile
+# The lower bounds of setup.cfg, as pip's constraints: "torch >=2.4, <3" becomes "torch==2.4".
+BOUNDS := $(VENV)/oldest.txt
+LOWER_BOUNDS := sed -n 's/^ \{4\}\([A-Za-z0-9_-]*\) >=\([0-9.]*\).*/\1==\2/p' setup.cfg
 # All that pip says goes to PIP_LOG; on the screen are the big downloads and the number of packages, or the error.
 PIP_LOG := $(VENV)/pip.log
 SHOWN := 2>&1 | tee -a $(PIP_LOG) | while read -r line; do case "$$line" in \
@@ -39,7 +45,7 @@ SHOWN := 2>&1 | tee -a $(PIP_LOG) | while read -r line; do case "$$line" in \
 
 .PHONY: help
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 .PHONY: setup
 setup: $(READY) ## create .venv and install everything (again only when setup.cfg or pyproject.toml changed)
@@ -62,6 +68,14 @@ test: lint ## set up, then ruff and the tests
 .PHONY: test-all
 test-all: lint ## the same with the slow and realdata tests, and on a GPU machine the gpu tests
 	$(PY) -m pytest -m "$(if $(filter gpu,$(FAISS)),,not gpu)"
+
+# Which tests, such as tests/host: all where it is empty.
+TESTS ?=
+
+.PHONY: test-oldest
+test-oldest: ## the tests with the oldest packages that setup.cfg admits, in .venv-oldest; TESTS=tests/host for some
+	@$(MAKE) --no-print-directory setup VENV=$(OLDEST_VENV) OLDEST=yes
+	$(OLDEST_VENV)/bin/python -m pytest $(TESTS)
 
 # .venv cannot be kept when its set-up was cut off, its Python is gone, or it belongs to another place (a moved folder).
 KEEP := [ ! -e $(UNFINISHED) ] && $(PY) -c '' 2>/dev/null && \
@@ -88,7 +102,8 @@ $(READY): setup.cfg pyproject.toml
 	    $(PY) -m pip uninstall -qq -y faiss-cpu faiss-gpu
 	@# The pip of early Python 3.10 cannot install an editable package without setup.py.
 	@set -o pipefail; $(PIP_INSTALL) --upgrade pip $(SHOWN)
-	@set -o pipefail; $(PIP_INSTALL) -e ".[$(FAISS),dev]" $(SHOWN)
+	@$(if $(OLDEST),$(LOWER_BOUNDS) >$(BOUNDS))
+	@set -o pipefail; $(PIP_INSTALL) -e ".[$(FAISS),dev]" $(if $(OLDEST),-c $(BOUNDS)) $(SHOWN)
 	@set -o pipefail; $(PIP_INSTALL) --no-deps $(HOST) $(SHOWN)
 	@echo "$(CURDIR)" >$@ && rm -f $(UNFINISHED)
 	@echo "$(VENV) is ready"

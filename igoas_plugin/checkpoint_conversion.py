@@ -36,15 +36,12 @@ def convert_checkpoint(source: str, target: str) -> int:
         raise InputError(f"{source} is a {SUFFIX} already: name a .pth to write")
     if not (is_safetensors(source) or is_safetensors(target) or of_the_original):
         raise InputError(f"{source} is what a training writes, and MODEL.WEIGHTS takes it: name a {SUFFIX} to write")
-    try:
-        if is_safetensors(target):
-            content = as_safetensors(weights, settings)
-            write_atomically(target, lambda file: file.write(content))
-        else:
-            checkpoint = {"model": weights} | ({} if settings is None else {"settings": settings})
-            write_atomically(target, lambda file: torch.save(checkpoint, file))
-    except OSError as error:
-        raise InputError(f"{target} cannot be written: {error.strerror}") from None
+    if is_safetensors(target):
+        content = as_safetensors(weights, settings)
+        write_atomically(target, lambda file: file.write(content))
+    else:
+        checkpoint = {"model": weights} | ({} if settings is None else {"settings": settings})
+        write_atomically(target, lambda file: torch.save(checkpoint, file))
     return len(weights)
 
 

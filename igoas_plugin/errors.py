@@ -26,6 +26,10 @@ class UnreadableImage(InputError, OSError):
     """A file of a data set is missing, empty, cut off, or no image; an OSError too, as the host raises there."""
 
 
+class OutputError(InputError):
+    """A file cannot be written: the disk is full, a quota is used up, a folder is read-only."""
+
+
 class DamagedCheckpoint(InputError):
     """A file is no checkpoint, or it is torn, truncated or altered."""
 

@@ -76,14 +76,11 @@ def convert_pretrained(source: str, target: str) -> Converted:
     weights = {name.removeprefix("module."): each for name, each in weights.items()}
     weights = {name: each for name, each in weights.items() if not name.startswith(CLASSIFIERS)}
     family, depth, weights = recognised(source, weights)
-    try:
-        if is_safetensors(target):
-            content = as_safetensors(weights)
-            write_atomically(target, lambda file: file.write(content))
-        else:
-            write_atomically(target, lambda file: torch.save(weights, file))
-    except OSError as error:
-        raise InputError(f"{target} cannot be written: {error.strerror}") from None
+    if is_safetensors(target):
+        content = as_safetensors(weights)
+        write_atomically(target, lambda file: file.write(content))
+    else:
+        write_atomically(target, lambda file: torch.save(weights, file))
     return Converted(family.name, depth, host_weights(family.name, depth)[1], len(weights))
 
 

@@ -2,7 +2,7 @@ import os
 from collections.abc import Callable
 from typing import BinaryIO
 
-from .atomic_file import write_atomically
+from .atomic_file import cannot_write, write_atomically
 from .check import check_output
 from .errors import InputError
 
@@ -22,10 +22,15 @@ def write_output(path: str, write: Callable[[BinaryIO], object]) -> None:
         write: is called with a new file.
 
     Raises:
-        InputError: it cannot be written.
+        OutputError: it cannot be written.
     """
+    make_folder(os.path.dirname(os.path.abspath(path)))
+    write_atomically(path, write)
+
+
+def make_folder(path: str) -> None:
+    """Makes a folder, and those around it, where it is missing; raises OutputError where it cannot be made."""
     try:
-        os.makedirs(os.path.dirname(os.path.abspath(path)), exist_ok=True)
-        write_atomically(path, write)
+        os.makedirs(path, exist_ok=True)
     except OSError as error:
-        raise InputError(f"cannot write {os.path.abspath(path)}: {error.strerror or error}") from None
+        raise cannot_write(path, error) from None

@@ -5,18 +5,20 @@ import os
 
 
 def logged_lines(folder: str) -> list[dict]:
-    """The lines of a run's metrics.json, [] where there is none; one that was cut off by a kill is left out.
+    """The lines of a run's metrics.json, [] where there is none; what a kill or a full disk has torn is left out.
 
     The host goes on with the file where a training was resumed, or started anew in the same folder: what the earlier
     one logged of the iterations from there on is left out.
     """
     lines = []
     try:
-        with open(os.path.join(folder, "metrics.json")) as file:
+        with open(os.path.join(folder, "metrics.json"), errors="replace") as file:
             for line in file:
                 try:
                     told = json.loads(line)
                 except ValueError:
+                    continue
+                if not isinstance(told, dict) or "iteration" not in told:  # the rest of a line whose start is gone
                     continue
                 while lines and lines[-1]["iteration"] > told["iteration"]:
                     lines.pop()

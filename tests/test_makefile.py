@@ -1,5 +1,6 @@
 """The Makefile, in a copy of its own beside the two files that it reads; nothing is installed."""
 
+import configparser
 import os
 import re
 import shutil
@@ -10,7 +11,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-TARGETS = ("help", "setup", "train", "lint", "test", "test-all")
+TARGETS = ("help", "setup", "train", "lint", "test", "test-all", "test-oldest")
 
 pytestmark = pytest.mark.skipif(shutil.which("make") is None, reason="there is no make on this machine")
 
@@ -84,3 +85,29 @@ def test_the_tests_come_after_ruff(make, ready, target, selected):
     planned = make("-n", target, "FAISS=cpu").stdout.splitlines()
     assert planned[0] == ".venv/bin/python -m ruff check ."
     assert planned[1] == ".venv/bin/python -m pytest" + (f' -m "{selected}"' if selected else "")
+
+
+def test_the_oldest_packages_go_into_an_environment_of_their_own(make, ready):
+    planned = make("-n", "test-oldest", "FAISS=cpu", "TESTS=tests/host").stdout.splitlines()
+    (installs,) = [line for line in planned if '-e ".[cpu,dev]"' in line]
+    assert ".venv-oldest/bin/python -m pip install" in installs and "-c .venv-oldest/oldest.txt" in installs
+    assert planned[-1] == ".venv-oldest/bin/python -m pytest tests/host"
+    assert not any(re.search(r"\.venv/", line) for line in planned)
+
+
+def test_the_usual_environment_has_no_upper_limits(make):
+    assert "oldest" not in make("-n", "setup").stdout
+
+
+def test_every_lower_bound_of_setup_cfg_is_tried(make, tmp_path):
+    (write,) = [line for line in make("-n", "test-oldest").stdout.splitlines() if "setup.cfg >" in line]
+    command = write.split(" >.venv-oldest")[0]
+    found = subprocess.run(command, shell=True, capture_output=True, text=True, cwd=tmp_path).stdout.split()
+    cfg = configparser.ConfigParser()
+    cfg.read(ROOT / "setup.cfg")
+    texts = [cfg["options"]["install_requires"], *cfg["options.extras_require"].values()]
+    lines = [
+        line for text in texts for line in text.splitlines() if line and not line.startswith(("#", "igoas_plugin"))
+    ]
+    assert found == [re.sub(r"^([\w-]+) >=([\d.]+).*", r"\1==\2", line) for line in lines]
+    assert len(found) > 25 and "torch==2.4" in found

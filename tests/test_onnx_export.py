@@ -13,6 +13,7 @@ import pytest
 import torch
 from modeling.test_backbones import SMALLEST
 from saved_models import saved_igoas, saved_model
+from torch_versions import writes_onnx
 
 import igoas_plugin  # first: mends the host
 
@@ -27,6 +28,7 @@ from igoas_plugin.onnx_export import export
 from igoas_plugin.onnx_predictor import session_of
 from igoas_plugin.predictor import Predictor
 
+pytestmark = writes_onnx
 ROOT = Path(__file__).parents[1]
 TOOL = ROOT / "tools/export.py"
 DEVIATION = 1e-4  # what an export may differ from PyTorch by

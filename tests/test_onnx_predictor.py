@@ -8,6 +8,7 @@ import pytest
 import torch
 from onnx import TensorProto, helper
 from PIL import Image
+from torch_versions import writes_onnx
 
 import igoas_plugin  # noqa: F401  (first: mends the host)
 
@@ -27,6 +28,7 @@ def pictures(count=3) -> list[np.ndarray]:
     return [rng.integers(0, 256, (60 + 10 * index, 37, 3), dtype=np.uint8) for index in range(count)]
 
 
+@writes_onnx
 def test_pictures_of_any_size_and_kind_get_the_descriptors_of_the_predictor(igoas_onnx, tmp_path):
     cfg, path = igoas_onnx
     first, *others = pictures()
@@ -42,6 +44,7 @@ def test_pictures_of_any_size_and_kind_get_the_descriptors_of_the_predictor(igoa
     torch.testing.assert_close(found.read(first), predictor.read(first), rtol=0, atol=0)
 
 
+@writes_onnx
 def test_no_model_of_torch_is_built_and_no_checkpoint_read(igoas_onnx, monkeypatch):
     def refuse(*args, **kwargs):
         raise AssertionError("a model was built")

@@ -124,7 +124,7 @@ def makers_of(runs: list[Run]) -> list[str]:
     lines = []
     for run in runs:
         try:
-            with open(os.path.join(run.folder, MADE_BY)) as file:
+            with open(os.path.join(run.folder, MADE_BY), errors="replace") as file:
                 lines += file.read().splitlines()
         except FileNotFoundError:
             continue

@@ -15,7 +15,8 @@ import numpy as np
 from fastreid.data.data_utils import read_image
 from PIL import Image
 
-from ..errors import InputError
+from ..atomic_file import cannot_write, rename_finished
+from ..errors import InputError, OutputError
 from ..scratch_folder import scratch_folder
 
 logger = logging.getLogger(f"fastreid.{__name__}")  # a child of the host's logger: shown where the host's lines are
@@ -55,15 +56,13 @@ def provide(
         if not os.path.isdir(existing) or not os.access(existing, os.W_OK):
             raise PermissionError(None, "no permission to write")
         files, pixels = _draw(title, paths, draw)
-        if _moved_into_place(title, folder, files, {"version": version, "images": images, "pixels": pixels}):
+        if _moved_into_place(folder, files, {"version": version, "images": images, "pixels": pixels}):
             logger.info("%s: %d images drawn into %s", title, len(paths), os.path.abspath(folder))
     except InputError:
         raise
     except OSError as error:
-        raise InputError(
-            f"{title}: cannot write {os.path.abspath(folder)}: {error.strerror}; set the environment variable "
-            "FASTREID_DATASETS to a folder that can be written"
-        ) from None
+        advice = "set the environment variable FASTREID_DATASETS to a folder that can be written"
+        raise OutputError(f"{title}: {cannot_write(folder, error, advice)}") from None
     return _check(title, folder, version, images, paths)
 
 
@@ -100,7 +99,7 @@ def _moved_into_place(title: str, folder: str, files: dict[str, bytes], manifest
             finished = os.path.join(scratch, "finished")
             _write(finished, files, manifest)
             try:
-                os.rename(finished, folder)
+                rename_finished(finished, folder)
             except OSError:
                 if not os.path.isdir(folder):
                     raise

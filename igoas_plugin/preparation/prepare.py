@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from tqdm import tqdm
 
+from ..atomic_file import cannot_write
 from ..datasets.layout import Layout
 from ..datasets.market_style import SUBSETS
 from ..datasets.occluded_duke import OccludedDuke
@@ -147,7 +148,7 @@ def prepare(name: str, source: str, root: str, link: str = "copy") -> str:
         except UnreadableImage:  # an OSError too
             raise
         except OSError as error:
-            raise InputError(f"cannot write {target}: {error.strerror or error}: choose another --root") from None
+            raise cannot_write(target, error, "choose another --root") from None
     for part, published in MARKET_IMAGES.items() if recipe.layout is MARKET else ():
         warn_of_difference("Market1501", counts[part] != published and f"{part} has {counts[part]}, not {published}")
     return line

@@ -6,6 +6,7 @@ import os
 import shutil
 from collections.abc import Callable, Iterator
 
+from ..atomic_file import rename_finished
 from ..errors import InputError
 
 try:
@@ -44,7 +45,7 @@ def unfinished_folder(target: str, note: str) -> Iterator[str | None]:
                     file.write(note)
             os.makedirs(inner, exist_ok=True)
             yield inner
-            os.rename(inner, target)
+            rename_finished(inner, target)
         except (InputError, OSError):
             shutil.rmtree(path, ignore_errors=True)
             raise
@@ -60,7 +61,7 @@ def put(folder: str, path: str, write: Callable[[str], None]) -> None:
         write: makes the file at the path that it gets.
     """
     final = os.path.join(folder, path)
-    if os.path.lexists(final):
+    if os.path.islink(final) or (os.path.exists(final) and os.path.getsize(final) > 0):  # a power cut empties files
         return
     os.makedirs(os.path.dirname(final), exist_ok=True)
     half = os.path.join(os.path.dirname(folder), f"half_written_{os.getpid()}")

@@ -7,6 +7,7 @@ from fastreid.utils.events import EventStorage
 from runs import start
 from tiny_data import random_batch
 from torch import nn
+from torch_versions import compiles
 
 from igoas_plugin.check import build_scratch_model, check_settings
 from igoas_plugin.errors import InputError
@@ -29,6 +30,7 @@ def graphs(monkeypatch):
     torch.compiler.reset()
 
 
+@compiles
 def test_the_moving_rectangle_compiles_nothing_anew(igoas_cfg, graphs):
     igoas_cfg.MODEL.IGOAS.COMPILE = True
     model, covered = build_model(igoas_cfg).train(), []
@@ -42,6 +44,7 @@ def test_the_moving_rectangle_compiles_nothing_anew(igoas_cfg, graphs):
     assert len(graphs) == 3  # trunk and two branches
 
 
+@compiles
 def test_a_run_compiles_twice_where_layers_thaw_and_never_for_an_evaluation(igoas_cfg, graphs):
     igoas_cfg.MODEL.IGOAS.COMPILE, igoas_cfg.MODEL.IGOAS.FREEZE_EPOCHS = True, 1
     igoas_cfg.SOLVER.MAX_EPOCH, igoas_cfg.TEST.EVAL_PERIOD, igoas_cfg.TEST.IMS_PER_BATCH = 3, 1, 3
@@ -50,12 +53,14 @@ def test_a_run_compiles_twice_where_layers_thaw_and_never_for_an_evaluation(igoa
     assert len(graphs) == 6
 
 
+@compiles
 def test_looking_at_responses_compiles_nothing(igoas_cfg, graphs):
     igoas_cfg.MODEL.IGOAS.COMPILE = True
     responses(build_model(igoas_cfg).eval(), random_batch()["images"])
     assert graphs == []
 
 
+@compiles
 def test_losses_gradients_and_names_stay(igoas_cfg, graphs):
     def trained(compiled):
         igoas_cfg.MODEL.IGOAS.COMPILE = compiled
@@ -79,6 +84,7 @@ def test_a_whole_model_can_be_compiled_by_its_user(igoas_cfg):
         torch.testing.assert_close(torch.compile(model, backend="eager")(batch), model(batch))
 
 
+@compiles
 @pytest.mark.slow
 @pytest.mark.skipif(not shutil.which("g++"), reason="the compiler of torch needs g++")
 def test_the_real_compiler_trains_the_same(igoas_cfg):

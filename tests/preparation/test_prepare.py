@@ -586,7 +586,7 @@ def test_a_full_disk_is_one_line_and_leaves_nothing(few_names, tmp_path, monkeyp
 
     monkeypatch.setattr(unfinished_folder.os, "replace", full)
     with pytest.raises(
-        InputError, match="cannot write .*Occluded_Duke: No space left on device: choose another --root"
+        InputError, match="cannot write .*Occluded_Duke: No space .*: make room, or choose another --root"
     ):
         prepare("occluded-duke", folder_of(tmp_path / "duke", DUKE), str(tmp_path / "root"))
     assert os.listdir(tmp_path / "root") == []

@@ -12,7 +12,6 @@ from bs4 import BeautifulSoup
 from saved_run import save_run, save_weights
 
 import igoas_plugin.trained
-from igoas_plugin import output_file
 from igoas_plugin.errors import InputError
 from igoas_plugin.report import evaluation, page
 
@@ -91,11 +90,11 @@ def evaluated(monkeypatch):
 
 
 def test_a_page_that_cannot_be_written_is_one_line(run, report, evaluated, monkeypatch):
-    def full(path, write):
+    def full(_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(output_file, "write_atomically", full)
-    assert report(run).endswith("report.html: No space left on device")
+    monkeypatch.setattr(os, "fsync", full)
+    assert "report.html: No space left on device" in report(run)
 
 
 def test_a_folder_that_is_no_run_is_named(tmp_path, report):

@@ -175,7 +175,7 @@ def test_what_cannot_be_written_leaves_the_old_file(path, monkeypatch):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("os.fsync", full)
-    with pytest.raises(InputError, match="^cannot write /.*/gallery.index: No space left on device$"):
+    with pytest.raises(InputError, match="^cannot write /.*/gallery.index: No space left on device, .* MB are free"):
         write_gallery(path, gallery(), descriptors(), filled())
     with GalleryFile(path) as file:
         assert len(file.index()) == 5
