@@ -51,6 +51,9 @@ def forget_from(folder: str, iteration: int) -> None:
         while lines and is_after(lines[-1], iteration):
             lines.pop()
         file.truncate(sum(map(len, lines)))
+        if lines and not lines[-1].endswith(b"\n"):
+            file.seek(0, os.SEEK_END)
+            file.write(b"\n")
 
 
 def is_after(line: bytes, iteration: int) -> bool:

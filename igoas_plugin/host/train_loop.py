@@ -4,9 +4,10 @@ from fastreid.engine.hooks import EvalHook
 from fastreid.engine.train_loop import TrainerBase
 from fastreid.utils import events
 
-from igoas_plugin.errors import LostWorker
+from igoas_plugin.errors import InputError, LostWorker
 
 from .fix import fix
+from .live_line import FOR_FILES
 
 logger = logging.getLogger("fastreid.engine.train_loop")  # the host's: what is no news to it is filtered there
 
@@ -28,6 +29,9 @@ def train(self, start_epoch: int, max_epoch: int, iters_per_epoch: int):
                     self.after_step()
                     self.iter += 1
                 self.after_epoch()
+        except InputError as error:  # what runs the trainer tells it in one line, and log.txt holds that too
+            logger.error(f"The training ends: {error}", extra=FOR_FILES)
+            raise
         except Exception:
             logger.exception("Exception during training:")
             raise
