@@ -61,13 +61,16 @@ train: $(READY) ## set up, then train IGOAS on the generated toy data and compar
 lint: $(READY) ## set up, then ruff
 	$(PY) -m ruff check .
 
+# A process a core, each of which takes whole files and some GB.
+AT_ONCE := -n auto --maxprocesses 8 --dist loadfile
+
 .PHONY: test
 test: lint ## set up, then ruff and the tests
-	$(PY) -m pytest
+	$(PY) -m pytest $(AT_ONCE)
 
 .PHONY: test-all
 test-all: lint ## the same with the slow and realdata tests, and on a GPU machine the gpu tests
-	$(PY) -m pytest -m "$(if $(filter gpu,$(FAISS)),,not gpu)"
+	$(PY) -m pytest $(AT_ONCE) -m "$(if $(filter gpu,$(FAISS)),,not gpu)"
 
 # Which tests, such as tests/host: all where it is empty.
 TESTS ?=
@@ -75,7 +78,7 @@ TESTS ?=
 .PHONY: test-oldest
 test-oldest: ## the tests with the oldest packages that setup.cfg admits, in .venv-oldest; TESTS=tests/host for some
 	@$(MAKE) --no-print-directory setup VENV=$(OLDEST_VENV) OLDEST=yes
-	$(OLDEST_VENV)/bin/python -m pytest $(TESTS)
+	$(OLDEST_VENV)/bin/python -m pytest $(AT_ONCE) $(TESTS)
 
 # .venv cannot be kept when its set-up was cut off, its Python is gone, or it belongs to another place (a moved folder).
 KEEP := [ ! -e $(UNFINISHED) ] && $(PY) -c '' 2>/dev/null && \

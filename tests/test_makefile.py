@@ -84,14 +84,15 @@ def test_train_evaluates_the_untrained_model_trains_and_prints_one_table(make, r
 def test_the_tests_come_after_ruff(make, ready, target, selected):
     planned = make("-n", target, "FAISS=cpu").stdout.splitlines()
     assert planned[0] == ".venv/bin/python -m ruff check ."
-    assert planned[1] == ".venv/bin/python -m pytest" + (f' -m "{selected}"' if selected else "")
+    at_once = "-n auto --maxprocesses 8 --dist loadfile"
+    assert planned[1] == f".venv/bin/python -m pytest {at_once}" + (f' -m "{selected}"' if selected else "")
 
 
 def test_the_oldest_packages_go_into_an_environment_of_their_own(make, ready):
     planned = make("-n", "test-oldest", "FAISS=cpu", "TESTS=tests/host").stdout.splitlines()
     (installs,) = [line for line in planned if '-e ".[cpu,dev]"' in line]
     assert ".venv-oldest/bin/python -m pip install" in installs and "-c .venv-oldest/oldest.txt" in installs
-    assert planned[-1] == ".venv-oldest/bin/python -m pytest tests/host"
+    assert planned[-1] == ".venv-oldest/bin/python -m pytest -n auto --maxprocesses 8 --dist loadfile tests/host"
     assert not any(re.search(r"\.venv/", line) for line in planned)
 
 

@@ -11,7 +11,7 @@ from fastreid.utils.events import get_event_storage
 
 from igoas_plugin.atomic_file import write_atomically
 from igoas_plugin.checkpoint_file import load_file
-from igoas_plugin.errors import InputError
+from igoas_plugin.errors import DamagedCheckpoint, InputError
 from igoas_plugin.model_settings import differing, model_settings
 from igoas_plugin.safetensors_file import is_safetensors
 
@@ -192,13 +192,22 @@ def save_the_settings_of_a_model() -> None:
     replace_everywhere(build_host_model, build_model)
 
 
+def best_of(folder: str) -> dict | None:
+    """The best checkpoint of a run; None where there is none, or, with a warning, where it is damaged."""
+    path = os.path.join(folder, "model_best.pth")
+    try:
+        return load_file(path) if os.path.isfile(path) else None
+    except DamagedCheckpoint as error:
+        logger.warning(f"{error}; the next evaluation gives the best one")
+        return None
+
+
 def before_train(self):
     """PeriodicCheckpointer.before_train; a resumed run remembers how good its best checkpoint is."""
     host_before_train(self)
-    best = os.path.join(self.checkpointer.save_dir, "model_best.pth")
-    if self.trainer.start_epoch > 0 and os.path.isfile(best):
-        self.best_metric = load_file(best).get("metric", -1)
-        logger.info(f"Best metric so far: {self.best_metric:.2f} ({best})")
+    if self.trainer.start_epoch > 0 and (best := best_of(self.checkpointer.save_dir)):
+        self.best_metric = best.get("metric", -1)
+        logger.info(f"Best metric so far: {self.best_metric:.2f} (model_best.pth)")
 
 
 def after_epoch(self):

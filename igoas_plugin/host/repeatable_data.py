@@ -8,6 +8,8 @@ from torch.utils.data import Dataset, Sampler, get_worker_info
 
 from igoas_plugin.randomness import OwnGenerators, seed_generators
 
+from .wrapped_dataset import WrappedDataset
+
 AT_ONCE = 256  # indices that are drawn before the global generators are given back
 
 
@@ -54,26 +56,19 @@ class NumberedSampler(Sampler):
         return len(self.sampler)
 
 
-class RepeatableDataset(Dataset):
+class RepeatableDataset(WrappedDataset):
     """A training set that augments an image by generators which depend on seed, rank and number of the draw alone.
 
     A run augments in the same way with any number of workers, and goes on in the same way after a resume.
 
     Args:
-        data_set: the host's or a user's; its attributes are this one's too.
+        data_set: the host's or a user's.
         seed: not negative.
     """
 
     def __init__(self, data_set: Dataset, seed: int):
-        self.data_set, self.key = data_set, (seed, comm.get_rank())
-
-    def __getattr__(self, name: str):
-        if name == "data_set":  # while it is unpickled
-            raise AttributeError(name)
-        return getattr(self.data_set, name)
-
-    def __len__(self) -> int:
-        return len(self.data_set)
+        super().__init__(data_set)
+        self.key = seed, comm.get_rank()
 
     def __getitem__(self, index: int) -> dict:
         if not isinstance(index, Draw):

@@ -1,5 +1,4 @@
 import logging
-import os
 import sys
 import time
 from datetime import timedelta
@@ -9,8 +8,7 @@ from fastreid.engine.hooks import IterationTimer
 from fastreid.utils import comm
 from tabulate import tabulate
 
-from igoas_plugin.checkpoint_file import load_file
-
+from .checkpoints import best_of
 from .fix import fix
 from .late_scalars import HostStorage
 
@@ -61,10 +59,9 @@ def summary(trainer: DefaultTrainer, seconds: float, outside: float) -> list[tup
     if "time" in recorded:
         speed = batch / HostStorage.history(trainer.storage, "time").global_avg()
         rows.append(("speed", f"{speed:.1f} images/s in the steps"))
-    best = os.path.join(cfg.OUTPUT_DIR, "model_best.pth")  # may be another training's where this one has not evaluated
+    # model_best.pth may be another training's where this one has not evaluated
     evaluated = trainer.start_epoch or any(name.split("/")[-1] == "metric" for name in recorded)
-    if evaluated and os.path.isfile(best):
-        best = load_file(best)
+    if evaluated and (best := best_of(cfg.OUTPUT_DIR)):
         metric = f"the mean of Rank-1 and mAP on {cfg.DATASETS.TESTS[0]}"
         rows.append(("best", f"{best['metric']:.1f}, {metric}, after epoch {best['epoch'] + 1}"))
     return rows

@@ -11,11 +11,12 @@ from igoas_plugin.errors import InputError, UnreadableImage
 from .fix import fix
 from .hooks import extend_hooks
 from .images import read_image
+from .wrapped_dataset import WrappedDataset
 
 logger = logging.getLogger(f"fastreid.{__name__}")  # a child of the host's logger: shown where the host's lines are
 
 
-class SkippingDataset(Dataset):
+class SkippingDataset(WrappedDataset):
     """A training set that puts another image in the place of one that cannot be read, and counts.
 
     The next one of its identity is taken, or where there is none the next one: batches keep their size, and with an
@@ -26,17 +27,9 @@ class SkippingDataset(Dataset):
     """
 
     def __init__(self, data_set: CommDataset):
-        self.data_set = data_set
+        super().__init__(data_set)
         self.skipped = torch.zeros(len(self), dtype=torch.bool).share_memory_()  # the loader's workers write into it
         self.reported = torch.zeros_like(self.skipped)
-
-    def __getattr__(self, name: str):
-        if name == "data_set":  # while it is unpickled
-            raise AttributeError(name)
-        return getattr(self.data_set, name)
-
-    def __len__(self) -> int:
-        return len(self.data_set)
 
     def __getitem__(self, index: int) -> dict:
         error = None
@@ -83,7 +76,7 @@ class SkippingDataset(Dataset):
 
 def skipping(data_set: Dataset) -> SkippingDataset | None:
     """The SkippingDataset that a loader's data set is, or holds."""
-    inner = getattr(data_set, "data_set", None)  # of a RepeatableDataset
+    inner = data_set.data_set if isinstance(data_set, WrappedDataset) else None  # of a RepeatableDataset
     return next((each for each in (data_set, inner) if isinstance(each, SkippingDataset)), None)
 
 

@@ -25,7 +25,6 @@ def files(cfg) -> set[str]:
 def stop_after(cfg, epochs):
     trainer = start(cfg)
     trainer.max_epoch = EPOCHS + 1  # no epoch is the last one
-    trainer.register_hooks([])
     run_epoch = trainer.before_epoch
 
     def before_epoch():
@@ -85,3 +84,13 @@ def test_where_no_checkpoint_can_be_read_the_resume_is_refused(cfg):
         truncate(path)
     with pytest.raises(InputError, match="no checkpoint in .* can be read: start anew without --resume"):
         start(cfg, resume=True)
+
+
+@pytest.mark.fault
+def test_a_damaged_best_checkpoint_is_named_and_the_resumed_run_writes_a_new_one(cfg, host_log):
+    stop_after(cfg, 3)
+    best = Path(cfg.OUTPUT_DIR, "model_best.pth")
+    truncate(best)
+    start(cfg, resume=True).train()
+    assert f"checkpoint {best} cannot be read" in host_log.text
+    assert torch.load(best, weights_only=True)["metric"] > 0
