@@ -1,3 +1,4 @@
+import gc
 import json
 import logging
 import os
@@ -13,6 +14,8 @@ import igoas_plugin  # before the host: it mends it
 sys.path.insert(0, str(Path(__file__).parent))
 import tiny_data  # noqa: E402
 from fastreid.utils.logger import setup_logger  # noqa: E402
+
+from igoas_plugin.host.kept_memory import glibc  # noqa: E402
 
 # by pytest-xdist some processes share the cores; a thread that waits must not keep one from the others
 torch.set_num_threads(max(1, 2 // int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", 1))))
@@ -126,6 +129,15 @@ def host_log(caplog):
     logger.removeHandler(caplog.handler)
     logger.setLevel(level)
     logger.propagate = propagate
+
+
+@pytest.fixture(autouse=True, scope="module")
+def no_memory_kept():
+    """What the runs of a file have freed goes back to the system: host/kept_memory.py keeps it for the next step."""
+    yield
+    gc.collect()
+    if library := glibc():
+        library.malloc_trim(0)
 
 
 @pytest.fixture(autouse=True)

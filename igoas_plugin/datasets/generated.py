@@ -56,7 +56,7 @@ def provide(
         if not os.path.isdir(existing) or not os.access(existing, os.W_OK):
             raise PermissionError(None, "no permission to write")
         files, pixels = _draw(title, paths, draw)
-        if _moved_into_place(folder, files, {"version": version, "images": images, "pixels": pixels}):
+        if _moved_into_place(title, folder, files, {"version": version, "images": images, "pixels": pixels}):
             logger.info("%s: %d images drawn into %s", title, len(paths), os.path.abspath(folder))
     except InputError:
         raise

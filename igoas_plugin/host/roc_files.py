@@ -1,8 +1,10 @@
+import importlib.abc
+import importlib.util
 import os
 import pickle
+import sys
 
 import numpy as np
-from fastreid.utils.visualizer import Visualizer
 
 from igoas_plugin.errors import InputError
 
@@ -37,7 +39,34 @@ def load_roc_info(path: str | os.PathLike) -> dict[str, np.ndarray]:
         raise InputError(f"{path} is no file of save_roc_info(): {' '.join(str(error).split())}") from error
 
 
+class MendWhenLoaded(importlib.abc.MetaPathFinder):
+    """Mends the host's visualizer when somebody loads it: with what it draws by, that takes seconds."""
+
+    MODULE = "fastreid.utils.visualizer"
+
+    def find_spec(self, name, path, target=None):
+        if name != self.MODULE:
+            return None
+        sys.meta_path.remove(self)
+        spec = importlib.util.find_spec(name)
+        load = spec.loader.exec_module
+
+        def load_and_mend(module):
+            load(module)
+            mend(module)
+
+        spec.loader.exec_module = load_and_mend
+        return spec
+
+
+def mend(visualizer) -> None:
+    visualizer.Visualizer.load_roc_info = staticmethod(load_roc_info)
+
+
 @fix
 def read_roc_files_without_executing_them() -> None:
     """Visualizer.load_roc_info executes whatever the pickle that it is given says."""
-    Visualizer.load_roc_info = staticmethod(load_roc_info)
+    if MendWhenLoaded.MODULE in sys.modules:
+        mend(sys.modules[MendWhenLoaded.MODULE])
+    else:
+        sys.meta_path.insert(0, MendWhenLoaded())

@@ -186,6 +186,8 @@ IN_PLACE = {
     "igoas_plugin/host/cython_ranking.py": "a folder that gets its name when it is complete",
     "igoas_plugin/host/log_files.py": "log.txt is appended to",
     "igoas_plugin/preparation/prepare.py": "put() renames what is complete",
+    "igoas_plugin/run_lock.py": "a lock: what it says goes with its owner",
+    "igoas_plugin/safetensors_file.py": "bytes, which write_atomically() gets",
     "igoas_plugin/preparation/unfinished_folder.py": "what an unfinished folder is made from: half of it is begun anew",
 }
 

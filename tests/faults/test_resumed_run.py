@@ -125,7 +125,16 @@ class Signal(HookBase):
             signal.raise_signal(self.number)
 
 
+@pytest.fixture
+def ctrl_c_is_heard():
+    """Whoever runs these tests, pytest-xdist for one, may ignore Ctrl-C, and then it is no way to stop a run."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 @pytest.mark.fault
+@pytest.mark.usefixtures("ctrl_c_is_heard")
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 @pytest.mark.parametrize("at", [2, 3])  # the first step of an epoch, and its last
 def test_a_run_stopped_by_a_signal_goes_on_in_the_middle_of_the_epoch(

@@ -1,5 +1,6 @@
 """A training in a process of its own, with loader workers, that gets a signal as schedulers and terminals send it."""
 
+import contextlib
 import os
 import re
 import signal
@@ -19,8 +20,26 @@ def children_of(group: int) -> list[str]:
     return [args for pgid, state, args in fields if int(pgid) == group and not state.startswith("Z")]
 
 
-def start(command, log) -> subprocess.Popen:
-    return subprocess.Popen([sys.executable, *command], stdout=log, stderr=log, start_new_session=True)
+def hear_ctrl_c() -> None:
+    """Whoever runs these tests may ignore Ctrl-C, which a process hands on to those that it starts."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
+@pytest.fixture
+def start():
+    """Starts a command in a process group of its own; what is left of the groups is killed at the end."""
+    started = []
+
+    def start(command, log) -> subprocess.Popen:
+        options = {"stdout": log, "stderr": log, "start_new_session": True, "preexec_fn": hear_ctrl_c}
+        started.append(subprocess.Popen([sys.executable, *command], **options))
+        return started[-1]
+
+    yield start
+    for process in started:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
 
 
 def wait_for(process, path, text, seconds=120) -> None:
@@ -46,11 +65,11 @@ def to_process(process, number):
         (signal.SIGTERM, to_group, ()),  # a scheduler that signals every process, the loader's workers too
         (signal.SIGINT, to_group, ()),  # Ctrl-C
         (signal.SIGTERM, to_process, ("--num-gpus", "2")),
-        (signal.SIGINT, to_group, ("--num-gpus", "2")),
+        pytest.param(signal.SIGINT, to_group, ("--num-gpus", "2"), marks=pytest.mark.slow),
     ],
 )
 def test_a_signal_ends_a_training_with_a_checkpoint_a_line_and_an_exit_code(
-    tiny_duke, tmp_path, tool_command, number, send, flags
+    start, tiny_duke, tmp_path, tool_command, number, send, flags
 ):
     log = tmp_path / "log"
     with open(log, "w") as file:
@@ -71,5 +90,3 @@ def test_a_signal_ends_a_training_with_a_checkpoint_a_line_and_an_exit_code(
     with open(log, "w") as file:
         resumed = start(tool_command(*SLOW_STEPS, flags=["--resume", *flags]), file)
         wait_for(resumed, log, f"Starting training at iteration {done + 1} of 1,000")
-        resumed.kill()
-        resumed.wait()

@@ -7,6 +7,7 @@ from fastreid.utils.events import EventStorage
 from tiny_data import random_batch
 
 from igoas_plugin.host import late_scalars
+from igoas_plugin.host.nonfinite import NonFiniteGuard
 from igoas_plugin.host.progress_line import PROGRESS, progress_line
 
 
@@ -54,7 +55,8 @@ def test_the_losses_of_every_architecture_are_named_one_by_one(igoas_cfg, name):
     with EventStorage() as storage:
         storage.epoch = 0
         losses = model(random_batch(size=(96, 32)))
-        late_scalars.write_metrics(SimpleNamespace(iter=0, storage=storage), losses, 0.0)
+        trainer = SimpleNamespace(iter=0, storage=storage, guard=NonFiniteGuard())
+        late_scalars.write_metrics(trainer, losses, 0.0)
         parts = progress_line(max_iter=1, seconds_left=None).split("  ")
     covered = [part for part in parts if part.startswith("covered")]
     assert len(covered) == (name in ("IGOAS", "OcclusionWrapper"))
