@@ -105,7 +105,7 @@ def own_losses(scalars: dict) -> list[float]:
 
 def test_the_logged_loss_is_the_mean_of_all_processes(two_ranks):
     first, second = [own_losses(rank["scalars"]) for rank in two_ranks[0]]
-    assert all(abs(one - other) > 1e-4 for one, other in zip(first, second, strict=True))
+    assert max(abs(one - other) for one, other in zip(first, second, strict=True)) > 1e-2
     logged = two_ranks[0][0]["scalars"]["total_loss"]
     expected = [((one + other) / 2, step) for step, (one, other) in enumerate(zip(first, second, strict=True))]
     assert logged == [(pytest.approx(value, rel=1e-5), step) for value, step in expected]  # sums of float32
