@@ -35,6 +35,9 @@ NUMPY_SCALARS = [
 ]
 
 
+FOLDER = 0x10  # attribute of MS-DOS in a zip archive: torch reads nothing of such an entry and leaves its tensor unset
+
+
 @contextmanager
 def numpy_scalars_allowed() -> Iterator[None]:
     """A context in which torch.load(weights_only=True) also takes numpy scalars; other code's loads stay as they are.
@@ -103,7 +106,8 @@ def require_intact(path: str, file: BinaryIO) -> None:
     torch.serialization.set_crc32_options(False), which leaves every one of them 0: both pass.
 
     Raises:
-        DamagedCheckpoint: an entry is damaged, or the entries are larger than the file, as those of a bomb are.
+        DamagedCheckpoint: an entry is damaged or marked as a folder, or the entries are larger than the file, as those
+            of a bomb are.
         zipfile.BadZipFile: the archive itself is damaged.
     """
     start = file.read(4)
@@ -115,6 +119,8 @@ def require_intact(path: str, file: BinaryIO) -> None:
         entries = archive.infolist()
         if sum(entry.file_size for entry in entries) > size:
             raise DamagedCheckpoint(f"checkpoint {path} is refused: unpacked it is larger than the file itself")
+        if folder := next((entry.filename for entry in entries if entry.external_attr & FOLDER), None):
+            raise DamagedCheckpoint(f"checkpoint {path} is damaged: {folder} is marked as a folder; get it anew")
         damaged = archive.testzip() if any(entry.CRC for entry in entries) else None
     if damaged is not None:
         raise DamagedCheckpoint(

@@ -192,7 +192,10 @@ def merge(cfg: CfgNode, given: CfgNode, source: str) -> None:
     for key in flat_keys(given):
         require_known(key, cfg, source)
         section, _, last = key.rpartition(".")
-        node = value_of(given, section) if section else given
+        try:
+            node = value_of(given, section) if section else given
+        except KeyError:
+            raise InputError(f"{source}: {key} is one word: write each part of it within the one before") from None
         node[last] = fitting(node[last], key, cfg, source)
     try:
         cfg.merge_from_other_cfg(given)

@@ -113,6 +113,13 @@ def test_a_teacher_s_config_may_hold_the_plugin_s_keys(baseline_cfg, tmp_path, r
     assert all((own[name] == value).all() for name, value in teacher.state_dict().items())
 
 
+def test_a_key_with_dots_in_a_file_is_refused_in_one_line(tmp_path):
+    path = tmp_path / "run.yml"
+    path.write_text("MODEL.DEVICE: cpu")
+    with pytest.raises(InputError, match="run.yml: MODEL.DEVICE is one word: write each part of it within the one"):
+        load_cfg(str(path))
+
+
 def test_an_alias_stands_for_what_it_names(tmp_path):
     path = tmp_path / "run.yml"
     path.write_text("INPUT: {SIZE_TRAIN: &size [64, 32], SIZE_TEST: *size}")

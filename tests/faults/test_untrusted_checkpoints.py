@@ -289,6 +289,19 @@ def test_a_flipped_byte_anywhere_is_refused_or_changes_nothing(tmp_path):
     assert all(refused[place] for place in weights)
 
 
+def test_an_entry_that_is_marked_as_a_folder_is_refused(tmp_path):
+    """torch would read nothing of it, and hand out whatever is in the memory of its tensor."""
+    path = tmp_path / "a.pth"
+    saved(path)
+    content = bytearray(path.read_bytes())
+    entry = content.rindex(b"archive/data/0") if b"archive/data/0" in content else content.rindex(b"/data/0")
+    start = content.rindex(b"PK\x01\x02", 0, entry)
+    content[start + 38] |= 0x10  # of the external attributes
+    path.write_bytes(content)
+    with pytest.raises(InputError, match="data/0 is marked as a folder"):
+        load_file(str(path))
+
+
 def test_a_damaged_entry_is_named(tmp_path):
     state = saved(tmp_path / "a.pth")
     content = bytearray((tmp_path / "a.pth").read_bytes())
