@@ -1,3 +1,4 @@
+import functools
 import os
 
 import fastreid.data.build
@@ -38,9 +39,9 @@ class DataLoaderX(DataLoader):
 
     def __init__(self, local_rank: int, **kwargs):
         cuda = torch.cuda.is_available()
-        kwargs = {"worker_init_fn": begin_worker, **kwargs}
         super().__init__(**{**kwargs, "pin_memory": kwargs.get("pin_memory", False) and cuda})
         self.device = torch.device("cuda", local_rank) if cuda else torch.device("cpu")
+        self._begin = self.worker_init_fn
 
     def __iter__(self):
         batches = self._batches()
@@ -60,6 +61,7 @@ class DataLoaderX(DataLoader):
     def _batches(self):
         try:
             with lost_workers_in_one_line():
+                self.worker_init_fn = functools.partial(begin_worker, os.getpid(), self._begin)
                 with GivenBack():  # torch draws a seed for the workers: not from what a run's first step draws from
                     batches = super().__iter__()
                 mend_handler()

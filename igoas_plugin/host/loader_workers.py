@@ -5,7 +5,7 @@ import re
 import shutil
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from igoas_plugin.errors import InputError, LostWorker
@@ -20,10 +20,20 @@ RAISE_IT = (
 )
 
 
-def begin_worker(worker: int) -> None:
-    """A loader's worker ends with the process that it works for, and only with it: Ctrl-C is not for the worker."""
+def begin_worker(parent: int, then: Callable[[int], None] | None, worker: int) -> None:
+    """A loader's worker ends with the process that it works for, and only with it: Ctrl-C is not for the worker.
+
+    torch's own watch misses a process that ends before its worker has begun, which takes a spawned one seconds.
+
+    Args:
+        parent: number of the process that it works for.
+        then: what a user lets the worker begin with.
+        worker: its number among the loader's.
+    """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    end_with_parent()
+    end_with_parent(parent)
+    if then is not None:
+        then(worker)
 
 
 def lost_worker(error: RuntimeError) -> LostWorker | None:
