@@ -70,8 +70,10 @@ class Run:
             log.seek(self.logged_before)
             return b"Starting training" in log.read()
 
-    def being_written(self) -> bool:
-        return self.folder.is_dir() and any(name.endswith(".writing") for name in os.listdir(self.folder))
+    def writes(self, process: subprocess.Popen) -> bool:
+        """Whether a file is being written by this process; those of killed ones may lie there still."""
+        ending = f".{process.pid}.writing"
+        return self.folder.is_dir() and any(name.endswith(ending) for name in os.listdir(self.folder))
 
     def iterations_logged(self) -> list[int]:
         """The iterations of which metrics.json has a line."""
@@ -90,13 +92,13 @@ def kill_once(run: Run, rng: random.Random, epoch: float, moment: str) -> str | 
     while process.poll() is None and moment != "start" and not run.trains():
         time.sleep(0.01)
     end = time.monotonic() + rng.uniform(0, 3 * epoch if moment != "start" else 6)
-    while process.poll() is None and (time.monotonic() < end or (moment == "writing" and not run.being_written())):
+    while process.poll() is None and (time.monotonic() < end or (moment == "writing" and not run.writes(process))):
         time.sleep(0.001)
     if process.poll() is not None:
         if process.returncode:
             raise subprocess.CalledProcessError(process.returncode, run.command)
         return None
-    hit = "writing" if run.being_written() else moment
+    hit = "writing" if run.writes(process) else moment
     process.send_signal(signal.SIGKILL)
     process.wait()
     return hit
