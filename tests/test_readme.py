@@ -23,7 +23,7 @@ LINKS = [
 ]
 FILES = sorted(set(re.findall(r"(?:tools|configs)/[\w./-]+\.(?:py|yml)", PAGES)))
 TARGETS = sorted(set(re.findall(r"make ([a-z-]+)", README)))
-KEYS = sorted(set(re.findall(r"\b(?:MODEL|INPUT|SOLVER|DATALOADER|DATASETS|TENSORBOARD|TEST)(?:\.[A-Z_]+)+", PAGES)))
+KEYS = sorted(set(re.findall(r"\b(?:MODEL|INPUT|SOLVER|DATALOADER|DATASETS|TENSORBOARD|TEST)(?:\.[A-Z_0-9]+)+", PAGES)))
 
 
 def test_they_have_links_commands_and_no_place_left_open():
