@@ -76,8 +76,8 @@ def lost_workers_in_one_line() -> Iterator[None]:
         raise lost_worker(error) or error from None
     except (ConnectionError, EOFError) as error:  # of the socket by which a worker hands over a batch
         raise LostWorker(
-            "a worker of the data loader ended while it handed over a batch: most likely the machine, or its container, "
-            "is out of memory; lower DATALOADER.NUM_WORKERS"
+            "a worker of the data loader ended while it handed over a batch: most likely the machine, or its "
+            "container, is out of memory; lower DATALOADER.NUM_WORKERS"
         ) from error
 
 
