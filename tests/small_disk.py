@@ -30,13 +30,13 @@ def mounted(folder: Path, options: str) -> Iterator[Path]:
         finally:
             subprocess.run(["umount", "--lazy", str(folder)], check=True)
         return
-    with in_a_namespace(folder, options) as holder:
-        yield Path(f"/proc/{holder}/root{folder}")
+    with in_a_namespace(folder, options) as seen:
+        yield seen
 
 
 @contextlib.contextmanager
-def in_a_namespace(folder: Path, options: str) -> Iterator[int]:
-    """A process that has mounted it where no other process looks, but through its /proc entry."""
+def in_a_namespace(folder: Path, options: str) -> Iterator[Path]:
+    """Mounted where only a process of its own looks; others see it through that one's /proc entry, at this path."""
     script = f"{' '.join(MOUNT)} {options} none '{folder}' && echo mounted && exec cat"
     command = ["unshare", "--map-root-user", "--mount", "sh", "-c", script]
     try:
@@ -46,9 +46,10 @@ def in_a_namespace(folder: Path, options: str) -> Iterator[int]:
     with holder:
         try:
             told = holder.stdout.readline().decode().strip()
-            if told != "mounted" or not os.access(f"/proc/{holder.pid}/root{folder}", os.R_OK):
+            seen = Path("/proc", str(holder.pid), "root", folder.relative_to("/"))
+            if told != "mounted" or not os.access(seen, os.R_OK):
                 pytest.skip(f"this user may not mount a file system: {told or 'no access to the namespace'}")
-            yield holder.pid
+            yield seen
         finally:
             holder.stdin.close()  # which ends it
 
