@@ -17,6 +17,19 @@ def start(cfg, resume=False) -> DefaultTrainer:
     return trainer
 
 
+def stop_at(trainer, iteration: int) -> DefaultTrainer:
+    """The trainer, whose train() will raise KeyboardInterrupt in place of that step."""
+    run_step = trainer.run_step
+
+    def step():
+        if trainer.iter == iteration:
+            raise KeyboardInterrupt
+        run_step()
+
+    trainer.run_step = step
+    return trainer
+
+
 def weights(trainer) -> dict:
     return {name: tensor.detach().clone() for name, tensor in trainer._trainer.model.state_dict().items()}
 

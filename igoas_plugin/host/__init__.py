@@ -32,7 +32,7 @@ FILES = (
     "step",
     "nonfinite",
     "distributed",
-    "config_file",
+    "saved_config",
     "log_files",
     "seeds",
     "late_scalars",

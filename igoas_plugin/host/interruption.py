@@ -84,8 +84,9 @@ class Interruption(HookBase):
             return self.signal is not None
         number = torch.tensor(self.signal or 0)
         dist.all_reduce(number, dist.ReduceOp.MAX, group=comm._get_global_gloo_group())
-        self.signal = int(number) or None
-        return self.signal is not None
+        if number:  # else one that came meanwhile is for the next step
+            self.signal = int(number)
+        return bool(number)
 
     def stop(self, iteration: int, evaluated: bool = True, alone: bool = False) -> None:
         """Writes the checkpoint and raises Interrupted.

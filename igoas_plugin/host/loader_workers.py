@@ -5,6 +5,7 @@ import re
 import shutil
 import signal
 import threading
+import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -74,11 +75,19 @@ def lost_workers_in_one_line() -> Iterator[None]:
         if isinstance(error.__cause__, InputError):  # of the handler below, while torch waited for a batch
             raise error.__cause__ from None
         raise lost_worker(error) or error from None
-    except (ConnectionError, EOFError) as error:  # of the socket by which a worker hands over a batch
+    except (OSError, EOFError) as error:
+        if not in_a_handover(error):
+            raise
         raise LostWorker(
             "a worker of the data loader ended while it handed over a batch: most likely the machine, or its "
             "container, is out of memory; lower DATALOADER.NUM_WORKERS"
         ) from error
+
+
+def in_a_handover(error: Exception) -> bool:
+    """Whether it comes from the socket by which a worker hands over a batch, and not from a data set."""
+    frames = (frame for frame, _ in traceback.walk_tb(error.__traceback__))
+    return any(frame.f_globals.get("__name__") == "multiprocessing.connection" for frame in frames)
 
 
 def mend_handler() -> None:

@@ -18,7 +18,7 @@ from yacs.config import CfgNode
 
 from igoas_plugin.atomic_file import write_atomically
 from igoas_plugin.checkpoint_file import read_file
-from igoas_plugin.errors import InputError
+from igoas_plugin.errors import InputError, OutputError
 from igoas_plugin.file_digest import is_digest, noted_digest, sha256_of
 from igoas_plugin.safetensors_file import is_safetensors
 
@@ -126,8 +126,8 @@ def trust_first(url: str, file: Path) -> None:
         )
     try:
         write_atomically(str(note), lambda opened: opened.write(f"{digest}  {file.name}\n".encode()))
-    except OSError as error:  # a cache that others fill
-        logger.warning(f"The SHA-256 of {file} cannot be noted beside it: {error.strerror}")
+    except OutputError as error:  # a cache that others fill
+        logger.warning(f"The SHA-256 of {file} cannot be noted beside it: {error}")
 
 
 def fetch(urls: dict[str, str], variant: str, folder: Path, name: str | None = None) -> dict:

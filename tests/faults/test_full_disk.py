@@ -183,7 +183,7 @@ def test_a_config_that_cannot_be_written_leaves_that_of_the_run_before(cfg, disk
 def test_both_of_the_hosts_ways_to_write_the_config_are_mended(cfg, disk, monkeypatch):
     written = []
     monkeypatch.setattr(
-        "igoas_plugin.host.config_file.write_atomically", lambda path, write: written.append(os.path.basename(path))
+        "igoas_plugin.host.saved_config.write_atomically", lambda path, write: written.append(os.path.basename(path))
     )
     start(cfg)  # NUM_CLASSES is counted: it is written twice
     assert written == ["config.yaml", "config.yaml"]

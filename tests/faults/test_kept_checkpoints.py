@@ -4,12 +4,12 @@ from pathlib import Path
 
 import pytest
 import torch
-from runs import start, weights
+from runs import start, stop_at, weights
 
 from igoas_plugin.check import check_run
 from igoas_plugin.errors import InputError
 
-EPOCHS = 4
+EPOCHS, STEPS = 4, 2  # STEPS of an epoch
 
 
 @pytest.fixture
@@ -23,18 +23,8 @@ def files(cfg) -> set[str]:
 
 
 def stop_after(cfg, epochs):
-    trainer = start(cfg)
-    trainer.max_epoch = EPOCHS + 1  # no epoch is the last one
-    run_epoch = trainer.before_epoch
-
-    def before_epoch():
-        if trainer.epoch == epochs:
-            raise KeyboardInterrupt
-        run_epoch()
-
-    trainer.before_epoch = before_epoch
     with pytest.raises(KeyboardInterrupt):
-        trainer.train()
+        stop_at(start(cfg), STEPS * epochs).train()
 
 
 def test_as_many_periodic_checkpoints_are_kept_as_asked_for_beside_the_best_and_the_final_one(cfg):

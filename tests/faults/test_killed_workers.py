@@ -4,11 +4,13 @@ import os
 import re
 import signal
 import subprocess
+from multiprocessing.connection import Client
 
 import pytest
 from faulty_runs import faulty_run, wait_for
 
-from igoas_plugin.host.loader_workers import lost_worker
+from igoas_plugin.errors import LostWorker
+from igoas_plugin.host.loader_workers import lost_worker, lost_workers_in_one_line
 
 SECONDS = 60  # a run must have ended by then; on an idle machine it takes two, and a stuck one never ends
 LINE = (
@@ -88,3 +90,13 @@ def test_full_shared_memory_is_told_and_what_to_do(tool_command, tiny_duke, tmp_
 def test_what_torch_says_is_told_as_what_to_do(torch_says, told):
     error = lost_worker(RuntimeError(torch_says))
     assert error is None if told is None else re.search(told, str(error)) and "NUM_WORKERS" in str(error)
+
+
+def test_a_worker_that_ends_while_it_hands_over_a_batch_is_lost():
+    with pytest.raises(LostWorker, match="ended while it handed over a batch"), lost_workers_in_one_line():
+        Client(os.path.join(os.sep, "no", "socket"))
+
+
+def test_a_broken_connection_of_a_data_set_stays_what_it_is():
+    with pytest.raises(ConnectionResetError, match="of a user"), lost_workers_in_one_line():
+        raise ConnectionResetError("of a user")

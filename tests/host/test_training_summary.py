@@ -3,7 +3,7 @@ import re
 
 import pytest
 from fastreid.data.datasets import DATASET_REGISTRY
-from runs import logged, start
+from runs import logged, start, stop_at
 from tiny_data import TinyReID
 
 
@@ -53,18 +53,6 @@ def test_a_training_ends_with_what_was_trained_how_long_it_took_and_what_came_of
     summary = told(trainer)
     assert summary["epochs"] == "3 of 3, resumed after epoch 2" and summary["iterations"].startswith("6 of 6")
     assert summary["best"] == best_logged(baseline_cfg)
-
-
-def stop_at(trainer, iteration):
-    run_step = trainer.run_step
-
-    def step():
-        if trainer.iter == iteration:
-            raise KeyboardInterrupt
-        run_step()
-
-    trainer.run_step = step
-    return trainer
 
 
 def test_a_training_that_is_stopped_says_so_and_claims_no_best_of_an_earlier_one(baseline_cfg, told, host_log):
