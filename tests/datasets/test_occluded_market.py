@@ -4,7 +4,11 @@ import igoas_plugin  # noqa: F401  (first: it mends the host)
 
 # isort: split
 import json
+import multiprocessing
 import os
+import shutil
+import signal
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -50,11 +54,15 @@ def test_the_queries_keep_order_identity_and_camera_and_lie_in_the_data_sets_fol
     assert {path.name for path in folder.iterdir()} == {f"{Path(name).stem}.png" for name in names} | {"manifest.json"}
 
 
-@pytest.mark.parametrize("severity", range(1, 6))
-def test_the_files_hold_what_the_occluder_makes(root, severity):
+def assert_the_files_are_right(root, severity):
     occluder = QueryOccluder(market_in(str(root)).query)
     for (path, _, _), (original, _, _) in zip(opened(root, f"S{severity}").query, occluder.items, strict=True):
         np.testing.assert_array_equal(np.asarray(Image.open(path)), occluder.occluded(original, severity))
+
+
+@pytest.mark.parametrize("severity", range(1, 6))
+def test_the_files_hold_what_the_occluder_makes(root, severity):
+    assert_the_files_are_right(root, severity)
 
 
 def test_the_plain_name_is_severity_3(root):
@@ -131,6 +139,36 @@ def test_a_generation_that_breaks_off_leaves_nothing(root, monkeypatch):
     with pytest.raises(KeyboardInterrupt):
         opened(root).query  # noqa: B018
     assert os.listdir(root) == ["Market-1501-v15.09.15"]
+
+
+@pytest.mark.fault
+@pytest.mark.skipif(sys.platform != "linux", reason="needs a safe fork")  # the drawing needs no torch
+@pytest.mark.parametrize("one_is_killed", [False, True], ids=["both end", "one is killed"])
+def test_two_processes_at_once_leave_one_whole_data_set(one_is_killed, root, monkeypatch):
+    fork, write = multiprocessing.get_context("fork"), generated._write
+    both_have_written = fork.Barrier(2)
+
+    def write_and_wait(*args):
+        write(*args)
+        both_have_written.wait(60)
+        if one_is_killed and multiprocessing.current_process().name == "killed":
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    monkeypatch.setattr(generated, "_write", write_and_wait)
+    processes = [fork.Process(target=lambda: opened(root).query, name=name) for name in ("killed", "other")]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join(120)
+    assert [process.exitcode for process in processes] == [-signal.SIGKILL if one_is_killed else 0, 0]
+    monkeypatch.setattr(generated, "_write", None)  # nothing is left to be written
+    assert_the_files_are_right(root, 3)
+    assert len(os.listdir(root / "OccludedMarket1501" / "S3")) == (2 if one_is_killed else 1)
+
+    monkeypatch.setattr(generated, "_write", write)
+    shutil.rmtree(root / "OccludedMarket1501" / "S3" / "query")
+    assert opened(root).query
+    assert os.listdir(root / "OccludedMarket1501" / "S3") == ["query"]
 
 
 @pytest.mark.parametrize("module, name, reason", [

@@ -3,11 +3,14 @@ import igoas_plugin  # first: it mends the host
 # isort: split
 import json
 import logging
+import multiprocessing
 import os
 import pickle
 import shutil
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -211,6 +214,32 @@ def test_two_processes_that_build_at_once_both_rank_by_cython(tmp_path):
     assert sorted(os.listdir(PACKAGE)) == before
     (folder,) = Path(tmp_path, "igoas_plugin", "ranking").iterdir()
     assert [cython_ranking.is_intact(build) for build in folder.iterdir()] == [True, True]
+
+
+@pytest.mark.fault
+@pytest.mark.skipif(sys.platform != "linux", reason="needs a safe fork")  # a build needs no torch
+def test_what_a_killed_build_left_is_removed_by_the_next_one(fresh, build, monkeypatch, tmp_path):
+    folder, compiler = cython_ranking.builds_folder(), tmp_path / "compiler"
+    begins = f"import os, time; open('half.c', 'w').close(); os.symlink(str(os.getpid()), {str(compiler)!r})"
+    monkeypatch.setattr(cython_ranking, "BUILD", f"{begins}; time.sleep(120)")
+    killed = multiprocessing.get_context("fork").Process(target=cython_ranking.build_into, args=[folder])
+    killed.start()
+    deadline = time.monotonic() + 60
+    while not compiler.is_symlink() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    (left,) = folder.iterdir()
+    assert (left / "half.c").exists()
+    killed.kill()
+    killed.join(60)
+    os.kill(int(os.readlink(compiler)), signal.SIGKILL)
+    assert left.is_dir()
+
+    copies = "; ".join(f"shutil.copy({str(build / library)!r}, '.')" for library in cython_ranking.LIBRARIES)
+    monkeypatch.setattr(cython_ranking, "BUILD", f"import shutil; {copies}")
+    cython_ranking.compile_helper()
+    assert rank.IS_CYTHON_AVAI
+    (built,) = folder.iterdir()
+    assert built != left and cython_ranking.is_intact(built)
 
 
 @pytest.mark.parametrize(
