@@ -110,7 +110,7 @@ def open_store(dist_url: str) -> dist.TCPStore:
         raise InputError(f"--dist-url {dist_url} has no port: give tcp://HOST:PORT, or auto") from None
     try:
         return dist.TCPStore("localhost", port, is_master=True, wait_for_workers=False)
-    except dist.DistNetworkError as error:
+    except RuntimeError as error:  # DistNetworkError is one, and older torch raises it as no more than that
         reason = "is in use" if "EADDRINUSE" in str(error) else "cannot be opened"
         raise InputError(
             f"--dist-url {dist_url}: port {port} of this machine {reason}: name another one, or, for a run on one "

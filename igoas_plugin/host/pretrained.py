@@ -1,5 +1,4 @@
 import copy
-import inspect
 import logging
 import os
 import re
@@ -88,11 +87,10 @@ def download(url: str, target: Path) -> None:
     """Fetches weights to `target`, where nothing appears unless they are whole; any failure is an exception."""
     import gdown
 
-    options = {"timeout": SILENCE} if "timeout" in inspect.signature(gdown.download).parameters else {}
     target.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=target.parent, prefix=".download-") as folder:
         part = Path(folder, target.name)
-        gdown.download(url, str(part), quiet=False, **options)
+        gdown.download(url, str(part), quiet=False, timeout=SILENCE)
         if not sha256_of(part).startswith(PINNED.get() or digits_in(url)):
             where = "MODEL.BACKBONE.PRETRAIN_SHA256" if PINNED.get() else "the link"
             raise ValueError(f"what came has the SHA-256 {sha256_of(part)}, and {where} says another")

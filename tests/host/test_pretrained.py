@@ -44,7 +44,7 @@ def cache(monkeypatch, tmp_path) -> Path:
     return tmp_path / "cache"
 
 
-def unreachable(url, output, quiet):
+def unreachable(url, output, quiet, timeout):
     raise ConnectionError(f"cannot reach {url},\nnot even on a second line")
 
 
@@ -52,7 +52,7 @@ def serve(monkeypatch, content) -> list[str]:
     """Lets every download succeed with this content (bytes, or what torch.save takes); returns the links asked for."""
     asked = []
 
-    def download(url, output, quiet):
+    def download(url, output, quiet, timeout):
         asked.append(url)
         if isinstance(content, bytes):
             Path(output).write_bytes(content)
@@ -126,12 +126,12 @@ def test_a_server_that_sends_nothing_does_not_hold_the_run(cache, monkeypatch):
     assert files_in(cache) == []
 
 
-def half_a_file(url, output, quiet):
+def half_a_file(url, output, quiet, timeout):
     Path(output).write_bytes(b"half")
     raise ConnectionError("lost")
 
 
-def nothing(url, output, quiet):
+def nothing(url, output, quiet, timeout):
     """What older versions of gdown do where a link is dead: they print it and return."""
 
 

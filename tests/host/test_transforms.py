@@ -98,9 +98,9 @@ def test_torchvision_itself_keeps_its_affine():
     assert torchvision.transforms.RandomAffine is not RandomAffine
 
 
-def test_without_the_plugin_every_tensor_warns_and_black_and_white_fails(raw_host):
+def test_without_the_plugin_every_tensor_warns_and_black_and_white_fails_by_numpy_2(raw_host):
     assert "TypedStorage is deprecated" in raw_host["rgb_tensor"]["warnings"][0]
-    assert "Error" in str(raw_host["black_and_white_tensor"])
+    assert ("Error" in str(raw_host["black_and_white_tensor"])) == (int(np.__version__.split(".")[0]) >= 2)
 
 
 def test_tensors_have_the_values_that_the_host_gives(raw_host):

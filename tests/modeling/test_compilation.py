@@ -97,6 +97,7 @@ def test_the_real_compiler_trains_the_same(igoas_cfg):
     torch.testing.assert_close(trained(True), trained(False), rtol=1e-4, atol=1e-5)  # float32, other order of sums
 
 
+@compiles
 def test_a_machine_that_cannot_compile_is_told(monkeypatch, igoas_cfg):
     monkeypatch.setattr(shutil, "which", lambda name: None)
     monkeypatch.delenv("CXX", raising=False)
