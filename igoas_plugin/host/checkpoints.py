@@ -15,6 +15,7 @@ from igoas_plugin.errors import DamagedCheckpoint, InputError
 from igoas_plugin.model_settings import differing, model_settings
 from igoas_plugin.safetensors_file import is_safetensors
 
+from .earlier_run import earlier_checkpoints
 from .fix import fix, replace_everywhere
 
 logger = logging.getLogger("fastreid.igoas_plugin")
@@ -193,10 +194,12 @@ def save_the_settings_of_a_model() -> None:
 
 
 def best_of(folder: str) -> dict | None:
-    """The best checkpoint of a run; None where there is none, or, with a warning, where it is damaged."""
+    """The best checkpoint of a run; None where there is none of its own, or, with a warning, where it is damaged."""
     path = os.path.join(folder, "model_best.pth")
+    if not os.path.isfile(path) or os.path.basename(path) in earlier_checkpoints(folder):
+        return None
     try:
-        return load_file(path) if os.path.isfile(path) else None
+        return load_file(path)
     except DamagedCheckpoint as error:
         logger.warning(f"{error}; the next evaluation gives the best one")
         return None

@@ -9,6 +9,7 @@ from fastreid.utils.checkpoint import Checkpointer
 
 from igoas_plugin.errors import DamagedCheckpoint, InputError
 
+from .earlier_run import checkpoints_in, earlier_checkpoints, take_over
 from .fix import fix
 from .hooks import extend_hooks
 
@@ -25,11 +26,13 @@ def resume_or_load(self, path, *, resume=True):
     """Checkpointer.resume_or_load; a checkpoint that is damaged or gone is named, and the one before is resumed.
 
     Raises:
-        InputError: none of the run's checkpoints can be read, or the first that can does not fit.
+        InputError: none of the run's checkpoints can be read, or the first that can does not fit; or there are some
+            and no last_checkpoint.
     """
-    if not (resume and self.has_checkpoint()):
+    checkpoints = newest_first(self) if resume else []
+    if not checkpoints:
         return resume_or_load_on_host(self, path, resume=False)
-    for checkpoint in newest_first(self.save_dir, self.get_checkpoint_file()):
+    for checkpoint in checkpoints:
         if not os.path.isfile(checkpoint):
             logger.warning(f"checkpoint {checkpoint} is gone; the checkpoint before it is tried")
             continue
@@ -42,17 +45,36 @@ def resume_or_load(self, path, *, resume=True):
     )
 
 
-def newest_first(folder: str, last: str) -> list[str]:
-    """Paths of a run's checkpoints: the one that is named as the last, then the others by the time of their writing."""
-    others = [os.path.join(folder, name) for name in os.listdir(folder) if re.fullmatch(r"model_\w+\.pth", name)]
-    return [last, *sorted(set(others) - {last}, key=os.path.getmtime, reverse=True)]
+def newest_first(checkpointer: Checkpointer) -> list[str]:
+    """Paths of a run's checkpoints: the one that is named as the last, then the others by the time of their writing.
+
+    Raises:
+        InputError: none is named as the last: they were copied, and which one is meant is not known.
+    """
+    folder = checkpointer.save_dir
+    strangers = earlier_checkpoints(folder)
+    names = checkpoints_in(folder) - strangers
+    if not checkpointer.has_checkpoint():
+        if not names:
+            return []
+        raise InputError(
+            f"{folder} has checkpoints and no last_checkpoint: write the name of the one to resume into "
+            f"{os.path.join(folder, 'last_checkpoint')} ({', '.join(sorted(names)[:5])}), or name another OUTPUT_DIR"
+        )
+    last = checkpointer.get_checkpoint_file()
+    others = {os.path.join(folder, name) for name in names} - {last}
+    newest = [] if os.path.basename(last) in strangers else [last]
+    return [*newest, *sorted(others, key=os.path.getmtime, reverse=True)]
 
 
 def save(self, name, **kwargs):
     """Checkpointer.save; what an interruption has left is outdated then."""
     save_and_tag(self, name, **kwargs)
+    if not self.save_dir or not self.save_to_disk:
+        return
+    take_over(self.save_dir, f"{name}.pth")
     outdated = os.path.join(self.save_dir, f"{INTERRUPTED}.pth")
-    if name != INTERRUPTED and self.save_to_disk and os.path.isfile(outdated):
+    if name != INTERRUPTED and os.path.isfile(outdated):
         os.remove(outdated)
 
 
@@ -61,7 +83,8 @@ def after_epoch(self):
     save_after_epoch(self)
     keep, folder = self.trainer.cfg.SOLVER.get("CHECKPOINT_KEEP", 0), self.checkpointer.save_dir
     if keep > 0:
-        numbered = sorted((int(found[1]), found[0]) for found in map(PERIODIC.fullmatch, os.listdir(folder)) if found)
+        own = checkpoints_in(folder) - earlier_checkpoints(folder)
+        numbered = sorted((int(found[1]), found[0]) for found in map(PERIODIC.fullmatch, own) if found)
         last = os.path.basename(self.checkpointer.get_checkpoint_file())
         for _, name in numbered[:-keep]:
             if name != last:

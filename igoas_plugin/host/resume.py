@@ -8,20 +8,32 @@ from fastreid.utils import comm
 from igoas_plugin.randomness import seed_generators
 from igoas_plugin.training_log import forget_from
 
+from .earlier_run import leave_to_earlier_run
 from .fix import fix
 from .hooks import extend_hooks
+from .kept_checkpoints import newest_first
 from .repeatable_data import NumberedSampler
 
 logger = logging.getLogger("fastreid.igoas_plugin")
 
 
 def resume_or_load(self, resume=True):
-    """DefaultTrainer.resume_or_load; a resumed run begins with the iteration after the last one of its checkpoint."""
-    if resume and not self.checkpointer.has_checkpoint():
+    """DefaultTrainer.resume_or_load; a resumed run begins with the iteration after the last one of its checkpoint.
+
+    The checkpoints of an earlier run in OUTPUT_DIR are not those of one that starts anew.
+    """
+    if resume and not newest_first(self.checkpointer):
         logger.warning(f"Nothing to resume: {self.cfg.OUTPUT_DIR} has no last_checkpoint; training starts at epoch 0")
         resume = False
     checkpoint = self.checkpointer.resume_or_load(self.cfg.MODEL.WEIGHTS, resume=resume)
     if not resume:
+        comm.synchronize()  # all have read what is read
+        if comm.is_main_process() and (names := leave_to_earlier_run(self.cfg.OUTPUT_DIR)):
+            logger.warning(
+                f"{self.cfg.OUTPUT_DIR} has checkpoints of an earlier training ({', '.join(sorted(names)[:5])}"
+                f"{', ...' if len(names) > 5 else ''}): this one replaces them as it writes its own, and never resumes "
+                "them; --resume goes on with a training"
+            )
         return
     self.start_epoch = checkpoint.get("epoch", -1) + 1
     self.evaluation_is_due = not checkpoint.get("evaluated", True)
