@@ -1,13 +1,15 @@
 """One run at a time in an OUTPUT_DIR: who is there is written into a hidden file, which goes with the run."""
 
 import contextlib
+import errno
 import json
 import os
 import socket
+import stat
 import sys
 import time
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from typing import BinaryIO
 
 from .errors import InputError
@@ -19,6 +21,7 @@ except ImportError:  # on Windows: two runs in one folder are not kept apart the
     fcntl = None
 
 LOCK = ".lock"
+LONGEST = 10_000  # bytes of a lock: no more is read
 
 
 @dataclass(frozen=True)
@@ -134,11 +137,13 @@ def _taken(path: str, folder: str) -> BinaryIO:
 
     Raises:
         InputError: another run has it.
-        OSError: it cannot be written.
+        OSError: it cannot be written, or is something else than a file: a link, a pipe.
     """
     while True:
-        file = open(os.open(path, os.O_RDWR | os.O_CREAT, 0o666), "r+b", buffering=0)
+        file = open(os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK, 0o666), "r+b", buffering=0)
         try:
+            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+                raise OSError(errno.EINVAL, "not a regular file")
             owner, locked = _owner(file), _lock(file)
             if locked is False or (owner and not owner.has_gone):
                 raise InputError(_refusal(owner, locked, path, folder))
@@ -173,11 +178,12 @@ def _is_there(file: BinaryIO, path: str) -> bool:
 
 
 def _owner(file: BinaryIO) -> Owner | None:
-    """Who wrote a lock; None where it is empty, or was cut off as its machine went down."""
+    """Who wrote a lock; None where it is empty, was cut off as its machine went down, or holds something else."""
     try:
-        return Owner(**json.loads(file.read()))
-    except (ValueError, TypeError):
+        owner = Owner(**json.loads(file.read(LONGEST)))
+    except (ValueError, TypeError, RecursionError):
         return None
+    return owner if all(type(getattr(owner, each.name)) is each.type for each in fields(Owner)) else None
 
 
 def _refusal(owner: Owner | None, locked: bool | None, path: str, folder: str) -> str:

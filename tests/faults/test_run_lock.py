@@ -129,8 +129,11 @@ def test_of_a_lock_from_elsewhere_it_is_said_that_it_cannot_be_told_and_how_to_r
         pass
 
 
-@pytest.mark.parametrize("content", ["", '{"host": "a', "[]", '{"pid": 1}'])
-def test_a_lock_that_was_cut_off_keeps_nobody_out(tmp_path, content):
+NO_OWNER = {"host": "a", "system": 1, "pid": "7\0", "started": "1", "since": "now"}
+
+
+@pytest.mark.parametrize("content", ["", '{"host": "a', "[]", '{"pid": 1}', json.dumps(NO_OWNER), "[" * 100_000])
+def test_a_lock_that_was_cut_off_or_holds_something_else_keeps_nobody_out(tmp_path, content):
     (tmp_path / LOCK).write_text(content)
     with taken(tmp_path):
         pass
@@ -161,6 +164,18 @@ def test_a_folder_that_cannot_be_locked_is_one_line(tmp_path):
     (tmp_path / LOCK).mkdir()
     with pytest.raises(InputError, match=f"cannot be locked: {tmp_path / LOCK}: Is a directory"), taken(tmp_path):
         pass
+
+
+def test_a_lock_that_is_a_link_or_a_pipe_is_one_line_and_nothing_is_written_through_it(tmp_path):
+    (tmp_path / "precious").write_text("precious")
+    (tmp_path / LOCK).symlink_to(tmp_path / "precious")
+    with pytest.raises(InputError, match="cannot be locked: .*remove that file"), run_lock.run_lock(str(tmp_path)):
+        raise AssertionError("taken")
+    assert (tmp_path / "precious").read_text() == "precious"
+    (tmp_path / LOCK).unlink()
+    os.mkfifo(tmp_path / LOCK)
+    with pytest.raises(InputError, match="cannot be locked: .*not a regular"), run_lock.run_lock(str(tmp_path)):
+        raise AssertionError("taken")
 
 
 def test_only_the_first_process_of_a_run_takes_the_folder(tmp_path, monkeypatch):
