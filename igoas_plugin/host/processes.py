@@ -185,7 +185,8 @@ def conclude(workers: list[Worker], requests: Requests) -> None:
             raise InputError(worker.report.text)
     codes = [worker.process.exitcode for worker in failed]
     if requests.signals and failed:
-        raise SystemExit(next((code for code in codes if code > 0), 128 + requests.signals[0]))
+        own = [code for code in codes if code > 0 and code != 128 + signal.SIGTERM]  # not that of what was passed on
+        raise SystemExit(own[0] if own else 128 + requests.signals[0])
     for worker in failed:
         index, process, report = workers.index(worker), worker.process, worker.report
         if report and not report.error:

@@ -218,6 +218,12 @@ def test_of_many_processes_at_once_one_at_a_time_has_the_folder(tmp_path):
     assert refused.acquire(block=False)
 
 
+def started(folder) -> bool:
+    """Whether a training is past its set-up, which writes config.yaml twice."""
+    log = folder / "log.txt"
+    return log.exists() and "Starting training" in log.read_text()
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("flags", [(), ("--eval-only",)], ids=["training", "evaluation"])
 def test_a_second_run_in_the_folder_of_a_training_is_refused_and_changes_nothing(
@@ -227,7 +233,7 @@ def test_a_second_run_in_the_folder_of_a_training_is_refused_and_changes_nothing
     command = [sys.executable, "-W", "ignore", *tool_command("SOLVER.MAX_EPOCH", "100000", "TEST.EVAL_PERIOD", "0")]
     with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as first:
         try:
-            wait_for(lambda: first.poll() is not None or (folder / "config.yaml").exists())
+            wait_for(lambda: first.poll() is not None or started(folder))
             before = {path.name: path.read_bytes() for path in folder.glob("c*")}
             second = run_tool(flags=flags)
             assert (second.returncode, second.stdout) == (2, "")

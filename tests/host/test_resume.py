@@ -39,7 +39,7 @@ def first_batch(cfg, resume=False) -> torch.Tensor:
 def test_a_resumed_run_sees_other_batches_than_its_first_epoch_the_same_on_every_resume(baseline_cfg):
     baseline_cfg.SOLVER.MAX_EPOCH = 1
     start(baseline_cfg).train()
-    first, resumed, again = first_batch(baseline_cfg), first_batch(baseline_cfg, True), first_batch(baseline_cfg, True)
+    resumed, again, first = first_batch(baseline_cfg, True), first_batch(baseline_cfg, True), first_batch(baseline_cfg)
     assert torch.equal(resumed, again) and not torch.equal(resumed, first)
 
 
