@@ -2,6 +2,10 @@
 
 import json
 import os
+from typing import IO
+
+from .errors import InputError
+from .regular_file import open_regular
 
 
 def logged_lines(folder: str) -> list[dict]:
@@ -9,17 +13,14 @@ def logged_lines(folder: str) -> list[dict]:
 
     The host goes on with the file where a training was resumed, or started anew in the same folder: what the earlier
     one logged of the iterations from there on is left out.
+
+    Raises:
+        InputError: the file cannot be read.
     """
     lines = []
     try:
-        with open(os.path.join(folder, "metrics.json"), errors="replace") as file:
-            for line in file:
-                try:
-                    told = json.loads(line)
-                except ValueError:
-                    continue
-                if not isinstance(told, dict) or "iteration" not in told:  # the rest of a line whose start is gone
-                    continue
+        with opened(folder, "rb") as file:
+            for told in filter(None, map(told_by, file)):
                 while lines and lines[-1]["iteration"] > told["iteration"]:
                     lines.pop()
                 lines.append(told)
@@ -28,9 +29,29 @@ def logged_lines(folder: str) -> list[dict]:
     return lines
 
 
+def opened(folder: str, mode: str) -> IO[bytes]:
+    """metrics.json of a run; raises FileNotFoundError where there is none, and InputError where it cannot be opened."""
+    path = os.path.join(folder, "metrics.json")
+    try:
+        return open_regular(path, mode)
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        raise InputError(f"{path} cannot be read: {error.strerror or error}: move it away") from None
+
+
+def told_by(line: bytes) -> dict | None:
+    """What a line tells; None where it is torn, or tells no iteration."""
+    try:
+        told = json.loads(line.decode(errors="replace"))
+    except (ValueError, RecursionError):
+        return None
+    return told if isinstance(told, dict) and type(told.get("iteration")) is int else None
+
+
 def values_of(lines: list[dict], name: str) -> dict[int, float]:
     """{iterations done: value} of a scalar, in order; of an iteration that is there twice the later one."""
-    return {line["iteration"] + 1: line[name] for line in lines if name in line}
+    return {line["iteration"] + 1: line[name] for line in lines if isinstance(line.get(name), (int, float))}
 
 
 def forget_from(folder: str, iteration: int) -> None:
@@ -41,9 +62,12 @@ def forget_from(folder: str, iteration: int) -> None:
     Args:
         folder: of the run.
         iteration: zero-based, the one that the run goes on with.
+
+    Raises:
+        InputError: the file cannot be read.
     """
     try:
-        file = open(os.path.join(folder, "metrics.json"), "rb+")
+        file = opened(folder, "rb+")
     except FileNotFoundError:
         return
     with file:
@@ -58,7 +82,5 @@ def forget_from(folder: str, iteration: int) -> None:
 
 def is_after(line: bytes, iteration: int) -> bool:
     """Whether a line is of that iteration or a later one, or torn."""
-    try:
-        return json.loads(line)["iteration"] >= iteration
-    except (ValueError, KeyError, TypeError):
-        return True
+    told = told_by(line)
+    return told is None or told["iteration"] >= iteration

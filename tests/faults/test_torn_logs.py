@@ -7,7 +7,7 @@ import pytest
 
 from igoas_plugin.comparison.plots import training_curves
 from igoas_plugin.comparison.training import MADE_BY, makers_of
-from igoas_plugin.training_log import logged_lines, values_of
+from igoas_plugin.training_log import forget_from, logged_lines, values_of
 
 pytestmark = pytest.mark.fault
 LINES = [{"iteration": iteration, "lr": 0.001, "total_loss": 7.5 - iteration} for iteration in (1, 3, 5)]
@@ -50,3 +50,16 @@ def test_a_comparison_draws_what_a_torn_log_holds(metrics, tmp_path):
     (curve,) = training_curves([run]).axes[0].lines
     assert curve.get_xydata().tolist() == [[2, 6.5], [4, 4.5]]
     assert makers_of([run])[0] == "torch 2"
+
+
+@pytest.mark.parametrize("garbage", [b'{"iteration": "x"}\n', b'{"iteration": null}\n', b"[" * 100_000 + b"\n"])
+def test_a_line_that_tells_no_number_of_an_iteration_is_passed_over_and_cut_off(garbage, metrics, tmp_path):
+    metrics.write_bytes(garbage + CONTENT + garbage)
+    assert logged_lines(str(tmp_path)) == LINES
+    forget_from(str(tmp_path), 4)
+    assert metrics.read_bytes() == garbage + b"".join(CONTENT.splitlines(keepends=True)[:2])
+
+
+def test_a_value_that_is_no_number_is_no_value():
+    lines = [{"iteration": 1, "lr": "x"}, {"iteration": 2, "lr": None}, {"iteration": 3, "lr": 0.5}]
+    assert values_of(lines, "lr") == {4: 0.5}
