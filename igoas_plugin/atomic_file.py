@@ -32,6 +32,8 @@ def write_atomically(path: str, write: Callable[[BinaryIO], object]) -> None:
     Raises:
         OutputError: it cannot be written; what was there before stays.
     """
+    if "\0" in path:
+        raise OutputError(f"cannot write {path}: its path holds a null character: name another file")
     folder, new = os.path.dirname(os.path.abspath(path)), None
     beside = name_beside(path)
     try:

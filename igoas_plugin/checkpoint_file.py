@@ -13,6 +13,7 @@ import numpy as np
 import torch
 
 from .errors import DamagedCheckpoint, InputError
+from .regular_file import open_regular
 from .safetensors_file import is_safetensors, read_safetensors
 
 
@@ -68,7 +69,7 @@ def read_file(path: str, file: BinaryIO | None = None):
         return read_safetensors(path)[0]
     try:
         if file is None:
-            with open(path, "rb") as opened:
+            with open_regular(path) as opened:
                 return read_opened(path, opened)
         return read_opened(path, file)
     except FileNotFoundError:

@@ -4,11 +4,13 @@ import hashlib
 import re
 from pathlib import Path
 
+from .regular_file import open_regular
+
 
 def sha256_of(path: Path) -> str:
     """64 hexadecimal digits, in lower case."""
     digest = hashlib.sha256()
-    with open(path, "rb") as file:
+    with open_regular(path) as file:
         while block := file.read(2**20):
             digest.update(block)
     return digest.hexdigest()

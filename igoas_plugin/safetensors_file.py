@@ -8,6 +8,7 @@ from safetensors.torch import save
 from torch import Tensor
 
 from .errors import InputError
+from .regular_file import open_regular
 
 SUFFIX = ".safetensors"
 
@@ -38,7 +39,7 @@ def read_safetensors(path: str) -> tuple[dict[str, Tensor], str | None]:
         InputError: the file is missing, damaged, or none of the format.
     """
     try:
-        with safe_open(path, framework="pt") as file:
+        with open_regular(path), safe_open(path, framework="pt") as file:
             weights = {name: file.get_tensor(name) for name in file.keys()}
             metadata = file.metadata() or {}
     except FileNotFoundError:

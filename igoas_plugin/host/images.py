@@ -48,6 +48,8 @@ def read_image(file_name, format=None):
         UnreadableImage: the file is missing, empty, cut off, or no image.
     """
     try:
+        if not os.path.isfile(file_name) and os.path.exists(file_name):  # the read of a pipe would not end
+            raise ValueError("it is no regular file")
         return read_image_of_host(file_name, format) if format is not None else read_rgb(file_name)
     except Exception as error:  # Pillow has no class of its own for broken files: some raise KeyError or struct.error
         empty = os.path.isfile(file_name) and not os.path.getsize(file_name)

@@ -7,6 +7,7 @@ import sys
 import numpy as np
 
 from igoas_plugin.errors import InputError
+from igoas_plugin.regular_file import open_regular
 
 from .fix import fix
 
@@ -31,7 +32,7 @@ class ArraysOnly(pickle.Unpickler):
 def load_roc_info(path: str | os.PathLike) -> dict[str, np.ndarray]:
     """Visualizer.load_roc_info; raises InputError where the file holds anything but arrays and plain values."""
     try:
-        with open(path, "rb") as file:
+        with open_regular(path) as file:
             return ArraysOnly(file).load()
     except OSError as error:
         raise InputError(f"{path} cannot be read: {error.strerror or error}") from None

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from igoas_plugin.datasets.image_files import image_files
 from igoas_plugin.errors import InputError
+from igoas_plugin.regular_file import open_regular
 from igoas_plugin.run_progress import RunProgress
 
 from .block import OcclusionBlock, block_settings
@@ -124,7 +125,7 @@ def read_cutouts(folder: str) -> list[Tensor]:
 
 def read_cutout(path: str) -> Tensor:
     try:
-        with Image.open(path) as image:
+        with open_regular(path) as file, Image.open(file) as image:
             has_alpha = "A" in image.getbands() or "transparency" in image.info
             image = image.convert("RGBA")
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:

@@ -16,6 +16,7 @@ import rarfile
 
 from ..datasets.image_files import is_image
 from ..errors import InputError
+from ..regular_file import open_regular
 
 ARCHIVES = (".zip", ".rar")
 # ValueError: rarfile, of a time that cannot be
@@ -58,7 +59,7 @@ class Folder:
 
     def read(self, image: str) -> bytes:
         try:
-            with open(os.path.join(self.title, image), "rb") as file:
+            with open_regular(os.path.join(self.title, image)) as file:
                 return file.read()
         except OSError as error:
             self._unreadable(error)
@@ -205,7 +206,7 @@ def open_source(path: str) -> Iterator[Source]:
         raise InputError(f"there is no {os.path.abspath(path)}: give the folder or archive of the data set as --source")
     if os.path.isdir(path):
         yield Folder(path)
-    elif path.lower().endswith(ARCHIVES):
+    elif path.lower().endswith(ARCHIVES) and os.path.isfile(path):
         with Archive(path) as archive:
             yield archive
     else:

@@ -29,6 +29,7 @@ from ..errors import InputError
 from ..fingerprint import Fingerprint
 from ..output_file import write_output
 from ..ranking.index import SearchIndex
+from ..regular_file import open_regular
 from .crops import Crop
 
 FORMAT, VERSION = "igoas_plugin gallery", 1
@@ -84,7 +85,8 @@ class GalleryFile:
     def __init__(self, path: str):
         self.path = path
         with self._damage_in_one_line():
-            self.archive = zipfile.ZipFile(path)
+            self.file = open_regular(path)
+            self.archive = zipfile.ZipFile(self.file)
             about = json.loads(self.archive.read(ABOUT))
             if about["format"] != FORMAT:
                 raise ValueError(about["format"])
@@ -107,6 +109,7 @@ class GalleryFile:
 
     def __exit__(self, *_) -> None:
         self.archive.close()
+        self.file.close()
 
     def require(self, fingerprint: Fingerprint) -> None:
         """Raises InputError, naming the differences, where the descriptors are those of another model."""
