@@ -74,13 +74,14 @@ class Archive:
     Args:
         path: of the archive; its suffix tells the kind.
         file: the archive itself where it lies in another one, and `path` is for messages alone.
+        outer: that other one. What both tell is held to the size of the outermost file.
 
     Raises:
         InputError: the archive cannot be read, is damaged or encrypted; an entry of it is a link or a device, leads out
             of the folder that it would be unpacked into, or is there twice; or unpacked it is as large as a bomb.
     """
 
-    def __init__(self, path: str, file: BinaryIO | None = None):
+    def __init__(self, path: str, file: BinaryIO | None = None, outer: "Archive | None" = None):
         self.title = os.path.abspath(path)
         self.name = os.path.splitext(os.path.basename(path))[0]
         with self._readable():
@@ -97,7 +98,9 @@ class Archive:
             used = _is_used(path) and not entry.is_dir()
             if used and self._entries.setdefault(path, entry) is not entry:
                 raise InputError(f"{self.title} holds {path} twice: unpack it, keep the right one and give the folder")
-        self._require_sizes(os.fstat(file.fileno()).st_size if file else os.path.getsize(self.title))
+        self._outermost = outer._outermost if outer else self
+        self._unpacked = outer._unpacked if outer else {}  # title of an archive: bytes of all that it holds
+        self._require_sizes()
         # path in the archive: (bytes, CRC)
         self.images = {path: (each.file_size, each.CRC) for path, each in self._entries.items() if is_image(path)}
 
@@ -114,7 +117,7 @@ class Archive:
             with self._readable(name), self._archive.open(self._entries[name]) as packed:
                 shutil.copyfileobj(packed, file)
             file.flush()
-            with Archive(os.path.join(self.title, name), file) as archive:
+            with Archive(os.path.join(self.title, name), file, outer=self) as archive:
                 yield archive
 
     @property
@@ -148,19 +151,21 @@ class Archive:
             raise self._encrypted()
         return "/".join(steps)
 
-    def _require_sizes(self, packed: int) -> None:
+    def _require_sizes(self) -> None:
         """Raises InputError where the entries tell of more bytes than images have; none gives more than it tells."""
         sizes = {path: entry.file_size for path, entry in self._entries.items()}
-        largest, total = max(filter(is_image, sizes), key=sizes.get, default=None), sum(sizes.values())
+        largest = max(filter(is_image, sizes), key=sizes.get, default=None)
         if largest and sizes[largest] > LARGEST_IMAGE:
             raise InputError(
                 f"{self.title}: {largest} has {sizes[largest]:,} bytes, more than {LARGEST_IMAGE:,}, as no image of a "
                 "person has: nothing is unpacked"
             )
+        self._unpacked[self.title] = sum(sizes.values())
+        packed, total = os.path.getsize(self._outermost.title), sum(self._unpacked.values())
         if total > MOST_PACKED * packed:
             raise InputError(
-                f"{self.title} has {packed:,} bytes, and {total:,} unpacked, more than {MOST_PACKED} times as many, as "
-                "no images have: nothing is unpacked"
+                f"{self._outermost.title} has {packed:,} bytes, and {total:,} unpacked, more than {MOST_PACKED} times "
+                "as many, as no images have: nothing is unpacked"
             )
 
     def _encrypted(self) -> InputError:

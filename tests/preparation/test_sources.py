@@ -1,5 +1,6 @@
 """Folders and archives as sources of images: what is seen, what is read, and what is refused in one line."""
 
+import contextlib
 import os
 import random
 import stat
@@ -211,6 +212,24 @@ def test_entries_that_are_a_bomb_together_are_refused_before_they_are_unpacked(n
     path = make_zip(tmp_path / "a.zip", dict.fromkeys(names, bytes(2**22)))
     monkeypatch.setattr(zipfile.ZipFile, "open", lambda *_: pytest.fail("something was unpacked"))
     assert "unpacked, more than 100 times as many, as no images have: nothing is unpacked" in refusal(path)
+
+
+@pytest.mark.parametrize("archives, images", [(1, 4), (3, 1)])
+def test_archives_in_an_archive_are_held_together_to_the_size_of_the_outermost(archives, images, tmp_path):
+    """Each of them is smaller than 100 times the one around it: of 2 MiB images, and of half a MiB of zeros, stored."""
+    make_zip(tmp_path / "inner.zip", {f"set/{number}.jpg": bytes(2**21) for number in range(images)})
+    with zipfile.ZipFile(tmp_path / "inner.zip", "a") as inner:
+        inner.writestr("zeros.txt", bytes(2**19))
+    noise, packed = random.Random(0).randbytes(2**16), (tmp_path / "inner.zip").read_bytes()
+    path = make_zip(tmp_path / "a.zip", {"noise.txt": noise, **{f"{name}.zip": packed for name in range(archives)}})
+    with contextlib.ExitStack() as opened:
+        source = opened.enter_context(open_source(str(path)))
+        *before, last = source.archives
+        for name in before:
+            opened.enter_context(source.inner(name))
+        with pytest.raises(InputError, match="unpacked, more than 100 times as many") as caught:
+            opened.enter_context(source.inner(last))
+    assert str(caught.value).startswith(f"{path} has {path.stat().st_size:,} bytes, and ")
 
 
 def test_an_entry_that_is_larger_than_it_tells_is_damaged_and_no_more_than_that_is_unpacked(tmp_path, monkeypatch):
