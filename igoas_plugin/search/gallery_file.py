@@ -34,6 +34,7 @@ from .crops import Crop
 
 FORMAT, VERSION = "igoas_plugin gallery", 1
 ABOUT, DESCRIPTORS, INDEX = "gallery.json", "descriptors.npy", "index.faiss"
+MOST_BEYOND = 2**20  # bytes that a member, unpacked, may have beyond the file: gallery.json is packed, and a bomb is
 # What zipfile, json, numpy and faiss raise where a file is damaged or none of theirs
 DAMAGE = (
     *(zipfile.BadZipFile, zlib.error, struct.error, EOFError, RuntimeError, KeyError, TypeError, ValueError),
@@ -87,10 +88,11 @@ class GalleryFile:
         with self._damage_in_one_line():
             self.file = open_regular(path)
             self.archive = zipfile.ZipFile(self.file)
+            self._require_sizes()
             about = json.loads(self.archive.read(ABOUT))
             if about["format"] != FORMAT:
                 raise ValueError(about["format"])
-            if about["version"] > VERSION:
+            if of_type(int, about["version"]) > VERSION:
                 raise InputError(f"{path} was made by a later igoas_plugin, {about['igoas_plugin']}: update this one")
             self.gallery = Gallery(
                 folder=of_type(str, about["folder"]),
@@ -152,6 +154,12 @@ class GalleryFile:
             if len(index) != len(self.gallery.crops):
                 raise ValueError(len(index))
             return index
+
+    def _require_sizes(self) -> None:
+        """Raises InputError where a member tells of more bytes than the file; none gives more than it tells."""
+        most = os.path.getsize(self.path) + MOST_BEYOND
+        if large := next((each.filename for each in self.archive.infolist() if each.file_size > most), None):
+            raise InputError(f"{self.path} is refused: unpacked its {large} is larger than the file itself")
 
     def _verified(self, name: str) -> BinaryIO:
         """A member of the archive, read to the checksum at its end once: nothing else gets to see damaged bytes."""

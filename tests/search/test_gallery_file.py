@@ -64,11 +64,11 @@ def test_without_an_index_it_is_not_finished_and_searched_exactly(path):
         assert file.index().search(descriptors()[5:6], 1)[1].tolist() == [[5]]
 
 
-def overwrite(path, member, rest):
+def overwrite(path, member, rest, compression=zipfile.ZIP_STORED):
     """Writes the archive anew with one member of other content."""
     with zipfile.ZipFile(path) as archive:
         content = {name: archive.read(name) for name in archive.namelist()}
-    with zipfile.ZipFile(path, "w") as archive:
+    with zipfile.ZipFile(path, "w", compression) as archive:
         for name, data in {**content, member: rest(content[member])}.items():
             archive.writestr(name, data)
 
@@ -137,6 +137,8 @@ DAMAGES = {
     "a flipped bit in what it tells": lambda path: flip(path, ABOUT),
     "another archive": lambda path: zipfile.ZipFile(path, "w").writestr("a.txt", "a"),
     "a list": lambda path: overwrite(path, ABOUT, lambda _: b"[]"),
+    "a version that is no number": lambda path: overwrite(path, ABOUT, told(version=float("nan"))),
+    "a version that is a text": lambda path: overwrite(path, ABOUT, told(version="1")),
     "another format": lambda path: overwrite(path, ABOUT, lambda _: b'{"format": "other"}'),
     "a pickle": lambda path: overwrite(path, DESCRIPTORS, pickled),
     "too few descriptors": lambda path: overwrite(path, DESCRIPTORS, fewer),
@@ -154,6 +156,23 @@ def test_a_damaged_or_foreign_file_is_refused_in_one_line(path, damage):
             file.descriptors()
             file.index()
     assert str(refused.value) == f"{path} is damaged, or no index of tools/search.py: make it anew"
+
+
+@pytest.mark.parametrize("member", [ABOUT, DESCRIPTORS, INDEX])
+def test_a_bomb_is_refused_before_it_is_unpacked(path, member, monkeypatch):
+    write_gallery(path, gallery(), descriptors(), filled())
+    overwrite(path, member, lambda content: content + bytes(2**22), zipfile.ZIP_DEFLATED)
+    monkeypatch.setattr(zipfile.ZipFile, "open", lambda *_: pytest.fail("it was unpacked"))
+    with pytest.raises(InputError, match=f"gallery.index is refused: unpacked its {member} is larger than the file"):
+        GalleryFile(path)
+
+
+def test_many_crops_of_few_and_small_descriptors_are_no_bomb(path):
+    crops = [Crop(f"{'folder/' * 20}{row:09}.jpg", 5000, 10**18) for row in range(5000)]
+    told = Gallery("/crops", "flat", Fingerprint("1f", {}), crops)
+    write_gallery(path, told, np.ones((5000, 8), dtype=np.float32))
+    with GalleryFile(path) as file:
+        assert file.gallery == told
 
 
 def test_a_file_that_is_missing_or_a_folder_or_of_a_later_version_is_refused(path, tmp_path):
