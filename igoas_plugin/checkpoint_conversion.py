@@ -9,6 +9,7 @@ from .atomic_file import write_atomically
 from .checkpoint import convert_reference_state_dict
 from .checkpoint_file import load_file, read_file
 from .errors import InputError
+from .plain_tensors import require_named_tensors
 from .safetensors_file import SUFFIX, as_safetensors, is_safetensors
 
 
@@ -50,9 +51,9 @@ def contents(source: str) -> tuple[dict[str, Tensor], str | None, bool]:
     checkpoint = load_file(source) if is_safetensors(source) else read_file(source)
     settings = checkpoint.get("settings") if isinstance(checkpoint, dict) else None
     settings = settings if isinstance(settings, str) else None
-    if weights := tensors_under("model", checkpoint):
+    if weights := tensors_under("model", source, checkpoint):
         return weights, settings, False
-    if weights := tensors_under("state_dict", checkpoint):
+    if weights := tensors_under("state_dict", source, checkpoint):
         try:
             return convert_reference_state_dict(weights), settings, True
         except InputError as error:
@@ -63,9 +64,10 @@ def contents(source: str) -> tuple[dict[str, Tensor], str | None, bool]:
     )
 
 
-def tensors_under(key: str, checkpoint) -> dict[str, Tensor] | None:
-    """What a checkpoint has under a key; None where that is nothing, or holds anything but tensors by name."""
+def tensors_under(key: str, source: str, checkpoint) -> dict[str, Tensor] | None:
+    """What the checkpoint of a file has under a key; None where nothing; InputError where no tensors by name."""
     weights = checkpoint.get(key) if isinstance(checkpoint, dict) else None
     if not isinstance(weights, dict) or not weights:
         return None
-    return weights if all(isinstance(each, Tensor) for each in weights.values()) else None
+    require_named_tensors(source, weights)
+    return weights

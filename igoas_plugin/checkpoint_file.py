@@ -13,6 +13,7 @@ import numpy as np
 import torch
 
 from .errors import DamagedCheckpoint, InputError
+from .plain_tensors import require_named_tensors, require_plain
 from .regular_file import open_regular
 from .safetensors_file import is_safetensors, read_safetensors
 
@@ -63,7 +64,8 @@ def read_file(path: str, file: BinaryIO | None = None):
 
     Raises:
         DamagedCheckpoint: it is damaged, or no file of torch.save().
-        InputError: it is missing, or holds other things than tensors, plain values and numpy scalars.
+        InputError: it is missing, or holds other things than tensors, plain values and numpy scalars, or tensors that
+            require_plain() refuses.
     """
     if is_safetensors(path):
         return read_safetensors(path)[0]
@@ -83,7 +85,9 @@ def read_opened(path: str, file: BinaryIO):
     try:
         require_intact(path, file)
         with numpy_scalars_allowed():
-            return torch.load(file, map_location="cpu", weights_only=True)
+            content = torch.load(file, map_location="cpu", weights_only=True)
+        require_plain(path, content, file.seek(0, os.SEEK_END))
+        return content
     except InputError:
         raise
     except Exception as error:
@@ -91,13 +95,19 @@ def read_opened(path: str, file: BinaryIO):
         said = error.__context__ if isinstance(error.__context__, pickle.UnpicklingError) else error
         reason = " ".join(str(said).split()) or type(said).__name__
         if found := re.search(r"unsupported (?:global: )?(?:GLOBAL|class) (\S+)", reason, re.IGNORECASE):
-            raise InputError(
-                f"checkpoint {path} cannot be read, and nothing in it was executed: it holds {found[1]}, which is "
-                "neither a tensor nor a plain value; have whoever made it save a state_dict() alone"
-            ) from error
+            raise not_executed(path, f"it holds {found[1]}, which is neither a tensor nor a plain value") from error
+        if "legacy .tar format" in reason:
+            raise not_executed(path, "it is a tar archive of an old torch") from error
         raise DamagedCheckpoint(
             f"checkpoint {path} cannot be read ({reason}): it is damaged or no checkpoint"
         ) from error
+
+
+def not_executed(path: str, reason: str) -> InputError:
+    return InputError(
+        f"checkpoint {path} cannot be read, and nothing in it was executed: {reason}; have whoever made it save a "
+        "state_dict() alone"
+    )
 
 
 def require_intact(path: str, file: BinaryIO) -> None:
@@ -109,6 +119,7 @@ def require_intact(path: str, file: BinaryIO) -> None:
     Raises:
         DamagedCheckpoint: an entry is damaged or marked as a folder, or the entries are larger than the file, as those
             of a bomb are.
+        InputError: it is a program of TorchScript, of which torch.load() itself warns twice.
         zipfile.BadZipFile: the archive itself is damaged.
     """
     start = file.read(4)
@@ -118,6 +129,8 @@ def require_intact(path: str, file: BinaryIO) -> None:
         return
     with zipfile.ZipFile(file) as archive:
         entries = archive.infolist()
+        if any(entry.filename.endswith("/constants.pkl") for entry in entries):
+            raise not_executed(path, "it is a program of TorchScript")
         if sum(entry.file_size for entry in entries) > size:
             raise DamagedCheckpoint(f"checkpoint {path} is refused: unpacked it is larger than the file itself")
         if folder := next((entry.filename for entry in entries if entry.external_attr & FOLDER), None):
@@ -134,7 +147,7 @@ def load_file(path: str) -> dict:
     """Reads a checkpoint of a training, or its weights from a .safetensors file.
 
     Raises:
-        InputError: as read_file(); or it has no weights under the key "model".
+        InputError: as read_file(); or it has no weights under the key "model", or anything but tensors by name there.
     """
     if is_safetensors(path):
         weights, settings = read_safetensors(path)
@@ -145,4 +158,5 @@ def load_file(path: str) -> dict:
             f"checkpoint {path} has no weights under the key 'model'; a file of the original IGOAS is converted by "
             "tools/convert_checkpoint.py"
         )
+    require_named_tensors(path, checkpoint["model"])
     return checkpoint

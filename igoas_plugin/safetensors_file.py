@@ -1,5 +1,6 @@
 """Weights as a .safetensors file: tensors by name and a JSON text, in a format that has no place for code."""
 
+import os
 import zlib
 
 import torch
@@ -8,6 +9,7 @@ from safetensors.torch import save
 from torch import Tensor
 
 from .errors import InputError
+from .plain_tensors import require_plain
 from .regular_file import open_regular
 
 SUFFIX = ".safetensors"
@@ -36,7 +38,7 @@ def read_safetensors(path: str) -> tuple[dict[str, Tensor], str | None]:
     A file of another program has no checksum, and is read without one.
 
     Raises:
-        InputError: the file is missing, damaged, or none of the format.
+        InputError: the file is missing, damaged, or none of the format, or holds a tensor that require_plain() refuses.
     """
     try:
         with open_regular(path), safe_open(path, framework="pt") as file:
@@ -49,6 +51,7 @@ def read_safetensors(path: str) -> tuple[dict[str, Tensor], str | None]:
     except (SafetensorError, ValueError, RuntimeError, OverflowError) as error:
         reason = " ".join(str(error).split())
         raise InputError(f"checkpoint {path} cannot be read ({reason}): it is damaged or no {SUFFIX}") from error
+    require_plain(path, weights, os.path.getsize(path))
     settings = metadata.get("settings")
     if "crc32" in metadata and metadata["crc32"] != f"{checksum(weights, settings):08x}":
         raise InputError(f"checkpoint {path} is damaged: it has another CRC-32 than when it was written; get it anew")

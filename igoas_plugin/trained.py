@@ -41,6 +41,15 @@ def build_trained(cfg) -> nn.Module:
 
 
 def identities_of(path: str) -> int:
-    """How many identities the classifiers of a checkpoint tell apart; 1 where it has none."""
+    """How many identities the classifiers of a checkpoint tell apart; 1 where it has none.
+
+    Raises:
+        InputError: as load_file(); or a classifier is one value.
+    """
     weights = load_file(path)["model"]
-    return next((len(weights[name]) for name in weights if CLASSIFIER.search(name)), 1)
+    name = next(filter(CLASSIFIER.search, weights), None)
+    if name is None:
+        return 1
+    if not weights[name].dim():
+        raise InputError(f"checkpoint {path} is refused: {name} is one value, a classifier has a row for each identity")
+    return len(weights[name])

@@ -87,7 +87,7 @@ def test_a_target_that_cannot_be_written_is_named(reference, tmp_path):
         ("a deeper network", r"it has layer3.6.conv1.weight \(1 unknown names\)"),
         ("bare", "with tensors under the key state_dict"),
         ("no dict", "with tensors under the key state_dict"),
-        ("no tensor", "with tensors under the key state_dict"),
+        ("no tensor", "layer0.0.weight is of the type int, not a tensor"),
     ],
 )
 def test_anything_else_is_refused_and_nothing_is_written(reference, tmp_path, kind, message):

@@ -71,10 +71,10 @@ def load(self, path, checkpointables=None):
         raise InputError(
             f"--resume needs the .pth of a training, and {path} holds weights only: give it as MODEL.WEIGHTS"
         )
+    if optimizer is None:
+        return host_load(self, path, checkpointables)
+    asked = settings(self.checkpointables)
     try:
-        if optimizer is None:
-            return host_load(self, path, checkpointables)
-        asked = settings(self.checkpointables)
         checkpoint = host_load(self, path, checkpointables)
         require_settings(optimizer)
         warn_of_settings(path, asked, settings(self.checkpointables))
@@ -128,7 +128,7 @@ def saved_settings(checkpoint: dict) -> dict | None:
     """The settings of the model that a checkpoint was saved from; None where it holds none."""
     try:
         settings = json.loads(checkpoint["settings"])
-    except (KeyError, TypeError, ValueError):
+    except (KeyError, TypeError, ValueError, RecursionError):
         return None
     return settings if isinstance(settings, dict) else None
 

@@ -19,6 +19,7 @@ from igoas_plugin.atomic_file import write_atomically
 from igoas_plugin.checkpoint_file import read_file
 from igoas_plugin.errors import InputError, OutputError
 from igoas_plugin.file_digest import is_digest, noted_digest, sha256_of
+from igoas_plugin.plain_tensors import tensors_in
 from igoas_plugin.safetensors_file import is_safetensors
 
 from .fix import fix, replace_everywhere
@@ -262,20 +263,12 @@ def find_weights(options: CfgNode) -> dict | None:
     return None
 
 
-def tensors_in(node) -> Iterator[torch.Tensor]:
-    if isinstance(node, torch.Tensor):
-        yield node
-    elif isinstance(node, dict):
-        for value in node.values():
-            yield from tensors_in(value)
-
-
 def has_any_of(model: torch.nn.Module, weights: dict) -> bool:
     """Whether at least one matrix or kernel of the file has arrived in the model."""
     own = {}
     for value in model.state_dict().values():
         own.setdefault(value.shape, []).append(value)
-    matrices = (value for value in tensors_in(weights) if value.dim() > 1)
+    matrices = (value for _, value in tensors_in(weights) if value.dim() > 1)
     return any(torch.equal(value.to(mine), mine) for value in matrices for mine in own.get(value.shape, ()))
 
 
@@ -313,7 +306,7 @@ def build_backbone(cfg):
         weights = find_weights(options)
         with handed_over(weights):
             model = build_on_host(cfg)
-    except (KeyError, TypeError, RuntimeError) as error:
+    except (KeyError, TypeError, AttributeError, RuntimeError) as error:
         raise InputError(f"{wanted} cannot take these weights ({one_line(error)}); {WAY_OUT}") from error
     finally:
         PINNED.reset(pinned)

@@ -6,6 +6,7 @@ import pickle
 import random
 import runpy
 import sys
+import tarfile
 import zipfile
 from pathlib import Path
 from types import SimpleNamespace
@@ -19,14 +20,17 @@ from fastreid.modeling import build_model
 from fastreid.modeling.backbones import build_backbone
 from fastreid.utils.checkpoint import Checkpointer
 from fastreid.utils.visualizer import Visualizer
+from safetensors.torch import save_file
 from torch import nn
 from torch_versions import writes_onnx
 
 import igoas_plugin
+from igoas_plugin.checkpoint_conversion import convert_checkpoint
 from igoas_plugin.checkpoint_file import load_file, read_file
 from igoas_plugin.errors import InputError
 from igoas_plugin.host import pretrained
-from igoas_plugin.imagenet_weights import WHEEL_WEIGHTS
+from igoas_plugin.imagenet_weights import WHEEL_WEIGHTS, convert_pretrained
+from igoas_plugin.trained import identities_of
 
 ROOT = Path(__file__).parents[2]
 TOY = str(ROOT / "configs" / "Toy" / "igoas_R18.yml")
@@ -339,6 +343,119 @@ def test_files_without_checksums_load(tmp_path):
     with zipfile.ZipFile(tmp_path / "b.pth") as archive:
         assert archive.testzip() is not None
     assert same(state, load_file(str(tmp_path / "b.pth")))
+
+
+# Odd content
+
+
+ODD_TENSORS = {
+    "sparse": (lambda: torch.eye(3).to_sparse(), "is a sparse tensor"),
+    "sparse by rows": (lambda: torch.eye(3).to_sparse_csr(), "is a sparse tensor"),
+    "quantised": (lambda: torch.quantize_per_tensor(torch.ones(3), 1.0, 0, torch.qint8), "is a quantised tensor"),
+    "without values": (lambda: torch.zeros(3, device="meta"), "is a tensor without values"),
+    "nested": (lambda: torch.nested.nested_tensor([torch.ones(2), torch.ones(3)]), "is a nested tensor"),
+    "complex": (lambda: torch.ones(2, 3, dtype=torch.complex64), "is a tensor of complex numbers"),
+    "expanded": (lambda: torch.zeros(1).expand(2**40), "has 4,398,046,511,104 bytes, more than the file"),
+}
+ODD_WEIGHTS = {
+    "a text": ("weight", "x", "weight is of the type str, not a tensor"),
+    "nothing": ("weight", None, "weight is of the type NoneType, not a tensor"),
+    "a list": ("weight", [1.0], "weight is of the type list, not a tensor"),
+    "a number": ("weight", 0.5, "weight is of the type float, not a tensor"),
+    "a number as a name": (3, torch.ones(1), "the name 3 of a weight is no text"),
+    "a tuple as a name": (("a", 1), torch.ones(1), r"the name \('a', 1\) of a weight is no text"),
+}
+
+
+def refused_by_every_user(path, message) -> None:
+    """By whatever loads the file into a model, asks how many identities it knows, or converts it."""
+    model, target = nn.Linear(3, 2), f"{path}.safetensors"
+    users = (Checkpointer(model).load, identities_of, lambda path: convert_checkpoint(path, target))
+    for use in users:
+        with pytest.raises(InputError, match=f"checkpoint .*odd.pth is refused: {message}") as caught:
+            use(str(path))
+        assert "\n" not in str(caught.value) and not os.path.exists(target)
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("kind", ODD_TENSORS)
+@pytest.mark.parametrize("name", ["weight", "heads.weight"])
+def test_an_odd_tensor_is_refused_by_name(kind, name, tmp_path):
+    make, message = ODD_TENSORS[kind]
+    torch.save({"model": {**nn.Linear(3, 2).state_dict(), name: make()}}, tmp_path / "odd.pth")
+    refused_by_every_user(tmp_path / "odd.pth", f"{name} {message}")
+
+
+@pytest.mark.parametrize("kind", ODD_WEIGHTS)
+def test_a_weight_that_is_no_tensor_by_name_is_refused(kind, tmp_path):
+    name, value, message = ODD_WEIGHTS[kind]
+    torch.save({"model": {**nn.Linear(3, 2).state_dict(), name: value}}, tmp_path / "odd.pth")
+    refused_by_every_user(tmp_path / "odd.pth", message)
+
+
+@pytest.mark.parametrize("key", ["state_dict", "model"])
+def test_a_weight_to_convert_that_is_no_tensor_by_name_is_refused(key, tmp_path):
+    torch.save({key: {3: torch.ones(1)}}, tmp_path / "odd.pth")
+    with pytest.raises(InputError, match="odd.pth is refused: the name 3 of a weight is no text"):
+        convert_checkpoint(str(tmp_path / "odd.pth"), str(tmp_path / "a.safetensors"))
+    torch.save({3: torch.ones(1)}, tmp_path / "odd.pth")
+    with pytest.raises(InputError, match="odd.pth is refused: the name 3 of a weight is no text"):
+        convert_pretrained(str(tmp_path / "odd.pth"), str(tmp_path / "a.safetensors"))
+
+
+def test_a_number_as_a_name_in_a_pretrain_path_is_refused(tmp_path):
+    torch.save({3: torch.ones(1)}, tmp_path / "odd.pth")
+    cfg = igoas_plugin.get_cfg()
+    cfg.MODEL.BACKBONE.NAME, cfg.MODEL.BACKBONE.DEPTH = "build_resnet_backbone", "18x"
+    cfg.MODEL.BACKBONE.PRETRAIN, cfg.MODEL.BACKBONE.PRETRAIN_PATH = True, str(tmp_path / "odd.pth")
+    with pytest.raises(InputError, match="odd.pth: build_resnet_backbone 18x cannot take these weights"):
+        build_backbone(cfg)
+
+
+def test_an_odd_tensor_of_an_optimiser_is_refused_and_what_holds_itself_is_looked_at_once(tmp_path):
+    circle = []
+    circle.append(circle)
+    torch.save({"model": {}, "circle": circle, "epoch": 3}, tmp_path / "a.pth")
+    assert load_file(str(tmp_path / "a.pth"))["epoch"] == 3
+    state = {0: {"momentum_buffer": torch.zeros(1).expand(2**31)}}
+    torch.save({"model": {}, "optimizer": {"state": state}}, tmp_path / "a.pth")
+    with pytest.raises(InputError, match="a.pth is refused: momentum_buffer has 8,589,934,592 bytes"):
+        load_file(str(tmp_path / "a.pth"))
+
+
+def test_complex_safetensors_are_refused(tmp_path):
+    save_file({"weight": torch.ones(2, 3, dtype=torch.complex64)}, tmp_path / "odd.safetensors")
+    with pytest.raises(InputError, match="odd.safetensors is refused: weight is a tensor of complex numbers"):
+        load_file(str(tmp_path / "odd.safetensors"))
+
+
+def test_a_classifier_that_is_one_value_is_refused(tmp_path):
+    torch.save({"model": {"heads.weight": torch.tensor(3.0)}}, tmp_path / "odd.pth")
+    with pytest.raises(InputError, match="odd.pth is refused: heads.weight is one value, a classifier has a row for"):
+        identities_of(str(tmp_path / "odd.pth"))
+
+
+def test_settings_that_are_brackets_alone_are_none(tmp_path):
+    model = nn.Linear(3, 2)
+    torch.save({"model": model.state_dict(), "settings": "[" * 100_000}, tmp_path / "odd.pth")
+    model.settings = {"SEED": 1}
+    Checkpointer(model).load(str(tmp_path / "odd.pth"))
+
+
+@pytest.mark.filterwarnings("ignore:`torch.jit")
+def test_a_program_and_a_tar_are_refused_without_advice_to_execute_them(tmp_path, recwarn):
+    torch.jit.save(torch.jit.trace(nn.Linear(1, 1), torch.ones(1)), tmp_path / "program.pth")
+    with tarfile.open(tmp_path / "tar.pth", "w") as archive:
+        for name in ("sys_info", "pickle", "storages", "tensors"):
+            archive.addfile(tarfile.TarInfo(name))
+    recwarn.clear()
+    for name, kind in {"program.pth": "a program of TorchScript", "tar.pth": "a tar archive of an old torch"}.items():
+        with pytest.raises(
+            InputError, match=f"{name} cannot be read, and nothing in it was executed: it is {kind}"
+        ) as caught:
+            load_file(str(tmp_path / name))
+        assert str(caught.value).endswith("have whoever made it save a state_dict() alone")
+    assert not recwarn.list
 
 
 def test_a_bomb_is_refused_before_it_is_unpacked(tmp_path, monkeypatch):
