@@ -48,15 +48,27 @@ def read_results(path: str) -> dict[str, dict]:
     folder = os.path.dirname(path)
     try:
         with open_regular(path, "r") as file:
-            return json.load(file)
+            return require_results(json.load(file))
     except FileNotFoundError:
         raise InputError(
             f"{path} does not exist: {folder} is no run of tools/train_net.py that came to its end"
         ) from None
     except OSError as error:
         raise InputError(f"{path} cannot be read: {error.strerror or error}: evaluate {folder} again") from None
-    except ValueError:
+    except (ValueError, RecursionError):
         raise InputError(f"{path} is damaged: evaluate {folder} again") from None
+
+
+def require_results(results) -> dict[str, dict]:
+    """The same; raises ValueError where it is not {data set: {metric: value}} as save_results() writes it."""
+    if not isinstance(results, dict) or not all(isinstance(metrics, dict) for metrics in results.values()):
+        raise ValueError(results)
+    for metrics in results.values():
+        curve = metrics.get(CMC, [])
+        values = [metrics[name] for name in METRICS if name in metrics]
+        if not isinstance(curve, list) or not all(isinstance(each, (int, float)) for each in (*values, *curve)):
+            raise ValueError(metrics)
+    return results
 
 
 def summarize(paths: list[str]) -> str:

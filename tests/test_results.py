@@ -34,8 +34,16 @@ def test_a_run_that_did_not_end_is_named(tmp_path):
         summarize([str(tmp_path)])
 
 
-def test_a_damaged_file_of_results_is_named(tmp_path):
-    (tmp_path / "results.json").write_text('{"Toy": {"Rank-1": 1')
+@pytest.mark.parametrize(
+    "content",
+    [
+        '{"Toy": {"Rank-1": 1',
+        *("[]", "null", '{"a": 1}', '{"a": {"mAP": "x"}}', '{"a": {"CMC": 1}}', '{"a": {"CMC": ["x"]}}', "[" * 100_000),
+    ],
+    ids=lambda content: content[:20],
+)
+def test_a_damaged_file_of_results_is_named(content, tmp_path):
+    (tmp_path / "results.json").write_text(content)
     with pytest.raises(InputError, match="results.json is damaged: evaluate .* again"):
         summarize([str(tmp_path)])
 
