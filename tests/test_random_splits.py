@@ -9,17 +9,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
+from tiny_data import make_noise, make_tiny_occluded_reid
 
 ROOT = Path(__file__).parents[1]
 TOOL = ROOT / "tools" / "random_splits.py"
-
-
-def noise(folder, names):
-    rng = np.random.default_rng(0)
-    folder.mkdir(parents=True)
-    for name in names:
-        Image.fromarray(rng.integers(0, 256, (32, 16, 3), dtype=np.uint8)).save(folder / name)
 
 
 @pytest.fixture
@@ -35,7 +28,7 @@ def run(tool_command, *words, protocol):
 
 def test_one_model_is_evaluated_on_the_ten_galleries_in_one_run(root, tool_command, tmp_path):
     for part in ("partial_body_images", "whole_body_images"):
-        noise(root / "Partial_REID" / part, [f"{p:03d}_{i:03d}.jpg" for p in range(1, 13) for i in range(1, 4)])
+        make_noise(root / "Partial_REID" / part, [f"{p:03d}_{i:03d}.jpg" for p in range(1, 13) for i in range(1, 4)])
     command = tool_command()[1:]
     command.insert(2, "--eval-only")
     done = subprocess.run([sys.executable, TOOL, "PartialREIDSingleShot", *command], capture_output=True, text=True)
@@ -49,8 +42,7 @@ def test_one_model_is_evaluated_on_the_ten_galleries_in_one_run(root, tool_comma
 
 @pytest.mark.slow
 def test_ten_trainings_each_in_its_folder_and_resume_leaves_finished_ones_alone(root, tool_command, tmp_path):
-    for part in ("occluded_body_images", "whole_body_images"):
-        noise(root / "Occluded_REID" / part, [f"{p:03d}_{i}.png" for p in range(1, 201) for i in range(1, 3)])
+    make_tiny_occluded_reid(root)
     settings = ("SOLVER.IMS_PER_BATCH", "64")
     done = run(tool_command, *settings, protocol="OccludedREIDHalfSplit")
     assert done.returncode == 0, done.stderr[-2000:]

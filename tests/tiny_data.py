@@ -60,6 +60,20 @@ def make_market_style(folder, name, size) -> None:
                     Image.fromarray(pixels).save(path)
 
 
+def make_tiny_occluded_reid(root) -> None:
+    """An Occluded-REID of all its 200 identities, with 2 images in each of its two parts."""
+    for part in ("occluded_body_images", "whole_body_images"):
+        names = [f"{pid:03d}_{shot}.png" for pid in range(1, 201) for shot in (1, 2)]
+        make_noise(os.path.join(root, "Occluded_REID", part), names)
+
+
+def make_noise(folder, names) -> None:
+    rng = np.random.default_rng(0)
+    os.makedirs(folder)
+    for name in names:
+        Image.fromarray(rng.integers(0, 256, (32, 16, 3), dtype=np.uint8)).save(os.path.join(folder, name))
+
+
 def tiny_settings(cfg, output_dir) -> None:
     """Host keys of a run that takes seconds on a CPU: ResNet-18, 2 epochs of 2 steps."""
     cfg.MODEL.DEVICE = "cpu"

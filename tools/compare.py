@@ -19,6 +19,7 @@ from tqdm import tqdm
 
 from igoas_plugin.atomic_file import write_atomically
 from igoas_plugin.check import check_settings
+from igoas_plugin.child_process import stop_on_sigterm
 from igoas_plugin.command_line import errors_in_one_line
 from igoas_plugin.comparison.cost import Cost, cost_of, seconds_per_step
 from igoas_plugin.comparison.inputs import inputs_of, refuse_other_inputs
@@ -26,7 +27,7 @@ from igoas_plugin.comparison.measures import rows_of
 from igoas_plugin.comparison.plots import write_plots
 from igoas_plugin.comparison.runs import Run, plan
 from igoas_plugin.comparison.table import as_csv, markdown
-from igoas_plugin.comparison.training import stop_on_sigterm, train
+from igoas_plugin.comparison.training import train
 from igoas_plugin.comparison.workload import Workload, workload_of
 
 BUSY_SECONDS = 5.0  # before a run that another process is training is looked at again

@@ -16,6 +16,7 @@ import igoas_plugin  # noqa: F401  (first: it mends the host)
 # isort: split
 from fastreid.engine import default_argument_parser
 
+from igoas_plugin.child_process import exit_code, stop_on_sigterm, stopped_with_this_process
 from igoas_plugin.command_line import errors_in_one_line
 from igoas_plugin.config import load_cfg
 from igoas_plugin.datasets.published import PROTOCOL_OF
@@ -26,10 +27,14 @@ TRAIN_NET = os.path.join(os.path.dirname(os.path.abspath(__file__)), "train_net.
 
 
 def train_net(*words: str) -> None:
-    """Runs the tool; ends with its exit code where that is not 0."""
-    code = subprocess.run([sys.executable, TRAIN_NET, *words]).returncode
-    if code:
-        sys.exit(code)
+    """Runs the tool; ends with its exit code where that is not 0, be it that this process is stopped."""
+    process = subprocess.Popen([sys.executable, TRAIN_NET, *words])
+    try:
+        with stopped_with_this_process(process):
+            process.wait()
+    finally:
+        if process.returncode:
+            sys.exit(exit_code(process))
 
 
 def main(protocol: str, words: list[str]) -> None:
@@ -51,5 +56,6 @@ if __name__ == "__main__":
     if len(sys.argv) < 2 or sys.argv[1] in ("-h", "--help"):
         print(__doc__)
         sys.exit(0 if len(sys.argv) > 1 else 2)
+    stop_on_sigterm()
     with errors_in_one_line():
         main(sys.argv[1], sys.argv[2:])

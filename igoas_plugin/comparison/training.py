@@ -3,7 +3,6 @@
 import contextlib
 import json
 import os
-import signal
 import subprocess
 import sys
 import time
@@ -11,6 +10,7 @@ from collections import deque
 from collections.abc import Callable
 
 from ..atomic_file import write_atomically
+from ..child_process import stopped_with_this_process
 from ..errors import InputError
 from ..host.progress_line import PROGRESS
 from .inputs import note_inputs
@@ -28,11 +28,6 @@ SECONDS = "seconds.json"  # how long each attempt took
 MADE_BY = "made_by.txt"  # versions and machine, a line an attempt
 LOCK = "lock"  # held by the training, also when the comparison that started it was killed
 NOTED_EVERY = 30.0  # seconds between two notes of the time: a kill loses no more
-
-
-def stop_on_sigterm() -> None:
-    """Lets SIGTERM end this process by an exception, as Ctrl-C does: the training that it started is stopped too."""
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
 
 
 def train(run: Run, inputs: dict[str, int | str], progress: Callable[[int, int], None]) -> str | None:
@@ -71,21 +66,18 @@ def start(run: Run, progress: Callable[[int, int], None], handles: tuple[int, ..
         subprocess.Popen(command, **pipes, pass_fds=handles) as process,
     ):
         try:
-            for line in process.stdout:
-                console.write(line)
-                console.flush()
-                if line.strip():
-                    last_words.append(line.strip())
-                if at := PROGRESS.search(line):
-                    progress(int(at[1]), int(at[2]))
-                if time.monotonic() - noted > NOTED_EVERY:
-                    noted = time.monotonic()
-                    note_seconds(run.folder, [*earlier, noted - started])
-        except BaseException:  # the comparison is stopped: so is what it has started
-            process.terminate()
-            raise
+            with stopped_with_this_process(process):
+                for line in process.stdout:
+                    console.write(line)
+                    console.flush()
+                    if line.strip():
+                        last_words.append(line.strip())
+                    if at := PROGRESS.search(line):
+                        progress(int(at[1]), int(at[2]))
+                    if time.monotonic() - noted > NOTED_EVERY:
+                        noted = time.monotonic()
+                        note_seconds(run.folder, [*earlier, noted - started])
         finally:
-            process.wait()
             note_seconds(run.folder, [*earlier, time.monotonic() - started])
     if process.returncode == 0 and run.done:
         return ""

@@ -191,10 +191,11 @@ def test_a_run_that_was_finished_meanwhile_is_not_trained_again(fake):
 
 STARTER = """
 import sys
+from igoas_plugin.child_process import stop_on_sigterm
 from igoas_plugin.comparison import training
 from igoas_plugin.comparison.runs import plan
 training.TRAIN_NET = sys.argv[1]
-training.stop_on_sigterm()
+stop_on_sigterm()
 training.train(plan([sys.argv[2]], 1, sys.argv[3], [])[0], {}, lambda *at: print("going on", flush=True))
 """
 

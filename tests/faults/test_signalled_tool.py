@@ -9,6 +9,7 @@ import sys
 import time
 
 import pytest
+from tiny_data import make_tiny_occluded_reid
 
 SLOW_STEPS = ("SOLVER.MAX_EPOCH", "500", "SOLVER.CHECKPOINT_PERIOD", "0", "DATALOADER.NUM_WORKERS", "2")
 
@@ -89,3 +90,32 @@ def test_a_signal_ends_a_training_with_a_checkpoint_a_line_and_an_exit_code(
     with open(log, "w") as file:
         resumed = start(tool_command(*SLOW_STEPS, flags=["--resume", *flags]), file)
         wait_for(resumed, log, f"Starting training at iteration {done + 1} of 1,000")
+
+
+@pytest.mark.fault
+@pytest.mark.parametrize(
+    "number, send",
+    [
+        (signal.SIGINT, to_group),  # Ctrl-C
+        (signal.SIGTERM, to_process),
+        pytest.param(signal.SIGTERM, to_group, marks=pytest.mark.slow),
+    ],
+)
+def test_random_splits_waits_for_the_checkpoint_of_its_training_and_ends_with_its_exit_code(
+    start, tmp_path, monkeypatch, tool_command, number, send
+):
+    monkeypatch.setenv("FASTREID_DATASETS", str(tmp_path / "datasets"))
+    make_tiny_occluded_reid(tmp_path / "datasets")
+    tool, *words = tool_command(*SLOW_STEPS, tool="tools/random_splits.py")
+    log = tmp_path / "log"
+    with open(log, "w") as file:
+        process = start([tool, "OccludedREIDHalfSplit", *words], file)
+        wait_for(process, log, "Starting training at iteration 1 ")
+        wait_for(process, log, "iter ")
+        send(process, number)
+        code = process.wait(timeout=60)
+    told = log.read_text()
+    assert code == 128 + number and f"{number.name}: stopped after iteration" in told, told[-3000:]
+    assert "Traceback" not in told and children_of(process.pid) == []
+    assert (tmp_path / "run" / "split0" / "model_interrupted.pth").is_file()
+    assert not (tmp_path / "run" / "split0" / ".lock").exists()
