@@ -8,7 +8,6 @@ Interrupted, it goes on where it was when the same command is given again.
 import argparse
 import logging
 import os
-import sys
 
 from igoas_plugin.command_line import errors_in_one_line
 from igoas_plugin.preparation import LINKS, RECIPES, prepare
@@ -26,9 +25,5 @@ if __name__ == "__main__":
     )
     parser.add_argument("--link", choices=LINKS, default="copy", help="from a folder also hard links or symbolic links")
     args = parser.parse_args()
-    try:
-        with errors_in_one_line():
-            print(prepare(args.name, args.source, args.root, args.link))
-    except KeyboardInterrupt:
-        print("interrupted: the same command goes on from here", file=sys.stderr)
-        sys.exit(130)
+    with errors_in_one_line(interrupted="interrupted: the same command goes on from here"):
+        print(prepare(args.name, args.source, args.root, args.link))

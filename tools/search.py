@@ -87,8 +87,5 @@ if __name__ == "__main__":
     log_to_console()
     sys.stdout.reconfigure(errors="backslashreplace")  # a terminal that is not of UTF-8 shows what it can
     args = arguments(None)
-    try:
-        with errors_in_one_line():
-            args.run(args)
-    except KeyboardInterrupt:
-        sys.exit(130)
+    with errors_in_one_line():
+        args.run(args)

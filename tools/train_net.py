@@ -16,6 +16,7 @@ from fastreid.utils.checkpoint import Checkpointer
 from torch.multiprocessing import ProcessRaisedException
 
 from igoas_plugin.check import check_run
+from igoas_plugin.command_line import end_interrupted
 from igoas_plugin.config import load_cfg
 from igoas_plugin.datasets.published import warn_once
 from igoas_plugin.errors import InputError, LostProcess, raised_elsewhere
@@ -66,3 +67,5 @@ if __name__ == "__main__":
         if started or not under_torchrun() or os.environ["LOCAL_RANK"] == "0":
             print(f"igoas_plugin {igoas_plugin.__version__}: {error}", file=sys.stderr)
         sys.exit(2 if isinstance(error, InputError) else 1)
+    except KeyboardInterrupt:
+        end_interrupted()

@@ -3,14 +3,17 @@
 import contextlib
 import os
 import re
+import runpy
 import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 from tiny_data import make_tiny_occluded_reid
 
+ROOT = Path(__file__).parents[2]
 SLOW_STEPS = ("SOLVER.MAX_EPOCH", "500", "SOLVER.CHECKPOINT_PERIOD", "0", "DATALOADER.NUM_WORKERS", "2")
 
 
@@ -119,3 +122,39 @@ def test_random_splits_waits_for_the_checkpoint_of_its_training_and_ends_with_it
     assert "Traceback" not in told and children_of(process.pid) == []
     assert (tmp_path / "run" / "split0" / "model_interrupted.pth").is_file()
     assert not (tmp_path / "run" / "split0" / ".lock").exists()
+
+
+def ctrl_c(*words, **options):
+    raise KeyboardInterrupt
+
+
+TRAINING = ("--config-file", str(ROOT / "configs/Toy/igoas_R18.yml"), "OUTPUT_DIR", "run", "SOLVER.MAX_EPOCH", "1")
+
+
+@pytest.mark.fault
+@pytest.mark.parametrize(
+    "tool, words, at, line",
+    [
+        ("train_net", TRAINING, "igoas_plugin.check.check_run", "interrupted"),
+        ("train_net", TRAINING, "fastreid.engine.DefaultTrainer.build_model", "interrupted"),
+        ("train_net", ("--eval-only", *TRAINING), "fastreid.engine.DefaultTrainer.test", "interrupted"),
+        ("summarize", ("run",), "igoas_plugin.results.summarize", "interrupted"),
+        (
+            "prepare_data",
+            ("occluded-duke", "--source", "."),
+            "igoas_plugin.preparation.prepare",
+            "interrupted: the same command goes on from here",
+        ),
+    ],
+)
+def test_ctrl_c_where_nothing_is_trained_is_one_line_and_exit_code_130(
+    tmp_path, monkeypatch, capsys, tool, words, at, line
+):
+    monkeypatch.setenv("FASTREID_DATASETS", str(tmp_path / "datasets"))
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(at, ctrl_c)
+    monkeypatch.setattr(sys, "argv", [f"{tool}.py", *words])
+    with pytest.raises(SystemExit) as stop:
+        runpy.run_path(str(ROOT / "tools" / f"{tool}.py"), run_name="__main__")
+    told = capsys.readouterr().err.splitlines()
+    assert stop.value.code == 130 and told[-1] == line and not any("Traceback" in each for each in told)
