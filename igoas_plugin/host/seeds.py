@@ -3,11 +3,12 @@ import os
 import random
 
 import fastreid.engine.defaults
-import yaml
 from fastreid.utils import comm
 from fastreid.utils.env import seed_all_rng
 
 from igoas_plugin.atomic_file import write_atomically
+from igoas_plugin.config_file import read_yaml
+from igoas_plugin.errors import InputError
 
 from .fix import fix, replace_everywhere
 
@@ -21,14 +22,21 @@ def run_seed(cfg, args) -> int:
     if seed < 0 and getattr(args, "resume", False):
         saved = os.path.join(cfg.OUTPUT_DIR, "config.yaml")
         if os.path.isfile(saved):
-            try:
-                with open(saved) as file:
-                    seed = yaml.safe_load(file)["SEED"]
-            except (yaml.YAMLError, KeyError, TypeError):  # cut off, or written without the plugin
+            seed = saved_seed(saved)
+            if seed < 0:  # cut off, damaged, or written without the plugin
                 logger.warning(f"{saved} holds no SEED: a new one is drawn")
     if seed < 0:
         seed = random.SystemRandom().randrange(2**31)
     return comm.all_gather(seed)[0]
+
+
+def saved_seed(path: str) -> int:
+    """SEED in the config.yaml of a run; -1 where it holds none."""
+    try:
+        seed = read_yaml(path).get("SEED")
+    except InputError:
+        return -1
+    return seed if type(seed) is int and 0 <= seed < 2**31 else -1
 
 
 def default_setup(cfg, args):

@@ -9,6 +9,8 @@ import yaml
 from fastreid.engine import default_setup
 from runs import logged, start
 
+from igoas_plugin.host.seeds import run_seed
+
 
 def drawn(cfg, **flags) -> tuple:
     default_setup(cfg, Namespace(config_file="", **flags))
@@ -32,6 +34,16 @@ def test_a_seed_that_is_not_given_is_drawn_written_down_and_taken_up_on_resume(b
     assert drawn(resumed, resume=True) == numbers and resumed.SEED == first.SEED
     drawn(second, resume=False)
     assert second.SEED != first.SEED
+
+
+@pytest.mark.parametrize("content", [b"", b"SEED: [", b"MODEL: {}", b"SEED: abc", b"SEED: 4294967296", b"SEED: 1\xff"])
+def test_a_seed_that_a_damaged_config_does_not_hold_is_drawn_anew_with_a_line(baseline_cfg, host_log, content):
+    baseline_cfg.SEED = -1
+    config = Path(baseline_cfg.OUTPUT_DIR) / "config.yaml"
+    config.parent.mkdir()
+    config.write_bytes(content)
+    assert 0 <= run_seed(baseline_cfg, Namespace(resume=True)) < 2**31
+    assert [record.getMessage() for record in host_log.records] == [f"{config} holds no SEED: a new one is drawn"]
 
 
 def test_a_frozen_config_stays_frozen(baseline_cfg):
