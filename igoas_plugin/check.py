@@ -14,6 +14,7 @@ from fastreid.utils.checkpoint import Checkpointer
 from torch import nn
 
 from .combinations import IDENTITY_SAMPLERS, pair_losses, refuse_combinations
+from .config_file import is_path
 from .datasets.reading import open_data, read_split, unmatched
 from .errors import InputError, require_choice
 from .host.amp import DTYPES
@@ -24,6 +25,7 @@ from .host.nonfinite import POLICIES
 from .modeling.compilation import require_compiler
 from .occlusion import OCCLUSION_REGISTRY
 from .ranking.distances import METRICS
+from .setting_ranges import check_ranges
 
 logger = logging.getLogger(f"fastreid.{__name__}")  # a child of the host's logger: shown where the host's lines are
 
@@ -64,8 +66,8 @@ def check_settings(cfg, processes: int = 1, per_machine: int = 1, train: bool = 
     """Looks at what needs neither data nor a model.
 
     Raises:
-        InputError: a name is unknown, settings make no sense together, the device is none, OUTPUT_DIR cannot be
-            written, or a batch does not divide.
+        InputError: a name is unknown, a number is out of range, settings make no sense together, the device is none,
+            OUTPUT_DIR cannot be written, or a batch does not divide.
     """
     check_names(cfg)
     if train:
@@ -75,10 +77,7 @@ def check_settings(cfg, processes: int = 1, per_machine: int = 1, train: bool = 
     check_amp(cfg)
     if train and cfg.MODEL.IGOAS.COMPILE:
         require_compiler(cfg.MODEL.DEVICE)
-    if cfg.TENSORBOARD.IMAGES_PERIOD < 0:
-        raise InputError(f"TENSORBOARD.IMAGES_PERIOD must be 0 or more, got {cfg.TENSORBOARD.IMAGES_PERIOD}")
-    if cfg.SEED >= 2**31:
-        raise InputError(f"SEED must be -1, or 0 to 2**31 - 1, got {cfg.SEED}")
+    check_ranges(cfg)
     check_output(cfg.OUTPUT_DIR)
     check_batches(cfg, processes, train)
 
@@ -154,10 +153,10 @@ def check_device(name: str, processes: int) -> None:
 
 def check_output(folder: str, key: str = "OUTPUT_DIR") -> None:
     """Raises InputError, naming the key, where the folder neither exists nor can be made."""
-    existing = os.path.abspath(folder)
-    while not os.path.lexists(existing):
+    existing = os.path.abspath(folder) if is_path(folder) else ""
+    while existing and not os.path.lexists(existing):
         existing = os.path.dirname(existing)
-    if not folder or not os.path.isdir(existing) or not os.access(existing, os.W_OK):
+    if not os.path.isdir(existing) or not os.access(existing, os.W_OK):
         raise InputError(f"{key} {folder!r} cannot be written: name a folder that can be created")
 
 

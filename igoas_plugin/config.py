@@ -220,7 +220,12 @@ def fitting(value, key: str, cfg: CfgNode, source: str):
     known = value_of(cfg, key)
     if value is None and known is not None:
         raise InputError(f"{source}: {key} has no value; its default is {known!r}")
-    return float(value) if isinstance(known, float) and type(value) is int else value
+    if not isinstance(known, float) or type(value) is not int:
+        return value
+    try:
+        return float(value)
+    except OverflowError:
+        raise InputError(f"{source}: {key} is larger than any number that a float holds") from None
 
 
 def value_of(cfg: CfgNode, key: str):

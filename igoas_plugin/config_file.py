@@ -55,10 +55,18 @@ def tree_of(path: str) -> Path:
     return next((each.parent for each in around if each.name == "configs"), folder.parent)
 
 
+def is_path(word: str) -> bool:
+    """Whether the system takes a word for a path: not an empty one, with a NUL, or with half a character in it."""
+    try:
+        return bool(word) and b"\0" not in os.fsencode(word)
+    except UnicodeEncodeError:
+        return False
+
+
 def base_path(chain: list[str], base, trees: list[Path]) -> str:
     """Where the _BASE_ of the last file of a chain is; raises InputError where it may not be read."""
     where = f"config file {chain[-1]}: {BASE} {base!r}"
-    if not isinstance(base, str) or not base or "\0" in base:
+    if not isinstance(base, str) or not is_path(base):
         raise InputError(f"{where} is no path: name one file")
     if ADDRESS.match(base):
         raise InputError(f"{where} is no local file, and nothing is fetched: download it, read it, and name the copy")

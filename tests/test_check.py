@@ -5,7 +5,8 @@ import torch
 from tiny_data import make_tiny_duke
 
 import igoas_plugin
-from igoas_plugin.check import check_amp, check_device, check_test_data, check_training_data
+from igoas_plugin.check import check_amp, check_device, check_settings, check_test_data, check_training_data
+from igoas_plugin.config import load_cfg
 from igoas_plugin.errors import InputError
 
 
@@ -91,3 +92,30 @@ def test_a_type_that_the_device_has_not_is_refused(baseline_cfg):
     baseline_cfg.SOLVER.AMP.DTYPE = "float8"
     with pytest.raises(InputError, match="SOLVER.AMP.DTYPE"):
         check_amp(baseline_cfg)
+
+
+@pytest.mark.parametrize(
+    "pairs, message",
+    [
+        (["INPUT.SIZE_TRAIN", "[0,0]"], r"INPUT.SIZE_TRAIN must be height and width, .* got \[0, 0\]"),
+        (["INPUT.SIZE_TRAIN", "[32]"], "INPUT.SIZE_TRAIN must be height and width"),
+        (["INPUT.SIZE_TEST", "[0,0]"], "INPUT.SIZE_TEST must be height and width"),
+        (["INPUT.SIZE_TEST", "[32]"], "INPUT.SIZE_TEST must be height and width"),
+        (["MODEL.PIXEL_MEAN", "['a']"], "MODEL.PIXEL_MEAN must be three numbers, one a channel"),
+        (["MODEL.PIXEL_STD", "['a', 1, 1]"], "MODEL.PIXEL_STD must be three numbers, one a channel"),
+        (["MODEL.PIXEL_STD", f"[1, 1, {10**400}]"], "MODEL.PIXEL_STD must be three numbers, one a channel"),
+        (["MODEL.PIXEL_STD", "[1.0, 0.0, 1.0]"], "MODEL.PIXEL_STD must be more than 0"),
+        (["DATALOADER.NUM_WORKERS", "-1"], "DATALOADER.NUM_WORKERS must be 0 or more, got -1"),
+        (["TEST.RERANK.ENABLED", "True", "TEST.RERANK.K1", "0"], "TEST.RERANK.K1 must be 1 or more, got 0"),
+        (["TEST.RERANK.ENABLED", "True", "TEST.RERANK.K2", "0"], "TEST.RERANK.K2 must be 1 or more, got 0"),
+        (["SOLVER.STEPS", "('a',)"], r"SOLVER.STEPS must be epochs, whole numbers from 0, got \('a',\)|\['a'\]"),
+        (["SOLVER.CHECKPOINT_KEEP", "-1"], "SOLVER.CHECKPOINT_KEEP must be 0 or more, got -1"),
+        (["SOLVER.NONFINITE_LIMIT", "-1"], "SOLVER.NONFINITE_LIMIT must be 0 or more, got -1"),
+        (["OUTPUT_DIR", "a\0b"], r"OUTPUT_DIR 'a\\x00b' cannot be written"),
+        (["OUTPUT_DIR", "\ud800"], r"OUTPUT_DIR '\\ud800' cannot be written"),
+        (["OUTPUT_DIR", ""], "OUTPUT_DIR '' cannot be written"),
+    ],
+)
+def test_a_setting_that_no_run_could_use_is_refused_in_one_line(pairs, message):
+    with pytest.raises(InputError, match=message):
+        check_settings(load_cfg("", ["MODEL.DEVICE", "cpu", *pairs]))

@@ -124,3 +124,11 @@ def test_an_alias_stands_for_what_it_names(tmp_path):
     path = tmp_path / "run.yml"
     path.write_text("INPUT: {SIZE_TRAIN: &size [64, 32], SIZE_TEST: *size}")
     assert load_cfg(str(path)).INPUT.SIZE_TEST == [64, 32]
+
+
+def test_a_whole_number_beyond_any_float_is_refused_in_one_line(tmp_path):
+    (tmp_path / "run.yml").write_text(f"SOLVER: {{BASE_LR: {10**400}}}")
+    with pytest.raises(InputError, match="run.yml: SOLVER.BASE_LR is larger than any number that a float holds"):
+        load_cfg(str(tmp_path / "run.yml"))
+    with pytest.raises(InputError, match="command line: SOLVER.BASE_LR is larger"):
+        load_cfg("", ["SOLVER.BASE_LR", str(10**400)])

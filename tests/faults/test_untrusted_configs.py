@@ -147,7 +147,7 @@ def test_a_base_that_is_an_address_is_refused_and_not_asked_for(address, tmp_pat
     assert f"_BASE_ '{address}' is no local file" in refusal(written(tmp_path / "run.yml", f"_BASE_: {address}\n"))
 
 
-@pytest.mark.parametrize("base", ["[a.yml, b.yml]", "1", "''", "{a: b}", '"a\\0b"'])
+@pytest.mark.parametrize("base", ["[a.yml, b.yml]", "1", "''", "{a: b}", '"a\\0b"', r'"\ud800"'])
 def test_a_base_that_is_no_path_is_refused(base, tmp_path):
     assert "is no path: name one file" in refusal(written(tmp_path / "run.yml", f"_BASE_: {base}\n"))
 
