@@ -32,14 +32,15 @@ def check_ranges(cfg: CfgNode) -> None:
 
 def check_images(cfg: CfgNode) -> None:
     """Raises InputError where sizes of images are none, or the channels cannot be normalised."""
-    for key in ("INPUT.SIZE_TRAIN", "INPUT.SIZE_TEST"):
+    # a crop gives images of one size; the host then takes one number, the shorter side, or 0 for no resizing
+    for key in ("INPUT.SIZE_TRAIN", "INPUT.SIZE_TEST") if not cfg.INPUT.CROP.ENABLED else ():
         size = value_of(cfg, key)
         if len(size) != 2 or not all(is_whole(pixels) and pixels >= 1 for pixels in size):
             raise InputError(f"{key} must be height and width, two whole numbers from 1, got {size}")
     for key in ("MODEL.PIXEL_MEAN", "MODEL.PIXEL_STD"):
         values = value_of(cfg, key)
-        if len(values) != 3 or not all(is_finite(value) for value in values):
-            raise InputError(f"{key} must be three numbers, one a channel, got {values}")
+        if len(values) not in (1, 3) or not all(is_finite(value) for value in values):
+            raise InputError(f"{key} must be three numbers, one a channel, or one for all, got {values}")
     if min(cfg.MODEL.PIXEL_STD) <= 0:
         raise InputError(f"MODEL.PIXEL_STD must be more than 0, got {cfg.MODEL.PIXEL_STD}")
 

@@ -119,3 +119,8 @@ def test_a_type_that_the_device_has_not_is_refused(baseline_cfg):
 def test_a_setting_that_no_run_could_use_is_refused_in_one_line(pairs, message):
     with pytest.raises(InputError, match=message):
         check_settings(load_cfg("", ["MODEL.DEVICE", "cpu", *pairs]))
+
+
+def test_a_crop_takes_images_of_any_size():
+    sizes = ["INPUT.SIZE_TRAIN", "[0]", "INPUT.SIZE_TEST", "[256]", "MODEL.PIXEL_STD", "[127.5]"]
+    check_settings(load_cfg("", ["MODEL.DEVICE", "cpu", "INPUT.CROP.ENABLED", "True", *sizes]))
