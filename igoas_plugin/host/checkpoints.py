@@ -81,7 +81,8 @@ def load(self, path, checkpointables=None):
         return checkpoint
     except InputError:
         raise
-    except (ValueError, KeyError) as error:  # KeyError: Adam misses its own names in the state of SGD
+    # KeyError: Adam misses its own names in the state of SGD; the others: no state of an optimiser at all
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise InputError(
             f"checkpoint {path} cannot be resumed with other SOLVER or FREEZE settings than before: "
             f"{' '.join(str(error).split())}"

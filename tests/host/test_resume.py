@@ -60,6 +60,16 @@ def test_another_optimiser_cannot_be_resumed(baseline_cfg, before, after):
         start(baseline_cfg, resume=True)
 
 
+@pytest.mark.parametrize("state", [7, None, [], {"state": 7, "param_groups": None}])
+def test_what_is_no_state_of_an_optimiser_cannot_be_resumed(baseline_cfg, state):
+    baseline_cfg.SOLVER.MAX_EPOCH = 1
+    start(baseline_cfg).train()
+    path = f"{baseline_cfg.OUTPUT_DIR}/model_final.pth"
+    torch.save({**torch.load(path, weights_only=True), "optimizer": state}, path)
+    with pytest.raises(InputError, match="model_final.pth cannot be resumed"):
+        start(baseline_cfg, resume=True)
+
+
 def test_nothing_to_resume_is_said(baseline_cfg, host_log, raw_host):
     assert raw_host["warnings_where_there_is_nothing_to_resume"] == 0
     start(baseline_cfg, resume=True)
