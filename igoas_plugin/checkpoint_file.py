@@ -4,6 +4,7 @@ import codecs
 import os
 import pickle
 import re
+import tarfile
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -96,8 +97,6 @@ def read_opened(path: str, file: BinaryIO):
         reason = " ".join(str(said).split()) or type(said).__name__
         if found := re.search(r"unsupported (?:global: )?(?:GLOBAL|class) (\S+)", reason, re.IGNORECASE):
             raise not_executed(path, f"it holds {found[1]}, which is neither a tensor nor a plain value") from error
-        if "legacy .tar format" in reason:
-            raise not_executed(path, "it is a tar archive of an old torch") from error
         raise DamagedCheckpoint(
             f"checkpoint {path} cannot be read ({reason}): it is damaged or no checkpoint"
         ) from error
@@ -119,13 +118,16 @@ def require_intact(path: str, file: BinaryIO) -> None:
     Raises:
         DamagedCheckpoint: an entry is damaged or marked as a folder, or the entries are larger than the file, as those
             of a bomb are.
-        InputError: it is a program of TorchScript, of which torch.load() itself warns twice.
+        InputError: it is a program of TorchScript, of which torch.load() itself warns twice, or a tar archive, which
+            torch.load() unpacks into a temporary folder or refuses, as its version is.
         zipfile.BadZipFile: the archive itself is damaged.
     """
-    start = file.read(4)
+    start = file.read(tarfile.BLOCKSIZE)
     size = file.seek(0, os.SEEK_END)
     file.seek(0)
-    if start != b"PK\x03\x04":
+    if start[257:262] == b"ustar":
+        raise not_executed(path, "it is a tar archive of an old torch")
+    if not start.startswith(b"PK\x03\x04"):
         return
     with zipfile.ZipFile(file) as archive:
         entries = archive.infolist()

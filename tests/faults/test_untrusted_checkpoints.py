@@ -1,6 +1,7 @@
 """A file of weights from somewhere else: what it would execute is not executed, and damage is not loaded."""
 
 import io
+import json
 import os
 import pickle
 import random
@@ -20,7 +21,6 @@ from fastreid.modeling import build_model
 from fastreid.modeling.backbones import build_backbone
 from fastreid.utils.checkpoint import Checkpointer
 from fastreid.utils.visualizer import Visualizer
-from safetensors.torch import save_file
 from torch import nn
 from torch_versions import writes_onnx
 
@@ -424,8 +424,12 @@ def test_an_odd_tensor_of_an_optimiser_is_refused_and_what_holds_itself_is_looke
 
 
 def test_complex_safetensors_are_refused(tmp_path):
-    save_file({"weight": torch.ones(2, 3, dtype=torch.complex64)}, tmp_path / "odd.safetensors")
-    with pytest.raises(InputError, match="odd.safetensors is refused: weight is a tensor of complex numbers"):
+    header = json.dumps({"weight": {"dtype": "C64", "shape": [2, 3], "data_offsets": [0, 48]}}).encode()
+    (tmp_path / "odd.safetensors").write_bytes(len(header).to_bytes(8, "little") + header + bytes(48))
+    # the oldest safetensors does not know them
+    with pytest.raises(
+        InputError, match="odd.safetensors (is refused: weight is a tensor of complex numbers|cannot be)"
+    ):
         load_file(str(tmp_path / "odd.safetensors"))
 
 
