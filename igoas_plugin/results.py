@@ -46,6 +46,7 @@ def save_results(results: dict, cfg, eval_only: bool = False) -> str:
 def read_results(path: str) -> dict[str, dict]:
     """What save_results() wrote, {data set: {metric: value}}; InputError where the file is missing or damaged."""
     folder = os.path.dirname(path)
+    advice = f"remove it, or evaluate {folder} again"
     try:
         with open_regular(path, "r") as file:
             return require_results(json.load(file))
@@ -54,9 +55,9 @@ def read_results(path: str) -> dict[str, dict]:
             f"{path} does not exist: {folder} is no run of tools/train_net.py that came to its end"
         ) from None
     except OSError as error:
-        raise InputError(f"{path} cannot be read: {error.strerror or error}: evaluate {folder} again") from None
+        raise InputError(f"{path} cannot be read: {error.strerror or error}: {advice}") from None
     except (ValueError, RecursionError):
-        raise InputError(f"{path} is damaged: evaluate {folder} again") from None
+        raise InputError(f"{path} is damaged: {advice}") from None
 
 
 def require_results(results) -> dict[str, dict]:

@@ -1,11 +1,9 @@
 """One run at a time in an OUTPUT_DIR: who is there is written into a hidden file, which goes with the run."""
 
 import contextlib
-import errno
 import json
 import os
 import socket
-import stat
 import sys
 import time
 from collections.abc import Iterator
@@ -14,6 +12,7 @@ from typing import BinaryIO
 
 from .errors import InputError
 from .host.distributed import under_torchrun
+from .regular_file import regular_alone
 
 try:
     import fcntl
@@ -140,10 +139,8 @@ def _taken(path: str, folder: str) -> BinaryIO:
         OSError: it cannot be written, or is something else than a file: a link, a pipe.
     """
     while True:
-        file = open(os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK, 0o666), "r+b", buffering=0)
+        file = open(regular_alone(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW), "r+b", buffering=0)
         try:
-            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-                raise OSError(errno.EINVAL, "not a regular file")
             owner, locked = _owner(file), _lock(file)
             if locked is False or (owner and not owner.has_gone):
                 raise InputError(_refusal(owner, locked, path, folder))

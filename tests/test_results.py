@@ -44,7 +44,7 @@ def test_a_run_that_did_not_end_is_named(tmp_path):
 )
 def test_a_damaged_file_of_results_is_named(content, tmp_path):
     (tmp_path / "results.json").write_text(content)
-    with pytest.raises(InputError, match="results.json is damaged: evaluate .* again"):
+    with pytest.raises(InputError, match="results.json is damaged: remove it, or evaluate .* again"):
         summarize([str(tmp_path)])
 
 

@@ -1,13 +1,11 @@
 """What the files of finished runs tell, and their means over seeds."""
 
-import json
 import os
 from collections.abc import Iterable
 from dataclasses import dataclass
 from statistics import mean, median, stdev
 
-from ..errors import InputError
-from ..results import CMC, METRICS, TRAINED
+from ..results import CMC, METRICS, TRAINED, read_results
 from ..training_log import logged_lines
 from .cost import Cost
 from .runs import Run
@@ -72,7 +70,7 @@ def rows_of(runs: list[Run], cost: Cost | None) -> list[Row]:
         cost: of the config; None where its model cannot be built.
     """
     done, rows = [run for run in runs if run.done], []
-    results = [results_of(run) for run in done]
+    results = [read_results(os.path.join(run.folder, TRAINED)) for run in done]
     epochs = [logged_lines(run.folder) for run in done]
     for data_set in dict.fromkeys(runs[0].cfg.DATASETS.TESTS):
         found = [result[data_set] for result in results]
@@ -91,15 +89,6 @@ def rows_of(runs: list[Run], cost: Cost | None) -> list[Row]:
             )
         )
     return rows
-
-
-def results_of(run: Run) -> dict:
-    path = os.path.join(run.folder, TRAINED)
-    try:
-        with open(path) as file:
-            return json.load(file)
-    except ValueError:
-        raise InputError(f"{path} is damaged: remove {run.folder}, and it is trained again") from None
 
 
 def best_rank_1(lines: list[dict], data_set: str) -> float | None:

@@ -5,6 +5,8 @@ import os
 import re
 
 from igoas_plugin.atomic_file import write_atomically
+from igoas_plugin.errors import InputError
+from igoas_plugin.regular_file import open_regular
 
 CHECKPOINT = re.compile(r"model_\w+\.pth")
 LIST = "earlier_checkpoints.txt"  # names, one a line; it goes as the last one is replaced
@@ -19,12 +21,19 @@ def checkpoints_in(folder: str) -> set[str]:
 
 
 def earlier_checkpoints(folder: str) -> set[str]:
-    """Names of the checkpoints in a folder that an earlier training has left there."""
+    """Names of the checkpoints in a folder that an earlier training has left there.
+
+    Raises:
+        InputError: the list of them cannot be read.
+    """
+    path = os.path.join(folder, LIST)
     try:
-        with open(os.path.join(folder, LIST)) as file:
+        with open_regular(path, "r", errors="replace") as file:
             return set(file.read().split())
     except FileNotFoundError:
         return set()
+    except OSError as error:
+        raise InputError(f"{path} cannot be read: {error.strerror}: remove it, or name another OUTPUT_DIR") from None
 
 
 def leave_to_earlier_run(folder: str) -> set[str]:

@@ -1,13 +1,12 @@
 """What a run of tools/train_net.py left in its folder, as far as a report needs it."""
 
-import json
 import os
 from dataclasses import dataclass
 
 from ..config import load_cfg
 from ..errors import InputError
 from ..occlusion_curve import Point, read_csv
-from ..results import EVALUATED, TRAINED
+from ..results import EVALUATED, TRAINED, read_results
 
 # Weights of a run, the first that is there, and what the page says of them
 WEIGHTS = {
@@ -55,7 +54,7 @@ def open_run(path: str, opts: list[str]) -> RunFolder:
         raise InputError(f"DATASETS.TESTS of {config} names no data set: give DATASETS.TESTS \"('NAME',)\"")
     cfg.MODEL.WEIGHTS, words = weights_in(path, cfg.MODEL.WEIGHTS, given="MODEL.WEIGHTS" in opts[::2])
     files = {name: os.path.join(path, name) for name in (TRAINED, EVALUATED)}
-    recorded = {name: results_in(file) for name, file in files.items() if os.path.isfile(file)}
+    recorded = {name: read_results(file) for name, file in files.items() if os.path.isfile(file)}
     curve = os.path.join(path, CURVE)
     return RunFolder(path, cfg, words, recorded, read_csv(curve) if os.path.isfile(curve) else [])
 
@@ -80,13 +79,3 @@ def weights_in(path: str, configured: str, given: bool) -> tuple[str, str]:
     if configured and not os.path.exists(os.path.join(path, "last_checkpoint")):  # else a training started from them
         return configured, "MODEL.WEIGHTS of config.yaml, which the run evaluated"
     raise InputError(f"{path} holds neither {' nor '.join(WEIGHTS)}: finish the training, or give MODEL.WEIGHTS PATH")
-
-
-def results_in(file: str) -> dict[str, dict[str, float]]:
-    """What save_results() wrote; raises InputError where it is something else."""
-    try:
-        with open(file, encoding="utf-8") as opened:
-            results = json.load(opened)
-        return {name: dict(metrics) for name, metrics in results.items()}
-    except (ValueError, TypeError, AttributeError):
-        raise InputError(f"{file} is damaged: remove it, or evaluate the run again") from None

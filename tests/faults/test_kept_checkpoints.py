@@ -136,6 +136,13 @@ def test_checkpoints_without_the_name_of_the_last_one_are_not_overwritten(cfg, u
 
 
 @pytest.mark.fault
+def test_a_folder_in_place_of_the_list_of_earlier_checkpoints_is_one_line(cfg, used):
+    (used / "earlier_checkpoints.txt").mkdir()
+    with pytest.raises(InputError, match="earlier_checkpoints.txt cannot be read: Is a directory: remove it"):
+        check_run(cfg, Namespace(resume=True, eval_only=False, num_gpus=1, num_machines=1))
+
+
+@pytest.mark.fault
 def test_a_damaged_best_checkpoint_is_named_and_the_resumed_run_writes_a_new_one(cfg, host_log):
     stop_after(cfg, 3)
     best = Path(cfg.OUTPUT_DIR, "model_best.pth")

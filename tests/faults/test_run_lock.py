@@ -174,7 +174,7 @@ def test_a_lock_that_is_a_link_or_a_pipe_is_one_line_and_nothing_is_written_thro
     assert (tmp_path / "precious").read_text() == "precious"
     (tmp_path / LOCK).unlink()
     os.mkfifo(tmp_path / LOCK)
-    with pytest.raises(InputError, match="cannot be locked: .*not a regular"), run_lock.run_lock(str(tmp_path)):
+    with pytest.raises(InputError, match="cannot be locked: .*no regular file"), run_lock.run_lock(str(tmp_path)):
         raise AssertionError("taken")
 
 

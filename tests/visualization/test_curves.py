@@ -85,7 +85,7 @@ def test_a_loss_that_is_no_number_does_not_hide_the_others(tmp_path):
         (["a", "a"], [], "a run is given twice"),
         (["a"], ["recall"], "--scalars recall: no run has logged that; there are iteration, total_loss"),
         (["empty"], [], "no run has logged total_loss, Rank-1, mAP: name others by --scalars"),
-        (["damaged"], [], "damaged/results.json is damaged: evaluate .*damaged again"),
+        (["damaged"], [], "damaged/results.json is damaged: remove it, or evaluate .*damaged again"),
     ],
 )
 def test_what_cannot_be_drawn_is_refused(tmp_path, names, scalars, message):
