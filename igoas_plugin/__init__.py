@@ -1,13 +1,31 @@
-"""IGOAS for fast-reid: importing this package mends the host and registers every component of the plugin."""
+"""IGOAS for fast-reid: importing this package patches fast-reid and registers every component of the plugin."""
 
-from .host import prepare_host
+from .fastreid_fixes import patch_fastreid
 
-prepare_host()
+# The rooms above fastreid_fixes patch fast-reid too, each in the module that holds what it puts in the place of
+# fast-reid's. All are applied here, in this order and nowhere else.
+patch_fastreid(
+    "igoas_plugin.checkpoint.imagenet",  # before modeling, which takes build_backbone by its name
+    "igoas_plugin.evaluation.cython_ranking",
+    "igoas_plugin.evaluation.host_metrics",
+    "igoas_plugin.evaluation.evaluator",
+    "igoas_plugin.engine.loader",
+    "igoas_plugin.engine.unreadable_images",
+    "igoas_plugin.engine.distributed",
+    "igoas_plugin.engine.log_files",
+    "igoas_plugin.engine.seeds",
+    "igoas_plugin.engine.console",
+    "igoas_plugin.engine.checkpoints",
+    "igoas_plugin.engine.trainer",
+)
 
-from . import checkpoint, datasets, modeling, occlusion  # noqa: E402, F401  (they register themselves with the mended host)
+from . import checkpoint, datasets, modeling, occlusion  # noqa: E402, F401  (they register their components)
 from .config import add_igoas_config, get_cfg  # noqa: E402
-from .predictor import Predictor  # noqa: E402
-from .visualization import tensorboard  # noqa: E402, F401  (adds a hook to the host's trainer)
+from .core.version import __version__  # noqa: E402
+from .engine.trainer import Trainer  # noqa: E402
+from .inference.predictor import Predictor  # noqa: E402
+from .reports.figures.tensorboard import occluded_images  # noqa: E402
 
-__version__ = "0.1.0"
+Trainer.more_hooks.append(occluded_images)
+
 __all__ = ["Predictor", "__version__", "add_igoas_config", "get_cfg"]

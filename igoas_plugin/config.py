@@ -6,8 +6,8 @@ import os
 from fastreid.config import CfgNode
 from fastreid.config import get_cfg as get_host_cfg
 
-from .config_file import read_config
-from .errors import InputError
+from .core.errors import InputError
+from .core.yaml_file import read_config
 
 # What yacs raises for a value that does not fit; the last two for a text that is nested beyond what Python parses
 UNFIT = (ValueError, KeyError, AssertionError, RecursionError, MemoryError)

@@ -21,13 +21,13 @@ os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # read by torch when it is impo
 
 import faiss
 import torch
+from benchmarks import infer, loader, rank, train
+from benchmarks.benchmark_report import as_json, growth_plot
 
-from igoas_plugin.atomic_file import write_atomically
-from igoas_plugin.benchmark import infer, loader, rank, train
-from igoas_plugin.benchmark.measure import Row, machine
-from igoas_plugin.benchmark.report import as_json, as_table, growth_plot
-from igoas_plugin.command_line import errors_in_one_line
 from igoas_plugin.config import load_cfg
+from igoas_plugin.core.command_line import errors_in_one_line
+from igoas_plugin.core.files import write_atomically
+from igoas_plugin.core.timing import Row, as_table, machine
 
 
 def arguments(words: list[str]) -> argparse.Namespace:

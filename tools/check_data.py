@@ -1,46 +1,6 @@
-"""Prints what lies in the folder of the data sets: found or not, where, and how many images, against published counts.
+"""Prints what lies in the folder of the data sets, against published counts."""
 
-python tools/check_data.py [NAME ...] [--decode]
-
-Exit code 1 where a set that is named is missing, or one that was found differs from what was published or has files
-that cannot be read.
-"""
-
-import argparse
-import functools
-import logging
-import os
-import sys
-import warnings
-
-import igoas_plugin  # noqa: F401  (first: it mends the host)
-
-# isort: split
-from fastreid.data.datasets import DATASET_REGISTRY
-from tqdm import tqdm
-
-from igoas_plugin.command_line import errors_in_one_line
-from igoas_plugin.data_report import KNOWN, report, table_of
-from igoas_plugin.errors import require_choice
+from igoas_plugin.cli.check_data import run
 
 if __name__ == "__main__":
-    logging.basicConfig(format="%(message)s")
-    warnings.filterwarnings("ignore", "The current data structure is deprecated")  # of the host
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("names", nargs="*", metavar="NAME", help="as registered; default: all known published sets")
-    parser.add_argument("--decode", action="store_true", help="open every image, find files that are there twice")
-    args = parser.parse_args()
-    with errors_in_one_line():
-        for name in args.names:
-            require_choice("a data set", name, sorted(DATASET_REGISTRY._obj_map))
-    root = os.getenv("FASTREID_DATASETS", "datasets")
-    reports = []
-    for name in args.names or KNOWN:
-        progress = functools.partial(tqdm, desc=name, unit="images", disable=None, leave=False)
-        reports.append(report(name, root, progress if args.decode else None))
-    print(table_of(reports))
-    for each in reports if args.names else ():
-        if each.why and not each.folder:
-            print(f"{each.name}: {each.why}")
-    wrong = [each for each in reports if not each.sound and (each.folder or args.names)]
-    sys.exit(1 if wrong else 0)
+    run()

@@ -1,61 +1,6 @@
-"""Runs tools/train_net.py on the ten random draws of a protocol and prints their mean and standard deviation.
+"""Runs tools/train_net.py on the ten random draws of a protocol and prints their mean and standard deviation."""
 
-python tools/random_splits.py PROTOCOL --config-file FILE [--resume] [--eval-only] [KEY VALUE ...]
-
-PROTOCOL is OccludedREIDHalfSplit: on each half of the identities a training and an evaluation on the other half, in
-OUTPUT_DIR/split0 to split9; --resume continues, and leaves finished ones alone. Or with --eval-only, as for
-PartialREIDSingleShot: one model on the test sets of all ten. Further words go to tools/train_net.py.
-"""
-
-import os
-import subprocess
-import sys
-
-import igoas_plugin  # noqa: F401  (first: it mends the host)
-
-# isort: split
-from fastreid.engine import default_argument_parser
-
-from igoas_plugin.child_process import exit_code, stop_on_sigterm, stopped_with_this_process
-from igoas_plugin.command_line import errors_in_one_line
-from igoas_plugin.config import load_cfg
-from igoas_plugin.datasets.published import PROTOCOL_OF
-from igoas_plugin.errors import require_choice
-from igoas_plugin.results import TRAINED, summarize
-
-TRAIN_NET = os.path.join(os.path.dirname(os.path.abspath(__file__)), "train_net.py")
-
-
-def train_net(*words: str) -> None:
-    """Runs the tool; ends with its exit code where that is not 0, be it that this process is stopped."""
-    process = subprocess.Popen([sys.executable, TRAIN_NET, *words])
-    try:
-        with stopped_with_this_process(process):
-            process.wait()
-    finally:
-        if process.returncode:
-            sys.exit(exit_code(process))
-
-
-def main(protocol: str, words: list[str]) -> None:
-    require_choice("PROTOCOL", protocol, sorted(set(PROTOCOL_OF.values())))
-    draws = [name for name in PROTOCOL_OF if PROTOCOL_OF[name] == protocol]
-    args = default_argument_parser().parse_args(words)
-    flags, output = words[: len(words) - len(args.opts)], load_cfg(args.config_file, args.opts).OUTPUT_DIR
-    if args.eval_only:
-        return train_net(*flags, *args.opts, "DATASETS.TESTS", str(tuple(draws)))
-    folders = [os.path.join(output, f"split{seed}") for seed in range(len(draws))]
-    for name, folder in zip(draws, folders, strict=True):
-        if not (args.resume and os.path.exists(os.path.join(folder, TRAINED))):
-            sets = str((name,))
-            train_net(*flags, *args.opts, "DATASETS.NAMES", sets, "DATASETS.TESTS", sets, "OUTPUT_DIR", folder)
-    print(summarize(folders))
-
+from igoas_plugin.cli.random_splits import run
 
 if __name__ == "__main__":
-    if len(sys.argv) < 2 or sys.argv[1] in ("-h", "--help"):
-        print(__doc__)
-        sys.exit(0 if len(sys.argv) > 1 else 2)
-    stop_on_sigterm()
-    with errors_in_one_line():
-        main(sys.argv[1], sys.argv[2:])
+    run()

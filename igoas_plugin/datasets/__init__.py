@@ -1,13 +1,13 @@
 """Data sets of the plugin: importing this package registers them with the host."""
 
 from .occluded_duke import OccludedDuke
-from .occluded_market import OccludedMarket1501
+from .occluded_market.occluded_market_1501 import OccludedMarket1501
 from .occluded_reid import OccludedREID, OccludedREIDHalfSplit
 from .p_duke import PDukeMTMC
 from .p_ethz import PETHZ
 from .partial_ilids import PartialiLIDS, PartialiLIDSUncropped
 from .partial_reid import PartialREID, PartialREIDOccluded
-from .toy_occluded import ToyOccluded, ToyOccludedTrain
+from .toy.toy_occluded import ToyOccluded, ToyOccludedTrain
 
 __all__ = [
     "OccludedDuke",

@@ -3,7 +3,7 @@
 import os
 from collections.abc import Iterable
 
-from ..errors import InputError
+from igoas_plugin.core.errors import InputError
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".tif", ".tiff")
 

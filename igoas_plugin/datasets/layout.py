@@ -5,7 +5,7 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from ..errors import InputError
+from igoas_plugin.core.errors import InputError
 
 # Folders that archives of several data sets unpack into; dataset: of ICCV19_Pose_Guided_Occluded_Person_ReID
 CONTAINERS = ("ICME2018_Occluded-Person-Reidentification_datasets", "dataset")

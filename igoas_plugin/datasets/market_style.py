@@ -3,7 +3,8 @@
 import os
 import re
 
-from ..errors import InputError
+from igoas_plugin.core.errors import InputError
+
 from .image_files import image_files, refuse_twins
 
 Item = tuple[str, int | str, int | str]

@@ -4,7 +4,8 @@ import os
 
 from fastreid.data.datasets import DATASET_REGISTRY
 
-from ..errors import InputError
+from igoas_plugin.core.errors import InputError
+
 from .body_images import GALLERY_CAMERA, QUERY_CAMERA, list_bodies
 from .layout import Layout
 from .market_style import Item

@@ -5,7 +5,8 @@ import traceback
 
 from fastreid.data.datasets import DATASET_REGISTRY
 
-from ..errors import InputError, require_choice
+from igoas_plugin.core.errors import InputError, require_choice
+
 from .market_style import Item
 
 

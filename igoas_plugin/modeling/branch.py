@@ -3,7 +3,7 @@ import copy
 from torch import Tensor, nn
 
 from .attention import OcclusionSuppressionModule
-from .stages import SplitBackbone
+from .backbones import SplitBackbone
 
 
 class Branch(nn.Module):

@@ -6,8 +6,8 @@ from contextlib import AbstractContextManager, nullcontext
 
 import torch
 
-from igoas_plugin.errors import InputError
-from igoas_plugin.host.device import usable_device
+from igoas_plugin.core.errors import InputError
+from igoas_plugin.fastreid_fixes.device import usable_device
 
 COMPILERS = ("g++", "clang++", "cl")
 

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 
-from igoas_plugin.host.amp import amp_dtype, autocast_to
+from igoas_plugin.fastreid_fixes.amp import amp_dtype, autocast_to
 
 logger = logging.getLogger(f"fastreid.{__name__}")
 

@@ -5,7 +5,7 @@ from fastreid.layers import any_softmax, get_norm, pooling
 from fastreid.modeling.heads import REID_HEADS_REGISTRY
 from torch import Tensor, nn
 
-from igoas_plugin.errors import InputError, require_choice
+from igoas_plugin.core.errors import InputError, require_choice
 
 POOL_LAYERS = [name for name in pooling.__all__ if name not in ("Identity", "Flatten")]  # these two pool nothing
 NORMS = ("BN", "syncBN", "GhostBN", "FrozenBN", "GN")  # of the host's get_norm()

@@ -8,16 +8,16 @@ from fastreid.modeling.losses import cross_entropy_loss, log_accuracy
 from fastreid.modeling.meta_arch import META_ARCH_REGISTRY
 from torch import Tensor, nn
 
-from igoas_plugin.errors import InputError, require_choice
-from igoas_plugin.host.freezing import FreezePlan
-from igoas_plugin.host.preprocessing import for_precise_bn, preprocess_image
+from igoas_plugin.core.errors import InputError, require_choice
+from igoas_plugin.core.run_progress import current_storage, ensured_storage
+from igoas_plugin.fastreid_fixes.freezing import FreezePlan
+from igoas_plugin.fastreid_fixes.preprocessing import for_precise_bn, preprocess_image
 from igoas_plugin.occlusion import build_occlusion
-from igoas_plugin.run_progress import current_storage, ensured_storage
 
+from .backbones import split_backbone
 from .branch import Branch
 from .compilation import uncompiled
 from .losses import ID_WEIGHTS, RESIZES, RESPONSES, identity_weights, metric_losses, suppression_loss
-from .stages import split_backbone
 
 IDENTITY_LOSSES = ("global", "suppression", "joint")
 MASK_LOSS_KEYS = ("SCALE", "ON", "RESIZE", "BRANCHES", "STAGES")  # of MODEL.IGOAS.MASK_LOSS

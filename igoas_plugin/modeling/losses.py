@@ -5,7 +5,7 @@ import torch.nn.functional as F
 from fastreid.modeling import losses as host
 from torch import Tensor
 
-from igoas_plugin.errors import InputError, require_choice
+from igoas_plugin.core.errors import InputError, require_choice
 
 RESPONSES = ("channel_mean", "feature_map")
 # How the visibility mask is brought to the size of a feature map

@@ -3,9 +3,9 @@ import inspect
 from fastreid.modeling.meta_arch import META_ARCH_REGISTRY
 from torch import nn
 
-from igoas_plugin.errors import InputError
-from igoas_plugin.host.freezing import FreezePlan
-from igoas_plugin.host.preprocessing import for_precise_bn
+from igoas_plugin.core.errors import InputError
+from igoas_plugin.fastreid_fixes.freezing import FreezePlan
+from igoas_plugin.fastreid_fixes.preprocessing import for_precise_bn
 from igoas_plugin.occlusion import build_occlusion
 
 from .igoas import IGOAS

@@ -1,5 +1,4 @@
-from . import cutouts, feature_drop, occluders  # noqa: F401  (registers the occlusion blocks)
-from .block import OcclusionBlock
-from .build import OCCLUSION_REGISTRY, build_occlusion
+from . import cutout_block, rectangle_blocks  # noqa: F401  (registers the occlusion blocks)
+from .block import OCCLUSION_REGISTRY, OcclusionBlock, build_occlusion
 
 __all__ = ["OCCLUSION_REGISTRY", "OcclusionBlock", "build_occlusion"]

@@ -3,13 +3,30 @@
 import numpy as np
 import torch
 from fastreid.utils import comm
+from fastreid.utils.registry import Registry
 from torch import Tensor, nn
 
-from igoas_plugin.errors import InputError, require_choice
-from igoas_plugin.run_progress import RunProgress, current_storage, run_progress
+from igoas_plugin.core.errors import InputError, require_choice
+from igoas_plugin.core.run_progress import RunProgress, current_storage, run_progress
 
 from .schedule import build_schedule
 from .truncation import Truncation
+
+OCCLUSION_REGISTRY = Registry("OCCLUSION")
+OCCLUSION_REGISTRY.__doc__ = """
+Occlusion blocks: called with the config, they return an nn.Module that is called as
+
+    occluded, visible = block(images)
+
+with images normalised (B, 3, H, W), not modified; occluded of the same shape; visible (B, 1, H, W), 1 kept, 0 occluded.
+OcclusionBlock is a base for them, which brings seed, probability and mask.
+The host has no registry for augmentations of a batch, so this one is the plugin's, made with the host's class.
+"""
+
+
+def build_occlusion(cfg) -> nn.Module:
+    """The block named by MODEL.OCCLUSION.NAME."""
+    return OCCLUSION_REGISTRY.get(cfg.MODEL.OCCLUSION.NAME)(cfg)
 
 
 class OcclusionBlock(nn.Module):

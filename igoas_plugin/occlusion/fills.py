@@ -2,11 +2,18 @@
 
 import numpy as np
 import torch
+from numpy.typing import ArrayLike
 from torch import Tensor
 
-from igoas_plugin.errors import require_choice
+from igoas_plugin.core.errors import require_choice
 
-from .upload import on_device_of
+
+def on_device_of(images: Tensor, values: ArrayLike | Tensor) -> Tensor:
+    """Values of the CPU as a tensor of the images' type, where they are; a GPU need not finish its work for that."""
+    values = values if isinstance(values, Tensor) else torch.from_numpy(np.asarray(values, dtype=np.float64))
+    values = values.to(images.dtype)
+    return values.pin_memory().to(images.device, non_blocking=True) if images.is_cuda else values
+
 
 ERASING_MEAN = (0.4914, 0.4822, 0.4465)  # of random erasing; the released code fills it into normalised images
 

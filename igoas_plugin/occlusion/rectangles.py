@@ -6,8 +6,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from igoas_plugin.errors import InputError
-from igoas_plugin.run_progress import RunProgress
+from igoas_plugin.core.errors import InputError
+from igoas_plugin.core.run_progress import RunProgress
 
 from .schedule import PaperSchedule, ReleasedSchedule
 

@@ -2,8 +2,8 @@
 
 from dataclasses import dataclass
 
-from igoas_plugin.errors import InputError, require_choice
-from igoas_plugin.run_progress import RunProgress
+from igoas_plugin.core.errors import InputError, require_choice
+from igoas_plugin.core.run_progress import RunProgress
 
 
 def require_share(name: str, share: float) -> None:

@@ -5,12 +5,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from igoas_plugin.errors import InputError
-from igoas_plugin.host.memory_format import stored_as
-from igoas_plugin.run_progress import RunProgress
+from igoas_plugin.core.errors import InputError
+from igoas_plugin.core.run_progress import RunProgress
+from igoas_plugin.fastreid_fixes.preprocessing import stored_as
 
+from .fills import on_device_of
 from .schedule import PaperSchedule, ReleasedSchedule
-from .upload import on_device_of
 
 LARGEST = 0.7  # of an image that is cut off
 # Below as a rule, where what people stand behind is; above; one side; or a border all around (a narrow box)

@@ -1,0 +1,1 @@
+"""Command lines: what each file of tools/ calls."""

@@ -1,0 +1,27 @@
+"""Makes weights for MODEL.WEIGHTS from a file of the original IGOAS; a training's .pth to .safetensors, and back.
+
+python tools/convert_checkpoint.py model.pth.tar-90 igoas_R50.pth
+python tools/convert_checkpoint.py logs/run/model_best.pth igoas_R50.safetensors
+python tools/convert_checkpoint.py igoas_R50.safetensors igoas_R50.pth
+"""
+
+import argparse
+
+from igoas_plugin.checkpoint.convert import convert_checkpoint
+from igoas_plugin.core.command_line import errors_in_one_line
+
+
+def run() -> None:
+    """Runs the command line and ends the process with its exit code."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument(
+        "source", metavar="IN", help="model.pth.tar-N of the original, .pth of a training, .safetensors"
+    )
+    parser.add_argument("target", metavar="OUT", help="file to write; .safetensors where it is called so, else .pth")
+    args = parser.parse_args()
+    with errors_in_one_line():
+        print(f"{args.target}: {convert_checkpoint(args.source, args.target)} tensors")
+
+
+if __name__ == "__main__":
+    run()

@@ -1,0 +1,96 @@
+"""Finds a person in a folder of crops.
+
+python tools/search.py index FOLDER --output FILE --config-file FILE MODEL.WEIGHTS PATH [KEY VALUE ...] [--kind KIND]
+python tools/search.py query IMAGE [IMAGE ...] --index FILE --config-file FILE MODEL.WEIGHTS PATH [KEY VALUE ...]
+                             [--top N] [--format text|json] [--html FILE] [--folder FOLDER]
+
+index describes every image in FOLDER and below, or what is new there since the last time; it can be stopped, and the
+same command goes on. query prints the images that are most like each IMAGE, with their cosine similarities. Both take
+--model model.onnx in place of --config-file.
+"""
+
+import argparse
+import sys
+
+from tqdm.contrib.logging import logging_redirect_tqdm
+
+from igoas_plugin.config import load_cfg
+from igoas_plugin.core.command_line import errors_in_one_line, log_to_console
+from igoas_plugin.core.files import check_output_file
+from igoas_plugin.evaluation.ranking.neighbour_index import KINDS
+from igoas_plugin.inference.predictor import Predictor
+from igoas_plugin.inference.search.answers import as_json, as_text, search
+from igoas_plugin.inference.search.gallery_file import GalleryFile
+from igoas_plugin.inference.search.indexing import index_folder
+from igoas_plugin.reports.html.search_page import write_page
+
+
+def arguments(words: list[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+    )
+    commands = parser.add_subparsers(required=True)
+    index = commands.add_parser("index", help="make an index of a folder, or bring it up to date", allow_abbrev=False)
+    index.set_defaults(run=run_index)
+    index.add_argument("folder", metavar="FOLDER")
+    index.add_argument("--output", required=True, metavar="FILE", help="the index, such as gallery.index")
+    index.add_argument("--kind", choices=KINDS, help="of faiss index (default: that of FILE, flat for a new one)")
+    query = commands.add_parser("query", help="search in an index", allow_abbrev=False)
+    query.set_defaults(run=run_query)
+    query.add_argument("images", nargs="+", metavar="IMAGE")
+    query.add_argument("--index", required=True, metavar="FILE", help="that the other command made")
+    query.add_argument("--top", type=positive, default=10, metavar="N", help="matches of each (default: %(default)s)")
+    query.add_argument("--format", choices=FORMATS, default="text", help="of what is printed (default: %(default)s)")
+    query.add_argument("--html", metavar="FILE", help="also write a page with the pictures")
+    query.add_argument("--folder", help="where the indexed images are now, if they were moved")
+    for each in (index, query):
+        model = each.add_mutually_exclusive_group(required=True)
+        model.add_argument("--config-file", nargs="+", metavar=("FILE", "KEY VALUE"), help="and MODEL.WEIGHTS PATH")
+        model.add_argument("--model", metavar="FILE", help="of ONNX")
+    return parser.parse_args(words)
+
+
+def positive(word: str) -> int:
+    if not word.isdecimal() or int(word) < 1:
+        raise argparse.ArgumentTypeError("must be a whole number from 1")
+    return int(word)
+
+
+def predictor_of(args: argparse.Namespace):
+    if args.model:
+        from igoas_plugin.inference.onnx_predictor import OnnxPredictor  # needs onnxruntime
+
+        return OnnxPredictor(args.model)
+    file, *opts = args.config_file
+    return Predictor(load_cfg(file, opts))
+
+
+def run_index(args: argparse.Namespace) -> None:
+    with logging_redirect_tqdm():
+        counts = index_folder(args.folder, args.output, predictor_of(args), args.kind)
+    print(f"{args.output}: {counts}")
+
+
+def run_query(args: argparse.Namespace) -> None:
+    if args.html:
+        check_output_file(args.html, "--html")
+    with GalleryFile(args.index) as file:
+        answers = search(file, args.images, args.top, predictor_of(args), args.folder)
+    print(FORMATS[args.format](answers))
+    if args.html:
+        write_page(answers, args.html)
+
+
+FORMATS = {"text": as_text, "json": as_json}
+
+def run() -> None:
+    """Runs the command line and ends the process with its exit code."""
+    log_to_console()
+    sys.stdout.reconfigure(errors="backslashreplace")  # a terminal that is not of UTF-8 shows what it can
+    args = arguments(None)
+    with errors_in_one_line():
+        args.run(args)
+
+
+if __name__ == "__main__":
+    run()

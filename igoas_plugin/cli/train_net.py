@@ -1,0 +1,80 @@
+"""Trains or evaluates any config with the command line of fast-reid's own script.
+
+python tools/train_net.py --config-file FILE [--resume] [--eval-only] [--num-gpus N] [KEY VALUE ...]
+"""
+
+import logging
+import os
+import sys
+
+from fastreid.engine import default_argument_parser, default_setup, launch
+from fastreid.utils import comm
+from fastreid.utils.checkpoint import Checkpointer
+from torch.multiprocessing import ProcessRaisedException
+
+from igoas_plugin.config import load_cfg
+from igoas_plugin.core.command_line import end_interrupted
+from igoas_plugin.core.errors import InputError, LostProcess, raised_elsewhere
+from igoas_plugin.core.version import __version__
+from igoas_plugin.datasets.published import warn_once
+from igoas_plugin.engine.distributed import under_torchrun
+from igoas_plugin.engine.run_lock import run_lock
+from igoas_plugin.engine.trainer import Trainer
+from igoas_plugin.evaluation.results import save_results, summarize
+from igoas_plugin.preflight import check_run
+
+
+def main(args) -> None:
+    """Runs one process of a training or an evaluation.
+
+    Args:
+        args: command line, as default_argument_parser() gives it.
+    """
+    cfg = load_cfg(args.config_file, args.opts)
+    cfg.freeze()
+    default_setup(cfg, args)
+
+    if args.eval_only:
+        if not cfg.MODEL.WEIGHTS:
+            logging.getLogger("fastreid").warning("MODEL.WEIGHTS is empty: an untrained model is evaluated")
+        cfg.defrost()
+        cfg.MODEL.BACKBONE.PRETRAIN = False
+        model = Trainer.build_model(cfg)
+        Checkpointer(model).load(cfg.MODEL.WEIGHTS)
+        results = Trainer.test(cfg, model)
+    else:
+        trainer = Trainer(cfg)
+        trainer.resume_or_load(resume=args.resume)
+        results = trainer.train()
+
+    if comm.is_main_process():
+        print(summarize([save_results(results, cfg, args.eval_only)]))
+
+
+def run() -> None:
+    """Runs the command line and ends the process with its exit code."""
+    logging.basicConfig(format="%(message)s")  # until the host sets up its logger
+    logging.getLogger("fastreid").setLevel(logging.INFO)
+    args = default_argument_parser().parse_args()
+    started = False
+    try:
+        cfg = load_cfg(args.config_file, args.opts)
+        check_run(cfg, args)
+        warn_once.cache_clear()  # what differs in the data is said again, into the log of the run
+        with run_lock(cfg.OUTPUT_DIR, args.machine_rank):
+            started = True
+            launch(main, args.num_gpus, args.num_machines, args.machine_rank, args.dist_url, args=(args,))
+    except (InputError, LostProcess, ProcessRaisedException) as raised:
+        error = raised_elsewhere(str(raised)) or raised
+        if not isinstance(error, InputError | LostProcess):
+            raise
+        # before the start every process of torchrun finds the same; after it, one of them may be alone with it
+        if started or not under_torchrun() or os.environ["LOCAL_RANK"] == "0":
+            print(f"igoas_plugin {__version__}: {error}", file=sys.stderr)
+        sys.exit(2 if isinstance(error, InputError) else 1)
+    except KeyboardInterrupt:
+        end_interrupted()
+
+
+if __name__ == "__main__":
+    run()

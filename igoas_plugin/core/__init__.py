@@ -1,0 +1,1 @@
+"""Foundations: errors, files, YAML, randomness, timing. Imports nothing else of the package."""

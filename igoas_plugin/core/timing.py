@@ -1,0 +1,199 @@
+"""Timing of several ways to do one thing, with a table of the results."""
+
+import ctypes
+import gc
+import platform
+import statistics
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import faiss
+import numpy as np
+import torch
+import torchvision
+from tabulate import tabulate
+from torch import Tensor
+
+from .version import __version__
+
+MB = 1e6  # bytes
+
+
+@dataclass
+class Row:
+    """One way of doing a thing, measured.
+
+    Args:
+        case: what was done.
+        way: how.
+        seconds: of each repeat.
+        memory_mb: peak beyond what was in use before, in 10^6 bytes; None where the system does not tell.
+        work: what one repeat does, in `unit`; 0 where there is no natural one.
+        unit: such as "images".
+        facts: anything else that belongs to the row.
+        first_seconds: of the very first run, that of the warm-up.
+    """
+
+    case: str
+    way: str
+    seconds: list[float] = field(default_factory=list)
+    memory_mb: float | None = None
+    work: float = 0
+    unit: str = ""
+    facts: dict = field(default_factory=dict)
+    first_seconds: float | None = None
+
+    @property
+    def median(self) -> float:
+        return statistics.median(self.seconds)
+
+    @property
+    def spread(self) -> float:
+        """Half of the range of the repeats, as a share of the median."""
+        return (max(self.seconds) - min(self.seconds)) / 2 / self.median
+
+
+def measure(
+    ways: dict[str, Callable[[], object]],
+    case: str,
+    repeats: int,
+    rounds: int = 0,
+    device: torch.device | str = "cpu",
+    **described,
+) -> list[Row]:
+    """Times several ways to do one thing, in turn, so that a machine that changes its speed slows all of them down.
+
+    Args:
+        ways: {name: function to be timed}, the plain way first.
+        case: name of the thing.
+        repeats: how often each is timed.
+        rounds: how often all are run in turn before that, after the run that each is warmed up by.
+        device: where the work is done; the memory is that device's.
+        described: `work` and `unit` of the rows.
+    """
+    device = torch.device(device)
+    rows = [Row(case, way, **described) for way in ways]
+    for way, row in zip(ways.values(), rows, strict=True):
+        started = time.perf_counter()
+        row.memory_mb = peak_on_gpu(way, device) if device.type == "cuda" else peak_of(way)
+        row.first_seconds = time.perf_counter() - started
+        if device.type == "cuda":  # the first peak is that of what it tried out to choose its algorithms
+            row.memory_mb = peak_on_gpu(way, device)
+    for repeat in range(-rounds, repeats):
+        for way, row in zip(ways.values(), rows, strict=True):
+            wait_for(device)
+            started = time.perf_counter()
+            way()
+            wait_for(device)
+            if repeat >= 0:
+                row.seconds.append(time.perf_counter() - started)
+    return rows
+
+
+def wait_for(device: torch.device) -> None:
+    """Lets a GPU finish what it was given."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+def peak_on_gpu(way: Callable[[], object], device: torch.device) -> float:
+    """Runs it to its end and returns the peak of the GPU's memory beyond what was in use."""
+    torch.cuda.reset_peak_memory_stats(device)
+    before = torch.cuda.memory_allocated(device)
+    way()
+    wait_for(device)
+    return (torch.cuda.max_memory_allocated(device) - before) / MB
+
+
+def peak_of(way: Callable[[], object]) -> float | None:
+    """Runs it and returns the peak of this process's memory beyond what was in use; None where it is not told."""
+    gc.collect()
+    try:
+        ctypes.CDLL(None).malloc_trim(0)  # glibc: what it kept of freed memory would be taken again, unseen
+        Path("/proc/self/clear_refs").write_text("5")  # Linux: the peak starts anew
+        before = status("VmHWM")
+    except (AttributeError, OSError, TypeError):  # another system
+        way()
+        return None
+    way()
+    return max(status("VmHWM") - before, 0) / MB
+
+
+def status(name: str) -> int:
+    """Bytes that a line of /proc/self/status tells."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return 1024 * int(next(line for line in lines if line.startswith(f"{name}:")).split()[1])
+
+
+def machine() -> dict:
+    """What the figures depend on: processor, threads, memory, versions."""
+    cpu = platform.processor() or platform.machine()
+    capabilities = getattr(torch.cpu, "get_capabilities", dict)()
+    return {
+        "cpu": capabilities.get("cpu_name", cpu),
+        "instructions": torch.backends.cpu.get_cpu_capability(),
+        "bfloat16": bool(capabilities.get("avx512_bf16")),
+        "amx": bool(capabilities.get("amx_bf16")),
+        "threads": torch.get_num_threads(),
+        "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
+        "igoas_plugin": __version__,
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "torchvision": torchvision.__version__,
+        "numpy": np.__version__,
+        "faiss": faiss.__version__,
+    }
+
+
+def random_batch(size: tuple[int, int], images: int, device: torch.device, identities: int = 2) -> dict[str, Tensor]:
+    """Random images of that height and width as the host's loader gives them, on the device of the model."""
+    return {
+        "images": 255 * torch.rand(images, 3, *size, device=device),
+        "targets": torch.arange(images, device=device) % identities,
+        "camids": torch.zeros(images, dtype=torch.int64, device=device),
+    }
+
+
+FACTS = {
+    "rank_1": "Rank-1",
+    "map": "mAP",
+    "recall": "recall",
+    "build_seconds": "build s",
+    "cosine": "cosine",
+    "first_seconds": "first step s",
+    "peak_share": "of the peak",
+    "costs": "largest costs",
+}
+
+
+def name_of(dtype: torch.dtype) -> str:
+    """Such as bfloat16."""
+    return str(dtype).removeprefix("torch.")
+
+
+def shown(fact: float | str) -> str:
+    return fact if isinstance(fact, str) else f"{fact:.4g}"
+
+
+def as_table(rows: list[Row]) -> str:
+    """A row a way; the ratio is that of the medians, to the first way of the same case."""
+    plain, lines = {}, []
+    facts = [fact for fact in FACTS if any(fact in row.facts for row in rows)]
+    rated = any(row.unit for row in rows)
+    for row in rows:
+        first = plain.setdefault(row.case, row)
+        lines.append(
+            [
+                row.case,
+                row.way,
+                f"{row.median:.3g} ± {100 * row.spread:.0f} %",
+                *([f"{row.work / row.median:.4g} {row.unit}/s" if row.unit else ""] if rated else []),
+                f"{first.median / row.median:.2f}" if first is not row else "1",
+                "-" if row.memory_mb is None else f"{row.memory_mb:.0f}",
+                *(shown(row.facts.get(fact, "")) for fact in facts),
+            ]
+        )
+    headers = ["case", "way", "seconds", *(["speed"] if rated else []), "times faster", "peak MB"]
+    return tabulate(lines, headers=[*headers, *(FACTS[fact] for fact in facts)], tablefmt="pipe", disable_numparse=True)

@@ -1,0 +1,196 @@
+"""OccludedMarket1501: Market-1501 with occluded queries, made from what everyone can have."""
+
+import functools
+import os
+
+import numpy as np
+from fastreid.data.data_utils import read_image
+from fastreid.data.datasets import DATASET_REGISTRY
+from fastreid.data.datasets.bases import ImageDataset
+from fastreid.data.datasets.market1501 import Market1501
+from PIL import Image
+
+from igoas_plugin.core.errors import InputError
+from igoas_plugin.datasets.drawn_folder import provide
+from igoas_plugin.datasets.market_style import Item
+from igoas_plugin.datasets.published import SPLITS, Counts, warn_once
+from igoas_plugin.datasets.reading import read_split, unreadable_name
+
+from .image_source import VERSION, source
+from .occlude import occlude
+
+# of Market-1501: identity 0 of the gallery are its distractors, junk images (-1) are left out
+PUBLISHED = {"train": Counts(12936, 751, 6), "query": Counts(3368, 750, 6), "gallery": Counts(15913, 751, 6)}
+# sha256 of the images of a severity, made from the official queries and decoded by Pillow's libjpeg-turbo
+DIGESTS = {
+    1: "8e3fb60190c6f2318ebc82509c8714471472a7f443916c2c505a132a2f4fcf4b",
+    2: "8ec33f8811e7493da30c6f58f74b9774788859836d717664a9f2bfbc35a88992",
+    3: "2585770e3724cf9de80bc1c7092e488e6545e31e5e60de7af9e1da63f3755c97",
+    4: "9fa8e315c120c53a2da72303537bf59c59e5450b8c67f4d6a8f3f207001c0774",
+    5: "5675ececf5955e927289041768c2781cace511a7e854e542e70f99aa875a08f8",
+}
+
+
+@DATASET_REGISTRY.register()
+class OccludedMarket1501(ImageDataset):
+    """Market-1501 with an occlusion over every query, made on first use; severity 3, all kinds.
+
+    DukeMTMC is withdrawn, and with it Occluded-Duke; Market-1501 can be had. This data set is made from it with no
+    download, and everyone who has Market-1501 makes the same pixels: an occlusion depends on the file name, a version
+    number and the queries of Market-1501 alone. They go, as PNG files, into::
+
+        <root>/OccludedMarket1501/S3/query/0001_c1s1_001051_00.png      (beside <root>/Market-1501-v15.09.15)
+
+    ========  ======  ==========  =======  ================================
+    subset    images  identities  cameras
+    ========  ======  ==========  =======  ================================
+    train     12,936         751        6  Market-1501's own
+    query      3,368         750        6  occluded
+    gallery   15,913         751        6  Market-1501's own (751 with the distractors)
+    ========  ======  ==========  =======  ================================
+
+    Kinds, a quarter of the queries each: a rectangle of one colour (the declared kind that is like what IGOAS and
+    random erasing train with), a patch of another pedestrian, a rectangle with a texture, and truncation (a side of the
+    image is cut off). Severities 1 to 5 hide or cut off 10, 20, 30, 40, 50 % of the image; 0 is Market1501 itself.
+    Registered: OccludedMarket1501S1 to OccludedMarket1501S5 (S3 is this one), and OccludedMarket1501G10, where 10 % of
+    the gallery images are occluded too, as in Occluded-Duke. Single kinds: tools/occlusion_curve.py.
+
+    Protocol: that of Market-1501 (single query; gallery images of the query's identity and camera are left out).
+
+    What it is not: photographs of occluded people. It measures how a descriptor degrades as parts of a person are
+    hidden, nothing else.
+
+    Source: this project; the images are those of Market-1501 (Zheng et al., *Scalable Person Re-identification: A
+    Benchmark*, ICCV 2015). Terms: those of Market-1501, research use; the generated files are not to be passed on.
+
+    Args:
+        root: the folder that holds the data sets; the host passes the environment variable FASTREID_DATASETS.
+        kwargs: of the host's ImageDataset.
+
+    Raises:
+        InputError: Market-1501 is not in `root`, or the generated folder cannot be written, is of another version or
+            not complete.
+    """
+
+    _junk_pids = Market1501._junk_pids
+    dataset_name = "occludedmarket1501"
+    published = PUBLISHED
+    severity = 3
+    gallery_share = 0.0
+
+    def __init__(self, root: str = "datasets", **kwargs):
+        self.market = market_in(root)
+        self.dataset_dir = os.path.join(root, "OccludedMarket1501")
+        super().__init__(lambda: by_name(self.market.train), self._query, self._gallery, **kwargs)
+
+    @classmethod
+    def gallery_part(cls) -> str:
+        """Name of the folder of the gallery images that are occluded."""
+        return f"gallery{round(100 * cls.gallery_share)}"
+
+    @functools.cached_property
+    def _occluder(self) -> "QueryOccluder":
+        return QueryOccluder(self.market.query)
+
+    def _query(self) -> list[Item]:
+        images, official = len(self._occluder.items), self.published["query"].images
+        if images != official:
+            warn_once(
+                f"{type(self).__name__}: {os.path.abspath(self.market.query_dir)} has {images} images, the official "
+                f"query {official}: the occlusions are not those that others get"
+            )
+        return self._occluded("query", self._occluder.items, DIGESTS.get(self.severity))
+
+    def _gallery(self) -> list[Item]:
+        items = by_name(self.market.gallery)
+        chosen = [item for item in items if source("gallery", name_of(item[0])).random_sample() < self.gallery_share]
+        if not chosen:
+            return items
+        occluded = self._occluded(self.gallery_part(), chosen)
+        rest = set(items) - set(chosen)
+        return [*occluded, *(item for item in items if item in rest)]
+
+    def _occluded(self, part: str, items: list[Item], expected: str | None = None) -> list[Item]:
+        """The items with their occluded images in a folder of that name."""
+        if not items:
+            raise InputError(f"{type(self).__name__}: {os.path.abspath(self.market.query_dir)} holds no image")
+        folder = os.path.join(self.dataset_dir, f"S{self.severity}", part)
+        made = {f"{name_of(path)}.png": path for path, _, _ in items}
+
+        def draw(name: str) -> Image.Image:
+            return Image.fromarray(self._occluder.occluded(made[name], self.severity))
+
+        drawn = provide(type(self).__name__, folder, VERSION, made, draw).get("")
+        if expected and len(made) == self.published["query"].images and drawn != expected:
+            warn_once(
+                f"{type(self).__name__}: the images in {os.path.abspath(folder)} are not bit-identical to those that "
+                "others get: your queries of Market-1501 are not the official ones, or Pillow decodes them otherwise"
+            )
+        return [(os.path.join(folder, name), *item[1:]) for name, item in zip(made, items, strict=True)]
+
+
+class QueryOccluder:
+    """Occludes images of Market-1501; the other pedestrians are those of its queries.
+
+    Args:
+        query: of the data set Market1501, as the host gives them: (path, identity, camera).
+    """
+
+    def __init__(self, query: list[Item]):
+        self.items = by_name(query)
+
+    def occluded(self, path: str, severity: int, kind: str = "all") -> np.ndarray:
+        """The image of a path with its occlusion: RGB, uint8, shape (H, W, 3); arguments as of occlude()."""
+        name = name_of(path)
+        return occlude(pixels_of(path), name, severity, lambda: pixels_of(self._donor(name)), kind)
+
+    def _donor(self, name: str) -> str:
+        """Path of a query of another identity, drawn by the name of the image that is occluded."""
+        identity = int(name.split("_")[0])
+        others = [path for path, other, _ in self.items if other != identity]
+        if not others:
+            raise InputError(f"the queries of Market-1501 have one identity alone: none can be put before {name}")
+        return others[source("donor", name).randint(len(others))]
+
+
+def market_in(root: str) -> Market1501:
+    """The host's data set, read; raises InputError where it is not in `root`, or a file name cannot be read."""
+    try:
+        market = Market1501(root=root)
+    except AttributeError as error:
+        raise unreadable_name("Market1501", "a split", error) from error
+    except RuntimeError as error:
+        raise InputError(
+            f"OccludedMarket1501 is made from Market-1501: {error}; put Market-1501-v15.09.15/ into the folder that "
+            f"the environment variable FASTREID_DATASETS names (now {root})"
+        ) from None
+    for split in SPLITS:
+        read_split("Market1501", market, split)
+    return market
+
+
+def by_name(items: list[Item]) -> list[Item]:
+    """The items sorted by file name: the host takes the file system's order."""
+    return sorted(items, key=lambda item: os.path.basename(item[0]))
+
+
+def name_of(path: str) -> str:
+    return os.path.splitext(os.path.basename(path))[0]
+
+
+def pixels_of(path: str) -> np.ndarray:
+    return np.asarray(read_image(path))
+
+
+def register_variant(suffix: str, doc: str, **attributes) -> None:
+    """Registers ``OccludedMarket1501<suffix>``."""
+    name = f"OccludedMarket1501{suffix}"
+    own = {"__module__": __name__, "__doc__": doc, "dataset_name": name.lower(), **attributes}
+    DATASET_REGISTRY.register(type(name, (OccludedMarket1501,), own))
+
+
+for _severity in range(1, 6):
+    register_variant(f"S{_severity}", f"OccludedMarket1501 at severity {_severity}.", severity=_severity)
+register_variant(
+    "G10", "OccludedMarket1501 with 10 % of the gallery images occluded, as in Occluded-Duke.", gallery_share=0.1
+)

@@ -1,0 +1,68 @@
+import logging
+import sys
+import time
+from datetime import timedelta
+
+from fastreid.engine.defaults import DefaultTrainer
+from fastreid.engine.hooks import IterationTimer
+from fastreid.utils import comm
+from tabulate import tabulate
+
+from igoas_plugin.fastreid_fixes.async_metrics import HostStorage
+
+from .checkpoints import best_of
+
+logger = logging.getLogger("fastreid.igoas_plugin")
+
+
+class SummaryTimer(IterationTimer):
+    """The timer of fast-reid, which sums up a training at its end: what was trained, how long, and what came of it."""
+
+    def before_train(self):
+        super().before_train()
+        self._began = time.perf_counter()
+
+    def after_train(self):
+        trainer = self.trainer
+        if not comm.is_main_process() or trainer.iter == trainer.start_iter:
+            return
+        now = time.perf_counter()
+        rows = summary(trainer, now - self._began, now - self._start_time - self._total_timer.seconds())
+        failed = sys.exc_info()[0] is not None  # fast-reid calls this while an error is on its way, too
+        done = trainer.iter == trainer.max_iter and not failed
+        told = "Training is done" if done else "Training stopped before its end"
+        logger.info(f"{told}\n{tabulate(rows, tablefmt='plain', disable_numparse=True)}")
+
+
+def summary(trainer: DefaultTrainer, seconds: float, outside: float) -> list[tuple[str, str]]:
+    """(what, text) of a training of at least one iteration that has ended.
+
+    Args:
+        trainer: its `start_epoch` is not 0 where the training was resumed.
+        seconds: since it began.
+        outside: seconds of these that passed between the steps.
+    """
+    cfg, images = trainer.cfg, trainer.data_loader.dataset
+    model, batch = cfg.MODEL, cfg.SOLVER.IMS_PER_BATCH
+    resumed = f", resumed after epoch {trainer.start_epoch}" if trainer.start_epoch else ""
+    rows = [
+        ("model", f"{model.META_ARCHITECTURE}, {model.BACKBONE.NAME} {model.BACKBONE.DEPTH}"),
+        ("data", f"{', '.join(cfg.DATASETS.NAMES)}: {len(images):,} images of {images.num_classes:,} identities"),
+        ("epochs", f"{trainer.iter // trainer.iters_per_epoch} of {trainer.max_epoch}{resumed}"),
+        ("iterations", f"{trainer.iter:,} of {trainer.max_iter:,}, each of {batch:,} images"),
+        ("duration", f"{rounded(seconds)}, {rounded(outside)} of it between the steps: evaluations, checkpoints, logs"),
+    ]
+    recorded = HostStorage.latest(trainer.storage)  # waits for no GPU, from which an error may be on its way
+    if "time" in recorded:
+        speed = batch / HostStorage.history(trainer.storage, "time").global_avg()
+        rows.append(("speed", f"{speed:.1f} images/s in the steps"))
+    # model_best.pth may be another training's where this one has not evaluated
+    evaluated = trainer.start_epoch or any(name.split("/")[-1] == "metric" for name in recorded)
+    if evaluated and (best := best_of(cfg.OUTPUT_DIR)):
+        metric = f"the mean of Rank-1 and mAP on {cfg.DATASETS.TESTS[0]}"
+        rows.append(("best", f"{best['metric']:.1f}, {metric}, after epoch {best['epoch'] + 1}"))
+    return rows
+
+
+def rounded(seconds: float) -> timedelta:
+    return timedelta(seconds=round(seconds))

@@ -1,0 +1,1 @@
+"""Evaluation: descriptors, ranking, metrics, results."""

@@ -1,0 +1,34 @@
+"""``python -m igoas_plugin.fastreid_fixes``: what was mended of the host on this machine, and why."""
+
+import platform
+import textwrap
+
+import faiss
+import torch
+import torchvision
+from tabulate import tabulate
+
+from . import FIXES
+from .imports import require_host
+
+
+def main() -> None:
+    device = torch.cuda.get_device_name() if torch.cuda.is_available() else "CPU"
+    versions = {
+        "fastreid": require_host(),
+        "Python": platform.python_version(),
+        "torch": torch.__version__,
+        "torchvision": torchvision.__version__,
+        "faiss": faiss.__version__,
+        "device": device,
+    }
+    print(tabulate(versions.items()))
+    rows = [
+        (fix.name, "yes" if fix.applied else "no", textwrap.fill(fix.symptom if fix.applied else fix.note, 90))
+        for fix in FIXES
+    ]
+    print(tabulate(rows, headers=("fix", "applied", "the fault it mends, or why it is not needed here")))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""A trained model on pictures of your own: Predictor, ONNX export, search."""

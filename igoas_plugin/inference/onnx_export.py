@@ -1,0 +1,218 @@
+"""A trained model as one ONNX file: normalisation, both branches, TEST.FLIP and the scaling to length 1 are inside."""
+
+import inspect
+import io
+import logging
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+import torch
+from fastreid.config import CfgNode
+from torch import Tensor, nn
+
+from igoas_plugin.config import value_of
+from igoas_plugin.core.errors import InputError, require_choice, require_packages
+from igoas_plugin.core.files import check_output_file, write_output
+from igoas_plugin.core.timing import Row, measure
+from igoas_plugin.core.version import __version__
+
+from .onnx_predictor import OnnxDescription, session_of
+from .predictor import Predictor, descriptors_of
+
+if TYPE_CHECKING:  # they are needed only where a model is exported
+    from onnx import ModelProto
+    from onnxruntime import InferenceSession
+
+INPUTS = ("uint8", "float32")
+OPSET = 18  # the oldest that torch has operators for: any later one is made from it, and older runtimes read it
+TOLERATED = 1e-4  # difference of any value of a descriptor to PyTorch's
+TRACED, TRIED = 2, (1, 5)  # images of a batch: while torch looks at what the model does; when its file is tried
+TIMED, REPEATS = 16, 5  # as tools/benchmark.py infer
+READING = ("INPUT.SIZE_TEST", "INPUT.CROP.ENABLED", "INPUT.CROP.SIZE")  # what the host's test transform depends on
+
+
+class Exported(NamedTuple):
+    """A model that was written as an ONNX file.
+
+    Args:
+        description: what the file says of itself.
+        megabytes: its size, in 10^6 bytes.
+        difference: the largest of any value of a descriptor to PyTorch's, on random images.
+        graph: what was exported.
+        session: the file in onnxruntime.
+    """
+
+    description: OnnxDescription
+    megabytes: float
+    difference: float
+    graph: "Graph"
+    session: "InferenceSession"
+
+    def speed(self, batch: int = TIMED, repeats: int = REPEATS) -> list[Row]:
+        """Times PyTorch eager and onnxruntime on the same random images, with as many threads, on the CPU."""
+        images = random_images(self.description, batch)
+        ways = {
+            "PyTorch eager": lambda: described_by_torch(self.graph, images),
+            "onnxruntime": lambda: described_by_onnx(self.session, images),
+        }
+        height, width = self.description.size
+        case = f"{height}x{width}, batch {batch}, {torch.get_num_threads()} threads"
+        return measure(ways, case, repeats, rounds=1, work=batch, unit="images")
+
+
+class Graph(nn.Module):
+    """What is exported: images (B, 3, H, W), RGB in [0, 255], to descriptors (B, D) of length 1."""
+
+    def __init__(self, predictor: Predictor):
+        super().__init__()
+        self.model, self.flip = predictor.model, predictor.flip
+
+    def forward(self, images: Tensor) -> Tensor:
+        return descriptors_of(images.float(), self.model, self.flip)
+
+
+def export(cfg: CfgNode, path: str, input_type: str = "uint8", opset: int = OPSET) -> Exported:
+    """Writes the model of a config, with the weights of MODEL.WEIGHTS, as an ONNX file that is tried before.
+
+    Its input "images" is (B, 3, H, W), RGB in [0, 255], of any B; its output "descriptors" is (B, D), float32, as
+    Predictor gives them. It computes in float32, whatever TEST.FAST says.
+
+    Args:
+        cfg: of the model.
+        path: of the file; one that is there is replaced.
+        input_type: of the images, one of INPUTS.
+        opset: version of ONNX's operators.
+
+    Raises:
+        InputError: a package or the folder is missing, a value is none that can be, the weights do not fit, torch
+            cannot export the model, or the descriptors are not PyTorch's. Nothing is written then.
+    """
+    require_packages("onnx", "onnxruntime", "onnxscript")
+    require_choice("the type of the input", input_type, INPUTS)
+    require_exporter(opset)
+    check_output_file(path)
+    predictor = Predictor(in_float32(cfg))
+    description = description_of(cfg, predictor, input_type, opset)
+    graph = Graph(predictor).eval()
+    content = onnx_model(graph, description).SerializeToString()
+    try:
+        session = session_of(content)
+        difference = max(largest_difference(graph, session, random_images(description, batch)) for batch in TRIED)
+    except Exception as error:  # each of onnxruntime's derives from Exception alone
+        raise InputError(f"onnxruntime cannot run this model: {' '.join(str(error).split())}") from error
+    if not difference <= TOLERATED:  # nor where it is no number
+        raise InputError(
+            f"the descriptors of onnxruntime differ from PyTorch's by {difference:.2g}, more than {TOLERATED:g}: "
+            f"{path} is not written"
+        )
+    write_output(path, lambda file: file.write(content))
+    return Exported(description, len(content) / 1e6, difference, graph, session)
+
+
+def require_exporter(opset: int) -> None:
+    """Raises InputError where the torch or the onnx that is installed does not know that version of the operators."""
+    from onnx.defs import onnx_opset_version
+
+    if "dynamic_shapes" not in inspect.signature(torch.onnx.export).parameters:
+        raise InputError(f"ONNX files are written by torch 2.5 or newer, and this is torch {torch.__version__}")
+    if not OPSET <= opset <= onnx_opset_version():
+        raise InputError(f"the opset must be {OPSET} to {onnx_opset_version()}, got {opset}")
+
+
+def in_float32(cfg: CfgNode) -> CfgNode:
+    """The config of the same model on the CPU, in float32 and not compiled, as it is exported."""
+    cfg = cfg.clone()
+    cfg.defrost()
+    cfg.MODEL.DEVICE, cfg.MODEL.IGOAS.COMPILE = "cpu", False
+    cfg.TEST.FAST, cfg.SOLVER.AMP.DTYPE = False, "auto"
+    return cfg
+
+
+def description_of(cfg: CfgNode, predictor: Predictor, input_type: str, opset: int) -> OnnxDescription:
+    blank = predictor.read(np.zeros((1, 1, 3), np.uint8))
+    return OnnxDescription(
+        plugin_version=__version__,
+        input=input_type,
+        size=list(blank.shape[1:]),
+        mean=list(cfg.MODEL.PIXEL_MEAN),
+        std=list(cfg.MODEL.PIXEL_STD),
+        descriptor_width=predictor.width,
+        opset=opset,
+        batch=predictor.batch,
+        reading={key: value_of(cfg, key) for key in READING},
+        fingerprint=predictor.fingerprint,
+    )
+
+
+def onnx_model(graph: Graph, description: OnnxDescription) -> "ModelProto":
+    """The graph as an ONNX model of any batch, with its description in it; raises InputError where torch cannot."""
+    import onnx
+
+    images = random_images(description, TRACED)
+    try:
+        with quiet(), torch.no_grad():
+            program = torch.onnx.export(
+                graph,
+                (images,),
+                dynamo=True,
+                opset_version=description.opset,
+                input_names=["images"],
+                output_names=["descriptors"],
+                dynamic_shapes={"images": {0: torch.export.Dim("batch")}},
+                verbose=False,
+            )
+    except torch.onnx.errors.OnnxExporterError as error:
+        reason = str(error.__cause__ or error).strip().splitlines()[0]
+        raise InputError(f"torch {torch.__version__} cannot export this model to ONNX: {reason}") from error
+    model = program.model_proto
+    forget_sources(model)
+    onnx.helper.set_model_props(model, description.as_metadata())
+    onnx.checker.check_model(model, full_check=True)
+    made = [each.version for each in model.opset_import if not each.domain]
+    if made != [description.opset]:
+        raise InputError(f"torch {torch.__version__} makes opset {made[0]} of this model, not {description.opset}")
+    return model
+
+
+def forget_sources(model: "ModelProto") -> None:
+    """Takes out what torch notes of each value: the lines of code, with their paths on this machine."""
+    graph = model.graph
+    for each in (*graph.node, *graph.value_info, *graph.initializer, *graph.input, *graph.output, graph):
+        each.ClearField("metadata_props")
+        each.ClearField("doc_string")
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Keeps from the console what torch's exporter warns of, logs and prints, which is for its developers."""
+    disabled, nowhere = logging.root.manager.disable, io.StringIO()
+    logging.disable(logging.ERROR)
+    try:
+        with warnings.catch_warnings(), redirect_stdout(nowhere), redirect_stderr(nowhere):
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(disabled)
+
+
+def random_images(description: OnnxDescription, batch: int) -> Tensor:
+    """Random whole pixels of the type and the size that a file takes, the same ones on each call."""
+    generator = torch.Generator().manual_seed(batch)
+    shape = (batch, 3, *description.size)
+    return torch.randint(256, shape, generator=generator, dtype=getattr(torch, description.input))
+
+
+@torch.no_grad()
+def described_by_torch(graph: Graph, images: Tensor) -> np.ndarray:
+    return graph(images).numpy()
+
+
+def described_by_onnx(session: "InferenceSession", images: Tensor) -> np.ndarray:
+    return session.run(None, {"images": images.numpy()})[0]
+
+
+def largest_difference(graph: Graph, session: "InferenceSession", images: Tensor) -> float:
+    return float(np.abs(described_by_onnx(session, images) - described_by_torch(graph, images)).max())

@@ -1,0 +1,170 @@
+
+import os
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import torch
+from fastreid.config import CfgNode
+from fastreid.data.transforms import build_transforms
+from PIL import Image
+from torch import Tensor, nn
+from torch.nn.functional import normalize
+
+from igoas_plugin.config import load_cfg
+from igoas_plugin.core.errors import InputError
+from igoas_plugin.fastreid_fixes.images import read_image
+from igoas_plugin.modeling.fast_inference import for_evaluation
+
+from .fingerprint import Fingerprint, fingerprint
+from .trained import build_trained, check_trained
+
+Picture = str | os.PathLike | np.ndarray
+READERS = 4  # threads that decode pictures: Pillow lets go of Python's lock while it does
+
+
+class Describer(ABC):
+    """Pictures of persons in, descriptors out; what runs the model is left to the subclass.
+
+    The more alike two persons look to the model, the larger the dot product of their descriptors, which is the cosine.
+
+    Attributes:
+        width: D, values of a descriptor.
+        size: (height, width) that pictures are resized to.
+        batch: images that are described at once.
+        fingerprint: which descriptors these can be compared with.
+        transform: what an evaluation does to an RGB image of Pillow.
+    """
+
+    width: int
+    size: tuple[int, int]
+    batch: int
+    fingerprint: Fingerprint
+    transform: Callable[[Image.Image], Tensor]
+
+    def __call__(self, pictures: Iterable[Picture]) -> np.ndarray:
+        """Descriptors of pictures, in their order.
+
+        Args:
+            pictures: paths, or RGB arrays of shape (H, W, 3) and type uint8, of any size, mixed as you like.
+
+        Returns:
+            Shape (N, D), float32, rows of length 1.
+
+        Raises:
+            InputError: a file cannot be read, an array has another shape or type, or it is one picture and no list.
+        """
+        if isinstance(pictures, str | os.PathLike) or (isinstance(pictures, np.ndarray) and pictures.ndim == 3):
+            raise InputError("give the predictor a list of pictures: [picture] where it is one")
+        pictures, rows = list(pictures), [np.empty((0, self.width), np.float32)]
+        with ThreadPoolExecutor(READERS) as readers:
+            for start in range(0, len(pictures), self.batch):
+                images = readers.map(self.read, pictures[start : start + self.batch])
+                rows.append(self.describe(torch.stack(list(images))))
+        return np.concatenate(rows)
+
+    def read(self, picture: Picture) -> Tensor:
+        """A picture as the model takes it: (3, height, width) of ``size``, RGB in [0, 255].
+
+        Raises:
+            InputError: as __call__().
+        """
+        return self.transform(opened(picture))
+
+    @abstractmethod
+    def describe(self, images: Tensor) -> np.ndarray:
+        """Descriptors of a batch that read() made.
+
+        Args:
+            images: (B, 3, height, width), RGB in [0, 255].
+
+        Returns:
+            Shape (B, D), float32, rows of length 1.
+        """
+
+
+def opened(picture: Picture) -> Image.Image:
+    """A picture as an RGB image of Pillow; raises InputError where it is none."""
+    if isinstance(picture, str | os.PathLike):
+        return read_image(os.fspath(picture))
+    if not isinstance(picture, np.ndarray):
+        raise InputError(f"a picture must be a path or an RGB array of NumPy, got {type(picture).__name__}")
+    if picture.dtype != np.uint8 or picture.ndim != 3 or picture.shape[2] != 3 or not picture.size:
+        raise InputError(
+            f"a picture must be an RGB array of shape (H, W, 3) and type uint8, got {picture.shape}, {picture.dtype}"
+        )
+    return Image.fromarray(picture)
+
+
+class Predictor(Describer):
+    """A trained model as a function: pictures of persons in, descriptors out.
+
+    The more alike two persons look to the model, the larger the dot product of their descriptors, which is the cosine.
+    Pictures are read, resized and normalised as in an evaluation; TEST.FLIP, TEST.FAST, TEST.IMS_PER_BATCH and
+    MODEL.DEVICE of the config hold.
+
+    Args:
+        config: path of a YAML file, or a config that igoas_plugin.get_cfg() or load_cfg() made.
+        weights: checkpoint of a training; None: MODEL.WEIGHTS of the config.
+
+    Attributes:
+        width: D, values of a descriptor.
+        size: (height, width) that pictures are resized to.
+        fingerprint: which descriptors these can be compared with.
+
+    Raises:
+        InputError: the config or the weights are missing, damaged, or do not fit.
+
+    Example:
+        >>> import igoas_plugin, numpy, tempfile, torch
+        >>> from fastreid.modeling import build_model
+        >>> cfg = igoas_plugin.get_cfg()
+        >>> cfg.merge_from_file("configs/Toy/igoas_R18.yml")
+        >>> cfg.MODEL.DEVICE, cfg.MODEL.HEADS.NUM_CLASSES = "cpu", 64
+        >>> with tempfile.NamedTemporaryFile(suffix=".pth") as file:  # in its place: the checkpoint of a training
+        ...     torch.save({"model": build_model(cfg).state_dict()}, file.name)
+        ...     predictor = igoas_plugin.Predictor("configs/Toy/igoas_R18.yml", file.name)
+        >>> pictures = numpy.random.default_rng(0).integers(0, 256, (3, 128, 64, 3), dtype=numpy.uint8)
+        >>> descriptors = predictor([pictures[0], pictures[1]])
+        >>> descriptors.shape, descriptors.dtype
+        ((2, 1024), dtype('float32'))
+        >>> similarities = descriptors @ predictor(pictures).T
+        >>> similarities.argmax(1)
+        array([0, 1])
+    """
+
+    def __init__(self, config: str | os.PathLike | CfgNode, weights: str | os.PathLike | None = None):
+        cfg = config.clone() if isinstance(config, CfgNode) else load_cfg(os.fspath(config))
+        cfg.defrost()
+        if weights is not None:
+            cfg.MODEL.WEIGHTS = os.fspath(weights)
+        check_trained(cfg)
+        model = build_trained(cfg)
+        self.fingerprint = fingerprint(cfg, model)
+        self.flip, self.batch = cfg.TEST.FLIP.ENABLED, cfg.TEST.IMS_PER_BATCH
+        self.model = for_evaluation(cfg, model).eval()
+        self.transform = build_transforms(cfg, is_train=False)
+        blank = self.read(np.zeros((1, 1, 3), np.uint8))
+        self.size, self.width = tuple(blank.shape[1:]), self.describe(blank[None]).shape[1]
+
+    @torch.no_grad()
+    def describe(self, images: Tensor) -> np.ndarray:
+        return descriptors_of(images.to(self.model.device), self.model, self.flip).cpu().numpy()
+
+
+def descriptors_of(images: Tensor, model: nn.Module, flip: bool) -> Tensor:
+    """Descriptors of length 1.
+
+    Args:
+        images: (B, 3, H, W), RGB in [0, 255].
+        model: in evaluation mode.
+        flip: whether those of the mirrored images are added, TEST.FLIP of the config.
+
+    Returns:
+        Shape (B, D), float32.
+    """
+    descriptors = model({"images": images}).float()
+    if flip:
+        descriptors = descriptors + model({"images": images.flip(3)}).float()
+    return normalize(descriptors)

@@ -1,0 +1,250 @@
+"""How each family of the host's backbones is taken apart; parameters keep the host's names in both parts."""
+
+import copy
+from collections import OrderedDict
+from collections.abc import Callable
+from typing import NamedTuple
+
+import torch
+from fastreid.layers.batch_norm import FrozenBatchNorm
+from fastreid.modeling.backbones.mobilenet import MobileNetV2
+from fastreid.modeling.backbones.mobilenetv3 import MobileNetV3
+from fastreid.modeling.backbones.osnet import OSNet
+from fastreid.modeling.backbones.regnet.effnet import EffNet
+from fastreid.modeling.backbones.regnet.regnet import RegNet
+from fastreid.modeling.backbones.repvgg import RepVGG
+from fastreid.modeling.backbones.resnest import ResNeSt
+from fastreid.modeling.backbones.resnet import Bottleneck, ResNet
+from fastreid.modeling.backbones.resnext import ResNeXt
+from fastreid.modeling.backbones.shufflenet import ShuffleNetV2
+from torch import Tensor, nn
+
+from igoas_plugin.core.errors import InputError, require_choice
+
+
+class Parts(NamedTuple):
+    """What a backbone is taken apart into; the modules are taken over, not copied.
+
+    Args:
+        trunk: all before the last stage.
+        last_stage: the layers behind the last reduction of the resolution (by MODEL.BACKBONE.LAST_STRIDE, which can
+            be 1), and the convolution that some families end with.
+        block: the last block of that stage; None where a convolution to another width follows it.
+    """
+
+    trunk: nn.Module
+    last_stage: nn.Module
+    block: nn.Module | None = None
+
+
+class ResNetTrunk(nn.Module):
+    """Stem and stages 1-3 of a ResNet or ResNeXt, with the non-local blocks that the host runs between their blocks.
+
+    Args:
+        backbone: its modules are taken over.
+        pool: name of its max pooling.
+        padded: whether that is padded by 1, as torchvision's and the ImageNet weights', or is left as the host has it.
+    """
+
+    def __init__(self, backbone: ResNet | ResNeXt, pool: str, padded: bool):
+        super().__init__()
+        self.conv1, self.bn1, self.relu = backbone.conv1, backbone.bn1, backbone.relu
+        self.maxpool = nn.MaxPool2d(3, stride=2, padding=1) if padded else getattr(backbone, pool)
+        self.layer1, self.layer2, self.layer3 = backbone.layer1, backbone.layer2, backbone.layer3
+        self.non_local_after = {}  # stage -> indices of the blocks that a non-local block follows
+        for stage in (1, 2, 3):
+            indices = getattr(backbone, f"NL_{stage}_idx")
+            self.non_local_after[stage] = [index for index in indices if index >= 0]  # the host writes [-1] for none
+            if hasattr(backbone, f"NL_{stage}"):
+                setattr(self, f"NL_{stage}", getattr(backbone, f"NL_{stage}"))
+
+    def forward(self, images: Tensor) -> Tensor:
+        feature_map = self.maxpool(self.relu(self.bn1(self.conv1(images))))
+        for stage in (1, 2, 3):
+            non_local = iter(getattr(self, f"NL_{stage}", ()))
+            for index, block in enumerate(getattr(self, f"layer{stage}")):
+                feature_map = block(feature_map)
+                if index in self.non_local_after[stage]:
+                    feature_map = next(non_local)(feature_map)
+        return feature_map
+
+
+def part_of(backbone: nn.Module, *names: str) -> nn.Sequential:
+    """Some children of a backbone, one after the other, under their names."""
+    return nn.Sequential(OrderedDict((name, getattr(backbone, name)) for name in names))
+
+
+def last_reduction(blocks: nn.Sequential) -> int:
+    """Index of the last block that reduces the resolution."""
+    return max(
+        index
+        for index, block in enumerate(blocks)
+        if any(isinstance(module, nn.Conv2d) and module.stride != (1, 1) for module in block.modules())
+    )
+
+
+def split_resnet(backbone: ResNet, stem: str) -> Parts:
+    require_choice("MODEL.IGOAS.STEM", stem, ("torchvision", "host"))
+    trunk = ResNetTrunk(backbone, "maxpool", padded=stem == "torchvision")
+    return Parts(trunk, backbone.layer4, backbone.layer4[-1])  # the host has no IBN and no non-local block there
+
+
+def split_resnext(backbone: ResNeXt, stem: str) -> Parts:
+    return Parts(ResNetTrunk(backbone, "maxpool1", padded=False), backbone.layer4, backbone.layer4[-1])
+
+
+def split_resnest(backbone: ResNeSt, stem: str) -> Parts:
+    trunk = part_of(backbone, "conv1", "bn1", "relu", "maxpool", "layer1", "layer2", "layer3")
+    return Parts(trunk, backbone.layer4, backbone.layer4[-1])
+
+
+def split_osnet(backbone: OSNet, stem: str) -> Parts:
+    return Parts(
+        part_of(backbone, "conv1", "maxpool", "conv2", "conv3"), part_of(backbone, "conv4", "conv5"), backbone.conv4[-1]
+    )
+
+
+def split_regnet(backbone: RegNet, stem: str) -> Parts:
+    *before, last = dict(backbone.named_children())
+    stage = getattr(backbone, last)
+    return Parts(part_of(backbone, *before), stage, list(stage.children())[-1])
+
+
+def split_effnet(backbone: EffNet, stem: str) -> Parts:
+    trunk = part_of(backbone, "stem", "s1", "s2", "s3", "s4", "s5")
+    return Parts(trunk, part_of(backbone, "s6", "s7", "head"))  # the host's LAST_STRIDE is that of s6
+
+
+def split_repvgg(backbone: RepVGG, stem: str) -> Parts:
+    trunk = part_of(backbone, "stage0", "stage1", "stage2", "stage3")
+    return Parts(trunk, backbone.stage4, backbone.stage4[-1])
+
+
+def split_mobilenet(backbone: MobileNetV2 | MobileNetV3, stem: str) -> Parts:
+    return split_features(backbone, (), "conv")
+
+
+def split_shufflenet(backbone: ShuffleNetV2, stem: str) -> Parts:
+    return split_features(backbone, ("first_conv", "maxpool"), "conv_last")
+
+
+def split_features(backbone: nn.Module, first: tuple[str, ...], last: str) -> Parts:
+    """Of the families whose blocks are one sequence `features`; slices of it keep their indices as names."""
+    split = last_reduction(backbone.features)
+    trunk, last_stage = part_of(backbone, *first, "features"), part_of(backbone, "features", last)
+    trunk.features, last_stage.features = backbone.features[:split], backbone.features[split:]
+    return Parts(trunk, last_stage)
+
+
+FAMILIES: dict[type[nn.Module], Callable[[nn.Module, str], Parts]] = {
+    ResNet: split_resnet,
+    ResNeXt: split_resnext,
+    ResNeSt: split_resnest,
+    OSNet: split_osnet,
+    RegNet: split_regnet,
+    EffNet: split_effnet,
+    MobileNetV2: split_mobilenet,
+    MobileNetV3: split_mobilenet,
+    ShuffleNetV2: split_shufflenet,
+    RepVGG: split_repvgg,
+}
+
+
+class SplitBackbone(NamedTuple):
+    """A backbone in two parts, with what a branch must know of them.
+
+    Args:
+        trunk: images (B, 3, H, W) -> feature map (B, trunk_channels, h, w).
+        last_stage: that feature map -> (B, channels, h', w').
+        trunk_channels, channels: as above.
+        make_block: makes one more block, randomly initialised, channels -> channels: of the kind that the last stage
+            ends with where that keeps its width, else a bottleneck as in ResNet-50.
+    """
+
+    trunk: nn.Module
+    last_stage: nn.Module
+    trunk_channels: int
+    channels: int
+    make_block: Callable[[], nn.Module]
+
+
+def split_backbone(
+    backbone: nn.Module, image_size: tuple[int, int], bn_norm: str = "BN", stem: str = "torchvision"
+) -> SplitBackbone:
+    """Takes a backbone apart before its last stage, weights included.
+
+    Args:
+        backbone: of the host, as build_backbone() gives it; or a user's own, with a method ``split_last_stage()`` that
+            returns two modules, trunk and last stage: ``last_stage(trunk(images))`` is what the backbone gives.
+        image_size: height and width, in pixels, of the images that it is made for; one is passed through to read the
+            widths.
+        bn_norm: MODEL.BACKBONE.NORM, for bottlenecks to be made.
+        stem: MODEL.IGOAS.STEM, for the host's ResNet.
+
+    Raises:
+        InputError: the backbone has no stages, or gives no feature map; another stem.
+    """
+    block = None
+    if type(backbone) in FAMILIES:
+        trunk, last_stage, block = FAMILIES[type(backbone)](backbone, stem)
+    elif hasattr(backbone, "split_last_stage"):
+        trunk, last_stage = backbone.split_last_stage()
+    else:
+        families = ", ".join(family.__name__ for family in FAMILIES)
+        raise InputError(
+            f"IGOAS cannot take {type(backbone).__name__} apart into a shared trunk and a last stage: "
+            f"MODEL.BACKBONE.NAME must give one of {families}, or a backbone of your own with a method "
+            "split_last_stage() that returns the two modules"
+        )
+    training = backbone.training
+    trunk_channels, channels = widths(trunk.eval(), last_stage.eval(), image_size)
+    for part in (trunk, last_stage):
+        part.train(training)
+
+    def make_block() -> nn.Module:
+        own = block is not None and keeps_width(block, channels)
+        return as_new(block) if own else bottleneck(channels, bn_norm)
+
+    return SplitBackbone(trunk, last_stage, trunk_channels, channels, make_block)
+
+
+def widths(trunk: nn.Module, last_stage: nn.Module, image_size: tuple[int, int]) -> tuple[int, int]:
+    """Channels of the two feature maps of one image; raises InputError where either module gives something else."""
+    feature_map, channels = torch.zeros(1, 3, *image_size), []
+    for part in (trunk, last_stage):
+        with torch.no_grad():
+            feature_map = part(feature_map)
+        if not (isinstance(feature_map, Tensor) and feature_map.dim() == 4):
+            raise InputError(
+                f"IGOAS needs feature maps (B, C, H, W): {type(part).__name__}, a part of the backbone, gives "
+                f"{tuple(feature_map.shape) if isinstance(feature_map, Tensor) else type(feature_map).__name__}"
+            )
+        channels.append(feature_map.shape[1])
+    return channels[0], channels[1]
+
+
+def keeps_width(block: nn.Module, channels: int) -> bool:
+    """Whether a block maps `channels` to as many at the same resolution: one more of its kind can follow."""
+    convolutions = [module for module in block.modules() if isinstance(module, nn.Conv2d)]
+    return convolutions[0].in_channels == channels and all(each.stride == (1, 1) for each in convolutions)
+
+
+def as_new(block: nn.Module) -> nn.Module:
+    """A copy of a block in torch's own random initialisation."""
+    block = copy.deepcopy(block)
+    for module in block.modules():
+        if isinstance(module, FrozenBatchNorm):
+            module.load_state_dict(FrozenBatchNorm(module.num_features, module.eps).state_dict())
+        elif hasattr(module, "reset_parameters"):
+            module.reset_parameters()
+    return block
+
+
+def bottleneck(channels: int, bn_norm: str) -> nn.Module:
+    """The host's ResNet bottleneck, channels -> channels; raises InputError where that is no multiple of 4."""
+    if channels % Bottleneck.expansion:
+        raise InputError(
+            f"MODEL.IGOAS.EXTRA_BLOCK: a bottleneck needs a multiple of {Bottleneck.expansion} channels, the backbone "
+            f"has {channels}: set it False"
+        )
+    return Bottleneck(channels, channels // Bottleneck.expansion, bn_norm)

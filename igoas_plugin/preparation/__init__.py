@@ -1,5 +1,0 @@
-"""Lays out a published data set from the folder or archive that a user has."""
-
-from .prepare import LINKS, RECIPES, prepare
-
-__all__ = ["LINKS", "RECIPES", "prepare"]

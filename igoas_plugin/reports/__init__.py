@@ -1,0 +1,1 @@
+"""Figures, HTML pages and comparisons of runs."""

@@ -1,0 +1,142 @@
+"""CMC and training curves of several runs in one plot."""
+
+import math
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from igoas_plugin.core.errors import InputError
+from igoas_plugin.engine.metrics_file import logged_lines, values_of
+from igoas_plugin.evaluation.results import CMC, EVALUATED, TRAINED, read_results
+
+from .figure_file import as_label, palette
+
+DEFAULT_SCALARS = ("total_loss", "Rank-1", "mAP")  # those of them that there are
+
+
+@dataclass(frozen=True)
+class Curves:
+    """What the files of a run hold.
+
+    Args:
+        cmc: {data set: Rank-1, Rank-2, ... in %}.
+        lines: of metrics.json.
+    """
+
+    cmc: dict[str, list[float]]
+    lines: list[dict]
+
+
+def curves_picture(folders: Sequence[str], scalars: Sequence[str]) -> Figure:
+    """A panel with the CMC of each data set, and one for each scalar.
+
+    Args:
+        folders: of runs of tools/train_net.py.
+        scalars: names in metrics.json; empty: those of DEFAULT_SCALARS that there are, of each data set where a run
+            has several.
+
+    Raises:
+        InputError: a folder is given twice or holds neither results nor metrics.json, a file is damaged, or no run
+            has logged a scalar.
+    """
+    runs = {name: read_curves(folder) for name, folder in zip(names_of(folders), folders, strict=True)}
+    names = list(dict.fromkeys(name for run in runs.values() for line in run.lines for name in line))
+    for name in scalars:
+        if name not in names:
+            raise InputError(
+                f"--scalars {name}: no run has logged that; there are {', '.join(sorted(names)) or 'none'}"
+            )
+    scalars = scalars or [name for each in DEFAULT_SCALARS for name in names if each in (name, name.split("/")[-1])]
+    if not scalars and not any(run.cmc for run in runs.values()):
+        raise InputError(f"no run has logged {', '.join(DEFAULT_SCALARS)}: name others by --scalars")
+    return draw_curves(runs, scalars)
+
+
+def names_of(folders: Sequence[str]) -> list[str]:
+    """What tells the folders apart; InputError where one is given twice."""
+    paths = [os.path.realpath(folder) for folder in folders]
+    if len(set(paths)) < len(paths):
+        raise InputError(f"a run is given twice: {' '.join(folders)}")
+    common = os.path.commonpath([os.path.dirname(path) for path in paths])
+    return [os.path.relpath(path, common) for path in paths]
+
+
+def read_curves(folder: str) -> Curves:
+    """Of a run in a folder; a later evaluation (results_eval.json) is read where it has other data sets too."""
+    files = [os.path.join(folder, name) for name in (EVALUATED, TRAINED)]
+    results, cmc, lines = [read_results(path) for path in files if os.path.isfile(path)], {}, logged_lines(folder)
+    for by_set in results:
+        cmc |= {name: metrics[CMC] for name, metrics in by_set.items() if CMC in metrics}
+    if not cmc and not lines:
+        raise InputError(
+            f"{folder} holds no metrics.json and no CMC in {TRAINED} or {EVALUATED}: name the OUTPUT_DIR of a run of "
+            "tools/train_net.py"
+        )
+    return Curves(cmc, lines)
+
+
+def draw_curves(runs: dict[str, Curves], scalars: Sequence[str]) -> Figure:
+    """A panel with the CMC of each data set, and one for each scalar; a colour a run.
+
+    Args:
+        runs: {name: its curves}.
+        scalars: names in metrics.json.
+    """
+    sets = list(dict.fromkeys(name for run in runs.values() for name in run.cmc))
+    colours = palette(runs)
+    count = len(sets) + len(scalars)
+    columns = math.ceil(math.sqrt(count))
+    rows = math.ceil(count / columns)
+    figure = Figure(figsize=(4.5 * columns, 3.6 * rows + 0.3 * math.ceil(len(runs) / 2) + 0.2), layout="constrained")
+    panels = list(figure.subplots(rows, columns, squeeze=False).flat)
+    for data_set in sets:
+        curves = {name: run.cmc[data_set] for name, run in runs.items() if data_set in run.cmc}
+        draw_cmc(panels.pop(0), data_set, curves, colours)
+    for each in scalars:
+        values = {name: values_of(run.lines, each) for name, run in runs.items()}
+        draw_scalar(panels.pop(0), each, {name: [own] for name, own in values.items() if own}, colours)
+    for panel in panels:
+        panel.set_axis_off()
+    handles = [figure.axes[0].plot([], [], color=colours[name], label=as_label(name))[0] for name in runs]
+    figure.legend(handles=handles, loc="outside lower center", ncols=min(len(runs), 2), fontsize="small")
+    return figure
+
+
+def draw_cmc(panel: Axes, data_set: str, curves: dict[str, Sequence[float]], colours: dict) -> None:
+    """The share of queries that found a match up to each rank.
+
+    Args:
+        panel: is changed.
+        data_set: its title.
+        curves: {name: Rank-1, Rank-2, ... in %}.
+        colours: {name: colour}, of palette().
+    """
+    for name, ranks in curves.items():
+        panel.plot(range(1, len(ranks) + 1), ranks, label=as_label(name), color=colours[name])
+    panel.set(title=data_set, xlabel="rank", ylabel="queries found (%)")
+    panel.grid(alpha=0.3)
+
+
+def draw_scalar(panel: Axes, scalar: str, curves: dict[str, Sequence[dict[int, float]]], colours: dict) -> None:
+    """A scalar of the training by iteration: mean over the seeds, and a band of one standard deviation.
+
+    Args:
+        panel: is changed.
+        scalar: its name.
+        curves: {name: [{iteration: value} of each seed]}.
+        colours: {name: colour}, of palette().
+    """
+    for name, seeds in curves.items():
+        iterations = sorted(set().union(*seeds))
+        values = [[seed[iteration] for seed in seeds if iteration in seed] for iteration in iterations]
+        middle = [np.mean(each) for each in values]
+        panel.plot(iterations, middle, ".-", label=as_label(name), color=colours[name])
+        spread = [np.std(each, ddof=1) if len(each) > 1 else 0 for each in values]
+        low, high = zip(*((m - s, m + s) for m, s in zip(middle, spread, strict=True)), strict=True)
+        panel.fill_between(iterations, low, high, color=colours[name], alpha=0.2)
+    panel.set(xlabel="iteration", ylabel=scalar.replace("_", " "), xlim=(0, None))
+    panel.grid(alpha=0.3)

@@ -1,0 +1,137 @@
+"""Descriptors of chosen identities in two dimensions."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from fastreid.data.common import CommDataset
+from fastreid.data.transforms import build_transforms
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from torch import Tensor
+from torch.nn.functional import normalize
+
+from igoas_plugin.core.errors import InputError
+from igoas_plugin.datasets.market_style import Item
+from igoas_plugin.datasets.reading import open_data, read_split
+from igoas_plugin.evaluation.descriptors import describe
+from igoas_plugin.inference.trained import build_trained
+from igoas_plugin.modeling.fast_inference import for_evaluation
+
+from .figure_file import as_label, palette
+from .pixel_images import drawn, first_test_set
+
+METHODS = ("tsne", "pca")
+MARKERS = {"gallery": "o", "query": "s"}
+FEWEST, PERPLEXITY = 3, 30.0  # images; neighbours of t-SNE where there are enough
+
+
+def embedding_picture(cfg, identities: Sequence[int], count: int, seed: int, method: str) -> Figure:
+    """Descriptors of the query and gallery images of some identities of the first of DATASETS.TESTS.
+
+    Args:
+        cfg: of the model, checked by check_trained().
+        identities: as the data set numbers them; empty: a random choice of those of the queries.
+        count: identities of that choice.
+        seed: of the choice and of t-SNE.
+        method: one of METHODS.
+
+    Raises:
+        InputError: an identity has no image, there are fewer than 3 images, the data set is missing, or the weights
+            do not fit.
+    """
+    name = first_test_set(cfg)
+    data = open_data(name)
+    parts = {part: read_split(name, data, part) for part in ("query", "gallery")}
+    of_queries, known = (
+        sorted({item[1] for part in read for item in parts[part]}) for read in (["query"], list(parts))
+    )
+    for identity in identities:
+        if identity not in known:
+            raise InputError(
+                f"--identities {identity}: {name} has none of that number; it has {known[0]} to {known[-1]}"
+            )
+    identities = list(identities) or drawn(of_queries, count, seed)
+    items = [(part, item) for part, images in parts.items() for item in images if item[1] in identities]
+    if len(items) < FEWEST:
+        raise InputError(f"{name} has {len(items)} images of these identities, and a projection needs {FEWEST}")
+    images = CommDataset([item for _, item in items], build_transforms(cfg, is_train=False), relabel=False)
+    features = describe(cfg, for_evaluation(cfg, build_trained(cfg)), images)["feats"]
+    features = normalize(features) if cfg.TEST.METRIC == "cosine" else features
+    points, how = projected(features, seed, method)
+    title = f"{name}: {len(items)} images of {len(set(identities))} identities; {how}\n{as_label(cfg.MODEL.WEIGHTS)}"
+    return draw_embedding(points, items, title)
+
+
+def projected(features: Tensor, seed: int, method: str) -> tuple[np.ndarray, str]:
+    """Descriptors in two dimensions, the same for the same seed, and by what they were projected.
+
+    Args:
+        features: (N, D), N at least FEWEST, D at least 2.
+        seed: of t-SNE.
+        method: "tsne" (neighbours stay neighbours; distances between groups mean little) or "pca" (linear).
+
+    Returns:
+        (N, 2), and words.
+    """
+    from sklearn.decomposition import PCA  # slow to import, and no other picture needs it
+    from sklearn.manifold import TSNE
+
+    values = features.double().numpy()
+    if method == "pca":
+        pca = PCA(2, svd_solver="full")
+        points = pca.fit_transform(values)
+        return points, f"PCA, {100 * pca.explained_variance_ratio_.sum():.0f} % of the variance"
+    perplexity = min(PERPLEXITY, (len(values) - 1) / 3)
+    points = TSNE(perplexity=perplexity, init="pca", random_state=seed).fit_transform(values)
+    return points, f"t-SNE, perplexity {perplexity:.3g}, seed {seed}"
+
+
+def draw_embedding(points: np.ndarray, items: Sequence[tuple[str, Item]], title: str) -> Figure:
+    """A marker an image: its colour is the identity, its shape the part, the number in it the camera.
+
+    Lines lead from the image in the middle of an identity, which is labelled, to its others.
+
+    Cameras have the numbers that file names give them, from 1.
+
+    Args:
+        points: (N, 2).
+        items: "query" or "gallery", and (path, identity, camera), of each.
+        title: of the figure.
+    """
+    figure = Figure(figsize=(9, 8), layout="constrained")
+    panel = figure.subplots()
+    identities = np.array([identity for _, (_, identity, _) in items])
+    colours = palette(sorted(set(identities.tolist())))
+    for (part, (_, identity, camera)), (x, y) in zip(items, points, strict=True):
+        colour = colours[identity]
+        edge = "black" if part == "query" else "none"
+        panel.scatter(x, y, s=110, marker=MARKERS[part], color=[colour], edgecolors=edge, linewidths=1.2, zorder=2)
+        text = "white" if np.dot(colour, (0.299, 0.587, 0.114)) < 0.6 else "black"
+        panel.annotate(str(camera + 1), (x, y), ha="center", va="center_baseline", fontsize=6, color=text, zorder=3)
+    for identity, colour in colours.items():
+        own = points[identities == identity]
+        middle = own[np.linalg.norm(own - np.median(own, axis=0), axis=1).argmin()]
+        for point in own:
+            panel.plot(*zip(middle, point, strict=True), "-", color=colour, alpha=0.35, linewidth=0.8, zorder=1)
+        box = {"boxstyle": "round,pad=0.2", "facecolor": "white", "edgecolor": colour, "alpha": 0.85}
+        panel.annotate(
+            str(identity),
+            middle,
+            xytext=(0, 9),
+            textcoords="offset points",
+            ha="center",
+            bbox=box,
+            fontsize=8,
+            zorder=4,
+        )
+    panel.set(xticks=[], yticks=[])
+    panel.set_title(title, fontsize="small")
+    handles = [
+        Line2D([], [], linestyle="", marker=MARKERS[part], color="grey", markeredgecolor=edge, markersize=9, label=part)
+        for part, edge in (("gallery", "none"), ("query", "black"))
+    ]
+    figure.legend(
+        handles=handles, loc="outside lower center", ncols=2, fontsize="small", title_fontsize="small",
+        title="colour and label: identity; number: camera",
+    )  # fmt: skip
+    return figure

@@ -1,0 +1,112 @@
+"""The schedule as a picture: what the occlusion block does to a batch, epoch by epoch."""
+
+import numpy as np
+from matplotlib.figure import Figure
+from torch import Tensor
+
+from igoas_plugin.core.errors import InputError
+from igoas_plugin.datasets.reading import open_data
+from igoas_plugin.occlusion import build_occlusion
+from igoas_plugin.occlusion.preview import occluded_batch
+
+from .figure_file import show_image
+from .pixel_images import PixelScale, drawn, read_images, to_show
+
+SHOWN = 7  # epochs whose images are shown, at most
+
+
+def occlusion_picture(cfg, count: int, seed: int) -> Figure:
+    """What the block of a config does to images of its training set.
+
+    Args:
+        cfg: of the run; MODEL.WEIGHTS is not read.
+        count: images.
+        seed: of their choice.
+
+    Raises:
+        InputError: the training set is missing or has no images, an image cannot be read, or a key of
+            MODEL.OCCLUSION or SOLVER.MAX_EPOCH leaves its range.
+    """
+    if cfg.SOLVER.MAX_EPOCH < 1:
+        raise InputError(f"SOLVER.MAX_EPOCH must be 1 or more, got {cfg.SOLVER.MAX_EPOCH}")
+    title = title_of(cfg)  # builds the block: a key out of range is found first
+    items = [item for name in cfg.DATASETS.NAMES for item in open_data(name).train]
+    if not items:
+        raise InputError(
+            f"DATASETS.NAMES {', '.join(cfg.DATASETS.NAMES) or 'is empty'}: no training images to occlude; name a "
+            "training set, such as ToyOccluded, which is drawn"
+        )
+    paths = [path for path, *_ in drawn(items, count, seed)]
+    images = read_images(cfg, paths, cfg.INPUT.SIZE_TRAIN)
+    return draw_occlusion(to_show(images), *occluded_by_epoch(cfg, images), title)
+
+
+def title_of(cfg) -> str:
+    keys = cfg.MODEL.OCCLUSION
+    chances = {"occluded": keys.PROB, "cut off": keys.TRUNCATION}
+    told = [f"{name} with probability {chance:g}" for name, chance in chances.items() if 0 < chance < 1]
+    title = ", ".join([keys.NAME, f"{cfg.SOLVER.MAX_EPOCH} epochs", *told, *cfg.DATASETS.NAMES])
+    if hasattr(build_occlusion(cfg), "drop"):
+        title += (
+            "\nIt hides a part of the suppression branch's last feature map, and nothing of the images:\n"
+            "shown is that part of the images"
+        )
+    return title
+
+
+def occluded_by_epoch(cfg, images: Tensor) -> tuple[list[float], dict[int, np.ndarray]]:
+    """A batch in each epoch of a run.
+
+    What a block drops of a feature map (its method ``drop``) is dropped of the images instead.
+
+    Args:
+        cfg: of the run.
+        images: (B, 3, H, W) in [0, 255].
+
+    Returns:
+        The share that is covered, in [0, 1], of each epoch; and of up to SHOWN of them, evenly spread, the occluded
+        images: {epoch: (B, H, W, 3), uint8}.
+    """
+    cfg = cfg.clone()
+    cfg.defrost()
+    cfg.MODEL.OCCLUSION.MASK = "occluded"  # "ones" would hide the share
+    block, scale = build_occlusion(cfg), PixelScale(cfg.MODEL.PIXEL_MEAN, cfg.MODEL.PIXEL_STD)
+    occlude, normalised = getattr(block, "drop", block), scale.normalised(images)
+    wanted = set(np.linspace(0, cfg.SOLVER.MAX_EPOCH - 1, SHOWN).round().astype(int).tolist())
+    shares, shown = [], {}
+    for epoch in range(cfg.SOLVER.MAX_EPOCH):
+        occluded, _, share = occluded_batch(occlude, normalised, epoch)
+        shares.append(share)
+        if epoch in wanted:
+            shown[epoch] = to_show(scale.pixels(occluded))
+    return shares, shown
+
+
+def draw_occlusion(clean: np.ndarray, shares: list[float], shown: dict[int, np.ndarray], title: str) -> Figure:
+    """A row an image and a column an epoch; below, the covered share by epoch.
+
+    Args:
+        clean: (B, H, W, 3), uint8.
+        shares: that are covered, in [0, 1], of each epoch.
+        shown: {epoch: its occluded images}, as `clean`.
+        title: of the figure.
+    """
+    count, height, width, _ = clean.shape
+    cell = 1.1, 1.1 * height / width  # inches
+    size = max((len(shown) + 1) * cell[0] + 0.6, 5.5), count * cell[1] + 3.0
+    figure = Figure(figsize=size, layout="constrained")
+    above, below = figure.subfigures(2, 1, height_ratios=(size[1] - 2.2, 2.2))
+    figure.suptitle(title, fontsize="medium")
+    headings = ["clean", *(f"epoch {epoch}\n{100 * shares[epoch]:.1f} %" for epoch in shown)]
+    panels = above.subplots(count, len(headings), squeeze=False)
+    for column, images, heading in zip(panels.T, [clean, *shown.values()], headings, strict=True):
+        for panel, image in zip(column, images, strict=True):
+            show_image(panel, image)
+        column[0].set_title(heading, fontsize="small")
+    curve, percent = below.subplots(), [100 * share for share in shares]
+    curve.plot(percent, "-", color="C0")
+    curve.plot(list(shown), [percent[epoch] for epoch in shown], "o", color="C0", clip_on=False)
+    curve.set(xlabel="epoch", ylabel="covered (%)", xlim=(-0.5, len(shares) - 0.5), ylim=(0, None))
+    curve.xaxis.get_major_locator().set_params(integer=True)
+    curve.grid(alpha=0.3)
+    return figure

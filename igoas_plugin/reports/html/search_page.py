@@ -1,0 +1,41 @@
+import os
+
+from igoas_plugin.core.errors import UnreadableImage, printable
+from igoas_plugin.core.files import write_output
+from igoas_plugin.inference.search.answers import Answers, Match
+
+from .render import render
+from .thumbnails import Thumbnail, thumbnail
+
+
+def write_page(answers: Answers, path: str) -> None:
+    """Writes a page with the pictures of the queries and of what was found; it needs no other file.
+
+    Raises:
+        InputError: a query cannot be read any more, or the page cannot be written.
+    """
+    rows = [
+        (
+            query,
+            thumbnail(query, alt=f"query {printable(query)}"),
+            [(match, picture_of(match, answers.folder)) for match in matches],
+        )
+        for query, matches in answers.matches
+    ]
+    page = render(
+        "search.html",
+        index=answers.index,
+        folder=answers.folder,
+        kind=answers.kind,
+        images=answers.images,
+        answers=rows,
+    )
+    write_output(path, lambda file: file.write(page))
+
+
+def picture_of(match: Match, folder: str) -> Thumbnail | None:
+    """None where the crop is gone by now."""
+    try:
+        return thumbnail(os.path.join(folder, match.path), alt=f"match {match.rank}: {printable(match.path)}")
+    except UnreadableImage:
+        return None
