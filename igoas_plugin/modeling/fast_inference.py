@@ -113,7 +113,7 @@ def relative_change(model: nn.Module, other: nn.Module, images: Tensor) -> float
 
 
 def outside_heads(model: nn.Module) -> list[nn.Module]:
-    """The modules of a model but those in heads, which run in float32 (host.amp)."""
+    """The modules of a model but those in heads, which run in float32 (fastreid_fixes.amp)."""
     heads = tuple(REID_HEADS_REGISTRY._obj_map.values())
     inside = {module for head in model.modules() if isinstance(head, heads) for module in head.modules()}
     return [module for module in model.modules() if module not in inside]

@@ -40,7 +40,7 @@ def workload_of(cfg) -> Workload:
         check_test_data(name)
         data = open_data(name)
         counts |= {f"{name} queries": len(data.query), f"{name} gallery": len(data.gallery)}
-        described = len(data.query) + (0 if data.gallery == last else len(data.gallery))  # see host/galleries.py
+        described = len(data.query) + (0 if data.gallery == last else len(data.gallery))  # see gallery_cache.py
         batches, last = batches - -described // cfg.TEST.IMS_PER_BATCH, data.gallery
     epochs, period = cfg.SOLVER.MAX_EPOCH, cfg.TEST.EVAL_PERIOD
     evaluations = sum(1 for done in range(1, epochs + 1) if done == epochs or (period > 0 and done % period == 0))
