@@ -1,4 +1,4 @@
-"""What lies in a checkpoint is read, and nothing of it is executed."""
+"""Safe reading of checkpoints: .pth and .safetensors files, their tensors and digests."""
 
 import codecs
 import hashlib

@@ -1,4 +1,4 @@
-"""ImageNet weights as other packages publish them -> a file for MODEL.BACKBONE.PRETRAIN_PATH."""
+"""Conversion of weights: the original's, a training's .pth and .safetensors, ImageNet's of other packages."""
 
 import functools
 import io

@@ -1,4 +1,4 @@
-"""What the tools have in common: errors and Ctrl-C in one line, and the log of the host on the console."""
+"""Parts that the command lines share: errors and Ctrl-C in one line, log on the console, child processes."""
 
 import contextlib
 import logging

@@ -1,4 +1,4 @@
-"""What the console says of a training, in one line."""
+"""Console of a training: progress line, live line on a terminal, colours."""
 
 import functools
 import logging

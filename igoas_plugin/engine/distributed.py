@@ -1,3 +1,5 @@
+"""Processes of a run that train together, on GPUs and CPUs."""
+
 import contextlib
 import functools
 import os

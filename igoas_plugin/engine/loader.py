@@ -1,4 +1,4 @@
-"""What is said where a worker of a data loader dies, or cannot hand over what it has read."""
+"""Data loaders on any device, and what is logged where one of their workers dies."""
 
 import functools
 import os

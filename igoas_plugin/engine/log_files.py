@@ -1,4 +1,4 @@
-"""The files that a training appends to: log.txt, metrics.json and those of tensorboard."""
+"""Files of a run that a training writes: log.txt, metrics.json, tensorboard's, config.yaml."""
 
 import contextlib
 import functools

@@ -1,3 +1,5 @@
+"""Seeds of a run."""
+
 import logging
 import os
 import random

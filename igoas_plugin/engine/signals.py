@@ -1,3 +1,5 @@
+"""Signals: a training that gets one finishes its step, writes a checkpoint and ends."""
+
 import contextlib
 import logging
 import os

@@ -1,3 +1,5 @@
+"""Summary at the end of a training."""
+
 import logging
 import sys
 import time

@@ -1,3 +1,5 @@
+"""Training images that cannot be read: named, or skipped and counted."""
+
 import logging
 import os
 

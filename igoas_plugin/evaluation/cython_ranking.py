@@ -1,3 +1,5 @@
+"""Cython ranking of fast-reid, built outside the installed package."""
+
 import functools
 import hashlib
 import importlib

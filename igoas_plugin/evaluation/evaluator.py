@@ -1,3 +1,5 @@
+"""Evaluator of fast-reid that ranks a block of queries at a time."""
+
 import logging
 from collections import OrderedDict
 

@@ -1,3 +1,5 @@
+"""Gallery that several test sets share: described once."""
+
 import contextlib
 import logging
 from collections.abc import Iterator

@@ -1,3 +1,4 @@
+"""Metrics, re-ranking and ROC files of fast-reid, patched."""
 
 import importlib.abc
 import importlib.util

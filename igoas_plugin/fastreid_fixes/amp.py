@@ -1,3 +1,5 @@
+"""Mixed precision on any device."""
+
 import functools
 import logging
 

@@ -1,4 +1,4 @@
-"""Losses come from a GPU when they are there: a training step does not wait for them."""
+"""Metrics that arrive from a GPU without a step waiting for them."""
 
 import functools
 import math

@@ -1,3 +1,5 @@
+"""Models on a device that exists."""
+
 import functools
 import logging
 

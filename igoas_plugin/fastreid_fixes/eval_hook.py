@@ -1,3 +1,5 @@
+"""Evaluation hook that evaluates the last epoch in time."""
+
 from fastreid.engine.hooks import EvalHook
 
 from .fix import fix

@@ -1,3 +1,5 @@
+"""Reading of images of every kind as RGB."""
+
 import functools
 import io
 import os

@@ -1,4 +1,4 @@
-"""Which host the fixes were written for, and what to say where it is missing or another one."""
+"""Import of fast-reid, and what is said where it is missing or has another version."""
 
 import collections
 import collections.abc

@@ -1,3 +1,5 @@
+"""Paths that name a local file."""
+
 import re
 
 from fastreid.utils.file_io import PathHandler, PathManager

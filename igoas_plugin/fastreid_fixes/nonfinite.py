@@ -1,4 +1,4 @@
-"""What is not finite - NaN or infinite - is found before it reaches the weights, and named."""
+"""Guard against losses and gradients that are NaN or infinite: found before they reach the weights, and named."""
 
 import functools
 import logging

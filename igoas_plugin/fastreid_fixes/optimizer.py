@@ -1,3 +1,5 @@
+"""Optimiser that trains on torch >= 2, fused, and skips what is frozen."""
+
 import fastreid.solver.build
 import torch
 from fastreid.utils.params import ContiguousParams

@@ -1,3 +1,4 @@
+"""Preprocessing of a batch: normalisation, targets, memory format."""
 
 import functools
 

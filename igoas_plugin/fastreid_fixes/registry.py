@@ -1,3 +1,5 @@
+"""Registry that names both modules where two register one name."""
+
 from fastreid.utils.registry import Registry
 
 from igoas_plugin.core.errors import InputError

@@ -1,3 +1,5 @@
+"""Training step on any device."""
+
 import time
 
 from fastreid.engine.train_loop import AMPTrainer, SimpleTrainer

@@ -1,3 +1,5 @@
+"""Safe reading of configs."""
+
 from fastreid.config import CfgNode
 from fastreid.modeling.meta_arch import distiller
 

@@ -1,3 +1,4 @@
+"""OnnxPredictor: an exported file as a function from pictures to descriptors."""
 
 import json
 import os
@@ -14,7 +15,7 @@ from igoas_plugin.config import get_cfg
 from igoas_plugin.core.errors import InputError, require_packages
 
 from .fingerprint import Fingerprint
-from .predictor import Describer
+from .predictor import FeatureExtractor
 
 
 @dataclass(frozen=True)
@@ -61,7 +62,7 @@ if TYPE_CHECKING:  # it is needed only where a file is opened
 ONLY_FATAL = 4  # onnxruntime logs every error on the console before it raises it
 
 
-class OnnxPredictor(Describer):
+class OnnxPredictor(FeatureExtractor):
     """A file of tools/export.py as a function: pictures of persons in, descriptors out.
 
     It runs on the CPU, in onnxruntime with as many threads as torch has, and builds no model of torch. Pictures are

@@ -1,3 +1,4 @@
+"""Predictor: a trained model as a function from pictures to descriptors."""
 
 import os
 from abc import ABC, abstractmethod
@@ -24,7 +25,7 @@ Picture = str | os.PathLike | np.ndarray
 READERS = 4  # threads that decode pictures: Pillow lets go of Python's lock while it does
 
 
-class Describer(ABC):
+class FeatureExtractor(ABC):
     """Pictures of persons in, descriptors out; what runs the model is left to the subclass.
 
     The more alike two persons look to the model, the larger the dot product of their descriptors, which is the cosine.
@@ -97,7 +98,7 @@ def opened(picture: Picture) -> Image.Image:
     return Image.fromarray(picture)
 
 
-class Predictor(Describer):
+class Predictor(FeatureExtractor):
     """A trained model as a function: pictures of persons in, descriptors out.
 
     The more alike two persons look to the model, the larger the dot product of their descriptors, which is the cosine.

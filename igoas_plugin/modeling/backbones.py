@@ -1,4 +1,4 @@
-"""How each family of the host's backbones is taken apart; parameters keep the host's names in both parts."""
+"""Backbone in two parts: the shared trunk, and the last stage that each branch copies; one function a family."""
 
 import copy
 from collections import OrderedDict

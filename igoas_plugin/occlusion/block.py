@@ -1,4 +1,4 @@
-"""What all occlusion blocks have in common: seeds, probability, mask, log."""
+"""Base and registry of occlusion blocks: seeds, probability, mask, log."""
 
 import numpy as np
 import torch

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from igoas_plugin.core.errors import printable
-from igoas_plugin.inference.predictor import Describer
+from igoas_plugin.inference.predictor import FeatureExtractor
 
 from .gallery_file import GalleryFile
 
@@ -49,7 +49,7 @@ class Answers:
 
 
 def search(
-    file: GalleryFile, pictures: list[str], top: int, predictor: Describer, folder: str | None = None
+    file: GalleryFile, pictures: list[str], top: int, predictor: FeatureExtractor, folder: str | None = None
 ) -> Answers:
     """The crops of a gallery that are most like each picture; how long it took is logged.
 

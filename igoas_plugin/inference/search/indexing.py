@@ -16,7 +16,7 @@ from tqdm import tqdm
 from igoas_plugin.core.errors import InputError, UnreadableImage, printable
 from igoas_plugin.core.files import check_output_file
 from igoas_plugin.evaluation.ranking.neighbour_index import SearchIndex
-from igoas_plugin.inference.predictor import READERS, Describer
+from igoas_plugin.inference.predictor import READERS, FeatureExtractor
 
 from .crops import Crop, Listing, crops_in
 from .gallery_file import Gallery, GalleryFile, write_gallery
@@ -98,7 +98,7 @@ class GrowingGallery:
         self.save(index)
 
 
-def index_folder(folder: str, path: str, predictor: Describer, kind: str | None = None) -> Counts:
+def index_folder(folder: str, path: str, predictor: FeatureExtractor, kind: str | None = None) -> Counts:
     """Makes a gallery index of a folder of crops, or brings one up to date.
 
     What is in the index and has not changed since, by path, size and time, is not described again. It is saved every
@@ -152,7 +152,7 @@ def index_folder(folder: str, path: str, predictor: Describer, kind: str | None 
     return counts
 
 
-def read_known(path: str, folder: str, listing: Listing, predictor: Describer) -> tuple[Gallery, np.ndarray, bool]:
+def read_known(path: str, folder: str, listing: Listing, predictor: FeatureExtractor) -> tuple[Gallery, np.ndarray, bool]:
     """What an index holds already: the gallery, its descriptors, and whether it is finished.
 
     Raises:
@@ -184,7 +184,7 @@ def empty_index(kind: str, width: int, images: int) -> SearchIndex:
     return index
 
 
-def describe(crops: list[Crop], growing: GrowingGallery, predictor: Describer) -> int:
+def describe(crops: list[Crop], growing: GrowingGallery, predictor: FeatureExtractor) -> int:
     """Adds the descriptors of crops to a gallery; names those that cannot be read, and tells how many they are."""
     unreadable = 0
     with tqdm(total=len(crops), desc="describing", unit=" images", disable=None) as bar:
@@ -202,7 +202,7 @@ def describe(crops: list[Crop], growing: GrowingGallery, predictor: Describer) -
 
 
 def read_ahead(
-    crops: list[Crop], folder: str, predictor: Describer
+    crops: list[Crop], folder: str, predictor: FeatureExtractor
 ) -> Iterator[list[tuple[Crop, Tensor | UnreadableImage]]]:
     """Crops, a batch at a time, each as the model takes it or with what is wrong; meanwhile the next batch is read."""
 
