@@ -1,4 +1,11 @@
-"""IGOAS for fast-reid: importing this package patches fast-reid and registers every component of the plugin."""
+"""IGOAS for fast-reid: importing this package patches fast-reid and registers every component of the plugin.
+
+Modules that the environment variable IGOAS_PLUGIN_IMPORT names, with spaces between them, are imported last: components
+of your own for every tool.
+"""
+
+import importlib
+import os
 
 from .fastreid_fixes import patch_fastreid
 
@@ -27,5 +34,7 @@ from .inference.predictor import Predictor  # noqa: E402
 from .reports.figures.tensorboard import occluded_images  # noqa: E402
 
 Trainer.more_hooks.append(occluded_images)
+for _name in os.environ.get("IGOAS_PLUGIN_IMPORT", "").split():
+    importlib.import_module(_name)
 
 __all__ = ["Predictor", "__version__", "add_igoas_config", "get_cfg"]

@@ -152,7 +152,9 @@ def index_folder(folder: str, path: str, predictor: FeatureExtractor, kind: str 
     return counts
 
 
-def read_known(path: str, folder: str, listing: Listing, predictor: FeatureExtractor) -> tuple[Gallery, np.ndarray, bool]:
+def read_known(
+    path: str, folder: str, listing: Listing, predictor: FeatureExtractor
+) -> tuple[Gallery, np.ndarray, bool]:
     """What an index holds already: the gallery, its descriptors, and whether it is finished.
 
     Raises:

@@ -7,12 +7,18 @@ import subprocess
 import sys
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+
+from fastreid.data.datasets import DATASET_REGISTRY
+from fastreid.modeling.backbones import BACKBONE_REGISTRY
+from fastreid.modeling.heads import REID_HEADS_REGISTRY
+from fastreid.modeling.meta_arch import META_ARCH_REGISTRY
 
 from igoas_plugin.core.command_line import stopped_with_this_process
 from igoas_plugin.core.errors import InputError
 from igoas_plugin.core.files import write_atomically
 from igoas_plugin.engine.metrics_file import logged_lines
+from igoas_plugin.occlusion import OCCLUSION_REGISTRY
 
 from .inputs import note_inputs
 from .provenance import made_by
@@ -24,6 +30,8 @@ except ImportError:  # not on Windows: two comparisons in one folder are not kep
     fcntl = None
 
 TRAIN_NET = (sys.executable, "-m", "igoas_plugin.cli.train_net")
+# Where a component of a user may be registered
+REGISTRIES = (BACKBONE_REGISTRY, DATASET_REGISTRY, META_ARCH_REGISTRY, OCCLUSION_REGISTRY, REID_HEADS_REGISTRY)
 CONSOLE = "console.txt"  # in the folder of a run: what it printed, of all attempts
 SECONDS = "seconds.json"  # how long each attempt took
 MADE_BY = "made_by.txt"  # versions and machine, a line an attempt
@@ -64,7 +72,7 @@ def start(run: Run, progress: Callable[[int], None], handles: tuple[int, ...]) -
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True, "errors": "replace"}
     with (
         open(os.path.join(run.folder, CONSOLE), "a") as console,
-        subprocess.Popen(command, **pipes, pass_fds=handles) as process,
+        subprocess.Popen(command, **pipes, env=with_own_modules(os.environ), pass_fds=handles) as process,
     ):
         try:
             with stopped_with_this_process(process):
@@ -83,6 +91,25 @@ def start(run: Run, progress: Callable[[int], None], handles: tuple[int, ...]) -
     if process.returncode == 0 and run.done:
         return ""
     return f"exit code {process.returncode}: {last_words[0] if last_words else 'no output'}"
+
+
+def with_own_modules(environment: Mapping[str, str]) -> dict[str, str]:
+    """Returns the environment of a training that imports the user's modules, whose components are registered here."""
+    components = [component for registry in REGISTRIES for component in registry._obj_map.values()]
+    names = {component.__module__ for component in components}
+    own = sorted(name for name in names if name.split(".")[0] not in ("fastreid", "igoas_plugin", "__main__"))
+    folders = {top_folder(name) for name in own} - {None}
+    path = [*sorted(folders), *filter(None, [environment.get("PYTHONPATH")])]
+    return {**environment, "IGOAS_PLUGIN_IMPORT": " ".join(own), "PYTHONPATH": os.pathsep.join(path)}
+
+
+def top_folder(module: str) -> str | None:
+    """Returns the folder that a loaded module is imported from; None where it has no file."""
+    file = getattr(sys.modules.get(module.split(".")[0]), "__file__", None)
+    if file is None:
+        return None
+    folder = os.path.dirname(os.path.abspath(file))
+    return os.path.dirname(folder) if os.path.basename(file) == "__init__.py" else folder
 
 
 @contextlib.contextmanager
