@@ -14,15 +14,6 @@ from tiny_data import random_batch
 from igoas_plugin.host import amp
 
 
-@pytest.fixture(params=[True, False], ids=["with bfloat16", "without bfloat16"])
-def dtype_of_cpu(request, monkeypatch):
-    """The type that AMP computes in on a CPU with the instructions for bfloat16, and on one without."""
-    monkeypatch.setattr(amp, "has_bfloat16", lambda: request.param)
-    amp.amp_dtype.cache_clear()
-    yield torch.bfloat16 if request.param else torch.float32
-    amp.amp_dtype.cache_clear()
-
-
 def test_amp_trains_on_the_cpu_in_the_faster_type(baseline_cfg, raw_host, dtype_of_cpu):
     assert raw_host["amp_step_on_the_cpu"].startswith("AssertionError")
     baseline_cfg.MODEL.HEADS.NUM_CLASSES = 4
