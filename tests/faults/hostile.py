@@ -106,7 +106,7 @@ def every_case(target: Target, count: int, start: int, see: Callable[[Any], None
 
 
 def in_suite(target: Target, examples: int):
-    """Returns a function that tries the same `examples` cases of a target every time; one that fails is made as small as can be."""
+    """Returns a function that tries the same `examples` cases of a target every time and makes one that fails small."""
 
     @settings(
         max_examples=examples,
