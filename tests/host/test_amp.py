@@ -9,7 +9,7 @@ from fastreid.modeling import build_model
 from fastreid.solver import build_lr_scheduler, build_optimizer
 from fastreid.utils.events import EventStorage
 from runs import start
-from tiny_data import random_batch
+from tiny_data import random_batch, use_resnet
 
 from igoas_plugin.host import amp
 
@@ -19,7 +19,7 @@ def test_amp_trains_on_the_cpu_in_the_faster_type(baseline_cfg, raw_host, dtype_
     baseline_cfg.MODEL.HEADS.NUM_CLASSES = 4
     model = build_model(baseline_cfg).train()
     seen = []
-    model.backbone.layer1[0].register_forward_hook(lambda module, inputs, output: seen.append(output.dtype))
+    model.backbone.conv1.register_forward_hook(lambda module, inputs, output: seen.append(output.dtype))
     optimizer, wrapper = build_optimizer(baseline_cfg, model)
     trainer = AMPTrainer(model, [random_batch()], optimizer, wrapper)
     before = model.backbone.conv1.weight.detach().clone()
@@ -94,7 +94,7 @@ def test_logits_and_losses_of_the_host_stay_in_float32(baseline_cfg, raw_host, a
     cfg.MODEL.META_ARCHITECTURE, cfg.MODEL.HEADS.NUM_CLASSES = architecture, 4
     cfg.MODEL.LOSSES.NAME = ("CrossEntropyLoss", "TripletLoss")
     if architecture == "MGN":  # made for ResNet-50
-        cfg.MODEL.BACKBONE.DEPTH, cfg.MODEL.BACKBONE.FEAT_DIM = "50x", 2048
+        use_resnet(cfg, "50x")
         cfg.MODEL.HEADS.EMBEDDING_DIM = 32
     model = build_model(cfg).train()
     seen = []

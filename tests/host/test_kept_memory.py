@@ -12,9 +12,7 @@ from igoas_plugin.host.kept_memory import glibc, keep_freed_memory
 
 # In a process of its own: what other tests have left in the memory of this one would be used again in any case
 PAGES = """
-import resource
-import igoas_plugin, torch
-from igoas_plugin.host.kept_memory import keep_freed_memory
+import resource, torch
 
 BLOCK = 2**26  # bytes, more than glibc keeps by itself
 
