@@ -125,7 +125,7 @@ def run_tool(tool_command):
 
     def run(*pairs, launcher=(), **given):
         command = [sys.executable, *launcher, *tool_command(*pairs, **given)]
-        return subprocess.run(command, capture_output=True, text=True, timeout=300)
+        return subprocess.run(command, capture_output=True, text=True, timeout=1800)
 
     return run
 

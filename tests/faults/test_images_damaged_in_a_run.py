@@ -12,9 +12,9 @@ SECONDS = 600  # a run must have ended by then; on an idle machine it takes a fe
 COPIES = 25  # of the 16 images of a part: 400, of which 1 % are 4
 
 
-def many_images(folder: Path) -> list[Path]:
+def many_images(folder: Path, copies: int = COPIES) -> list[Path]:
     for path in list(folder.iterdir()):
-        for copy in range(1, COPIES):
+        for copy in range(1, copies):
             content = path.read_bytes()
             path.with_name(f"{path.stem}{copy:03}.jpg").write_bytes(content)
     return sorted(folder.iterdir())
@@ -57,14 +57,14 @@ def test_a_training_stops_in_one_line_that_names_the_file(tool_command, tiny_duk
 @pytest.mark.fault
 def test_a_training_that_skips_goes_on_and_counts_them_at_the_end(tool_command, tiny_duke, tmp_path):
     paths = many_images(tiny_duke / "Occluded_Duke" / "bounding_box_train")
-    pairs = ("DATALOADER.NUM_WORKERS", "2", "SOLVER.MAX_EPOCH", "2", "DATALOADER.ON_ERROR", "skip")
+    pairs = ("DATALOADER.NUM_WORKERS", "2", "SOLVER.MAX_EPOCH", "10", "DATALOADER.ON_ERROR", "skip")
     with faulty_run(tool_command(*pairs, "SOLVER.IMS_PER_BATCH", "40"), tmp_path) as run:
         wait_for(lambda: run.workers() and run.says("  iter "))
         damaged = damage(paths)
         run.ends(SECONDS)
         assert run.process.returncode == 0, run.last_lines()
         log = run.log.read_text()
-        # the second epoch reads every image: all that were damaged are met
+        # every later epoch reads every image: all that were damaged are met
         assert f"{len(damaged)} of 400 training images could not be read by this process; others were taken" in log
         assert all(f"{path} cannot be read" in log for path in damaged)
         wait_for(lambda: not run.left(), seconds=120)
@@ -72,7 +72,7 @@ def test_a_training_that_skips_goes_on_and_counts_them_at_the_end(tool_command, 
 
 @pytest.mark.fault
 def test_an_evaluation_stops_in_one_line_that_names_the_file(tool_command, tiny_duke, tmp_path):
-    paths = many_images(tiny_duke / "Occluded_Duke" / "bounding_box_test")
+    paths = many_images(tiny_duke / "Occluded_Duke" / "bounding_box_test", 400)  # so that it lasts
     pairs = ("DATALOADER.NUM_WORKERS", "2", "DATALOADER.ON_ERROR", "skip")  # of a test set, nothing may be skipped
     with faulty_run(tool_command(*pairs, flags=["--eval-only"]), tmp_path) as run:
         wait_for(run.workers)

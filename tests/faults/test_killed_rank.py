@@ -14,6 +14,7 @@ from process_table import left, marked, wait_for
 SCRIPT = Path(__file__).with_name("broken_ranks.py")
 TORCHRUN = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2")
 WORKERS_SECONDS = 600.0  # a loader's worker looks for its parent every 5 s, and a busy machine takes long to end it
+COLLECTIVE = "30"  # seconds after which a collective ends a run: more than two processes need to start at once
 
 pytestmark = [
     pytest.mark.fault,
@@ -106,7 +107,7 @@ def test_an_exception_of_one_process_is_the_one_that_is_shown(ranks, tmp_path):
 @pytest.mark.slow
 @pytest.mark.parametrize("launcher", [(), TORCHRUN], ids=["launch", "torchrun"])
 def test_a_process_that_hangs_ends_the_run_after_the_time_of_a_collective(ranks, tmp_path, launcher):
-    run, pids = ranks(launcher=launcher, SECONDS_TO_WAIT="5")
+    run, pids = ranks(launcher=launcher, SECONDS_TO_WAIT=COLLECTIVE)
     os.kill(pids[1], signal.SIGSTOP)
     if not launcher:
         return assert_ended_in_one_line(run, tmp_path, "process 0 of 2 cannot go on, for another one does not answer")
@@ -134,12 +135,12 @@ def test_a_signal_to_the_run_ends_all_its_processes(ranks, tmp_path, number, cod
 
 @pytest.mark.slow
 def test_a_ranking_may_take_longer_than_a_collective(ranks, tmp_path):
-    run, _ = ranks("rank", SECONDS_TO_WAIT="10")
+    run, _ = ranks("rank", SECONDS_TO_WAIT=COLLECTIVE)
     assert run.wait(timeout=600) == 0
     assert left(tmp_path, WORKERS_SECONDS) == []
 
 
 @pytest.mark.slow
 def test_without_a_barrier_of_its_own_the_ranking_ends_the_run(ranks, tmp_path):
-    run, _ = ranks("rank unwaited", SECONDS_TO_WAIT="10")
+    run, _ = ranks("rank unwaited", SECONDS_TO_WAIT=COLLECTIVE)
     assert_ended_in_one_line(run, tmp_path, "process 1 of 2 cannot go on, for another one does not answer", seconds=600)

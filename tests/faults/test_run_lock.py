@@ -34,7 +34,7 @@ def holder(tmp_path):
     took = FORK.Event()
     process = FORK.Process(target=hold, args=(tmp_path, took))
     process.start()
-    assert took.wait(60)
+    assert took.wait(600)
     yield process
     process.kill()
     process.join()
@@ -208,7 +208,7 @@ def test_of_many_processes_at_once_one_at_a_time_has_the_folder(tmp_path):
         process.start()
     go.set()
     for process in processes:
-        process.join(120)
+        process.join(600)
     assert [process.exitcode for process in processes] == [0, 0, 0]
     assert (tmp_path / "notes").read_text() == "in\nout\n" * 90
 

@@ -186,11 +186,11 @@ def test_a_run_that_asks_for_nothing_fetches_nothing(tool_command, tiny_duke, tm
     )
     environment = os.environ | {"PYTHONPATH": f"{tmp_path}{os.pathsep}{ROOT}"}
     command = [sys.executable, *tool_command("MODEL.BACKBONE.PRETRAIN", "False")]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=300, env=environment)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=1800, env=environment)
     assert done.returncode == 0, done.stderr
     assert "CONNECTS" not in done.stdout + done.stderr
     asks = [sys.executable, *tool_command("MODEL.BACKBONE.PRETRAIN", "True")]
-    done = subprocess.run(asks, capture_output=True, text=True, timeout=300, env=environment)
+    done = subprocess.run(asks, capture_output=True, text=True, timeout=1800, env=environment)
     assert done.returncode == 2 and "CONNECTS" in done.stdout  # the spy does see what connects
 
 
