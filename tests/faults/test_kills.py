@@ -14,8 +14,12 @@ from igoas_plugin.config import load_cfg
 def test_a_run_that_is_killed_while_it_writes_a_checkpoint_goes_on_from_the_one_before(
     tool_command, tiny_duke, tmp_path
 ):
-    pairs = ("SOLVER.MAX_EPOCH", "3", "SOLVER.CHECKPOINT_PERIOD", "1", "SEED", "1", "MODEL.DEVICE", "cpu")
-    words = tool_command(*pairs)[1:]
+    settings = {
+        "MODEL.BACKBONE.NAME": "build_shufflenetv2_backbone", "MODEL.BACKBONE.DEPTH": "0.5x",
+        "MODEL.BACKBONE.FEAT_DIM": "1024", "MODEL.HEADS.EMBEDDING_DIM": "16", "MODEL.DEVICE": "cpu", "SEED": "1",
+        "SOLVER.MAX_EPOCH": "3", "SOLVER.CHECKPOINT_PERIOD": "1", "TEST.EVAL_PERIOD": "0",
+    }  # fmt: skip
+    words = tool_command(*(word for pair in settings.items() for word in pair))[1:]
     environment = {**os.environ, "OMP_NUM_THREADS": str(torch.get_num_threads())}  # the order of sums depends on it
     command = [sys.executable, DYING_RUN, "model_0001.pth", "3", tmp_path / "counted", *words]
     killed = subprocess.run(command, env=environment, capture_output=True, text=True)
