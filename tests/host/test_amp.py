@@ -57,6 +57,7 @@ LAYERS = [
 
 @pytest.mark.parametrize("architecture, keys", LAYERS)
 def test_convolutions_get_channels_last_in_mixed_precision(igoas_cfg, architecture, keys):
+    use_resnet(igoas_cfg)
     igoas_cfg.merge_from_list([word for pair in keys.items() for word in pair])
     igoas_cfg.MODEL.META_ARCHITECTURE, igoas_cfg.MODEL.HEADS.NUM_CLASSES = architecture, 4
     if architecture != "IGOAS":
