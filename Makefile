@@ -69,8 +69,12 @@ test: lint ## set up, then ruff and the tests
 	$(PY) -m pytest $(AT_ONCE)
 
 .PHONY: test-all
-test-all: lint ## the same with the slow and realdata tests, and on a GPU machine the gpu tests
+test-all: lint ## the same with the slow, fault and realdata tests, and on a GPU machine the gpu tests
 	$(PY) -m pytest $(AT_ONCE) -m "$(if $(filter gpu,$(FAISS)),,not gpu)"
+
+.PHONY: test-faults
+test-faults: lint ## the tests that kill, signal, fill disks, race and read hostile files, the slow ones too: some minutes
+	$(PY) -m pytest $(AT_ONCE) -m fault
 
 # Which tests, such as tests/host: all where it is empty.
 TESTS ?=

@@ -15,6 +15,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 import tiny_data  # noqa: E402
 from fastreid.utils.logger import setup_logger  # noqa: E402
 
+from igoas_plugin.host import amp  # noqa: E402
 from igoas_plugin.host.kept_memory import glibc  # noqa: E402
 
 # by pytest-xdist some processes share the cores; a thread that waits must not keep one from the others
@@ -67,6 +68,18 @@ def igoas_cfg(baseline_cfg):
     return baseline_cfg
 
 
+@pytest.fixture(params=[True, False], ids=["with bfloat16", "without bfloat16"])
+def dtype_of_cpu(request, monkeypatch) -> torch.dtype:
+    """The dtype of mixed precision on a CPU that has bfloat16 instructions, and on one that has none.
+
+    Any CPU runs both paths: without the instructions torch emulates bfloat16.
+    """
+    monkeypatch.setattr(amp, "has_bfloat16", lambda: request.param)
+    amp.amp_dtype.cache_clear()
+    yield torch.bfloat16 if request.param else torch.float32
+    amp.amp_dtype.cache_clear()
+
+
 @pytest.fixture(scope="session")
 def igoas_onnx(tmp_path_factory):
     """A trained IGOAS and its ONNX file: (config, path)."""
@@ -112,7 +125,7 @@ def run_tool(tool_command):
 
     def run(*pairs, launcher=(), **given):
         command = [sys.executable, *launcher, *tool_command(*pairs, **given)]
-        return subprocess.run(command, capture_output=True, text=True, timeout=300)
+        return subprocess.run(command, capture_output=True, text=True, timeout=1800)
 
     return run
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-TARGETS = ("help", "setup", "train", "lint", "test", "test-all", "test-oldest")
+TARGETS = ("help", "setup", "train", "lint", "test", "test-all", "test-faults", "test-oldest")
 
 pytestmark = pytest.mark.skipif(shutil.which("make") is None, reason="there is no make on this machine")
 
@@ -80,12 +80,16 @@ def test_train_evaluates_the_untrained_model_trains_and_prints_one_table(make, r
     assert "summarize.py" in planned[2]
 
 
-@pytest.mark.parametrize("target, selected", [("test", None), ("test-all", "not gpu")])
+def quoted(words: str) -> str:
+    return f'"{words}"' if " " in words else words
+
+
+@pytest.mark.parametrize("target, selected", [("test", None), ("test-all", "not gpu"), ("test-faults", "fault")])
 def test_the_tests_come_after_ruff(make, ready, target, selected):
     planned = make("-n", target, "FAISS=cpu").stdout.splitlines()
     assert planned[0] == ".venv/bin/python -m ruff check ."
     at_once = "-n auto --maxprocesses 8 --dist loadfile"
-    assert planned[1] == f".venv/bin/python -m pytest {at_once}" + (f' -m "{selected}"' if selected else "")
+    assert planned[1] == f".venv/bin/python -m pytest {at_once}" + (f" -m {quoted(selected)}" if selected else "")
 
 
 def test_the_oldest_packages_go_into_an_environment_of_their_own(make, ready):

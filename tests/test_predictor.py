@@ -11,6 +11,7 @@ import igoas_plugin
 from igoas_plugin.descriptors import describe
 from igoas_plugin.errors import InputError
 from igoas_plugin.fingerprint import Fingerprint, fingerprint
+from igoas_plugin.modeling.fast_inference import for_evaluation
 
 
 @pytest.fixture
@@ -22,15 +23,34 @@ def saved(igoas_cfg, tmp_path):
     return igoas_cfg, model, path
 
 
-@pytest.mark.parametrize("keys", [[], ["TEST.FLIP.ENABLED", True, "TEST.FAST", True], ["TEST.IMS_PER_BATCH", 3]])
+def described(cfg, model) -> tuple[list[str], np.ndarray]:
+    """Paths of the test images of TinyReID, and their descriptors as an evaluation computes them."""
+    data = DefaultTrainer.build_test_loader(cfg, "TinyReID")[0].dataset
+    paths = [image_path for image_path, _, _ in data.img_items]
+    return paths, torch.nn.functional.normalize(describe(cfg, model, data)["feats"]).numpy()
+
+
+@pytest.mark.parametrize("keys", [[], ["TEST.FLIP.ENABLED", True], ["TEST.IMS_PER_BATCH", 3]])
 def test_descriptors_are_those_of_an_evaluation(saved, keys):
     cfg, model, path = saved
     cfg.merge_from_list(keys)
-    data = DefaultTrainer.build_test_loader(cfg, "TinyReID")[0].dataset
-    expected = torch.nn.functional.normalize(describe(cfg, model, data)["feats"]).numpy()
-    found = igoas_plugin.Predictor(cfg, path)([image_path for image_path, _, _ in data.img_items])
-    assert_allclose(found, expected, atol=1e-5)  # norms in convolutions, other batches: rounding
-    assert_allclose(np.linalg.norm(found, axis=1), 1, rtol=1e-6)
+    paths, expected = described(cfg, model)
+    found = igoas_plugin.Predictor(cfg, path)(paths)
+    assert_allclose(found, expected, rtol=0, atol=1e-5)  # float32: the sums of batches of other sizes round otherwise
+    assert_allclose(np.linalg.norm(found, axis=1), 1, rtol=1e-5)  # rounding of 64 squares and their sum
+
+
+def test_fast_descriptors_are_those_of_a_fast_evaluation(saved, dtype_of_cpu):
+    cfg, model, path = saved
+    cfg.merge_from_list(["TEST.FLIP.ENABLED", True, "TEST.FAST", True])
+    paths, expected = described(cfg, for_evaluation(cfg, model))
+    predictor = igoas_plugin.Predictor(cfg, path)
+    found = predictor(paths)
+    assert predictor.model.dtype == (None if dtype_of_cpu == torch.float32 else dtype_of_cpu)
+    assert found.dtype == np.float32
+    # Both ways compute in one type. Sums in another order round otherwise: a value of float32 by 1e-7 of itself, and
+    # one of bfloat16, which has 8 bits, by 1/256.
+    assert_allclose(found, expected, rtol=0, atol=2**-8 if dtype_of_cpu == torch.bfloat16 else 1e-5)
 
 
 def test_paths_and_arrays_of_any_size_may_be_mixed(saved, tmp_path):
@@ -40,7 +60,7 @@ def test_paths_and_arrays_of_any_size_may_be_mixed(saved, tmp_path):
     predictor = igoas_plugin.Predictor(cfg, path)
     found = predictor([pixels, str(tmp_path / "a.png"), tmp_path / "a.png"])
     assert found.shape == (3, predictor.width) and found.dtype == np.float32
-    assert_allclose(found[1:], found[:1].repeat(2, 0), atol=1e-6)  # rounding differs with the place in a batch
+    assert_allclose(found[1:], found[:1].repeat(2, 0), rtol=0, atol=1e-5)  # rounding differs with the place in a batch
     assert predictor([]).shape == (0, predictor.width)
 
 

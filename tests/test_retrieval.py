@@ -48,9 +48,18 @@ def test_no_answerable_query_is_one_line_with_the_name_of_the_data_set():
         ranked_retrieval("Drawn", QUERY[2:], GALLERY, torch.zeros(6, 2), [(0, torch.tensor(DISTANCES[2:]))])
 
 
-@pytest.mark.parametrize("keys", [{}, {"TEST.RERANK.ENABLED": True}, {"TEST.FLIP.ENABLED": True, "TEST.FAST": True}])
+@pytest.mark.parametrize("keys", [[], ["TEST.RERANK.ENABLED", True]])
 def test_it_finds_what_the_evaluator_of_the_host_finds(igoas_cfg, keys):
-    igoas_cfg.merge_from_list([word for pair in keys.items() for word in pair])
+    igoas_cfg.merge_from_list(keys)
+    assert_finds_what_the_evaluator_finds(igoas_cfg)
+
+
+def test_it_finds_what_a_fast_evaluation_finds(igoas_cfg, dtype_of_cpu):
+    igoas_cfg.merge_from_list(["TEST.FLIP.ENABLED", True, "TEST.FAST", True])
+    assert_finds_what_the_evaluator_finds(igoas_cfg)
+
+
+def assert_finds_what_the_evaluator_finds(igoas_cfg) -> None:
     model = DefaultTrainer.build_model(igoas_cfg).eval()
     evaluated = DefaultTrainer.test(igoas_cfg, model)
     found = retrieve(igoas_cfg, model, "TinyReID")

@@ -203,13 +203,13 @@ def test_a_descriptor_of_one_branch_costs_parameters_and_operations_of_one():
 def test_the_time_of_a_step_is_measured(amp):
     cfg = load_cfg("configs/Toy/igoas_R18.yml")
     cfg.SOLVER.IMS_PER_BATCH, cfg.TEST.IMS_PER_BATCH, cfg.SOLVER.AMP.ENABLED = 2, 2, amp
-    assert all(0 < seconds < 60 for seconds in seconds_per_step(cfg, steps=1))
+    assert all(seconds > 0 for seconds in seconds_per_step(cfg, steps=1))
 
 
 @pytest.mark.gpu
 def test_the_time_of_a_step_is_measured_on_a_gpu():
     cfg = load_cfg("configs/Toy/igoas_R18.yml", ["MODEL.DEVICE", "cuda"])
-    assert all(0 < seconds < 60 for seconds in seconds_per_step(cfg, steps=1))
+    assert all(seconds > 0 for seconds in seconds_per_step(cfg, steps=1))
 
 
 def test_the_workload_counts_steps_and_evaluations(data_root):

@@ -372,7 +372,7 @@ def test_two_processes_at_once_both_succeed_and_leave_one_data_set(tmp_path, mon
 
     def write_and_wait(*args):
         write(*args)
-        both_have_written.wait(60)
+        both_have_written.wait(600)
 
     monkeypatch.setattr(generated, "_write", write_and_wait)
     root = tmp_path / "shared"
@@ -393,14 +393,14 @@ def test_a_process_killed_while_it_draws_leaves_nothing(tmp_path, monkeypatch):
 
     def draw_for_ever(*args):
         drawing.set()
-        time.sleep(120)
+        time.sleep(600)
 
     monkeypatch.setattr(toy_occluded, "draw_picture", draw_for_ever)
     process = fork.Process(target=ToyOccluded, kwargs={"root": str(tmp_path)})
     process.start()
-    assert drawing.wait(60)
+    assert drawing.wait(600)
     process.kill()
-    process.join(60)
+    process.join(600)
     assert process.exitcode == -signal.SIGKILL
     assert os.listdir(tmp_path) == []
 
@@ -415,19 +415,19 @@ def test_of_two_processes_one_killed_while_it_writes_the_other_finishes_and_noth
     def write_half_and_wait(folder, images, manifest):
         write(folder, dict(list(images.items())[: len(images) // 2]), manifest)
         half_written.set()
-        time.sleep(120)
+        time.sleep(600)
 
     monkeypatch.setattr(generated, "_write", write_half_and_wait)
     killed = fork.Process(target=ToyOccluded, kwargs={"root": str(root)})
     killed.start()
-    assert half_written.wait(60)
+    assert half_written.wait(600)
     (half,) = os.listdir(root)
 
     def write_and_kill(*args):
         write(*args)
         assert os.path.isdir(root / half)  # that of a living process is left alone
         killed.kill()
-        killed.join(60)
+        killed.join(600)
 
     monkeypatch.setattr(generated, "_write", write_and_kill)
     ToyOccluded(root=str(root))

@@ -32,7 +32,7 @@ def is_loader_worker(pid: int) -> bool:
     return False
 
 
-def wait_for(condition: Callable[[], object], seconds: float = 120):
+def wait_for(condition: Callable[[], object], seconds: float = 600):
     """What the condition gives once it is true; AssertionError where it is not in time."""
     end = time.monotonic() + seconds
     while not (found := condition()):

@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import pytest
 from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis.strategies import SearchStrategy
 
@@ -107,10 +106,8 @@ def every_case(target: Target, count: int, start: int, see: Callable[[Any], None
 
 
 def in_suite(target: Target, examples: int):
-    """A test that tries the same `examples` cases of a target every time; one that fails is made as small as can be."""
+    """Returns a function that tries the same `examples` cases of a target every time and makes one that fails small."""
 
-    @pytest.mark.filterwarnings("ignore")  # Pillow warns of most of what is broken
-    @pytest.mark.fault
     @settings(
         max_examples=examples,
         derandomize=True,

@@ -1,6 +1,8 @@
-"""Kills a training at random moments, resumes it, and compares its end with that of a run that was left alone.
+"""Kills a training at random points, resumes it, and compares its end with that of a run that was left alone.
 
 python tests/faults/kills.py --kills 20 --seed 1 [--folder FOLDER]
+
+A point is a number of events (see dying_run.py) and not of seconds: the kills are the same on any machine.
 """
 
 import argparse
@@ -17,6 +19,7 @@ from pathlib import Path
 import torch
 
 ROOT = Path(__file__).parents[2]
+DYING_RUN = Path(__file__).with_name("dying_run.py")
 sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 import igoas_plugin  # noqa: E402, F401  (first: the host, which tiny_data imports, is mended by it)
 
@@ -25,6 +28,7 @@ from tiny_data import make_tiny_duke  # noqa: E402
 
 STEPS = 2  # of an epoch
 MOMENTS = ("training", "writing", "start")
+EPOCHS = 3  # that a run trains at most before it is killed
 SETTINGS = {
     "DATASETS.NAMES": "('OccludedDuke',)", "DATASETS.TESTS": "('OccludedDuke',)",
     "INPUT.SIZE_TRAIN": "[32,16]", "INPUT.SIZE_TEST": "[32,16]", "INPUT.REA.ENABLED": "True",
@@ -46,62 +50,43 @@ class Run:
     def __init__(self, folder: Path, data: Path, epochs: int):
         self.folder, self.epochs = folder, epochs
         settings = {**SETTINGS, "SOLVER.MAX_EPOCH": str(epochs), "OUTPUT_DIR": str(folder)}
-        self.command = [sys.executable, str(ROOT / "tools/train_net.py"), "--config-file", "configs/Toy/igoas_R18.yml"]
+        self.words = ["--config-file", str(ROOT / "configs/Toy/igoas_R18.yml")]
         self.pairs = [word for pair in settings.items() for word in pair]
         self.environment = {**os.environ, "FASTREID_DATASETS": str(data), "PYTHONPATH": str(ROOT)}
+        self.counted = Path(f"{folder}.json")
 
-    def start(self, resume: bool = False) -> subprocess.Popen:
-        self.log = open(f"{self.folder}.log", "ab")
-        self.logged_before = self.log.tell()
-        flags = ["--resume"] if resume else []
-        return subprocess.Popen(
-            [*self.command, *flags, *self.pairs], cwd=ROOT, env=self.environment, stdout=self.log, stderr=self.log
-        )
+    def start(self, point: str = "training", count: int = 0) -> int:
+        """Starts or resumes the training, which kills itself at a point of dying_run.py; returns its exit code."""
+        flags = ["--resume"] if any(self.folder.glob("last_checkpoint")) else []
+        command = [sys.executable, str(DYING_RUN), point, str(count), str(self.counted)]
+        with open(f"{self.folder}.log", "ab") as log:
+            return subprocess.run(
+                [*command, *self.words, *flags, *self.pairs], cwd=ROOT, env=self.environment, stdout=log, stderr=log
+            ).returncode
 
-    def finish(self) -> None:
-        """Trains to the end, or raises CalledProcessError with the log's last lines."""
-        code = self.start(resume=any(self.folder.glob("last_checkpoint"))).wait()
-        if code:
-            raise subprocess.CalledProcessError(code, self.command, Path(f"{self.folder}.log").read_text()[-2000:])
-
-    def trains(self) -> bool:
-        """Whether the process that was started last has come to its first step."""
-        with open(self.log.name, "rb") as log:
-            log.seek(self.logged_before)
-            return b"Starting training" in log.read()
-
-    def writes(self, process: subprocess.Popen) -> bool:
-        """Whether a file is being written by this process; those of killed ones may lie there still."""
-        ending = f".{process.pid}.writing"
-        return self.folder.is_dir() and any(name.endswith(ending) for name in os.listdir(self.folder))
+    def finish(self) -> dict[str, int]:
+        """Trains to the end and returns the number of events; raises RuntimeError with the last lines of the log."""
+        if code := self.start():
+            raise RuntimeError(f"exit code {code}: {Path(f'{self.folder}.log').read_text()[-2000:]}")
+        return json.loads(self.counted.read_text())
 
     def iterations_logged(self) -> list[int]:
         """The iterations of which metrics.json has a line."""
         return [json.loads(line)["iteration"] for line in (self.folder / "metrics.json").read_text().splitlines()]
 
 
-def kill_once(run: Run, rng: random.Random, epoch: float, moment: str) -> str | None:
-    """Starts or resumes the run and kills it; where it was hit, or None where it had come to its end before.
+def kill_once(run: Run, rng: random.Random, events: dict[str, int], moment: str) -> bool:
+    """Starts or resumes the run until it is killed; returns whether it was, or had come to its end before.
 
     Args:
-        epoch: seconds that an epoch takes.
-        moment: "start", in the first seconds of the process; "training", within three epochs from its first step on; or
-            "writing", there too, but when the next file is being written.
+        events: of a whole run, by moment.
+        moment: one of MOMENTS.
     """
-    process = run.start(resume=any(run.folder.glob("last_checkpoint")))
-    while process.poll() is None and moment != "start" and not run.trains():
-        time.sleep(0.01)
-    end = time.monotonic() + rng.uniform(0, 3 * epoch if moment != "start" else 6)
-    while process.poll() is None and (time.monotonic() < end or (moment == "writing" and not run.writes(process))):
-        time.sleep(0.001)
-    if process.poll() is not None:
-        if process.returncode:
-            raise subprocess.CalledProcessError(process.returncode, run.command)
-        return None
-    hit = "writing" if run.writes(process) else moment
-    process.send_signal(signal.SIGKILL)
-    process.wait()
-    return hit
+    last = events[moment] if moment == "start" else events[moment] * EPOCHS // run.epochs
+    code = run.start(moment, rng.randint(1, max(last, 1)))
+    if code not in (0, -signal.SIGKILL):
+        raise RuntimeError(f"exit code {code}: {Path(f'{run.folder}.log').read_text()[-2000:]}")
+    return code != 0
 
 
 def differences(first: Path, second: Path) -> list[str]:
@@ -132,18 +117,9 @@ def kill_and_resume(folder: Path, kills: int, seed: int, epochs: int) -> dict[st
     expected = [STEPS * (epoch + 1) - 1 for epoch in range(epochs)]
     alone, killed = (Run(folder / name, folder / "data", epochs) for name in ("alone", "killed"))
     began, rng, hit = time.monotonic(), random.Random(seed), []
-    process = alone.start()
-    while process.poll() is None and not alone.trains():
-        time.sleep(0.01)
-    trains = time.monotonic()
-    if process.wait():
-        raise subprocess.CalledProcessError(process.returncode, alone.command)
-    epoch = (time.monotonic() - trains) / epochs
-    while len(hit) < kills:
-        where = kill_once(killed, rng, epoch, MOMENTS[len(hit) % len(MOMENTS)])
-        if where is None:
-            break
-        hit.append(where)
+    events = alone.finish()
+    while len(hit) < kills and kill_once(killed, rng, events, moment := MOMENTS[len(hit) % len(MOMENTS)]):
+        hit.append(moment)
     killed.finish()
     return {
         "kills": len(hit),
@@ -158,13 +134,13 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--kills", type=int, default=20)
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--epochs", type=int, default=60, help="of two steps each")
+    parser.add_argument("--epochs", type=int, help=f"of two steps each; by default {EPOCHS} for each kill")
     parser.add_argument("--folder", help="where the runs and their logs are left; by default they are removed")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as temporary:
         chosen = Path(arguments.folder or temporary)
         chosen.mkdir(parents=True, exist_ok=True)
-        told = kill_and_resume(chosen, arguments.kills, arguments.seed, arguments.epochs)
+        told = kill_and_resume(chosen, arguments.kills, arguments.seed, arguments.epochs or EPOCHS * arguments.kills)
     for what, value in told.items():
         print(f"{what}: {value}")
     sys.exit(bool(told["differences"] or not told["epochs logged once"] or told["kills"] < arguments.kills))

@@ -32,7 +32,7 @@ def _running(folder) -> list[str]:
     return found
 
 
-def wait_for(condition, seconds: float = 400.0):
+def wait_for(condition, seconds: float = 600.0):
     """What `condition()` gives once it gives something; a machine with much else to do takes minutes to start a run."""
     deadline = time.monotonic() + seconds
     while not (value := condition()):

@@ -118,6 +118,7 @@ def evaluate_on_three(folder: str) -> None:
     Path(folder, f"{rank}.json").write_text(json.dumps(seen))
 
 
+@pytest.mark.slow
 def test_fewer_images_than_processes_are_ranked_and_none_is_one_line_in_each(tmp_path):
     launch(evaluate_on_three, 3, dist_url="auto", args=(str(tmp_path),))
     first, *others = (json.loads((tmp_path / f"{rank}.json").read_text()) for rank in range(3))

@@ -2,7 +2,6 @@
 
 import re
 import socket
-import time
 
 import pytest
 import torch.distributed as dist
@@ -10,8 +9,6 @@ from fastreid.engine import default_argument_parser, launch
 
 from igoas_plugin.errors import InputError
 from igoas_plugin.host.distributed import connect, open_store
-
-pytestmark = pytest.mark.fault
 
 
 def never_called():
@@ -41,15 +38,13 @@ def test_runs_at_once_have_ports_of_their_own_which_nobody_can_take_between():
         pass
 
 
-def test_a_given_port_that_is_in_use_is_one_line_at_once(used_port):
-    started = time.monotonic()
+def test_a_given_port_that_is_in_use_is_one_line(used_port):
     with pytest.raises(InputError) as refused:
         launch(never_called, 2, dist_url=f"tcp://127.0.0.1:{used_port}")
     assert str(refused.value) == (
         f"--dist-url tcp://127.0.0.1:{used_port}: port {used_port} of this machine is in use: name another one, or, "
         "for a run on one machine, leave --dist-url out, and a free one is taken"
     )
-    assert time.monotonic() - started < 5
 
 
 def test_the_first_of_several_machines_refuses_a_port_in_use_too(used_port):

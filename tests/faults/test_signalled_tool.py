@@ -14,7 +14,7 @@ import pytest
 from tiny_data import make_tiny_occluded_reid
 
 ROOT = Path(__file__).parents[2]
-SLOW_STEPS = ("SOLVER.MAX_EPOCH", "500", "SOLVER.CHECKPOINT_PERIOD", "0", "DATALOADER.NUM_WORKERS", "2")
+SLOW_STEPS = ("SOLVER.MAX_EPOCH", "100000", "SOLVER.CHECKPOINT_PERIOD", "0", "DATALOADER.NUM_WORKERS", "2")
 
 
 def children_of(group: int) -> list[str]:
@@ -46,7 +46,7 @@ def start():
         process.wait()
 
 
-def wait_for(process, path, text, seconds=120) -> None:
+def wait_for(process, path, text, seconds=600) -> None:
     end = time.monotonic() + seconds
     while text not in path.read_text():
         assert process.poll() is None and time.monotonic() < end, path.read_text()[-3000:]
@@ -80,19 +80,19 @@ def test_a_signal_ends_a_training_with_a_checkpoint_a_line_and_an_exit_code(
         process = start(tool_command(*SLOW_STEPS, flags=flags), file)
         wait_for(process, log, "epoch 2/")
         send(process, number)
-        code = process.wait(timeout=60)
+        code = process.wait(timeout=600)
     told = log.read_text()
     assert code == 128 + number, told[-3000:]
-    line = re.search(r"SIG\w+: stopped after iteration (\d+) of 1,000; --resume goes on from (\S+)", told)
+    line = re.search(r"SIG\w+: stopped after iteration (\d+) of 200,000; --resume goes on from (\S+)", told)
     assert line[2] == str(tmp_path / "run" / "model_interrupted.pth") and "Traceback" not in told
-    end = time.monotonic() + 10  # multiprocessing's own helper ends a little later
+    end = time.monotonic() + 120  # multiprocessing's own helper ends a little later
     while (left := children_of(process.pid)) and time.monotonic() < end:
         time.sleep(0.1)
     assert left == []
     done = int(line[1])
     with open(log, "w") as file:
         resumed = start(tool_command(*SLOW_STEPS, flags=["--resume", *flags]), file)
-        wait_for(resumed, log, f"Starting training at iteration {done + 1} of 1,000")
+        wait_for(resumed, log, f"Starting training at iteration {done + 1} of 200,000")
 
 
 @pytest.mark.fault
@@ -116,7 +116,7 @@ def test_random_splits_waits_for_the_checkpoint_of_its_training_and_ends_with_it
         wait_for(process, log, "Starting training at iteration 1 ")
         wait_for(process, log, "iter ")
         send(process, number)
-        code = process.wait(timeout=60)
+        code = process.wait(timeout=600)
     told = log.read_text()
     assert code == 128 + number and f"{number.name}: stopped after iteration" in told, told[-3000:]
     assert "Traceback" not in told and children_of(process.pid) == []
@@ -131,7 +131,6 @@ def ctrl_c(*words, **options):
 TRAINING = ("--config-file", str(ROOT / "configs/Toy/igoas_R18.yml"), "OUTPUT_DIR", "run", "SOLVER.MAX_EPOCH", "1")
 
 
-@pytest.mark.fault
 @pytest.mark.parametrize(
     "tool, words, at, line",
     [

@@ -9,7 +9,6 @@ from igoas_plugin.comparison.plots import training_curves
 from igoas_plugin.comparison.training import MADE_BY, makers_of
 from igoas_plugin.training_log import forget_from, logged_lines, values_of
 
-pytestmark = pytest.mark.fault
 LINES = [{"iteration": iteration, "lr": 0.001, "total_loss": 7.5 - iteration} for iteration in (1, 3, 5)]
 CONTENT = "".join(json.dumps(line, sort_keys=True) + "\n" for line in LINES).encode()
 

@@ -14,7 +14,6 @@ from igoas_plugin.config_file import read_config
 from igoas_plugin.errors import InputError
 
 ROOT = Path(__file__).parents[2]
-pytestmark = pytest.mark.fault
 
 
 @pytest.fixture(autouse=True)

@@ -20,7 +20,6 @@ import igoas_plugin
 from igoas_plugin.errors import InputError
 
 ROOT = Path(__file__).parents[2]
-pytestmark = pytest.mark.fault
 URL = "https://example.org/resnet18.pth"
 
 
@@ -175,6 +174,7 @@ def test_every_link_of_the_host_is_https():
     assert len(links) == 39 and all(url.startswith("https://") for url in links)
 
 
+@pytest.mark.fault
 def test_a_run_that_asks_for_nothing_fetches_nothing(tool_command, tiny_duke, tmp_path):
     """A training in a process that cannot ask for a name or connect to anything, and that would say so."""
     (tmp_path / "sitecustomize.py").write_text(
@@ -186,11 +186,11 @@ def test_a_run_that_asks_for_nothing_fetches_nothing(tool_command, tiny_duke, tm
     )
     environment = os.environ | {"PYTHONPATH": f"{tmp_path}{os.pathsep}{ROOT}"}
     command = [sys.executable, *tool_command("MODEL.BACKBONE.PRETRAIN", "False")]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=300, env=environment)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=1800, env=environment)
     assert done.returncode == 0, done.stderr
     assert "CONNECTS" not in done.stdout + done.stderr
     asks = [sys.executable, *tool_command("MODEL.BACKBONE.PRETRAIN", "True")]
-    done = subprocess.run(asks, capture_output=True, text=True, timeout=300, env=environment)
+    done = subprocess.run(asks, capture_output=True, text=True, timeout=1800, env=environment)
     assert done.returncode == 2 and "CONNECTS" in done.stdout  # the spy does see what connects
 
 
@@ -222,6 +222,7 @@ def server(tmp_path, monkeypatch):
     running.server_close()
 
 
+@pytest.mark.fault
 def test_weights_come_from_a_real_server_whole_or_not_at_all(server, cached, monkeypatch, host_log):
     folder, address = server
     digest = weights_file(folder / "resnet18.pth")
@@ -232,6 +233,7 @@ def test_weights_come_from_a_real_server_whole_or_not_at_all(server, cached, mon
     assert files_in(cached.parent) == ["resnet18.pth", "resnet18.pth.sha256"]
 
 
+@pytest.mark.fault
 def test_a_server_whose_certificate_nobody_trusts_is_not_taken(server, cached, monkeypatch):
     folder, address = server
     weights_file(folder / "resnet18.pth")

@@ -1,7 +1,9 @@
 """Faults of the unmended host in training: loader, optimiser, trainer, launcher, checkpoints."""
 
+import functools
 import logging
 import os
+import pickle
 import subprocess
 import sys
 from argparse import Namespace
@@ -15,6 +17,7 @@ import tiny_data
 import torch
 from fastreid.data import build_reid_train_loader
 from fastreid.data.build import fast_batch_collator
+from fastreid.data.common import CommDataset
 from fastreid.data.data_utils import read_image
 from fastreid.data.datasets import DATASET_REGISTRY
 from fastreid.engine import DefaultTrainer, default_setup
@@ -360,25 +363,39 @@ def numpy_scalar_in_a_checkpoint():
     checkpointer.load("scalar/scalar.pth")
 
 
+@functools.cache
+def errors_of_a_new_process() -> list[str]:
+    """Errors of a new process: it unpickles a data set, imports the host, and imports it with torch._six lent."""
+    pickled = pickle.dumps(CommDataset([("a.png", "p", "c")]))
+    code = f"""
+import pickle, sys, types
+
+def tell(function):
+    try:
+        function()
+    except Exception as error:
+        print(type(error).__name__, error)
+
+def load():
+    import fastreid.data
+
+tell(lambda: pickle.loads({pickled!r}))
+tell(load)
+sys.modules["torch._six"] = types.SimpleNamespace(string_classes=str)
+tell(load)
+"""
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.splitlines()
+
+
 @fault
 def plain_imports_of_the_host():
     """Without torch._six; and with it lent, without collections.Mapping."""
-    lend = "import sys, types; sys.modules['torch._six'] = types.SimpleNamespace(string_classes=str); "
-    codes = ["import fastreid.data", lend + "import fastreid.data"]
-    done = [subprocess.run([sys.executable, "-c", code], capture_output=True, text=True) for code in codes]
-    return [each.stderr.strip().splitlines()[-1] for each in done]
+    return errors_of_a_new_process()[1:]
 
 
 @fault
 def spawned_worker_without_the_plugin():
-    import pickle
-
-    from fastreid.data.common import CommDataset
-
-    pickled = pickle.dumps(CommDataset([("a.png", "p", "c")]))
-    code = f"import pickle; pickle.loads({pickled!r})"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-    return done.stderr.strip().splitlines()[-1]
+    return errors_of_a_new_process()[0]
 
 
 @fault

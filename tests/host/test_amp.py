@@ -9,18 +9,9 @@ from fastreid.modeling import build_model
 from fastreid.solver import build_lr_scheduler, build_optimizer
 from fastreid.utils.events import EventStorage
 from runs import start
-from tiny_data import random_batch
+from tiny_data import random_batch, use_resnet
 
 from igoas_plugin.host import amp
-
-
-@pytest.fixture(params=[True, False], ids=["with bfloat16", "without bfloat16"])
-def dtype_of_cpu(request, monkeypatch):
-    """The type that AMP computes in on a CPU with the instructions for bfloat16, and on one without."""
-    monkeypatch.setattr(amp, "has_bfloat16", lambda: request.param)
-    amp.amp_dtype.cache_clear()
-    yield torch.bfloat16 if request.param else torch.float32
-    amp.amp_dtype.cache_clear()
 
 
 def test_amp_trains_on_the_cpu_in_the_faster_type(baseline_cfg, raw_host, dtype_of_cpu):
@@ -28,7 +19,7 @@ def test_amp_trains_on_the_cpu_in_the_faster_type(baseline_cfg, raw_host, dtype_
     baseline_cfg.MODEL.HEADS.NUM_CLASSES = 4
     model = build_model(baseline_cfg).train()
     seen = []
-    model.backbone.layer1[0].register_forward_hook(lambda module, inputs, output: seen.append(output.dtype))
+    model.backbone.conv1.register_forward_hook(lambda module, inputs, output: seen.append(output.dtype))
     optimizer, wrapper = build_optimizer(baseline_cfg, model)
     trainer = AMPTrainer(model, [random_batch()], optimizer, wrapper)
     before = model.backbone.conv1.weight.detach().clone()
@@ -66,6 +57,7 @@ LAYERS = [
 
 @pytest.mark.parametrize("architecture, keys", LAYERS)
 def test_convolutions_get_channels_last_in_mixed_precision(igoas_cfg, architecture, keys):
+    use_resnet(igoas_cfg)
     igoas_cfg.merge_from_list([word for pair in keys.items() for word in pair])
     igoas_cfg.MODEL.META_ARCHITECTURE, igoas_cfg.MODEL.HEADS.NUM_CLASSES = architecture, 4
     if architecture != "IGOAS":
@@ -103,7 +95,7 @@ def test_logits_and_losses_of_the_host_stay_in_float32(baseline_cfg, raw_host, a
     cfg.MODEL.META_ARCHITECTURE, cfg.MODEL.HEADS.NUM_CLASSES = architecture, 4
     cfg.MODEL.LOSSES.NAME = ("CrossEntropyLoss", "TripletLoss")
     if architecture == "MGN":  # made for ResNet-50
-        cfg.MODEL.BACKBONE.DEPTH, cfg.MODEL.BACKBONE.FEAT_DIM = "50x", 2048
+        use_resnet(cfg, "50x")
         cfg.MODEL.HEADS.EMBEDDING_DIM = 32
     model = build_model(cfg).train()
     seen = []

@@ -8,6 +8,7 @@ import torch
 from fastreid.modeling import build_model
 from fastreid.utils.checkpoint import Checkpointer
 from runs import start
+from tiny_data import use_resnet
 from torch import nn
 
 from igoas_plugin.checkpoint_file import read_file
@@ -190,8 +191,9 @@ def saved(cfg, folder) -> str:
 
 
 def test_a_checkpoint_of_another_architecture_is_refused_with_the_keys_that_differ(igoas_cfg, tmp_path):
+    use_resnet(igoas_cfg)
     path = saved(igoas_cfg, tmp_path)
-    igoas_cfg.MODEL.BACKBONE.DEPTH = "34x"
+    use_resnet(igoas_cfg, "34x")
     with pytest.raises(InputError, match=r"is missing.*here and there: MODEL.BACKBONE.DEPTH 34x and 18x\. Use its own"):
         Checkpointer(build_model(igoas_cfg)).load(path)
 

@@ -147,7 +147,9 @@ def refuse(cfg, ranks):
     comm.synchronize()
 
 
-@pytest.mark.parametrize("ranks", [(0, 1), (0,), (1,)])
+@pytest.mark.parametrize(
+    "ranks", [(1,), *(pytest.param(each, marks=pytest.mark.slow) for each in ((0,), (0, 1)))], ids=str
+)
 def test_an_input_error_in_a_process_reaches_the_caller_as_one(baseline_cfg, ranks):
     with pytest.raises(InputError, match="^the key X is wrong$"):
         launch(refuse, 2, dist_url="auto", args=(baseline_cfg, ranks))

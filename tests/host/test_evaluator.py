@@ -146,6 +146,7 @@ def gather_and_save(folder):
     torch.save(evaluator.gathered(found._predictions, folder), os.path.join(folder, f"rank{rank}.pth"))
 
 
+@pytest.mark.slow
 def test_the_first_of_several_processes_gets_every_descriptor_in_the_order_of_the_data_set(tmp_path):
     launch(gather_and_save, 3, dist_url="auto", args=(str(tmp_path),))
     first, *others = (torch.load(tmp_path / f"rank{rank}.pth") for rank in range(3))

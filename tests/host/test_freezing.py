@@ -1,10 +1,12 @@
+import re
+
 import pytest
 import torch
 from fastreid.modeling import build_model
 from fastreid.solver import build_optimizer
 from fastreid.utils.events import EventStorage
 from runs import start, weights
-from tiny_data import random_batch
+from tiny_data import random_batch, use_resnet
 
 from igoas_plugin.errors import InputError
 from igoas_plugin.host.freezing import FreezePlan
@@ -40,11 +42,8 @@ def unchanged(before: dict, after: dict) -> set[str]:
 def test_frozen_weights_and_statistics_stay_bit_identical_across_an_evaluation(frozen_cfg):
     before, after = train_until(frozen_cfg, 2)  # evaluated after each epoch
     assert unchanged(before, after) == frozen_names(after)
-    assert {
-        "backbone.bn1.running_mean",
-        "global_branch.last_stage.0.bn1.num_batches_tracked",
-        "heads.joint_classifier.weight",
-    } <= unchanged(before, after)
+    (counter, *_) = [name for name in after if re.match(r"global_branch\.last_stage\..*num_batches_tracked", name)]
+    assert {"backbone.bn1.running_mean", counter, "heads.joint_classifier.weight"} <= unchanged(before, after)
 
 
 def test_a_resumed_run_stays_frozen_as_long_as_an_uninterrupted_one(frozen_cfg):
@@ -109,11 +108,12 @@ def test_two_freezings_at_once_are_refused(frozen_cfg):
         FreezePlan.from_config(frozen_cfg)
 
 
-@pytest.mark.parametrize("architecture", ["MGN", "OcclusionWrapper"])
+@pytest.mark.parametrize("architecture", ["MGN", pytest.param("OcclusionWrapper", marks=pytest.mark.slow)])
 def test_a_layer_whose_name_begins_that_of_a_head_freezes_and_trains(baseline_cfg, architecture):
     cfg = baseline_cfg
     cfg.MODEL.META_ARCHITECTURE, cfg.MODEL.OCCLUSION.WRAPS = architecture, "MGN"
-    cfg.MODEL.BACKBONE.DEPTH, cfg.MODEL.BACKBONE.FEAT_DIM, cfg.MODEL.HEADS.EMBEDDING_DIM = "50x", 2048, 16  # its own
+    use_resnet(cfg, "50x")  # of which MGN copies the last stages
+    cfg.MODEL.HEADS.EMBEDDING_DIM = 16
     cfg.INPUT.SIZE_TRAIN = cfg.INPUT.SIZE_TEST = [96, 32]
     cfg.MODEL.FREEZE_LAYERS, cfg.SOLVER.FREEZE_ITERS = ["backbone", "b1", "b2", "b3"], 2
     cfg.SOLVER.MAX_EPOCH = 1  # b1 is also how b1_head begins

@@ -1,3 +1,4 @@
+import inspect
 import subprocess
 import sys
 
@@ -10,19 +11,22 @@ from runs import start
 from igoas_plugin.host import kept_memory
 from igoas_plugin.host.kept_memory import glibc, keep_freed_memory
 
-# In a process of its own: what other tests have left in the memory of this one would be used again in any case
-PAGES = """
-import resource
-import igoas_plugin, torch
-from igoas_plugin.host.kept_memory import keep_freed_memory
+# In a process of its own: what other tests have left in the memory of this one would be used again in any case. It gets
+# the source of two functions, since loading the plugin would take seconds.
+PAGES = f"""
+import ctypes, functools, resource
 
+M_TRIM_THRESHOLD, M_MMAP_MAX = {kept_memory.M_TRIM_THRESHOLD}, {kept_memory.M_MMAP_MAX}
+
+{inspect.getsource(glibc)}
+{inspect.getsource(keep_freed_memory)}
 BLOCK = 2**26  # bytes, more than glibc keeps by itself
 
 def new_pages():
     for _ in range(12):  # the first holes may be some bytes too small for the next block; seen: seven of them
-        torch.ones(BLOCK, dtype=torch.uint8)
+        bytearray(BLOCK)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-    torch.ones(BLOCK, dtype=torch.uint8)
+    bytearray(BLOCK)
     return (resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before) * resource.getpagesize() / BLOCK
 
 usual = new_pages()

@@ -95,7 +95,7 @@ def test_other_frozen_layers_cannot_be_resumed(baseline_cfg):
     trainer = start(baseline_cfg)
     trainer.max_epoch = 3
     trainer.train()
-    baseline_cfg.MODEL.FREEZE_LAYERS = ["backbone.layer1"]  # as many groups, other parameters in them
+    baseline_cfg.MODEL.FREEZE_LAYERS = ["backbone.conv1"]  # as many groups, other parameters in them
     with pytest.raises(InputError, match="cannot be resumed with other SOLVER or FREEZE settings"):
         start(baseline_cfg, resume=True)
 

@@ -137,7 +137,9 @@ def test_float16_is_taken_on_a_gpu_and_float32_on_a_cpu_without_bfloat16(igoas_c
         amp.amp_dtype.cache_clear()
 
 
-def test_the_key_decides_what_is_evaluated_and_the_training_goes_on_with_the_model(igoas_cfg, monkeypatch):
+def test_the_key_decides_what_is_evaluated_and_the_training_goes_on_with_the_model(
+    igoas_cfg, monkeypatch, dtype_of_cpu
+):
     model = build_model(igoas_cfg)
     assert for_evaluation(igoas_cfg, model) is model
     igoas_cfg.TEST.FAST, igoas_cfg.SOLVER.MAX_EPOCH = True, 1
@@ -151,7 +153,9 @@ def test_the_key_decides_what_is_evaluated_and_the_training_goes_on_with_the_mod
     again = trainer.test(igoas_cfg, trainer._trainer.model)
     igoas_cfg.TEST.FAST = False
     plain = trainer.test(igoas_cfg, trainer._trainer.model)
-    assert again["mAP"] == pytest.approx(results["mAP"]) and again["mAP"] == pytest.approx(plain["mAP"], abs=2)
+    assert again["mAP"] == pytest.approx(results["mAP"])
+    if dtype_of_cpu == torch.float32:  # bfloat16 orders images whose distances differ by less than 1/256 otherwise
+        assert again["mAP"] == pytest.approx(plain["mAP"], abs=2)
 
 
 @pytest.mark.gpu

@@ -247,17 +247,17 @@ def test_what_was_begun_from_another_source_is_not_mixed_in(few_names, tmp_path,
 def test_a_killed_process_leaves_no_target_and_the_next_one_completes_it(tmp_path):
     names = [f"{part}/{p:03d}_{i:03d}.jpg" for part in BODIES for p in range(1, 61) for i in range(1, 6)]
     source = folder_of(tmp_path / "partial", {name: jpeg(index) for index, name in enumerate(names)})
-    # slow enough to be killed in the middle
+    # it stops in the middle and waits to be killed
     script = (
-        "import sys, time, os, igoas_plugin\n"
+        "import itertools, sys, time, os, igoas_plugin\n"
         "from igoas_plugin.preparation import prepare, unfinished_folder\n"
-        "replace = os.replace\n"
-        "unfinished_folder.os.replace = lambda *paths: (time.sleep(0.01), replace(*paths))\n"
+        "replace, count = os.replace, itertools.count(1)\n"
+        "unfinished_folder.os.replace = lambda *paths: (replace(*paths), next(count) < 50 or time.sleep(600))\n"
         "prepare('partial-reid', sys.argv[1], sys.argv[2])\n"
     )
     root = tmp_path / "root"
     process = subprocess.Popen([sys.executable, "-W", "ignore", "-c", script, source, str(root)])
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 600
     while len(list(root.rglob("*.jpg"))) < 20 and time.monotonic() < deadline:
         time.sleep(0.02)
     process.send_signal(signal.SIGKILL)
