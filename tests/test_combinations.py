@@ -123,7 +123,7 @@ def test_every_pair_of_choices_that_makes_sense_is_in_a_case():
 
 
 def ids(case: dict) -> str:
-    return "-".join(list(case.values())[:3])
+    return "-".join(str(value) for value in list(case.values())[:3])
 
 
 @pytest.mark.parametrize("case", CASES, ids=ids)

@@ -43,6 +43,7 @@ def test_models_of_the_host_with_any_of_its_norms(architecture, norm, embedding_
     assert not [record for record in host_log.records if "cannot be fused" in record.getMessage()]
 
 
+@pytest.mark.slow
 def test_the_many_heads_of_mgn(baseline_cfg, dtype):
     cfg = baseline_cfg
     use_resnet(cfg, "short")

@@ -30,7 +30,7 @@ def without_gradient(model) -> list[str]:
     return [name for name, parameter in model.named_parameters() if parameter.requires_grad and parameter.grad is None]
 
 
-DEFAULT = [("18x", "WITH_IBN"), ("short", "WITH_NL")]
+DEFAULT = [("18x", "WITH_IBN")]
 CASES = [
     pytest.param(depth, switch, marks=[] if (depth, switch) in DEFAULT else [pytest.mark.slow])
     for depth in ("18x", "short", "34x", "50x", "101x")
