@@ -111,7 +111,7 @@ def build_tiny_backbone(cfg) -> TinyBackbone:
 
 @BACKBONE_REGISTRY.register()
 def build_short_resnet_backbone(cfg) -> ResNet:
-    """Builds the shortest ResNet of bottlenecks that MGN and non-local blocks can take: seven blocks, in place of 16."""
+    """Builds the shortest ResNet of bottlenecks that MGN and non-local blocks can take: 7 blocks, not 16."""
     keys = cfg.MODEL.BACKBONE
     switches = (keys.NORM, keys.WITH_IBN, keys.WITH_SE, keys.WITH_NL)
     return ResNet(keys.LAST_STRIDE, *switches, Bottleneck, layers=[1, 1, 2, 3], non_layers=[0, 1, 1, 0])

@@ -331,10 +331,6 @@ def test_evaluation_takes_a_bare_tensor_of_images(igoas_cfg):
         ({"MODEL__HEADS__NORM": "GN"}, "needs MODEL.HEADS.EMBEDDING_DIM 64 or another multiple of 32"),
         ({"MODEL__HEADS__NAME": "EmbeddingHead"}, "EmbeddingHead is for one feature map: IGOAS needs IGOASHead"),
         ({"MODEL__LOSSES__NAME": "('TripletLoss',)"}, "needs CrossEntropyLoss"),
-        (
-            {"MODEL__BACKBONE__NAME": "build_vit_backbone", "MODEL__BACKBONE__DEPTH": "small"},
-            "cannot take VisionTransformer",
-        ),
     ],
 )
 def test_what_it_cannot_do_is_refused(igoas_cfg, keys, message):
