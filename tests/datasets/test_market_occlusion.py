@@ -8,9 +8,11 @@ import os
 import subprocess
 import sys
 from collections import Counter
+from itertools import product
 
 import numpy as np
 import pytest
+from failures import Failures
 from numpy.random import RandomState
 
 from igoas_plugin.datasets.market_occlusion import KINDS, SEVERITIES, VERSION, occlude
@@ -83,27 +85,30 @@ def test_the_image_is_not_modified(kind):
     np.testing.assert_array_equal(image, picture())
 
 
-@pytest.mark.parametrize("severity", SEVERITIES)
-@pytest.mark.parametrize("kind", COVERING)
-def test_a_severity_covers_its_share_of_the_image(kind, severity):
-    for name in NAMES:
-        changed = (occlude(picture(), name, severity, donor, kind) != picture()).any(-1)
-        rows, columns = np.flatnonzero(changed.any(1)), np.flatnonzero(changed.any(0))
-        area = (np.ptp(rows) + 1) * (np.ptp(columns) + 1) if severity else 0
-        # a side is rounded to a whole pixel: half a pixel of the longer side at most, 128 pixels
-        assert abs(area - SHARES[severity] * changed.size) <= 64
-        assert changed.sum() >= 0.98 * area  # of random pixels few equal what covers them; all inside one rectangle
+def test_a_severity_covers_its_share_of_the_image():
+    failures = Failures()
+    for kind, severity, name in product(COVERING, SEVERITIES, NAMES):
+        with failures.of((kind, severity, name)):
+            changed = (occlude(picture(), name, severity, donor, kind) != picture()).any(-1)
+            rows, columns = np.flatnonzero(changed.any(1)), np.flatnonzero(changed.any(0))
+            area = (np.ptp(rows) + 1) * (np.ptp(columns) + 1) if severity else 0
+            # a side is rounded to a whole pixel: half a pixel of the longer side at most, 128 pixels
+            assert abs(area - SHARES[severity] * changed.size) <= 64
+            assert changed.sum() >= 0.98 * area  # few random pixels equal what covers them; all inside one rectangle
+    assert failures == []
 
 
-@pytest.mark.parametrize("severity", SEVERITIES)
-def test_truncation_takes_its_share_from_one_side(severity):
-    for name in NAMES:
-        kept = occlude(picture(), name, severity, donor, "truncation")
-        height, width = kept.shape[:2]
-        rows, columns = round(128 * (1 - SHARES[severity])), round(64 * (1 - SHARES[severity]))
-        assert (height, width) in ((rows, 64), (128, columns))
-        places = (picture()[:height, :width], picture()[-height:, -width:])
-        assert any(np.array_equal(kept, place) for place in places)
+def test_truncation_takes_its_share_from_one_side():
+    failures = Failures()
+    for severity, name in product(SEVERITIES, NAMES):
+        with failures.of((severity, name)):
+            kept = occlude(picture(), name, severity, donor, "truncation")
+            height, width = kept.shape[:2]
+            rows, columns = round(128 * (1 - SHARES[severity])), round(64 * (1 - SHARES[severity]))
+            assert (height, width) in ((rows, 64), (128, columns))
+            places = (picture()[:height, :width], picture()[-height:, -width:])
+            assert any(np.array_equal(kept, place) for place in places)
+    assert failures == []
 
 
 def test_the_occlusion_grows_about_one_place_over_the_severities():
@@ -155,14 +160,15 @@ def test_the_rectangle_is_the_only_kind_of_one_colour():
         assert (np.percentile(inside, 95, axis=0) - np.percentile(inside, 5, axis=0)).max() >= LEAST_CONTRAST - 2 * 12
 
 
-@pytest.mark.parametrize("pattern", PATTERNS, ids=lambda pattern: pattern.__name__)
-@pytest.mark.parametrize("size", [(1, 1), (12, 68), (120, 60)])
-def test_a_pattern_fills_every_size_and_has_both_colours_on_large_ones(pattern, size):
-    rows, columns = np.indices(size)
-    drawn = [np.asarray(pattern(RandomState(seed), rows, columns)).astype(bool) for seed in range(20)]
-    assert all(each.shape == size for each in drawn)
-    if size[0] > 1:
-        assert all(0.1 < each.mean() < 0.9 for each in drawn)
+def test_a_pattern_fills_every_size_and_has_both_colours_on_large_ones():
+    failures = Failures()
+    for pattern, size in product(PATTERNS, [(1, 1), (12, 68), (120, 60)]):
+        with failures.of((pattern.__name__, size)):
+            rows, columns = np.indices(size)
+            drawn = [np.asarray(pattern(RandomState(seed), rows, columns)).astype(bool) for seed in range(20)]
+            assert all(each.shape == size for each in drawn)
+            assert size[0] == 1 or all(0.1 < each.mean() < 0.9 for each in drawn)
+    assert failures == []
 
 
 def test_a_texture_is_uint8_rgb_of_the_asked_size():
@@ -170,13 +176,14 @@ def test_a_texture_is_uint8_rgb_of_the_asked_size():
     assert made.shape == (30, 20, 3) and made.dtype == np.uint8
 
 
-@pytest.mark.parametrize("height, width", [(128, 64), (32, 16), (1, 1), (5, 200)])
-@pytest.mark.parametrize("share", SHARES[1:])
-def test_a_box_always_lies_in_the_image(height, width, share):
-    for seed in range(100):
-        box = draw_box(RandomState(seed), height, width, share)
-        assert 0 <= box.top and box.top + box.height <= height and 0 <= box.left and box.left + box.width <= width
-        assert box.height >= 1 and box.width >= 1
+def test_a_box_always_lies_in_the_image():
+    failures = Failures()
+    for (height, width), share, seed in product([(128, 64), (32, 16), (1, 1), (5, 200)], SHARES[1:], range(100)):
+        with failures.of((height, width, share, seed)):
+            box = draw_box(RandomState(seed), height, width, share)
+            assert 0 <= box.top and box.top + box.height <= height and 0 <= box.left and box.left + box.width <= width
+            assert box.height >= 1 and box.width >= 1
+    assert failures == []
 
 
 def test_donors_of_another_size_are_fitted():
