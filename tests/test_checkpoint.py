@@ -1,5 +1,5 @@
 import json
-import subprocess
+import runpy
 import sys
 from pathlib import Path
 
@@ -42,20 +42,29 @@ def test_every_name_and_shape_of_the_original_finds_its_place(reference, model, 
     )
 
 
-def test_the_tool_s_file_loads_into_the_model(reference, model, tmp_path):
+def test_the_tool_s_file_loads_into_the_model(reference, model, tmp_path, monkeypatch, capsys):
     source, target = tmp_path / "model.pth.tar-90", tmp_path / "igoas.pth"
     torch.save({"state_dict": {f"module.{name}": tensor for name, tensor in reference.items()}, "epoch": 90}, source)
-    command = [sys.executable, ROOT / "tools" / "convert_checkpoint.py", source, target]
-    done = subprocess.run(command, capture_output=True, text=True)
-    assert done.returncode == 0 and f"{len(reference)} tensors" in done.stdout, done.stderr
+    tool = str(ROOT / "tools" / "convert_checkpoint.py")
+    monkeypatch.setattr(sys, "argv", [tool, str(source), str(target)])
+    runpy.run_path(tool, run_name="__main__")
+    assert f"{len(reference)} tensors" in capsys.readouterr().out
     Checkpointer(model).load(str(target))
     assert torch.equal(model.heads.joint_classifier.weight, reference["classifier3.weight"])
-    again = subprocess.run(command, capture_output=True, text=True)
-    assert again.returncode == 2 and "exists: remove it" in again.stderr and "Traceback" not in again.stderr
+    with pytest.raises(SystemExit) as ended:
+        runpy.run_path(tool, run_name="__main__")
+    [line] = capsys.readouterr().err.splitlines()
+    assert ended.value.code == 2 and "exists: remove it" in line
 
 
-def broken(reference, kind):
-    state = dict(reference)
+@pytest.fixture
+def names(reference):
+    """The names of the original with a value each: what is refused is refused by its names."""
+    return {name: torch.zeros(1) for name in reference}
+
+
+def broken(names, kind):
+    state = dict(names)
     if kind == "another network":
         state = {"conv1.weight": torch.zeros(1)}
     if kind == "a part is missing":
@@ -69,8 +78,8 @@ def broken(reference, kind):
     return {"bare": state, "no dict": {"state_dict": 1}}.get(kind, {"state_dict": state})
 
 
-def test_a_target_that_cannot_be_written_is_named(reference, tmp_path):
-    torch.save({"state_dict": reference}, tmp_path / "in.pth")
+def test_a_target_that_cannot_be_written_is_named(names, tmp_path):
+    torch.save({"state_dict": names}, tmp_path / "in.pth")
     with pytest.raises(InputError, match="cannot write .*/nowhere/out.pth: No such file or directory"):
         convert_checkpoint(str(tmp_path / "in.pth"), str(tmp_path / "nowhere" / "out.pth"))
 
@@ -90,8 +99,8 @@ def test_a_target_that_cannot_be_written_is_named(reference, tmp_path):
         ("no tensor", "layer0.0.weight is of the type int, not a tensor"),
     ],
 )
-def test_anything_else_is_refused_and_nothing_is_written(reference, tmp_path, kind, message):
-    torch.save(broken(reference, kind), tmp_path / "in.pth")
+def test_anything_else_is_refused_and_nothing_is_written(names, tmp_path, kind, message):
+    torch.save(broken(names, kind), tmp_path / "in.pth")
     with pytest.raises(InputError, match=message):
         convert_checkpoint(str(tmp_path / "in.pth"), str(tmp_path / "out.pth"))
     assert [path.name for path in tmp_path.iterdir()] == ["in.pth"]

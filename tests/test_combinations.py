@@ -1,6 +1,7 @@
 """IGOAS and OcclusionWrapper with the host's other components: every pair of choices meets in a run of its trainer.
 
-The runs take seconds: 2 epochs of 2 steps on drawn noise. What makes no sense is refused.
+2 epochs of 2 steps on drawn noise, with TinyBackbone; the slow ones with small backbones of fast-reid. What makes no
+sense is refused.
 """
 
 import itertools
@@ -11,6 +12,7 @@ import pytest
 import runs
 import torch
 from allpairspy import AllPairs
+from tiny_data import WIDTH
 
 from igoas_plugin.check import check_names, check_test_data, check_training, check_training_data
 from igoas_plugin.combinations import COMBINATIONS, refuse_combinations
@@ -19,7 +21,6 @@ from igoas_plugin.errors import InputError
 
 CHOICES = {
     "MODEL.META_ARCHITECTURE": ["IGOAS", "OcclusionWrapper"],
-    "backbone": ["resnet 18x", "resnet 18x IBN", "osnet x0_25", "mobilenetv2 0.1x", "shufflenetv2 0.5x"],
     "MODEL.OCCLUSION.NAME": [
         "IncrementalErasing",
         "PatchOcclusion",
@@ -46,45 +47,45 @@ CHOICES = {
 }
 
 
+BACKBONES = {"backbone": ["resnet 18x", "resnet 18x IBN", "osnet x0_25", "mobilenetv2 0.1x", "shufflenetv2 0.5x"]}
+
+
 def makes_sense(chosen: dict) -> bool:
     """Whether choices, of some keys, are not refused: batches drawn without regard to identities have no pairs."""
     return not (chosen.get("DATALOADER.SAMPLER_TRAIN") == "TrainingSampler" and chosen.get("losses"))
 
 
-def pairs_that_are_missing(cases: list[dict]) -> list[dict]:
+def pairs_that_are_missing(cases: list[dict], choices: dict) -> list[dict]:
     pairs = (
         {first: one, second: other}
-        for first, second in itertools.combinations(CHOICES, 2)
-        for one, other in itertools.product(CHOICES[first], CHOICES[second])
+        for first, second in itertools.combinations(choices, 2)
+        for one, other in itertools.product(choices[first], choices[second])
     )
     return [pair for pair in pairs if makes_sense(pair) and not any(pair.items() <= case.items() for case in cases)]
 
 
-def covering_cases() -> list[dict]:
+def covering_cases(choices: dict) -> list[dict]:
     """allpairspy's cases; where its filter made it miss a pair, one more that differs in it from a case."""
-    rows = AllPairs(list(CHOICES.values()), filter_func=lambda row: makes_sense(dict(zip(CHOICES, row, strict=False))))
-    cases = [dict(zip(CHOICES, row, strict=True)) for row in rows]
-    while missing := pairs_that_are_missing(cases):
+    rows = AllPairs(list(choices.values()), filter_func=lambda row: makes_sense(dict(zip(choices, row, strict=False))))
+    cases = [dict(zip(choices, row, strict=True)) for row in rows]
+    while missing := pairs_that_are_missing(cases, choices):
         cases.append(next(changed for case in cases if makes_sense(changed := {**case, **missing[0]})))
     return cases
 
 
-CASES = covering_cases()
+CASES = covering_cases(CHOICES)
+CASES_WITH_BACKBONES = covering_cases({**BACKBONES, **CHOICES})
 
 
 def settings(case: dict) -> dict:
     """The host's and the plugin's keys of a case."""
     chosen = dict(case)
-    family, depth, *ibn = chosen.pop("backbone").split()
+    backbone = settings_of_backbone(*chosen.pop("backbone", "tiny tiny").split())
     igoas, pool, losses = chosen["MODEL.META_ARCHITECTURE"] == "IGOAS", chosen.pop("pooling"), chosen.pop("losses")
-    widths = {"18x": 512, "x0_25": 128, "0.1x": 1280, "0.5x": 1024}
     frozen = chosen.pop("frozen")
     return {
         **chosen,
-        "MODEL.BACKBONE.NAME": f"build_{family}_backbone",
-        "MODEL.BACKBONE.DEPTH": depth,
-        "MODEL.BACKBONE.WITH_IBN": bool(ibn),
-        "MODEL.BACKBONE.FEAT_DIM": widths[depth],
+        **backbone,
         "MODEL.HEADS.NAME": "IGOASHead" if igoas else "EmbeddingHead",
         "MODEL.HEADS.SCALE": 1 if chosen["MODEL.HEADS.CLS_LAYER"] == "Linear" else 16,
         "MODEL.HEADS.MARGIN": 0.0 if chosen["MODEL.HEADS.CLS_LAYER"] == "Linear" else 0.2,
@@ -100,18 +101,43 @@ def settings(case: dict) -> dict:
         "SOLVER.BASE_LR": 0.001,
         "INPUT.AUTOAUG.PROB": 1.0,
         "INPUT.REA.PROB": 1.0,
-        "INPUT.SIZE_TRAIN": [64, 32],
-        "INPUT.SIZE_TEST": [64, 32],
+        "INPUT.SIZE_TRAIN": [64, 32] if "backbone" in case else [32, 16],
+        "INPUT.SIZE_TEST": [64, 32] if "backbone" in case else [32, 16],
         "SEED": 0,
     }
 
 
+def settings_of_backbone(family: str, depth: str, ibn: str = "") -> dict:
+    widths = {"tiny": WIDTH, "18x": 512, "x0_25": 128, "0.1x": 1280, "0.5x": 1024}
+    return {
+        "MODEL.BACKBONE.NAME": f"build_{family}_backbone",
+        "MODEL.BACKBONE.DEPTH": depth,
+        "MODEL.BACKBONE.WITH_IBN": bool(ibn),
+        "MODEL.BACKBONE.FEAT_DIM": widths[depth],
+    }
+
+
 def test_every_pair_of_choices_that_makes_sense_is_in_a_case():
-    assert pairs_that_are_missing(CASES) == [] and all(map(makes_sense, CASES))
+    for cases, choices in ((CASES, CHOICES), (CASES_WITH_BACKBONES, {**BACKBONES, **CHOICES})):
+        assert pairs_that_are_missing(cases, choices) == [] and all(map(makes_sense, cases))
 
 
-@pytest.mark.parametrize("case", CASES, ids=lambda case: "-".join(list(case.values())[:3]))
+def ids(case: dict) -> str:
+    return "-".join(str(value) for value in list(case.values())[:3])
+
+
+@pytest.mark.parametrize("case", CASES, ids=ids)
 def test_it_passes_the_checks_trains_and_evaluates(case, baseline_cfg):
+    assert_trains_and_evaluates(case, baseline_cfg)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("case", CASES_WITH_BACKBONES, ids=ids)
+def test_it_passes_the_checks_trains_and_evaluates_with_backbones_of_fast_reid(case, baseline_cfg):
+    assert_trains_and_evaluates(case, baseline_cfg)
+
+
+def assert_trains_and_evaluates(case, baseline_cfg):
     for key, value in settings(case).items():
         node = baseline_cfg
         *path, last = key.split(".")
@@ -168,9 +194,10 @@ def test_it_is_refused_with_the_reason_and_what_is_said_to_do_helps(title):
     refuse_combinations(load_cfg("", [*bad, *cure]))
 
 
-@pytest.mark.parametrize("title", NONSENSE)
-def test_the_readme_lists_it(title):
-    assert title in " ".join((Path(__file__).parents[1] / "README.md").read_text().split())
+def test_the_documentation_lists_each_of_them():
+    root = Path(__file__).parents[1]
+    text = " ".join(" ".join(path.read_text().split()) for path in (root / "README.md", *root.glob("docs/*.md")))
+    assert [title for title in NONSENSE if title not in text] == []
 
 
 BOTH = ["MODEL.META_ARCHITECTURE", "IGOAS", "MODEL.IGOAS.MASK_LOSS.STAGES", "both"]

@@ -53,7 +53,9 @@ def published_mobilenet(folder, depth="1.0x"):
     return model, str(folder / "published.pt")
 
 
-@pytest.mark.parametrize("depth, old", [(18, False), (34, False), (50, True), (101, False)])
+@pytest.mark.parametrize("depth, old", [
+    (18, False), (18, True), *(pytest.param(depth, depth == 50, marks=pytest.mark.slow) for depth in (34, 50, 101)),
+])  # fmt: skip
 def test_igoas_from_a_resnet_of_torchvision_has_its_features(depth, old, tmp_path):
     model, path = published_resnet(tmp_path, depth, old)
     made = convert_pretrained(path, str(tmp_path / "made.pth"))
@@ -106,7 +108,9 @@ def without_one_tensor(folder):
 
 
 def of_another_width(folder):
-    torch.save(torchvision.models.wide_resnet50_2(weights=None).state_dict(), folder / "wide.pth")
+    weights = torchvision.models.resnet18(weights=None).state_dict()
+    weights["layer4.1.conv1.weight"] = weights["layer4.1.conv1.weight"].repeat(2, 1, 1, 1)
+    torch.save(weights, folder / "wide.pth")
     return str(folder / "wide.pth")
 
 

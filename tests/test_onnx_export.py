@@ -3,7 +3,6 @@
 import json
 import re
 import runpy
-import subprocess
 import sys
 from pathlib import Path
 
@@ -11,7 +10,7 @@ import numpy as np
 import onnx
 import pytest
 import torch
-from modeling.test_backbones import SMALLEST
+from backbones import SMALLEST
 from saved_models import saved_igoas, saved_model
 from torch_versions import writes_onnx
 
@@ -104,11 +103,8 @@ def test_mirrored_images_are_described_too(tiny, tmp_path):
     export(cfg, str(tmp_path / "model.onnx"))
     assert_gives_descriptors(tmp_path / "model.onnx", cfg)
     cfg.TEST.FLIP.ENABLED = False
-    images = onnx_export.random_images(export(cfg, str(tmp_path / "plain.onnx")).description, batch=3)
-    (found,), (plain,) = (
-        session_of(str(tmp_path / name)).run(None, {"images": images.numpy()}) for name in ("model.onnx", "plain.onnx")
-    )
-    assert np.abs(found - plain).max() > 10 * DEVIATION
+    with pytest.raises(AssertionError, match="Not equal to tolerance"):
+        assert_gives_descriptors(tmp_path / "model.onnx", cfg)
 
 
 def test_fast_or_compiled_models_are_exported_as_they_are_without_that(tmp_path):
@@ -116,7 +112,6 @@ def test_fast_or_compiled_models_are_exported_as_they_are_without_that(tmp_path)
         tmp_path,
         MODEL__IGOAS__DESCRIPTOR="suppression",
         MODEL__IGOAS__COMPILE=True,
-        MODEL__BACKBONE__WITH_IBN=True,
         TEST__FAST=True,
         INPUT__SIZE_TEST=[64, 32],
     )
@@ -127,7 +122,15 @@ def test_fast_or_compiled_models_are_exported_as_they_are_without_that(tmp_path)
 
 
 GEM = {"MODEL__HEADS__POOL_LAYER": "GeneralizedMeanPoolingP", "MODEL__HEADS__WITH_BNNECK": True}
+RESNET = {"MODEL__BACKBONE__NAME": "build_resnet_backbone", "MODEL__BACKBONE__DEPTH": "18x"}
 MODELS = {
+    "IGOAS with instance norms": {
+        "MODEL__META_ARCHITECTURE": "IGOAS",
+        "MODEL__HEADS__NAME": "IGOASHead",
+        "MODEL__HEADS__EMBEDDING_DIM": 32,
+        "MODEL__BACKBONE__WITH_IBN": True,
+        **RESNET,
+    },
     "a wrapped Baseline": {"MODEL__META_ARCHITECTURE": "OcclusionWrapper", **GEM},
     "a Baseline with MobileNetV2": {
         "MODEL__BACKBONE__NAME": "build_mobilenetv2_backbone",
@@ -140,6 +143,7 @@ MODELS = {
         "MODEL__BACKBONE__FEAT_DIM": 128,
     },
     "a Baseline with SE and non-local blocks": {
+        "MODEL__BACKBONE__NAME": "build_resnet_backbone",
         "MODEL__BACKBONE__DEPTH": "50x",
         "MODEL__BACKBONE__FEAT_DIM": 2048,
         "MODEL__BACKBONE__WITH_NL": True,
@@ -153,6 +157,7 @@ MODELS = {
     },
     "MGN": {
         "MODEL__META_ARCHITECTURE": "MGN",
+        "MODEL__BACKBONE__NAME": "build_resnet_backbone",
         "MODEL__BACKBONE__DEPTH": "50x",
         "MODEL__BACKBONE__FEAT_DIM": 2048,
         "MODEL__HEADS__EMBEDDING_DIM": 16,
@@ -183,9 +188,22 @@ def test_igoas_with_each_family_of_backbones(name, tmp_path, monkeypatch):
 # Refusals
 
 
+def cache_of_one(function):
+    """The function, which computes once and gives its first result from then on."""
+    results = []
+
+    def cached(*args):
+        if not results:
+            results.append(function(*args))
+        return results[0]
+
+    return cached
+
+
 def test_a_file_of_other_descriptors_is_not_written_and_one_that_is_there_stays(tiny, tmp_path, monkeypatch):
     cfg, path = tiny(), tmp_path / "model.onnx"
     path.write_text("of before")
+    monkeypatch.setattr(onnx_export, "onnx_model", cache_of_one(onnx_export.onnx_model))  # torch exports it once
     monkeypatch.setattr(onnx_export, "described_by_onnx", lambda session, images: np.full((len(images), 8), 0.5))
     with pytest.raises(InputError, match=r"differ from PyTorch's by \d\S*, more than 0.0001: \S*model.onnx is not wr"):
         export(cfg, str(path))
@@ -238,19 +256,20 @@ def test_a_torch_without_the_exporter_is_refused(monkeypatch, tmp_path):
 # The command line
 
 
-def test_the_tool_prints_the_difference_and_both_speeds_and_nothing_else(tmp_path):
+def test_the_tool_prints_the_difference_and_both_speeds_and_nothing_else(tmp_path, monkeypatch, capfd):
     cfg = saved_model(tmp_path, DATASETS__NAMES=("Market1501",), DATASETS__TESTS=("Market1501",))
     (tmp_path / "config.yml").write_text(cfg.dump())
     path = tmp_path / "model.onnx"
-    words = ["--config-file", tmp_path / "config.yml", "--output", path, "--input", "float32"]
-    done = subprocess.run([sys.executable, TOOL, *words], capture_output=True, text=True, timeout=300)
-    assert done.returncode == 0, done.stderr[-2000:]
-    first, second, *table = done.stdout.splitlines()
-    assert re.fullmatch(r"\S+model.onnx: \d+ MB, opset 18, float32 images 32x16, descriptors of 512 values", first)
+    words = ["--config-file", str(tmp_path / "config.yml"), "--output", str(path), "--input", "float32"]
+    monkeypatch.setattr(sys, "argv", [str(TOOL), *words])
+    runpy.run_path(str(TOOL), run_name="__main__")
+    out, err = capfd.readouterr()
+    first, second, *table = out.splitlines()
+    assert re.fullmatch(r"\S+model.onnx: \d+ MB, opset 18, float32 images 32x16, descriptors of 64 values", first)
     assert re.fullmatch(r"largest difference to PyTorch: \d\S* \(batches of 1 and 5\)", second)
     assert [line.split("|")[2].strip() for line in table[2:]] == ["PyTorch eager", "onnxruntime"]
     assert all(re.search(r"32x16, batch 16, \d+ threads .* images/s ", line) for line in table[2:])
-    assert done.stderr == ""
+    assert err == ""
     assert onnx.load(path).graph.input[0].type.tensor_type.elem_type == onnx.TensorProto.FLOAT
     assert_gives_descriptors(path, cfg, np.float32)
 

@@ -15,6 +15,8 @@ from igoas_plugin.benchmark.train import steps
 from igoas_plugin.config import load_cfg
 
 TOOL = Path(__file__).parents[2] / "tools" / "benchmark.py"
+TOY = str(TOOL.parents[1] / "configs/Toy/igoas_R18.yml")
+TINY = ("MODEL.BACKBONE.NAME", "build_tiny_backbone", "MODEL.BACKBONE.DEPTH", "tiny")  # of tiny_data.py
 
 
 @pytest.fixture
@@ -66,21 +68,21 @@ def test_each_kind_of_index_tells_its_recall(benchmark):
 
 
 def test_fast_inference_tells_how_near_its_descriptors_are(benchmark):
-    toy, size = "configs/Toy/igoas_R18.yml", ("INPUT.SIZE_TEST", "[32,16]")
-    rows, printed = benchmark("infer", "--batch", "2", "--profile", "--config-file", str(TOOL.parents[1] / toy), *size)
+    size = ("INPUT.SIZE_TEST", "[32,16]")
+    rows, printed = benchmark("infer", "--batch", "2", "--profile", "--config-file", TOY, *TINY, *size)
     ways = ["plain", "kept memory", "kept memory, fused", "kept memory, fused, channels last", "fast"]
     assert [way.split(":")[0] for way in rows] == ways
     assert all(row["facts"]["cosine"] > 0.999 for row in rows.values())
     assert "convolution" in rows["plain"]["facts"]["costs"] and "largest costs" in printed
-    assert "IGOAS 18x 32x16, batch 2" in printed and "images/s" in printed
+    assert "IGOAS tiny 32x16, batch 2" in printed and "images/s" in printed
 
 
 def test_training_tells_its_share_of_the_peak(benchmark, monkeypatch):
     monkeypatch.setattr("igoas_plugin.benchmark.train.FACTORS", 64)
-    toy, own = "configs/Toy/igoas_R18.yml", ("INPUT.SIZE_TRAIN", "[32,16]", "SOLVER.AMP.DTYPE", "bfloat16")
-    rows, printed = benchmark("train", "--batch", "2", "--config-file", str(TOOL.parents[1] / toy), *own)
+    own = ("INPUT.SIZE_TRAIN", "[32,16]", "SOLVER.AMP.DTYPE", "bfloat16")
+    rows, printed = benchmark("train", "--batch", "2", "--config-file", TOY, *TINY, *own)
     ways = ["plain", "fused optimiser", "fused optimiser, kept memory", "bfloat16, channels last"]
-    assert list(rows) == ways and "IGOAS 18x 32x16, batch 2" in printed and "of the peak" in printed
+    assert list(rows) == ways and "IGOAS tiny 32x16, batch 2" in printed and "of the peak" in printed
     assert all(row["facts"]["peak_share"] > 0 for row in rows.values())
 
 
@@ -96,7 +98,7 @@ def test_nothing_that_keeps_its_memory_is_run_before_what_does_not(monkeypatch):
 def test_a_step_that_is_timed_as_plain_has_not_told_the_process_to_keep_its_memory(monkeypatch):
     told = []
     monkeypatch.setattr("igoas_plugin.host.kept_memory.keep_freed_memory", lambda: told.append("keep"))
-    cfg = load_cfg(TOOL.parents[1] / "configs/Toy/igoas_R18.yml", ["INPUT.SIZE_TRAIN", "[32,16]"])
+    cfg = load_cfg(TOY, [*TINY, "INPUT.SIZE_TRAIN", "[32,16]"])
     steps(cfg, 2, torch.device("cpu"), fused=False)()
     assert told == []
 

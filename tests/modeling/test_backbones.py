@@ -1,37 +1,27 @@
 """Every backbone of the host behind IGOAS and OcclusionWrapper, and a user's own."""
 
+import copy
+from types import SimpleNamespace
+
 import pytest
+import tiny_data
 import torch
+from backbones import LARGER, SIZE, SMALLEST, of
 from fastreid.layers.batch_norm import FrozenBatchNorm
 from fastreid.modeling import build_model
 from fastreid.modeling.backbones import BACKBONE_REGISTRY, build_backbone
 from fastreid.utils.events import EventStorage
 from tiny_data import random_batch
 from torch import nn
+from torch.nn.functional import cosine_similarity
 
+import igoas_plugin
+from igoas_plugin.benchmark.infer import with_statistics
 from igoas_plugin.errors import InputError
 from igoas_plugin.host.pretrained import DEPTHS
 from igoas_plugin.modeling.families import FAMILIES
+from igoas_plugin.modeling.fast_inference import FastInference, is_fixed_norm
 from igoas_plugin.modeling.stages import split_backbone
-
-SIZE = (64, 32)
-LARGE = "101x 200x 269x B1 B1g2 B1g4 B2 B2g2 B2g4 B3 B3g2 B3g4 b4 b5 3200y 4000x 4000y 6400x 6400y".split()
-CONVOLUTIONAL = [(name, depth) for name in DEPTHS if "vit" not in name for depth in DEPTHS[name].split()]
-ALL = [pytest.param(*each, marks=[pytest.mark.slow] if each[1] in LARGE else []) for each in CONVOLUTIONAL]
-SMALLEST = {name: min(DEPTHS[name].split(), key=depths.index) for name, depths in (
-    ("build_resnet_backbone", ["18x", "34x", "50x", "101x"]),
-    ("build_resnext_backbone", ["50x", "101x"]),
-    ("build_resnest_backbone", ["50x", "101x", "200x", "269x"]),
-    ("build_osnet_backbone", ["x0_25", "x0_5", "x0_75", "x1_0"]),
-)}  # fmt: skip
-SMALLEST.update(build_regnet_backbone="200y", build_effnet_backbone="b0", build_mobilenetv2_backbone="0.1x")
-SMALLEST.update(build_mobilenetv3_backbone="Small", build_shufflenetv2_backbone="0.5x", build_repvgg_backbone="A0")
-
-
-def of(cfg, name, depth):
-    cfg.MODEL.BACKBONE.NAME, cfg.MODEL.BACKBONE.DEPTH, cfg.INPUT.SIZE_TRAIN = name, depth, SIZE
-    torch.manual_seed(0)
-    return cfg
 
 
 def batch_of_two():
@@ -49,25 +39,23 @@ def train_and_evaluate(model):
     return descriptors
 
 
+def assert_split_keeps_what_it_computes(whole):
+    images = torch.randn(2, 3, *SIZE)
+    with torch.no_grad():
+        expected = whole.eval()(images)
+        split = split_backbone(whole, SIZE, stem="host")
+        shared = split.trunk(images)
+        assert torch.equal(split.last_stage(shared), expected)
+    assert split.channels == expected.shape[1] and shared.shape[1] == split.trunk_channels
+
+
 def test_every_family_of_the_host_is_tried():
-    assert set(SMALLEST) | {"build_vit_backbone"} == set(DEPTHS) == set(BACKBONE_REGISTRY._obj_map)
+    of_host = {name for name, each in BACKBONE_REGISTRY._obj_map.items() if each.__module__.startswith("fastreid.")}
+    assert set(SMALLEST) | {"build_vit_backbone"} == set(DEPTHS) == of_host
     assert len(FAMILIES) == len(SMALLEST)
 
 
-@pytest.mark.parametrize("name, depth", ALL)
-def test_igoas_trains_every_parameter_and_evaluates(name, depth, igoas_cfg):
-    assert train_and_evaluate(build_model(of(igoas_cfg, name, depth))).shape == (2, 64)
-
-
-@pytest.mark.parametrize("name, depth", ALL)
-def test_the_two_parts_give_what_the_backbone_gives(name, depth, igoas_cfg):
-    whole, images = build_backbone(of(igoas_cfg, name, depth)).eval(), torch.randn(2, 3, *SIZE)
-    with torch.no_grad():
-        expected = whole(images)
-        split = split_backbone(whole, SIZE, stem="host")
-        assert torch.equal(split.last_stage(split.trunk(images)), expected)
-    assert split.channels == expected.shape[1] and split.trunk(images).shape[1] == split.trunk_channels
-
+# The smallest of each family: one that is built serves all
 
 # What the host expects around the weights in a file, by family
 WRAPPED_AS = {
@@ -79,62 +67,112 @@ WRAPPED_AS = {
 }
 
 
-@pytest.mark.parametrize("name", SMALLEST)
-def test_pretrained_weights_survive_the_split(name, igoas_cfg, tmp_path):
-    cfg = of(igoas_cfg, name, SMALLEST[name])
-    pretrained, images = build_backbone(cfg), torch.randn(2, 3, *SIZE)
-    for module in pretrained.modules():  # statistics too
+@pytest.fixture(scope="module", params=SMALLEST)
+def family(request, tmp_path_factory):
+    """A backbone, and an IGOAS that was built from a file of its weights; tests copy what they change.
+
+    Its attributes: name (of the builder), backbone, igoas.
+    """
+    name, cfg = request.param, igoas_plugin.get_cfg()
+    tiny_data.tiny_settings(cfg, "")
+    backbone = build_backbone(of(cfg, name, SMALLEST[name]))
+    for module in backbone.modules():  # statistics are weights too
         if isinstance(module, nn.BatchNorm2d):
             module.running_mean.normal_(0, 0.1)
-    weights = WRAPPED_AS.get(name, lambda weights: weights)(pretrained.state_dict())
-    torch.save(weights, tmp_path / "weights.pth")
+    path = tmp_path_factory.mktemp(name) / "weights.pth"
+    torch.save(WRAPPED_AS.get(name, lambda weights: weights)(backbone.state_dict()), path)
+    cfg.MODEL.META_ARCHITECTURE, cfg.MODEL.HEADS.NAME, cfg.MODEL.IGOAS.STEM = "IGOAS", "IGOASHead", "host"
+    cfg.MODEL.HEADS.EMBEDDING_DIM, cfg.MODEL.HEADS.NUM_CLASSES = 32, 4
+    cfg.MODEL.BACKBONE.PRETRAIN, cfg.MODEL.BACKBONE.PRETRAIN_PATH = True, str(path)
     torch.manual_seed(1)
-    cfg.MODEL.BACKBONE.PRETRAIN, cfg.MODEL.BACKBONE.PRETRAIN_PATH = True, str(tmp_path / "weights.pth")
-    cfg.MODEL.IGOAS.STEM = "host"
-    cfg.MODEL.IGOAS.EXTRA_BLOCK = cfg.MODEL.IGOAS.SUPPRESSION.ATTENTION = False
-    model = build_model(cfg).eval()
+    return SimpleNamespace(name=name, backbone=backbone.eval(), igoas=build_model(cfg).eval())
+
+
+def test_the_two_parts_give_what_the_backbone_gives(family):
+    assert_split_keeps_what_it_computes(copy.deepcopy(family.backbone))
+
+
+def test_pretrained_weights_survive_the_split(family):
+    images = torch.randn(2, 3, *SIZE)
     with torch.no_grad():
-        expected = pretrained.eval()(images)
-        for branch in (model.global_branch, model.suppression_branch):
-            assert torch.equal(branch(model.backbone(images))[0], expected)
+        expected, shared = family.backbone(images), family.igoas.backbone(images)
+        for branch in (family.igoas.global_branch, family.igoas.suppression_branch):
+            assert torch.equal(branch.last_stage(shared), expected)
 
 
-@pytest.mark.parametrize("name", SMALLEST)
-def test_a_wrapped_baseline_trains_every_parameter_and_evaluates(name, baseline_cfg):
-    cfg = of(baseline_cfg, name, SMALLEST[name])
-    cfg.MODEL.META_ARCHITECTURE, cfg.MODEL.HEADS.NUM_CLASSES = "OcclusionWrapper", 4
-    cfg.MODEL.BACKBONE.FEAT_DIM = split_backbone(build_backbone(cfg), SIZE).channels
-    train_and_evaluate(build_model(cfg))
+def test_igoas_trains_every_parameter_and_evaluates(family):
+    assert train_and_evaluate(copy.deepcopy(family.igoas)).shape == (2, 64)
 
 
-@pytest.mark.parametrize("depth", DEPTHS["build_vit_backbone"].split())
-def test_a_transformer_is_refused_with_what_can_be_taken(depth, igoas_cfg):
+def test_a_wrapped_baseline_trains_every_parameter_and_evaluates(family, baseline_cfg, monkeypatch):
+    monkeypatch.setitem(BACKBONE_REGISTRY._obj_map, "build_copy", lambda cfg: copy.deepcopy(family.backbone))
+    baseline_cfg.MODEL.BACKBONE.NAME, baseline_cfg.MODEL.META_ARCHITECTURE = "build_copy", "OcclusionWrapper"
+    with torch.no_grad():
+        baseline_cfg.MODEL.BACKBONE.FEAT_DIM = family.backbone(torch.zeros(1, 3, *SIZE)).shape[1]
+    baseline_cfg.MODEL.HEADS.NUM_CLASSES = 4
+    train_and_evaluate(build_model(baseline_cfg))
+
+
+def test_fast_inference_leaves_the_descriptors_what_they_are(family):
+    model = with_statistics(copy.deepcopy(family.igoas))
+    before = copy.deepcopy(model.state_dict())
+    with torch.no_grad():
+        expected = model(batch_of_two())
+    # float32 differs by the order of its sums; bfloat16 has 8 bits
+    for dtype, least in ((None, 1 - 1e-5), (torch.bfloat16, 0.999)):
+        fast = FastInference(model, torch.zeros(1, 3, *SIZE), dtype)
+        with torch.no_grad():
+            found = fast(batch_of_two())
+        assert found.dtype == torch.float32 and found.shape == expected.shape
+        assert cosine_similarity(found, expected).min() > least, dtype
+        convolutions = [module for module in fast.modules() if isinstance(module, nn.Conv2d)]
+        assert {module.weight.dtype for module in convolutions} == {dtype or torch.float32}
+        left = [name for name, module in fast.model.named_modules() if is_fixed_norm(module)]
+        # those behind a linear layer, and those that RepVGG has without a convolution
+        assert all(name.startswith("heads.") or name.endswith("rbr_identity") for name in left)
+    assert all(torch.equal(each, before[key]) for key, each in model.state_dict().items())
+
+
+OWN_BLOCKS = {
+    "build_resnet_backbone": "fastreid.modeling.backbones.resnet.BasicBlock",
+    "build_resnext_backbone": "fastreid.modeling.backbones.resnext.Bottleneck",
+    "build_resnest_backbone": "fastreid.modeling.backbones.resnest.Bottleneck",
+    "build_osnet_backbone": "fastreid.modeling.backbones.osnet.OSBlock",
+    "build_regnet_backbone": "fastreid.modeling.backbones.regnet.regnet.ResBottleneckBlock",
+}
+
+
+def test_an_extra_block_is_of_the_family_where_one_more_can_follow(family):
+    """RepVGG's last stage is one wider block, and the others end with a convolution to another width."""
+    block = family.igoas.global_branch.extra_block
+    expected = OWN_BLOCKS.get(family.name, "fastreid.modeling.backbones.resnet.Bottleneck")
+    assert f"{type(block).__module__}.{type(block).__name__}" == expected
+    channels = family.igoas.suppression_branch.attention_after.fc2.out_channels
+    feature_map = torch.randn(2, channels, 4, 2)
+    assert block(feature_map).shape == feature_map.shape
+
+
+# The other depths
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name, depth", LARGER)
+def test_every_depth_is_split_and_trained(name, depth, igoas_cfg):
+    assert_split_keeps_what_it_computes(build_backbone(of(igoas_cfg, name, depth)))
+    assert train_and_evaluate(build_model(of(igoas_cfg, name, depth))).shape == (2, 64)
+
+
+def test_a_transformer_is_refused_with_what_can_be_taken(igoas_cfg):
     message = "cannot take VisionTransformer apart .* must give one of ResNet, ResNeXt, .* method split_last_stage"
     with pytest.raises(InputError, match=message):
-        build_model(of(igoas_cfg, "build_vit_backbone", depth))
+        build_model(of(igoas_cfg, "build_vit_backbone", "small"))
 
 
 # The extra block
 
 
-@pytest.mark.parametrize("name, kind", [
-    ("build_resnext_backbone", "fastreid.modeling.backbones.resnext.Bottleneck"),
-    ("build_resnest_backbone", "fastreid.modeling.backbones.resnest.Bottleneck"),
-    ("build_osnet_backbone", "fastreid.modeling.backbones.osnet.OSBlock"),
-    ("build_regnet_backbone", "fastreid.modeling.backbones.regnet.regnet.ResBottleneckBlock"),
-    ("build_repvgg_backbone", "fastreid.modeling.backbones.resnet.Bottleneck"),  # its last stage is one wider block
-    ("build_mobilenetv2_backbone", "fastreid.modeling.backbones.resnet.Bottleneck"),
-    ("build_effnet_backbone", "fastreid.modeling.backbones.resnet.Bottleneck"),
-])  # fmt: skip
-def test_an_extra_block_is_of_the_family_where_one_more_can_follow(name, kind, igoas_cfg):
-    split = split_backbone(build_backbone(of(igoas_cfg, name, SMALLEST[name])), SIZE)
-    block, feature_map = split.make_block(), torch.randn(2, split.channels, 4, 2)
-    assert f"{type(block).__module__}.{type(block).__name__}" == kind
-    assert block(feature_map).shape == feature_map.shape
-
-
 def test_an_extra_block_is_not_pretrained(igoas_cfg):
-    whole = build_backbone(of(igoas_cfg, "build_resnest_backbone", "50x"))
+    whole = build_backbone(of(igoas_cfg, "build_resnet_backbone", "18x"))
     for each in whole.parameters():
         nn.init.constant_(each, 7.0)
     block = split_backbone(whole, SIZE).make_block()

@@ -5,7 +5,7 @@ import torch
 from fastreid.modeling import build_model
 from fastreid.modeling.losses import cross_entropy_loss
 from fastreid.utils.events import EventStorage
-from tiny_data import random_batch
+from tiny_data import random_batch, use_resnet
 
 from igoas_plugin.errors import InputError
 from igoas_plugin.modeling.losses import suppression_loss
@@ -30,16 +30,21 @@ def without_gradient(model) -> list[str]:
     return [name for name, parameter in model.named_parameters() if parameter.requires_grad and parameter.grad is None]
 
 
+DEFAULT = [("18x", "WITH_IBN")]
 CASES = [
-    (depth, switch) for depth in ("18x", "34x", "50x", "101x") for switch in (None, "WITH_IBN", "WITH_SE", "WITH_NL")
+    pytest.param(depth, switch, marks=[] if (depth, switch) in DEFAULT else [pytest.mark.slow])
+    for depth in ("18x", "short", "34x", "50x", "101x")
+    for switch in (None, "WITH_IBN", "WITH_SE", "WITH_NL")
 ]
 
 
 @pytest.mark.parametrize("depth, switch", CASES)
 def test_every_depth_and_kind_of_resnet_trains_all_its_parameters_and_evaluates(igoas_cfg, depth, switch):
+    use_resnet(igoas_cfg, depth)
+    igoas_cfg.MODEL.BACKBONE.FEAT_DIM = 7  # widths are read
     if switch:
         igoas_cfg.MODEL.BACKBONE[switch] = True
-    model = built(igoas_cfg, MODEL__BACKBONE__DEPTH=depth)  # FEAT_DIM stays ResNet-18's: widths are read
+    model = built(igoas_cfg)
     losses, _ = train_step(model, random_batch(images=4))
     sum(losses.values()).backward()
     assert without_gradient(model) == []
@@ -52,30 +57,13 @@ def test_both_last_stages_start_as_copies_of_the_backbone_s(igoas_cfg):
     from fastreid.modeling.backbones import build_backbone
 
     torch.manual_seed(0)
-    stage = build_backbone(igoas_cfg).layer4.state_dict()
+    stage = build_backbone(igoas_cfg).split_last_stage()[1].state_dict()
     model = built(igoas_cfg)
     for branch in (model.global_branch, model.suppression_branch):
         own = branch.last_stage.state_dict()
         assert own.keys() == stage.keys() and all(torch.equal(own[key], stage[key]) for key in stage)
-    own, other = (branch.last_stage[0].conv1.weight for branch in (model.global_branch, model.suppression_branch))
+    own, other = (branch.last_stage.conv3.weight for branch in (model.global_branch, model.suppression_branch))
     assert own.data_ptr() != other.data_ptr()
-
-
-def test_pretrained_weights_reach_trunk_and_both_last_stages(igoas_cfg, tmp_path):
-    from fastreid.modeling.backbones import build_backbone
-
-    source = build_backbone(igoas_cfg)
-    torch.save(source.state_dict(), tmp_path / "resnet.pth")
-    igoas_cfg.MODEL.BACKBONE.PRETRAIN, igoas_cfg.MODEL.BACKBONE.PRETRAIN_PATH = True, str(tmp_path / "resnet.pth")
-    model = built(igoas_cfg)
-    for ours, theirs in (
-        (model.backbone.layer3, source.layer3),
-        (model.global_branch.last_stage, source.layer4),
-        (model.suppression_branch.last_stage, source.layer4),
-    ):
-        assert all(
-            torch.equal(a, b) for a, b in zip(ours.state_dict().values(), theirs.state_dict().values(), strict=True)
-        )
 
 
 def test_the_batch_is_not_modified(igoas_cfg):
@@ -120,6 +108,7 @@ def test_the_scale_of_the_cross_entropy_is_for_all_three_identity_losses(igoas_c
 def test_the_extra_block_is_of_the_backbone_s_own_type(igoas_cfg):
     from fastreid.layers import SELayer
 
+    use_resnet(igoas_cfg)
     model = built(igoas_cfg, MODEL__BACKBONE__WITH_SE=True, MODEL__BACKBONE__NORM="GhostBN")
     for branch in (model.global_branch, model.suppression_branch):
         last = branch.last_stage[-1]
@@ -235,6 +224,7 @@ def test_a_part_that_is_switched_off_is_not_there(igoas_cfg, keys, part):
 
 @pytest.mark.parametrize("stem, padding", [("torchvision", 1), ("host", 0)])
 def test_the_stem_is_that_of_the_key(igoas_cfg, stem, padding):
+    use_resnet(igoas_cfg)
     assert built(igoas_cfg, MODEL__IGOAS__STEM=stem).backbone.maxpool.padding == padding
 
 
@@ -251,7 +241,8 @@ def test_each_branch_has_the_pooling_of_its_key(igoas_cfg):
 
 def test_extra_blocks_and_attention_start_as_torch_s_convolutions_do(igoas_cfg):
     """Uniform within 1 / sqrt(fan_in), the default of torch; the host's blocks would be normal, with outliers."""
-    model = built(igoas_cfg, MODEL__BACKBONE__DEPTH="50x")
+    use_resnet(igoas_cfg)
+    model = built(igoas_cfg)
     branch = model.suppression_branch
     for part in (model.global_branch.extra_block, branch.extra_block, branch.attention_before, branch.attention_after):
         for convolution in (each for each in part.modules() if isinstance(each, torch.nn.Conv2d)):
@@ -340,10 +331,6 @@ def test_evaluation_takes_a_bare_tensor_of_images(igoas_cfg):
         ({"MODEL__HEADS__NORM": "GN"}, "needs MODEL.HEADS.EMBEDDING_DIM 64 or another multiple of 32"),
         ({"MODEL__HEADS__NAME": "EmbeddingHead"}, "EmbeddingHead is for one feature map: IGOAS needs IGOASHead"),
         ({"MODEL__LOSSES__NAME": "('TripletLoss',)"}, "needs CrossEntropyLoss"),
-        (
-            {"MODEL__BACKBONE__NAME": "build_vit_backbone", "MODEL__BACKBONE__DEPTH": "small"},
-            "cannot take VisionTransformer",
-        ),
     ],
 )
 def test_what_it_cannot_do_is_refused(igoas_cfg, keys, message):

@@ -3,7 +3,7 @@ import torch
 from fastreid.modeling import build_model
 from fastreid.modeling.meta_arch import META_ARCH_REGISTRY
 from fastreid.utils.events import EventStorage
-from tiny_data import random_batch
+from tiny_data import random_batch, use_resnet
 
 from igoas_plugin.errors import InputError
 from igoas_plugin.host.freezing import FreezePlan
@@ -14,8 +14,9 @@ def built(cfg, wraps, **occlusion):
     cfg.MODEL.OCCLUSION.WRAPS = wraps
     for key, value in occlusion.items():
         cfg.MODEL.OCCLUSION[key] = value
-    if wraps == "MGN":  # made for ResNet-50
-        cfg.MODEL.BACKBONE.DEPTH, cfg.MODEL.BACKBONE.FEAT_DIM, cfg.MODEL.HEADS.EMBEDDING_DIM = "50x", 2048, 16
+    if wraps == "MGN":  # made for a ResNet of bottlenecks
+        use_resnet(cfg, "short")
+        cfg.MODEL.HEADS.EMBEDDING_DIM = 16
     torch.manual_seed(0)
     return build_model(cfg)
 
