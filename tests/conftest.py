@@ -14,6 +14,7 @@ import igoas_plugin  # before the host: it mends it
 sys.path.insert(0, str(Path(__file__).parent))
 import tiny_data  # noqa: E402
 from fastreid.utils.logger import setup_logger  # noqa: E402
+from in_process import run_in_process  # noqa: E402
 
 from igoas_plugin.host.kept_memory import glibc  # noqa: E402
 
@@ -107,12 +108,37 @@ def tool_command(tmp_path):
 
 
 @pytest.fixture
-def run_tool(tool_command):
-    """Runs tools/train_net.py in a process of its own, as a user does."""
+def start_tool(tool_command):
+    """Runs tools/train_net.py in a process of its own, as a user does: where the process is the subject of a test."""
 
     def run(*pairs, launcher=(), **given):
         command = [sys.executable, *launcher, *tool_command(*pairs, **given)]
         return subprocess.run(command, capture_output=True, text=True, timeout=300)
+
+    return run
+
+
+@pytest.fixture
+def run_tool(tool_command, start_tool):
+    """Runs tools/train_net.py, or another tool, on tiny images in this process: what subprocess.run() would return.
+
+    A run of several processes is started in a process of its own, unless `process` is False: a mistake is told before.
+    """
+
+    def run(*pairs, launcher=(), process=None, **given):
+        if process or (process is None and (launcher or "--num-gpus" in given.get("flags", ()))):
+            return start_tool(*pairs, launcher=launcher, **given)
+        return run_in_process(tool_command(*pairs, **given))
+
+    return run
+
+
+@pytest.fixture
+def call_tool():
+    """Runs a tool with exactly the words given, in this process: what subprocess.run() would return."""
+
+    def run(name, *words):
+        return run_in_process([ROOT / "tools" / f"{name}.py", *words])
 
     return run
 

@@ -1,15 +1,20 @@
-"""A registered data set of a few 32x16 images, made by the test that uses it, and the config of a run on it."""
+"""A data set of a few 32x16 images, a backbone of three convolutions, both registered, and the config of a run on them."""
 
 import os
+from collections import OrderedDict
 
 import numpy as np
 import torch
 from fastreid.config import get_cfg
 from fastreid.data.datasets import DATASET_REGISTRY
 from fastreid.data.datasets.bases import ImageDataset
+from fastreid.layers import get_norm
+from fastreid.modeling.backbones import BACKBONE_REGISTRY
 from PIL import Image
+from torch import Tensor, nn
 
 IDENTITIES, CAMERAS, SHOTS = 4, 2, 2  # 16 images, used for training, as query (camera 0) and as gallery
+WIDTH = 64  # channels of the last feature map of TinyBackbone
 
 
 @DATASET_REGISTRY.register()
@@ -74,10 +79,47 @@ def make_noise(folder, names) -> None:
         Image.fromarray(rng.integers(0, 256, (32, 16, 3), dtype=np.uint8)).save(os.path.join(folder, name))
 
 
+class TinyBackbone(nn.Module):
+    """Three convolutions, each with a norm: images (B, 3, H, W) -> feature map (B, WIDTH, H / 8, W / 8)."""
+
+    def __init__(self, bn_norm: str):
+        super().__init__()
+        self.conv1, self.bn1 = nn.Conv2d(3, 16, 3, 2, 1, bias=False), get_norm(bn_norm, 16)
+        self.conv2, self.bn2 = nn.Conv2d(16, 32, 3, 2, 1, bias=False), get_norm(bn_norm, 32)
+        self.conv3, self.bn3 = nn.Conv2d(32, WIDTH, 3, 2, 1, bias=False), get_norm(bn_norm, WIDTH)
+
+    def forward(self, images: Tensor) -> Tensor:
+        feature_map = torch.relu(self.bn1(self.conv1(images)))
+        feature_map = torch.relu(self.bn2(self.conv2(feature_map)))
+        return torch.relu(self.bn3(self.conv3(feature_map)))
+
+    def split_last_stage(self) -> tuple[nn.Module, nn.Module]:
+        """Returns what IGOAS shares, and what each of its branches copies."""
+        trunk = {"conv1": self.conv1, "bn1": self.bn1, "relu1": nn.ReLU()}
+        trunk |= {"conv2": self.conv2, "bn2": self.bn2, "relu2": nn.ReLU()}
+        last_stage = {"conv3": self.conv3, "bn3": self.bn3, "relu3": nn.ReLU()}
+        return nn.Sequential(OrderedDict(trunk)), nn.Sequential(OrderedDict(last_stage))
+
+
+@BACKBONE_REGISTRY.register()
+def build_tiny_backbone(cfg) -> TinyBackbone:
+    """Builds TinyBackbone; a test that names the depth of another network must name its builder too."""
+    assert cfg.MODEL.BACKBONE.DEPTH == "tiny", f"TinyBackbone has no DEPTH {cfg.MODEL.BACKBONE.DEPTH}: set NAME as well"
+    return TinyBackbone(cfg.MODEL.BACKBONE.NORM)
+
+
+def use_resnet(cfg, depth="18x") -> None:
+    """Replaces TinyBackbone by a real ResNet."""
+    widths = {"18x": 512, "34x": 512, "50x": 2048, "101x": 2048}
+    cfg.MODEL.BACKBONE.NAME, cfg.MODEL.BACKBONE.DEPTH = "build_resnet_backbone", depth
+    cfg.MODEL.BACKBONE.FEAT_DIM = widths[depth]
+
+
 def tiny_settings(cfg, output_dir) -> None:
-    """Host keys of a run that takes seconds on a CPU: ResNet-18, 2 epochs of 2 steps."""
+    """Host keys of a run that takes a second on a CPU: TinyBackbone, 2 epochs of 2 steps."""
     cfg.MODEL.DEVICE = "cpu"
-    cfg.MODEL.BACKBONE.DEPTH, cfg.MODEL.BACKBONE.FEAT_DIM, cfg.MODEL.BACKBONE.PRETRAIN = "18x", 512, False
+    cfg.MODEL.BACKBONE.NAME, cfg.MODEL.BACKBONE.DEPTH = "build_tiny_backbone", "tiny"
+    cfg.MODEL.BACKBONE.FEAT_DIM, cfg.MODEL.BACKBONE.PRETRAIN = WIDTH, False
     cfg.INPUT.SIZE_TRAIN = cfg.INPUT.SIZE_TEST = [32, 16]
     cfg.DATASETS.NAMES = cfg.DATASETS.TESTS = ("TinyReID",)
     cfg.DATALOADER.NUM_WORKERS = 0
