@@ -135,10 +135,13 @@ def run_tool(tool_command, start_tool):
 
 @pytest.fixture
 def call_tool():
-    """Runs a tool with exactly the words given, in this process: what subprocess.run() would return."""
+    """Runs a tool with exactly the words given: what subprocess.run() would return, in this process by default."""
 
-    def run(name, *words):
-        return run_in_process([ROOT / "tools" / f"{name}.py", *words])
+    def run(name, *words, process=False):
+        command = [str(word) for word in (ROOT / "tools" / f"{name}.py", *words)]
+        if process:
+            return subprocess.run([sys.executable, *command], capture_output=True, text=True, timeout=300)
+        return run_in_process(command)
 
     return run
 

@@ -1,6 +1,4 @@
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -42,15 +40,14 @@ def test_every_name_and_shape_of_the_original_finds_its_place(reference, model, 
     )
 
 
-def test_the_tool_s_file_loads_into_the_model(reference, model, tmp_path):
+def test_the_tool_s_file_loads_into_the_model(reference, model, call_tool, tmp_path):
     source, target = tmp_path / "model.pth.tar-90", tmp_path / "igoas.pth"
     torch.save({"state_dict": {f"module.{name}": tensor for name, tensor in reference.items()}, "epoch": 90}, source)
-    command = [sys.executable, ROOT / "tools" / "convert_checkpoint.py", source, target]
-    done = subprocess.run(command, capture_output=True, text=True)
+    done = call_tool("convert_checkpoint", source, target)
     assert done.returncode == 0 and f"{len(reference)} tensors" in done.stdout, done.stderr
     Checkpointer(model).load(str(target))
     assert torch.equal(model.heads.joint_classifier.weight, reference["classifier3.weight"])
-    again = subprocess.run(command, capture_output=True, text=True)
+    again = call_tool("convert_checkpoint", source, target)
     assert again.returncode == 2 and "exists: remove it" in again.stderr and "Traceback" not in again.stderr
 
 

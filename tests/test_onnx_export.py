@@ -3,7 +3,6 @@
 import json
 import re
 import runpy
-import subprocess
 import sys
 from pathlib import Path
 
@@ -238,12 +237,12 @@ def test_a_torch_without_the_exporter_is_refused(monkeypatch, tmp_path):
 # The command line
 
 
-def test_the_tool_prints_the_difference_and_both_speeds_and_nothing_else(tmp_path):
+def test_the_tool_prints_the_difference_and_both_speeds_and_nothing_else(call_tool, tmp_path):
     cfg = saved_model(tmp_path, DATASETS__NAMES=("Market1501",), DATASETS__TESTS=("Market1501",))
     (tmp_path / "config.yml").write_text(cfg.dump())
     path = tmp_path / "model.onnx"
     words = ["--config-file", tmp_path / "config.yml", "--output", path, "--input", "float32"]
-    done = subprocess.run([sys.executable, TOOL, *words], capture_output=True, text=True, timeout=300)
+    done = call_tool("export", *words)
     assert done.returncode == 0, done.stderr[-2000:]
     first, second, *table = done.stdout.splitlines()
     assert re.fullmatch(r"\S+model.onnx: \d+ MB, opset 18, float32 images 32x16, descriptors of 512 values", first)
