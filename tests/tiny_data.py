@@ -1,4 +1,4 @@
-"""A data set of a few 32x16 images, a backbone of three convolutions, both registered, and the config of a run on them."""
+"""A data set of a few 32x16 images, a backbone of three convolutions (both registered), and the config of a run."""
 
 import os
 from collections import OrderedDict
@@ -10,6 +10,7 @@ from fastreid.data.datasets import DATASET_REGISTRY
 from fastreid.data.datasets.bases import ImageDataset
 from fastreid.layers import get_norm
 from fastreid.modeling.backbones import BACKBONE_REGISTRY
+from fastreid.modeling.backbones.resnet import Bottleneck, ResNet
 from PIL import Image
 from torch import Tensor, nn
 
@@ -108,18 +109,30 @@ def build_tiny_backbone(cfg) -> TinyBackbone:
     return TinyBackbone(cfg.MODEL.BACKBONE.NORM)
 
 
+@BACKBONE_REGISTRY.register()
+def build_short_resnet_backbone(cfg) -> ResNet:
+    """Builds the shortest ResNet of bottlenecks that MGN and non-local blocks can take: 7 blocks, not 16."""
+    keys = cfg.MODEL.BACKBONE
+    switches = (keys.NORM, keys.WITH_IBN, keys.WITH_SE, keys.WITH_NL)
+    return ResNet(keys.LAST_STRIDE, *switches, Bottleneck, layers=[1, 1, 2, 3], non_layers=[0, 1, 1, 0])
+
+
 def use_resnet(cfg, depth="18x") -> None:
-    """Replaces TinyBackbone by a real ResNet."""
-    widths = {"18x": 512, "34x": 512, "50x": 2048, "101x": 2048}
-    cfg.MODEL.BACKBONE.NAME, cfg.MODEL.BACKBONE.DEPTH = "build_resnet_backbone", depth
-    cfg.MODEL.BACKBONE.FEAT_DIM = widths[depth]
+    """Sets a real ResNet ("short": that of build_short_resnet_backbone) in place of TinyBackbone."""
+    cfg.MODEL.BACKBONE.NAME = f"build_{'short_' if depth == 'short' else ''}resnet_backbone"
+    cfg.MODEL.BACKBONE.DEPTH, cfg.MODEL.BACKBONE.FEAT_DIM = depth, 512 if depth in ("18x", "34x") else 2048
+
+
+def use_tiny_backbone(cfg) -> None:
+    """Sets TinyBackbone."""
+    cfg.MODEL.BACKBONE.NAME, cfg.MODEL.BACKBONE.DEPTH = "build_tiny_backbone", "tiny"
+    cfg.MODEL.BACKBONE.FEAT_DIM, cfg.MODEL.BACKBONE.PRETRAIN = WIDTH, False
 
 
 def tiny_settings(cfg, output_dir) -> None:
     """Host keys of a run that takes a second on a CPU: TinyBackbone, 2 epochs of 2 steps."""
     cfg.MODEL.DEVICE = "cpu"
-    cfg.MODEL.BACKBONE.NAME, cfg.MODEL.BACKBONE.DEPTH = "build_tiny_backbone", "tiny"
-    cfg.MODEL.BACKBONE.FEAT_DIM, cfg.MODEL.BACKBONE.PRETRAIN = WIDTH, False
+    use_tiny_backbone(cfg)
     cfg.INPUT.SIZE_TRAIN = cfg.INPUT.SIZE_TEST = [32, 16]
     cfg.DATASETS.NAMES = cfg.DATASETS.TESTS = ("TinyReID",)
     cfg.DATALOADER.NUM_WORKERS = 0
