@@ -93,6 +93,7 @@ def test_occluded_duke_is_made_from_a_folder_or_zip_of_any_name(kind, few_names,
         assert os.listdir(folder / "root") == ["Occluded_Duke"]
 
 
+@pytest.mark.slow
 def test_the_official_lists_give_the_published_counts(tmp_path, host_log):
     image, first = jpeg(), tmp_path / "image.jpg"
     first.write_bytes(image)
