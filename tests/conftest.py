@@ -6,21 +6,23 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pytest
-import torch
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # read with torch: a thread that waits takes no core from others
 
-import igoas_plugin  # before the host: it mends it
+import pytest  # noqa: E402
+import torch  # noqa: E402
+
+import igoas_plugin  # noqa: E402  # before the host: it mends it
 
 sys.path.insert(0, str(Path(__file__).parent))
 import tiny_data  # noqa: E402
 from fastreid.utils.logger import setup_logger  # noqa: E402
+from in_process import run_in_process  # noqa: E402
 
 from igoas_plugin.host import amp  # noqa: E402
 from igoas_plugin.host.kept_memory import glibc  # noqa: E402
 
-# by pytest-xdist some processes share the cores; a thread that waits must not keep one from the others
-torch.set_num_threads(max(1, 2 // int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", 1))))
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+# tensors this small are not worth a second thread: where others use the cores too, it costs ten times what it saves
+torch.set_num_threads(1)
 ROOT = Path(__file__).parents[1]
 
 
@@ -120,12 +122,40 @@ def tool_command(tmp_path):
 
 
 @pytest.fixture
-def run_tool(tool_command):
-    """Runs tools/train_net.py in a process of its own, as a user does."""
+def start_tool(tool_command):
+    """Runs tools/train_net.py in a process of its own, as a user does: where the process is the subject of a test."""
 
     def run(*pairs, launcher=(), **given):
         command = [sys.executable, *launcher, *tool_command(*pairs, **given)]
         return subprocess.run(command, capture_output=True, text=True, timeout=1800)
+
+    return run
+
+
+@pytest.fixture
+def run_tool(tool_command, start_tool):
+    """Runs tools/train_net.py, or another tool, on tiny images in this process: what subprocess.run() would return.
+
+    A run of several processes is started in a process of its own, unless `process` is False: a mistake is told before.
+    """
+
+    def run(*pairs, launcher=(), process=None, **given):
+        if process or (process is None and (launcher or "--num-gpus" in given.get("flags", ()))):
+            return start_tool(*pairs, launcher=launcher, **given)
+        return run_in_process(tool_command(*pairs, **given))
+
+    return run
+
+
+@pytest.fixture
+def call_tool():
+    """Runs a tool with exactly the words given: what subprocess.run() would return, in this process by default."""
+
+    def run(name, *words, process=False):
+        command = [str(word) for word in (ROOT / "tools" / f"{name}.py", *words)]
+        if process:
+            return subprocess.run([sys.executable, *command], capture_output=True, text=True, timeout=300)
+        return run_in_process(command)
 
     return run
 

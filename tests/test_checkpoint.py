@@ -1,6 +1,4 @@
 import json
-import runpy
-import sys
 from pathlib import Path
 
 import pytest
@@ -42,19 +40,15 @@ def test_every_name_and_shape_of_the_original_finds_its_place(reference, model, 
     )
 
 
-def test_the_tool_s_file_loads_into_the_model(reference, model, tmp_path, monkeypatch, capsys):
+def test_the_tool_s_file_loads_into_the_model(reference, model, call_tool, tmp_path):
     source, target = tmp_path / "model.pth.tar-90", tmp_path / "igoas.pth"
     torch.save({"state_dict": {f"module.{name}": tensor for name, tensor in reference.items()}, "epoch": 90}, source)
-    tool = str(ROOT / "tools" / "convert_checkpoint.py")
-    monkeypatch.setattr(sys, "argv", [tool, str(source), str(target)])
-    runpy.run_path(tool, run_name="__main__")
-    assert f"{len(reference)} tensors" in capsys.readouterr().out
+    done = call_tool("convert_checkpoint", source, target)
+    assert done.returncode == 0 and f"{len(reference)} tensors" in done.stdout, done.stderr
     Checkpointer(model).load(str(target))
     assert torch.equal(model.heads.joint_classifier.weight, reference["classifier3.weight"])
-    with pytest.raises(SystemExit) as ended:
-        runpy.run_path(tool, run_name="__main__")
-    [line] = capsys.readouterr().err.splitlines()
-    assert ended.value.code == 2 and "exists: remove it" in line
+    again = call_tool("convert_checkpoint", source, target)
+    assert again.returncode == 2 and "exists: remove it" in again.stderr and "Traceback" not in again.stderr
 
 
 @pytest.fixture

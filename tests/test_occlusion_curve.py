@@ -7,6 +7,7 @@ import re
 import numpy as np
 import pytest
 import torch
+from in_process import TINY_NETWORK
 from PIL import Image
 from tiny_data import make_tiny_market
 
@@ -33,7 +34,7 @@ def market(tmp_path, monkeypatch):
 
 
 def save_weights(path, seed) -> str:
-    cfg = igoas_plugin.config.load_cfg("configs/Toy/igoas_R18.yml")
+    cfg = igoas_plugin.config.load_cfg("configs/Toy/igoas_R18.yml", list(TINY_NETWORK))
     cfg.MODEL.HEADS.NUM_CLASSES = 1
     torch.manual_seed(seed)
     torch.save({"model": build_model(cfg).state_dict()}, path)
@@ -49,7 +50,9 @@ def test_one_model_gives_a_row_a_kind_and_severity_and_the_benchmark_s_own_figur
     weights = save_weights(tmp_path / "weights.pth", seed=0)
     curve = tmp_path / "curve"
     done = run_tool(
-        "MODEL.WEIGHTS", weights, *SETTINGS, tool="tools/occlusion_curve.py", flags=["--output", str(curve)]
+        *("MODEL.WEIGHTS", weights, *SETTINGS, *TINY_NETWORK),
+        tool="tools/occlusion_curve.py",
+        flags=["--output", str(curve)],
     )
     assert done.returncode == 0, done.stderr[-2000:]
     rows = rows_of(curve)
@@ -63,7 +66,8 @@ def test_one_model_gives_a_row_a_kind_and_severity_and_the_benchmark_s_own_figur
     assert not (market / "OccludedMarket1501").exists()  # the curve needs no files
     # the registered names give the same figures: as files, through the host's own evaluation
     names = {"Market1501": 0, "OccludedMarket1501": 3, "OccludedMarket1501S5": 5}
-    done = run_tool("MODEL.WEIGHTS", weights, "DATASETS.TESTS", str(tuple(names)), flags=["--eval-only"])
+    pairs = ("MODEL.WEIGHTS", weights, "DATASETS.TESTS", str(tuple(names)), *TINY_NETWORK)
+    done = run_tool(*pairs, flags=["--eval-only"])
     assert done.returncode == 0, done.stderr[-2000:]
     results = json.loads((tmp_path / "run" / "results.json").read_text())
     for name, severity in names.items():
@@ -73,30 +77,25 @@ def test_one_model_gives_a_row_a_kind_and_severity_and_the_benchmark_s_own_figur
     assert picture.shape[0] > 500 and picture.shape[1] > 1000 and picture.std() > 10
 
 
-@pytest.mark.parametrize(
-    "words, message",
-    [
-        (["--output", "x"], "give each model as --config-file FILE MODEL.WEIGHTS PATH"),
-        (["MODEL.WEIGHTS", "a.pth"], "give each model as --config-file FILE MODEL.WEIGHTS PATH"),
-        (["--config-file"], "give each model as --config-file FILE MODEL.WEIGHTS PATH"),
-        (["--config-file", "configs/Toy/igoas_R18.yml"], "MODEL.WEIGHTS is empty"),
-        (["--config-file", "configs/Toy/igoas_R18.yml", "MODEL.WEIGHTS", "absent.pth"], "absent.pth does not exist"),
-        (
-            2 * ["--config-file", "configs/Toy/igoas_R18.yml"] + ["--config-file", "configs/Toy/igoas_R18.yml"],
-            "is given twice",
-        ),
-    ],
-)
-def test_a_mistake_is_one_line_and_nothing_is_written(words, message, market, tmp_path, monkeypatch, capsys):
-    import runpy
-    import sys
+TOY = ["--config-file", "configs/Toy/igoas_R18.yml"]
+MISTAKES = [
+    (["--output", "x"], "give each model as --config-file FILE MODEL.WEIGHTS PATH"),
+    (["MODEL.WEIGHTS", "a.pth"], "give each model as --config-file FILE MODEL.WEIGHTS PATH"),
+    (["--config-file"], "give each model as --config-file FILE MODEL.WEIGHTS PATH"),
+    (TOY, "MODEL.WEIGHTS is empty"),
+    ([*TOY, "MODEL.WEIGHTS", "absent.pth"], "absent.pth does not exist"),
+    (3 * TOY, "is given twice"),
+]
 
-    tool = str(igoas_plugin.__path__[0]).replace("igoas_plugin", "tools/occlusion_curve.py")
-    monkeypatch.setattr(sys, "argv", [tool, *words])
-    with pytest.raises(SystemExit) as caught:
-        runpy.run_path(tool, run_name="__main__")
-    error = capsys.readouterr().err.strip().splitlines()[-1]
-    assert caught.value.code == 2 and re.match(r"igoas_plugin \S+: ", error) and message in error
+
+def test_a_mistake_is_one_line(call_tool, market):
+    faults = []
+    for words, message in MISTAKES:
+        done = call_tool("occlusion_curve", *words)
+        line = done.stderr.strip().splitlines()[-1]
+        if done.returncode != 2 or not re.match(r"igoas_plugin \S+: ", line) or message not in line:
+            faults.append((words, done.returncode, line))
+    assert faults == []
 
 
 def test_the_kind_all_takes_each_query_from_the_kind_that_its_name_gives_it():

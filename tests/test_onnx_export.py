@@ -256,15 +256,14 @@ def test_a_torch_without_the_exporter_is_refused(monkeypatch, tmp_path):
 # The command line
 
 
-def test_the_tool_prints_the_difference_and_both_speeds_and_nothing_else(tmp_path, monkeypatch, capfd):
+def test_the_tool_prints_the_difference_and_both_speeds_and_nothing_else(call_tool, tmp_path):
     cfg = saved_model(tmp_path, DATASETS__NAMES=("Market1501",), DATASETS__TESTS=("Market1501",))
     (tmp_path / "config.yml").write_text(cfg.dump())
     path = tmp_path / "model.onnx"
-    words = ["--config-file", str(tmp_path / "config.yml"), "--output", str(path), "--input", "float32"]
-    monkeypatch.setattr(sys, "argv", [str(TOOL), *words])
-    runpy.run_path(str(TOOL), run_name="__main__")
-    out, err = capfd.readouterr()
-    first, second, *table = out.splitlines()
+    words = ["--config-file", tmp_path / "config.yml", "--output", path, "--input", "float32"]
+    done = call_tool("export", *words)
+    assert done.returncode == 0, done.stderr[-2000:]
+    first, second, *table = done.stdout.splitlines()
     assert re.fullmatch(r"\S+model.onnx: \d+ MB, opset 18, float32 images 32x16, descriptors of 64 values", first)
     assert re.fullmatch(r"largest difference to PyTorch: \d\S* \(batches of 1 and 5\)", second)
     assert [line.split("|")[2].strip() for line in table[2:]] == ["PyTorch eager", "onnxruntime"]

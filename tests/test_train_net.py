@@ -2,58 +2,71 @@
 
 import json
 import re
-import runpy
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import torch
 import yaml
+from in_process import TINY_NETWORK
 
 ROOT = Path(__file__).parents[1]
 
 
-def test_a_run_ends_with_the_table_and_the_files(run_tool, tiny_duke, tmp_path):
-    done = run_tool()
+@pytest.fixture
+def train_net(run_tool):
+    """run_tool() with a network of three layers."""
+
+    def run(*pairs, **given):
+        return run_tool(*pairs, *TINY_NETWORK, **given)
+
+    return run
+
+
+def last_row(done) -> str:
+    return [line for line in done.stdout.splitlines() if line.startswith("| ")][-1]
+
+
+def test_a_run_ends_with_the_table_and_the_files_and_can_be_evaluated_and_resumed(train_net, tiny_duke, tmp_path):
+    run = tmp_path / "run"
+    done = train_net("SEED", "-1")
     assert done.returncode == 0, done.stderr[-2000:]
     table = done.stdout[done.stdout.rindex("| run") :]
-    results = json.loads((tmp_path / "run" / "results.json").read_text())["OccludedDuke"]
+    results = json.loads((run / "results.json").read_text())["OccludedDuke"]
     assert f"{results['Rank-1']:.1f}" in table and f"{results['mAP']:.1f}" in table
     for kind in ("config", "log", "metrics", "weights", "best weights", "tensorboard"):
         path = re.search(rf"^{kind} +(\S+)$", table, re.M)[1]
-        assert (tmp_path / "run" / path.split("/")[-1]).exists()
+        assert (run / path.split("/")[-1]).exists()
     assert re.search(r"^iterations +2 of 2, each of 8 images$", done.stdout, re.M)
     assert "\x1b" not in done.stdout and not re.search(r"^epoch \d", done.stdout, re.M)  # no colours, no live line
+    written = yaml.safe_load((run / "config.yaml").read_text())  # what was trained
+    assert written["MODEL"]["HEADS"]["NUM_CLASSES"] == 4 and written["SEED"] >= 0
+
+    record = {name: (run / name).read_bytes() for name in ("config.yaml", "results.json", "metrics.json")}
+    evaluated = train_net("SEED", "-1", "MODEL.WEIGHTS", str(run / "model_final.pth"), flags=["--eval-only"])
+    assert evaluated.returncode == 0, evaluated.stderr[-2000:]
+    assert {name: (run / name).read_bytes() for name in record} == record
+    again = json.loads((run / "results_eval.json").read_text())["OccludedDuke"]
+    assert again.pop("CMC") == pytest.approx(results.pop("CMC"))  # approx takes no nested lists
+    assert again == pytest.approx(results)
+
+    resumed = train_net(flags=["--resume"])
+    assert resumed.returncode == 0, resumed.stderr[-2000:]
+    assert "nothing is trained" in resumed.stdout
+    assert last_row(resumed) == last_row(done) and "OccludedDuke" in last_row(done)
 
 
 @pytest.mark.slow
-def test_the_toy_recipe_triples_rank_1_of_the_untrained_model(tmp_path, monkeypatch):
+def test_the_toy_recipe_triples_rank_1_of_the_untrained_model(call_tool, tmp_path, monkeypatch):
     """What `make train` runs, but for its OUTPUT_DIR."""
     monkeypatch.setenv("FASTREID_DATASETS", str(tmp_path / "datasets"))
     rank_1 = {}
     for name, flags in (("untrained", ["--eval-only"]), ("trained", [])):
         output = tmp_path / name
-        command = [ROOT / "tools/train_net.py", "--config-file", ROOT / "configs/Toy/igoas_R18.yml", *flags]
-        done = subprocess.run(
-            [sys.executable, *command, "OUTPUT_DIR", output], capture_output=True, text=True, timeout=900
-        )
+        words = ["--config-file", ROOT / "configs/Toy/igoas_R18.yml", *flags, "OUTPUT_DIR", output]
+        done = call_tool("train_net", *words)
         assert done.returncode == 0, done.stderr[-2000:]
         rank_1[name] = json.loads((output / "results.json").read_text())["ToyOccluded"]["Rank-1"]
     assert rank_1["trained"] >= 3 * rank_1["untrained"], rank_1
-
-
-@pytest.mark.slow
-def test_an_evaluation_in_the_folder_of_a_run_leaves_its_record_alone(run_tool, tiny_duke, tmp_path):
-    run_tool("SEED", "-1")
-    record = {name: (tmp_path / "run" / name).read_bytes() for name in ("config.yaml", "results.json", "metrics.json")}
-    done = run_tool("SEED", "-1", "MODEL.WEIGHTS", str(tmp_path / "run" / "model_final.pth"), flags=["--eval-only"])
-    assert done.returncode == 0, done.stderr[-2000:]
-    assert {name: (tmp_path / "run" / name).read_bytes() for name in record} == record
-    again = json.loads((tmp_path / "run" / "results_eval.json").read_text())["OccludedDuke"]
-    before = json.loads(record["results.json"])["OccludedDuke"]
-    assert again.pop("CMC") == pytest.approx(before.pop("CMC"))  # approx takes no nested lists
-    assert again == pytest.approx(before)
 
 
 def yaml_file(text):
@@ -188,59 +201,51 @@ MISTAKES = {
 
 
 @pytest.fixture
-def refused(tool_command, tiny_duke, tmp_path, monkeypatch, capsys):
-    """Runs the tool in this process, in the folder of an earlier run: one line, code 2, and the folder as it was."""
+def fault_of(run_tool, tmp_path):
+    """Runs the tool in the folder of an earlier run: what is not as it should be, one line, code 2 and no change."""
+    folder = tmp_path / "run"
+    kept = {"config.yaml": "SEED: 5", "model_final.pth": "weights", "results.json": "{}"}
+    folder.mkdir()
 
     def run(message, *pairs, **given):
-        (tmp_path / "run").mkdir()
-        kept = {"config.yaml": "SEED: 5", "model_final.pth": "weights", "results.json": "{}"}
         for name, text in kept.items():
-            (tmp_path / "run" / name).write_text(text)
-        command = tool_command(*pairs, **given)
-        monkeypatch.setattr(sys, "argv", command)
-        with pytest.raises(SystemExit) as stop:
-            runpy.run_path(command[0], run_name="__main__")
-        lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("igoas_plugin")]
-        assert stop.value.code == 2 and len(lines) == 1 and re.search(message, lines[0]), lines
-        assert {path.name: path.read_text() for path in (tmp_path / "run").iterdir()} == kept
+            (folder / name).write_text(text)
+        of_a_network = any(pair.startswith("MODEL.BACKBONE.") for pair in pairs)
+        done = run_tool(*pairs, *(() if of_a_network else TINY_NETWORK), **given, process=False)
+        lines = [line for line in done.stderr.splitlines() if line.startswith("igoas_plugin")]
+        if done.returncode != 2 or len(lines) != 1 or not re.search(message, lines[0]):
+            return f"exit code {done.returncode}, {lines or done.stderr[-500:]}"
+        found = {path.name: path.read_text() for path in folder.iterdir()}
+        return "" if found == kept else f"the folder holds {sorted(found)}"
 
     return run
 
 
-@pytest.mark.parametrize("mistake", MISTAKES)
-def test_a_mistake_ends_in_one_line_and_code_2_and_touches_nothing(refused, tmp_path, mistake):
-    given, pairs, message = MISTAKES[mistake]
-    given = given(tmp_path) if callable(given) else given
-    refused(message, *(pair(tmp_path) if callable(pair) else pair for pair in pairs), **given)
+def test_a_mistake_ends_in_one_line_and_code_2_and_touches_nothing(fault_of, tiny_duke, tmp_path):
+    faults = {}
+    for mistake, (given, pairs, message) in MISTAKES.items():
+        given = given(tmp_path) if callable(given) else given
+        words = [pair(tmp_path) if callable(pair) else pair for pair in pairs]
+        if fault := fault_of(message, *words, **given):
+            faults[mistake] = fault
+    assert faults == {} and len(MISTAKES) > 50
 
 
-def test_pretrained_weights_that_cannot_be_fetched_touch_nothing_either(refused, tmp_path, monkeypatch):
+def test_pretrained_weights_that_cannot_be_fetched_touch_nothing_either(fault_of, tiny_duke, tmp_path, monkeypatch):
     def dead_link(url, output, **options):
         raise ConnectionError("no route")
 
     monkeypatch.setenv("TORCH_HOME", str(tmp_path / "cache"))
     monkeypatch.setattr("gdown.download", dead_link)
-    refused(
-        "cannot download .*no route.*give a local file as MODEL.BACKBONE.PRETRAIN_PATH",
-        "MODEL.BACKBONE.PRETRAIN",
-        "True",
-    )
+    message = "cannot download .*no route.*give a local file as MODEL.BACKBONE.PRETRAIN_PATH"
+    assert fault_of(message, "MODEL.BACKBONE.PRETRAIN", "True") == ""
 
 
-def test_a_mistake_is_one_line_in_a_process_of_its_own_too(run_tool, tiny_duke):
-    done = run_tool("SOLVER.BASE_RL", "1")
+def test_a_mistake_is_the_same_one_line_in_a_process_of_its_own(start_tool, run_tool, tiny_duke):
+    done, here = start_tool("SOLVER.BASE_RL", "1"), run_tool("SOLVER.BASE_RL", "1")
     assert done.returncode == 2 and done.stdout == ""
     assert len(done.stderr.splitlines()) == 1 and "the nearest known key is SOLVER.BASE_LR" in done.stderr
-
-
-@pytest.mark.slow
-def test_resume_of_a_finished_run_says_so_and_evaluates(run_tool, tiny_duke):
-    first = run_tool()
-    again = run_tool(flags=["--resume"])
-    assert again.returncode == 0, again.stderr
-    assert "nothing is trained" in again.stdout
-    rows = [[line for line in run.stdout.splitlines() if line.startswith("| ")][-1] for run in (first, again)]
-    assert rows[0] == rows[1] and "OccludedDuke" in rows[0]
+    assert (here.returncode, here.stdout, here.stderr) == (done.returncode, done.stdout, done.stderr)
 
 
 HOST_SCRIPT = """
@@ -273,57 +278,53 @@ if __name__ == "__main__":
 """
 
 
-def test_the_host_s_own_script_with_two_lines_added_gives_the_same_losses(run_tool, tiny_duke, tmp_path):
+def test_the_host_s_own_script_with_two_lines_added_gives_the_same_losses(train_net, tiny_duke, tmp_path):
     losses = []
+    (tmp_path / "host_script.py").write_text(HOST_SCRIPT)
     for tool in ("tools/train_net.py", str(tmp_path / "host_script.py")):
-        (tmp_path / "host_script.py").write_text(HOST_SCRIPT)
-        done = run_tool("OUTPUT_DIR", str(tmp_path / f"run{len(losses)}"), tool=tool)
+        done = train_net("OUTPUT_DIR", str(tmp_path / f"run{len(losses)}"), tool=tool)
         assert done.returncode == 0, done.stderr[-2000:]
         lines = (tmp_path / f"run{len(losses)}" / "metrics.json").read_text().splitlines()
         losses.append([json.loads(line)["total_loss"] for line in lines])
     assert losses[0] == losses[1] and len(losses[0]) == 1
 
 
-def test_the_config_of_a_run_holds_what_was_trained(run_tool, tiny_duke, tmp_path):
-    run_tool("SEED", "-1")
-    written = yaml.safe_load((tmp_path / "run" / "config.yaml").read_text())
-    assert written["MODEL"]["HEADS"]["NUM_CLASSES"] == 4 and written["SEED"] >= 0
-
-
-@pytest.mark.parametrize("flags, workers", [((), "0"), (("--num-gpus", "2"), "1")])
+@pytest.mark.parametrize(
+    "flags, workers", [((), "0"), pytest.param(("--num-gpus", "2"), "1", marks=pytest.mark.slow)], ids=["one", "two"]
+)
 def test_an_unreadable_image_ends_the_training_in_one_line_that_names_it(run_tool, tiny_duke, flags, workers):
     damaged = tiny_duke / "Occluded_Duke" / "bounding_box_train" / "0003_c1_f0000002.jpg"
     damaged.write_bytes(damaged.read_bytes()[:300])
-    done = run_tool("DATALOADER.NUM_WORKERS", workers, flags=flags)
+    done = run_tool("DATALOADER.NUM_WORKERS", workers, *(() if flags else TINY_NETWORK), flags=flags)
     assert done.returncode == 2
     # of a launched process that is stopped with the failed one, Python's resource tracker may warn after that line
     lines = re.findall(rf"^igoas_plugin \S+: {re.escape(str(damaged))} cannot be read: .+$", done.stderr, re.M)
     assert len(lines) == 1, done.stderr[-2000:]
 
 
-def test_unreadable_images_are_skipped_and_counted_where_the_config_says_so(run_tool, tiny_duke, tmp_path):
+def test_unreadable_images_are_skipped_and_counted_where_the_config_says_so(train_net, tiny_duke, tmp_path):
     damaged = tiny_duke / "Occluded_Duke" / "bounding_box_train" / "0003_c1_f0000002.jpg"
     damaged.write_bytes(b"")
-    done = run_tool("DATALOADER.ON_ERROR", "skip", "SOLVER.MAX_EPOCH", "2")
+    done = train_net("DATALOADER.ON_ERROR", "skip", "SOLVER.MAX_EPOCH", "2")
     assert done.returncode == 0, done.stderr[-2000:]
     log = (tmp_path / "run" / "log.txt").read_text()
     assert f"{damaged} cannot be read: the file is empty; another image is taken in its place" in log
     assert "(1 skipped by this process so far, of 16)" in log
 
 
-def test_an_unreadable_query_ends_an_evaluation_in_one_line_that_names_it(run_tool, tiny_duke):
+def test_an_unreadable_query_ends_an_evaluation_in_one_line_that_names_it(train_net, tiny_duke):
     damaged = tiny_duke / "Occluded_Duke" / "query" / "0003_c1_f0000002.jpg"
     damaged.write_text("no image")
-    done = run_tool("DATALOADER.ON_ERROR", "skip", flags=["--eval-only"])  # of a query, nothing may be skipped
+    done = train_net("DATALOADER.ON_ERROR", "skip", flags=["--eval-only"])  # of a query, nothing may be skipped
     assert done.returncode == 2
     assert f"{damaged} cannot be read: it is no image" in done.stderr.strip().splitlines()[-1]
 
 
-def test_several_test_sets_are_rows_of_one_table(run_tool, tiny_duke, tmp_path):
+def test_several_test_sets_are_rows_of_one_table(train_net, tiny_duke, tmp_path):
     (tiny_duke / "Occluded_REID").mkdir()
     for part, subset in (("occluded_body_images", "query"), ("whole_body_images", "bounding_box_test")):
         (tiny_duke / "Occluded_REID" / part).symlink_to(tiny_duke / "Occluded_Duke" / subset)
-    done = run_tool("DATASETS.TESTS", "('OccludedDuke', 'OccludedREID')", flags=["--eval-only"])
+    done = train_net("DATASETS.TESTS", "('OccludedDuke', 'OccludedREID')", flags=["--eval-only"])
     assert done.returncode == 0, done.stderr[-2000:]
     rows = [line.split("|")[2].strip() for line in done.stdout.splitlines() if line.startswith(f"| {tmp_path}")]
     assert rows == ["OccludedDuke", "OccludedREID"]

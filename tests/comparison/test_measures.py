@@ -10,6 +10,7 @@ import os
 import pytest
 import torch
 from fastreid.evaluation import rank
+from in_process import TINY_NETWORK
 from PIL import Image
 
 import igoas_plugin
@@ -201,8 +202,9 @@ def test_a_descriptor_of_one_branch_costs_parameters_and_operations_of_one():
 
 @pytest.mark.parametrize("amp", [False, True])
 def test_the_time_of_a_step_is_measured(amp):
-    cfg = load_cfg("configs/Toy/igoas_R18.yml")
+    cfg = load_cfg("configs/Toy/igoas_R18.yml", list(TINY_NETWORK))
     cfg.SOLVER.IMS_PER_BATCH, cfg.TEST.IMS_PER_BATCH, cfg.SOLVER.AMP.ENABLED = 2, 2, amp
+    cfg.INPUT.SIZE_TRAIN = cfg.INPUT.SIZE_TEST = [32, 16]
     assert all(seconds > 0 for seconds in seconds_per_step(cfg, steps=1))
 
 

@@ -1,6 +1,7 @@
 """Which runs a comparison has, where they are, and what is not mixed up."""
 
 import json
+import multiprocessing
 import os
 import signal
 import subprocess
@@ -10,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from igoas_plugin.child_process import stop_on_sigterm
 from igoas_plugin.comparison import training
 from igoas_plugin.comparison.inputs import inputs_of, note_inputs, refuse_other_inputs
 from igoas_plugin.comparison.provenance import commit, made_by
@@ -189,23 +191,25 @@ def test_a_run_that_was_finished_meanwhile_is_not_trained_again(fake):
     assert train(run, {}, print) == ""
 
 
-STARTER = """
-import sys
-from igoas_plugin.child_process import stop_on_sigterm
-from igoas_plugin.comparison import training
-from igoas_plugin.comparison.runs import plan
-training.TRAIN_NET = sys.argv[1]
-stop_on_sigterm()
-training.train(plan([sys.argv[2]], 1, sys.argv[3], [])[0], {}, lambda *at: print("going on", flush=True))
-"""
+FORK = multiprocessing.get_context("fork")  # a new process would take seconds to import torch
 
 
-def started(tmp_path, script) -> tuple[subprocess.Popen, str]:
+def compare_in_a_process(script, output, told) -> None:
+    """A comparison of one run, told of by each line of its progress."""
+    training.TRAIN_NET = script
+    stop_on_sigterm()
+    training.train(plan([A], 1, output, [])[0], {}, lambda *at: told.put("going on"))
+
+
+def started(tmp_path, script) -> tuple[multiprocessing.Process, str]:
     """A comparison in a process of its own, whose training waits; and the folder of its run."""
     (tmp_path / "fake.py").write_text(script)
-    words = [str(tmp_path / "fake.py"), A, str(tmp_path / "out")]
-    process = subprocess.Popen([sys.executable, "-c", STARTER, *words], cwd=ROOT, stdout=subprocess.PIPE, text=True)
-    assert process.stdout.readline() == "going on\n"
+    told = FORK.Queue()
+    words = (str(tmp_path / "fake.py"), str(tmp_path / "out"), told)
+    process = FORK.Process(target=compare_in_a_process, args=words)
+    process.start()
+    for _ in range(2):  # the second one comes after the number of the process is written
+        assert told.get(timeout=60) == "going on"
     return process, plan([A], 1, str(tmp_path / "out"), [])[0].folder
 
 
@@ -229,9 +233,8 @@ def is_running(pid: int) -> bool:
 @pytest.mark.skipif(not os.path.isdir("/proc/self"), reason="looks at processes in /proc")
 def test_a_training_whose_comparison_was_killed_keeps_its_folder_to_itself(tmp_path):
     process, folder = started(tmp_path, WAIT)
-    assert process.stdout.readline() == "going on\n"
     process.kill()
-    process.wait()
+    process.join(60)
     training_pid = int((Path(folder) / "pid").read_text())
     try:
         with locked(folder) as handles:
@@ -249,10 +252,10 @@ def test_a_training_whose_comparison_was_killed_keeps_its_folder_to_itself(tmp_p
 @pytest.mark.skipif(not os.path.isdir("/proc/self"), reason="looks at processes in /proc")
 def test_a_comparison_that_is_stopped_stops_its_training(tmp_path):
     process, folder = started(tmp_path, WAIT)
-    assert process.stdout.readline() == "going on\n"
     training_pid = int((Path(folder) / "pid").read_text())
     process.terminate()
-    assert process.wait(timeout=300) == 128 + signal.SIGTERM and not is_running(training_pid)
+    process.join(600)
+    assert process.exitcode == 128 + signal.SIGTERM and not is_running(training_pid)
 
 
 # What it started with

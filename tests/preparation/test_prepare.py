@@ -9,9 +9,8 @@ import io
 import multiprocessing
 import os
 import re
-import runpy
+import shutil
 import signal
-import subprocess
 import sys
 import time
 import zipfile
@@ -26,7 +25,6 @@ from igoas_plugin.errors import InputError
 from igoas_plugin.preparation import prepare, unfinished_folder
 
 SUBSETS = ("bounding_box_train", "query", "bounding_box_test")
-TOOL = str(Path(__file__).parents[2] / "tools" / "prepare_data.py")
 module = sys.modules["igoas_plugin.preparation.prepare"]
 
 
@@ -81,18 +79,21 @@ def expected_duke() -> dict[str, bytes]:
 # Occluded-Duke
 
 
-@pytest.mark.parametrize("inside", ["", "DukeMTMC-reID/", "some/where/deep/"])
 @pytest.mark.parametrize("kind", ["folder", "zip"])
-def test_occluded_duke_is_made_from_a_folder_or_zip_of_any_name(kind, inside, few_names, tmp_path):
-    files = {f"{inside}{name}": content for name, content in DUKE.items()}
-    files |= {"__MACOSX/bounding_box_train/._0001_c2_f0046182.jpg": b"junk", "readme.txt": b""}
-    source = folder_of(tmp_path / "mine", files) if kind == "folder" else zip_of(tmp_path / "mine.zip", files)
-    line = prepare("occluded-duke", source, str(tmp_path / "root"))
-    assert tree(tmp_path / "root" / "Occluded_Duke") == expected_duke()
-    assert line.endswith("images: 3 in bounding_box_train, 2 in query, 3 in bounding_box_test")
-    assert os.listdir(tmp_path / "root") == ["Occluded_Duke"]
+def test_occluded_duke_is_made_from_a_folder_or_zip_of_any_name(kind, few_names, tmp_path):
+    for number, inside in enumerate(("", "DukeMTMC-reID/", "some/where/deep/")):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        files = {f"{inside}{name}": content for name, content in DUKE.items()}
+        files |= {"__MACOSX/bounding_box_train/._0001_c2_f0046182.jpg": b"junk", "readme.txt": b""}
+        source = folder_of(folder / "mine", files) if kind == "folder" else zip_of(folder / "mine.zip", files)
+        line = prepare("occluded-duke", source, str(folder / "root"))
+        assert tree(folder / "root" / "Occluded_Duke") == expected_duke(), inside
+        assert line.endswith("images: 3 in bounding_box_train, 2 in query, 3 in bounding_box_test")
+        assert os.listdir(folder / "root") == ["Occluded_Duke"]
 
 
+@pytest.mark.slow
 def test_the_official_lists_give_the_published_counts(tmp_path, host_log):
     image, first = jpeg(), tmp_path / "image.jpg"
     first.write_bytes(image)
@@ -155,15 +156,14 @@ def test_an_image_of_another_size_in_the_target_is_not_called_complete(few_names
 
 
 @pytest.mark.parametrize("link", ["copy", "hard", "symlink"])
-@pytest.mark.parametrize("content, reason", [
-    (b"<html>404</html>", "it is no image, or of a kind that is not opened"),
-    (jpeg(3)[:-200], "Truncated"),
-])  # fmt: skip
-def test_a_file_that_is_no_whole_image_is_named_and_nothing_is_left(content, reason, link, few_names, tmp_path):
-    files = DUKE | {"query/0019_c1_f0051230.jpg": content}
-    with pytest.raises(InputError, match=f"duke/query/0019_c1_f0051230.jpg cannot be read: {reason}"):
-        prepare("occluded-duke", folder_of(tmp_path / "duke", files), str(tmp_path / "root"), link)
-    assert os.listdir(tmp_path / "root") == []
+def test_a_file_that_is_no_whole_image_is_named_and_nothing_is_left(link, few_names, tmp_path):
+    contents = {"text": b"<html>404</html>", "cut off": jpeg(3)[:-200]}
+    reasons = {"text": "it is no image, or of a kind that is not opened", "cut off": "Truncated"}
+    for kind, content in contents.items():
+        folder, files = tmp_path / kind, DUKE | {"query/0019_c1_f0051230.jpg": content}
+        with pytest.raises(InputError, match=f"duke/query/0019_c1_f0051230.jpg cannot be read: {reasons[kind]}"):
+            prepare("occluded-duke", folder_of(folder / "duke", files), str(folder / "root"), link)
+        assert os.listdir(folder / "root") == []
 
 
 def test_duke_in_another_format_is_taken(few_names, tmp_path):
@@ -180,14 +180,13 @@ def test_a_name_that_market_1501_cannot_have_is_refused(tmp_path):
     assert not (tmp_path / "root").exists()
 
 
-@pytest.mark.parametrize("companion", ["Partial-REID_Dataset/masks", "Partial-REID_Dataset_ps_label", "other/copy"])
-def test_folders_beside_the_data_set_with_parts_of_the_same_names_are_not_taken_for_it(companion, tmp_path):
+def test_folders_beside_the_data_set_with_parts_of_the_same_names_are_not_taken_for_it(tmp_path):
     files = SETS["partial-reid"][1]
-    inside = {
-        f"{folder}/{path}": each for folder in ("Partial-REID_Dataset", companion) for path, each in files.items()
-    }
-    prepare("partial-reid", folder_of(tmp_path / "partial_reid", inside), str(tmp_path / "root"))
-    assert len(tree(tmp_path / "root" / "Partial-REID_Dataset")) == len(files)
+    for number, companion in enumerate(("Partial-REID_Dataset/masks", "Partial-REID_Dataset_ps_label", "other/copy")):
+        root, folders = tmp_path / f"root{number}", ("Partial-REID_Dataset", companion)
+        inside = {f"{folder}/{path}": each for folder in folders for path, each in files.items()}
+        prepare("partial-reid", folder_of(tmp_path / str(number) / "partial_reid", inside), str(root))
+        assert len(tree(root / "Partial-REID_Dataset")) == len(files), companion
 
 
 def test_what_was_not_looked_at_is_told(tmp_path):
@@ -244,24 +243,24 @@ def test_what_was_begun_from_another_source_is_not_mixed_in(few_names, tmp_path,
     assert tree(tmp_path / "root" / "Occluded_Duke") == expected_duke()
 
 
+def prepare_slowly(source, root) -> None:
+    """As prepare(), slow enough to be killed in the middle."""
+    replace = os.replace
+    unfinished_folder.os.replace = lambda *paths: (time.sleep(0.01), replace(*paths))
+    prepare("partial-reid", source, root)
+
+
 def test_a_killed_process_leaves_no_target_and_the_next_one_completes_it(tmp_path):
     names = [f"{part}/{p:03d}_{i:03d}.jpg" for part in BODIES for p in range(1, 61) for i in range(1, 6)]
     source = folder_of(tmp_path / "partial", {name: jpeg(index) for index, name in enumerate(names)})
-    # it stops in the middle and waits to be killed
-    script = (
-        "import itertools, sys, time, os, igoas_plugin\n"
-        "from igoas_plugin.preparation import prepare, unfinished_folder\n"
-        "replace, count = os.replace, itertools.count(1)\n"
-        "unfinished_folder.os.replace = lambda *paths: (replace(*paths), next(count) < 50 or time.sleep(600))\n"
-        "prepare('partial-reid', sys.argv[1], sys.argv[2])\n"
-    )
     root = tmp_path / "root"
-    process = subprocess.Popen([sys.executable, "-W", "ignore", "-c", script, source, str(root)])
+    process = FORK.Process(target=prepare_slowly, args=(source, str(root)))
+    process.start()
     deadline = time.monotonic() + 600
     while len(list(root.rglob("*.jpg"))) < 20 and time.monotonic() < deadline:
         time.sleep(0.02)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
+    process.kill()
+    process.join(60)
     begun = len(list(root.rglob("*.jpg")))
     assert 20 <= begun < 900 and not (root / "Partial-REID_Dataset").exists()
     prepare("partial-reid", source, str(root))
@@ -366,29 +365,30 @@ SETS = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("name", SETS)
 @pytest.mark.parametrize("kind", ["folder", "zip", "zip in a zip"])
-def test_every_set_is_made_and_read_and_its_counts_are_warned_of(name, kind, tmp_path, host_log):
-    folder, files, (registered, queries, gallery) = SETS[name]
-    inside = {f"{folder}/{path}": content for path, content in files.items()} | {f"{folder}/.DS_Store": b""}
-    if kind == "folder":
-        source = folder_of(tmp_path / "mine", inside)
-    else:
-        source = zip_of(tmp_path / "mine.zip", inside)
-    if kind == "zip in a zip":
-        other = zip_of(tmp_path / "other.zip", {"Other/readme.txt": b""})
-        both = {
-            "mine.zip": Path(source).read_bytes(),
-            "other.zip": Path(other).read_bytes(),
-            "__MACOSX/._mine.zip": b"x",
-        }
-        source = zip_of(tmp_path / "dataset.zip", both)
-    prepare(name, source, str(tmp_path / "root"))
-    assert tree(tmp_path / "root" / folder) == files
-    if kind == "folder":  # the same line is said once in a process
+def test_every_set_is_made_and_read_and_its_counts_are_warned_of(kind, tmp_path, host_log):
+    module.warn_once.cache_clear()  # the same line is said once in a process
+    for name, (folder, files, (registered, queries, gallery)) in SETS.items():
+        here = tmp_path / name
+        here.mkdir()
+        inside = {f"{folder}/{path}": content for path, content in files.items()} | {f"{folder}/.DS_Store": b""}
+        if kind == "folder":
+            source = folder_of(here / "mine", inside)
+        else:
+            source = zip_of(here / "mine.zip", inside)
+        if kind == "zip in a zip":
+            other = zip_of(here / "other.zip", {"Other/readme.txt": b""})
+            both = {
+                "mine.zip": Path(source).read_bytes(),
+                "other.zip": Path(other).read_bytes(),
+                "__MACOSX/._mine.zip": b"x",
+            }
+            source = zip_of(here / "dataset.zip", both)
+        prepare(name, source, str(here / "root"))
+        assert tree(here / "root" / folder) == files, name
         assert f"{registered}: " in " ".join(record.getMessage() for record in host_log.records)
-    data = DATASET_REGISTRY.get(registered)(root=str(tmp_path / "root"))
-    assert (len(data.query), len(data.gallery)) == (queries, gallery)
+        data = DATASET_REGISTRY.get(registered)(root=str(here / "root"))
+        assert (len(data.query), len(data.gallery)) == (queries, gallery), name
 
 
 def test_the_layout_of_another_project_becomes_that_of_the_authors(tmp_path):
@@ -407,10 +407,11 @@ def test_a_set_of_other_parts_of_one_name_is_not_taken_for_another(tmp_path):
         prepare("occluded-reid", source, str(tmp_path / "root"))
 
 
-@pytest.mark.parametrize("name", ["market-1501", "p-dukemtmc", "occluded-reid"])
-def test_folders_of_one_name_do_not_make_another_set_of_duke(name, tmp_path):
-    with pytest.raises(InputError, match="no folder in it holds images of"):
-        prepare(name, folder_of(tmp_path / "DukeMTMC-reID", DUKE), str(tmp_path / "root"))
+def test_folders_of_one_name_do_not_make_another_set_of_duke(tmp_path):
+    source = folder_of(tmp_path / "DukeMTMC-reID", DUKE)
+    for name in ("market-1501", "p-dukemtmc", "occluded-reid"):
+        with pytest.raises(InputError, match="no folder in it holds images of"):
+            prepare(name, source, str(tmp_path / "root"))
     assert not (tmp_path / "root").exists()
 
 
@@ -546,19 +547,30 @@ BAD = {
 }
 
 
-@pytest.mark.parametrize("mistake", BAD)
-def test_a_mistake_is_one_line_and_leaves_nothing(mistake, few_names, tmp_path, monkeypatch, capsys):
-    make, message = BAD[mistake]
-    (tmp_path / "in").mkdir()
-    root, source = tmp_path / "out" / "root", make(tmp_path / "in" / "source.zip")
-    monkeypatch.setattr(sys, "argv", [TOOL, "occluded-duke", "--source", source, "--root", str(root)])
-    with pytest.raises(SystemExit) as caught:
-        runpy.run_path(TOOL, run_name="__main__")
-    lines = capsys.readouterr().err.strip().splitlines()
-    assert caught.value.code == 2 and len(lines) == 1
-    assert re.match(r"igoas_plugin \S+: ", lines[0]) and re.search(message, lines[0]), lines[0]
-    assert not [path for path in tmp_path.rglob("*evil*")]
-    assert not root.exists() or os.listdir(root) == []
+def test_a_mistake_is_one_line_and_leaves_nothing(few_names, tmp_path, call_tool):
+    faults = {}
+    for mistake, (make, message) in BAD.items():
+        folder = tmp_path / mistake
+        (folder / "in").mkdir(parents=True)
+        root, source = folder / "out" / "root", make(folder / "in" / "source.zip")
+        done = call_tool("prepare_data", "occluded-duke", "--source", source, "--root", root)
+        line = done.stderr.strip()
+        one_line = re.match(r"igoas_plugin \S+: ", line) and "\n" not in line and re.search(message, line)
+        left = [*folder.rglob("*evil*"), *(root.iterdir() if root.exists() else ())]
+        if done.returncode != 2 or not one_line or left:
+            faults[mistake] = (done.returncode, line, left)
+    assert faults == {}
+
+
+def test_a_process_of_its_own_prints_what_the_tool_prints_in_the_process_of_the_tests(tmp_path, call_tool):
+    source = folder_of(tmp_path / "x" / "Occluded_REID", SETS["occluded-reid"][1])
+    words = ("prepare_data", "occluded-reid", "--source", source, "--root", tmp_path / "root")
+    here = call_tool(*words)
+    shutil.rmtree(tmp_path / "root")
+    done = call_tool(*words, process=True)
+    assert (done.returncode, here.returncode) == (0, 0)
+    assert done.stdout == here.stdout and "Occluded_REID" in done.stdout
+    assert done.stderr == here.stderr and "do not compare with published ones" in done.stderr
 
 
 def test_two_folders_that_can_be_the_set_are_both_named(few_names, tmp_path):

@@ -168,11 +168,12 @@ def test_a_rar_with_a_time_that_cannot_be_is_refused(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("make, name", [(make_zip, "a.zip"), (make_rar, "a.rar")])
-@pytest.mark.parametrize("entry", ["../1.jpg", "set/../../1.jpg", "/1.jpg", "..\\1.jpg", "\\1.jpg", "C:\\1.jpg"])
-def test_an_entry_that_leads_out_of_the_archive_is_refused(make, name, entry, tmp_path):
-    path = make(tmp_path / name, FILES | {entry: b"x"})
-    line = refusal(path)
-    assert line.startswith(f"{path}: the entry '") and line.endswith("leads out of the archive: nothing is unpacked")
+def test_an_entry_that_leads_out_of_the_archive_is_refused(make, name, tmp_path):
+    for entry in ("../1.jpg", "set/../../1.jpg", "/1.jpg", "..\\1.jpg", "\\1.jpg", "C:\\1.jpg"):
+        path = make(tmp_path / name, FILES | {entry: b"x"})
+        line = refusal(path)
+        assert line.startswith(f"{path}: the entry '"), entry
+        assert line.endswith("leads out of the archive: nothing is unpacked"), entry
 
 
 def test_a_link_in_a_zip_is_refused(tmp_path):

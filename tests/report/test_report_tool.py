@@ -1,10 +1,6 @@
 """tools/report.py from its command line."""
 
 import os
-import runpy
-import subprocess
-import sys
-from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -15,8 +11,6 @@ import igoas_plugin.trained
 from igoas_plugin.errors import InputError
 from igoas_plugin.report import evaluation, page
 
-TOOL = str(Path(__file__).parents[2] / "tools" / "report.py")
-
 
 @pytest.fixture
 def run(igoas_cfg, tmp_path):
@@ -24,28 +18,21 @@ def run(igoas_cfg, tmp_path):
 
 
 @pytest.fixture
-def report(monkeypatch, capsys):
-    """Runs the tool in this process, where it refuses: its last line of errors."""
+def report(call_tool):
+    """Runs the tool where it refuses: its last line of errors."""
 
     def refused(*words) -> str:
-        monkeypatch.setattr(sys, "argv", [TOOL, *map(str, words)])
-        with pytest.raises(SystemExit) as caught:
-            runpy.run_path(TOOL, run_name="__main__")
-        assert caught.value.code == 2
-        return capsys.readouterr().err.strip().splitlines()[-1]
+        done = call_tool("report", *words)
+        assert done.returncode == 2, done.stderr
+        return done.stderr.strip().splitlines()[-1]
 
     return refused
 
 
-def test_the_command_writes_one_page_and_prints_its_path_and_size(igoas_cfg, run):
+def test_the_command_writes_one_page_and_prints_its_path_and_size(igoas_cfg, run, call_tool):
     save_weights(igoas_cfg, run / "model_final.pth")
     before = sorted(os.listdir(run))
-    # the data set of the tests is registered by a module of theirs
-    words = [TOOL, str(run), "--queries", "1", "TEST.FLIP.ENABLED", "True"]
-    code = "import igoas_plugin, runpy, sys, tiny_data; "
-    code += f"sys.argv = {words!r}; runpy.run_path({TOOL!r}, run_name='__main__')"
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment, timeout=300)
+    done = call_tool("report", run, "--queries", "1", "TEST.FLIP.ENABLED", "True")
     assert done.returncode == 0, done.stderr[-2000:]
     made = run / "report.html"
     assert done.stdout.splitlines()[-1] == f"{made}, {made.stat().st_size / 1e6:.1f} MB"
@@ -55,22 +42,22 @@ def test_the_command_writes_one_page_and_prints_its_path_and_size(igoas_cfg, run
     assert "flipping: published figures are without" in " ".join(soup.main.get_text(" ").split())
 
 
-@pytest.mark.parametrize(
-    "words, message",
-    [
-        (["MODEL.WEIGHTS", "absent.pth"], "checkpoint absent.pth does not exist"),
-        (["TEST.FLIP.ENABLED"], "options must be KEY VALUE pairs"),
-        (["DATASETS.TESTS", "('OccludedDuke',)"], "OccludedDuke"),
-        (["DATASETS.TESTS", "('Nothing',)"], "each of DATASETS.NAMES and DATASETS.TESTS must be"),
-        (["--output", "."], "--output . is a folder: name a file in it"),
-        (["--output", f"{__file__}/page.html"], f"the folder of --output '{__file__}' cannot be written"),
-        ([], "model_final.pth cannot be read"),
-        (["--queries", "-1"], "--queries must not be negative"),
-    ],
-)
-def test_a_mistake_is_one_line_and_nothing_is_written(words, message, run, report):
+MISTAKES = [
+    (["MODEL.WEIGHTS", "absent.pth"], "checkpoint absent.pth does not exist"),
+    (["TEST.FLIP.ENABLED"], "options must be KEY VALUE pairs"),
+    (["DATASETS.TESTS", "('OccludedDuke',)"], "OccludedDuke"),
+    (["DATASETS.TESTS", "('Nothing',)"], "each of DATASETS.NAMES and DATASETS.TESTS must be"),
+    (["--output", "."], "--output . is a folder: name a file in it"),
+    (["--output", f"{__file__}/page.html"], f"the folder of --output '{__file__}' cannot be written"),
+    ([], "model_final.pth cannot be read"),
+    (["--queries", "-1"], "--queries must not be negative"),
+]
+
+
+def test_a_mistake_is_one_line_and_nothing_is_written(run, report):
     before = sorted(os.listdir(run))
-    assert message in report(run, *words)
+    told = [(message, report(run, *words)) for words, message in MISTAKES]
+    assert [(message, line) for message, line in told if message not in line] == []
     assert sorted(os.listdir(run)) == before
 
 
@@ -112,8 +99,10 @@ def test_a_page_that_is_there_stays_where_the_evaluation_fails(run, report, eval
     assert (run / "report.html").read_text() == "before"
 
 
-@pytest.mark.parametrize("sets, words, shown", [(1, [], 20), (3, [], 6), (9, [], 4), (3, ["--queries", "0"], 0)])
-def test_several_test_sets_share_the_pictures(sets, words, shown, run, report, evaluated):
+def test_several_test_sets_share_the_pictures(run, report, evaluated):
     evaluated.does = failing
-    report(run, *words, "DATASETS.TESTS", str(tuple(["TinyReID"] * sets)))
-    assert evaluated.shown == shown
+    shown = []
+    for sets, words in ((1, []), (3, []), (9, []), (3, ["--queries", "0"])):
+        report(run, *words, "DATASETS.TESTS", str(tuple(["TinyReID"] * sets)))
+        shown.append(evaluated.shown)
+    assert shown == [20, 6, 4, 0]

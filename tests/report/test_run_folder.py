@@ -40,24 +40,24 @@ def test_results_and_pairs_of_the_command_line_are_read(run):
     assert list(open_run(str(run), []).recorded) == ["results.json", "results_eval.json"]
 
 
-@pytest.mark.parametrize(
-    "file, content, opts, message",
-    [
-        ("config.yaml", None, [], r"config.yaml does not exist: give the folder that tools/train_net.py wrote"),
-        ("config.yaml", "MODEL: [", [], r"config.yaml cannot be read"),
-        ("model_final.pth", None, [], r"holds neither model_final.pth nor model_best.pth: finish the training"),
-        ("results.json", "{", [], r"results.json is damaged: remove it"),
-        ("results.json", "[1]", [], r"results.json is damaged: remove it"),
-        ("occlusion_curve.csv", "model,kind\na,b\n", [], r"occlusion_curve.csv is damaged: remove it"),
-        ("results.json", "{}", ["DATASETS.TESTS", "()"], r"names no data set"),
-        ("results.json", "{}", ["TEST.FLIPP", "True"], r"unknown key TEST.FLIPP; the nearest known key is TEST.FLIP"),
-    ],
-)
-def test_what_is_missing_or_damaged_is_one_line(run, file, content, opts, message):
-    path = run / file
-    path.unlink(missing_ok=True)
-    if content is not None:
-        path.write_text(content)
-    with pytest.raises(InputError, match=message) as caught:
-        open_run(str(run), opts)
-    assert "\n" not in str(caught.value)
+DAMAGES = [
+    ("config.yaml", None, [], r"config.yaml does not exist: give the folder that tools/train_net.py wrote"),
+    ("config.yaml", "MODEL: [", [], r"config.yaml cannot be read"),
+    ("model_final.pth", None, [], r"holds neither model_final.pth nor model_best.pth: finish the training"),
+    ("results.json", "{", [], r"results.json is damaged: remove it"),
+    ("results.json", "[1]", [], r"results.json is damaged: remove it"),
+    ("occlusion_curve.csv", "model,kind\na,b\n", [], r"occlusion_curve.csv is damaged: remove it"),
+    ("results.json", "{}", ["DATASETS.TESTS", "()"], r"names no data set"),
+    ("results.json", "{}", ["TEST.FLIPP", "True"], r"unknown key TEST.FLIPP; the nearest known key is TEST.FLIP"),
+]
+
+
+def test_what_is_missing_or_damaged_is_one_line(run, tmp_path):
+    for number, (file, content, opts, message) in enumerate(DAMAGES):
+        folder = shutil.copytree(run, tmp_path / str(number))
+        (folder / file).unlink(missing_ok=True)
+        if content is not None:
+            (folder / file).write_text(content)
+        with pytest.raises(InputError, match=message) as caught:
+            open_run(str(folder), opts)
+        assert "\n" not in str(caught.value)
