@@ -2,7 +2,7 @@
 
 import torch
 
-from igoas_plugin.host.pretrained import DEPTHS
+from igoas_plugin.checkpoint.imagenet import DEPTHS
 
 SIZE = (64, 32)
 SMALLEST = {

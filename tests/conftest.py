@@ -18,8 +18,8 @@ import tiny_data  # noqa: E402
 from fastreid.utils.logger import setup_logger  # noqa: E402
 from in_process import run_in_process  # noqa: E402
 
-from igoas_plugin.host import amp  # noqa: E402
-from igoas_plugin.host.kept_memory import glibc  # noqa: E402
+from igoas_plugin.engine.allocator import glibc  # noqa: E402
+from igoas_plugin.fastreid_fixes import amp  # noqa: E402
 
 # tensors this small are not worth a second thread: where others use the cores too, it costs ten times what it saves
 torch.set_num_threads(1)
@@ -29,7 +29,7 @@ ROOT = Path(__file__).parents[1]
 @pytest.fixture(scope="session")
 def raw_host(tmp_path_factory) -> dict:
     """What the published host does without the plugin: {name of the fault: what was seen}."""
-    script = Path(__file__).parent / "host" / "raw_host.py"
+    script = Path(__file__).parent / "fastreid_fixes" / "raw_host.py"
     environment = {
         **os.environ,
         "PYTHONPATH": f"{Path(__file__).parent}{os.pathsep}{os.environ.get('PYTHONPATH', '')}",
@@ -87,7 +87,7 @@ def igoas_onnx(tmp_path_factory):
     """A trained IGOAS and its ONNX file: (config, path)."""
     from saved_models import saved_igoas
 
-    from igoas_plugin.onnx_export import export
+    from igoas_plugin.inference.onnx_export import export
 
     folder = tmp_path_factory.mktemp("igoas_onnx")
     cfg = saved_igoas(folder)
@@ -176,7 +176,7 @@ def host_log(caplog):
 
 @pytest.fixture(autouse=True, scope="module")
 def no_memory_kept():
-    """What the runs of a file have freed goes back to the system: host/kept_memory.py keeps it for the next step."""
+    """What the runs of a file have freed goes back to the system: engine/allocator.py keeps it for the next step."""
     yield
     gc.collect()
     if library := glibc():

@@ -14,10 +14,16 @@ import torch
 from allpairspy import AllPairs
 from tiny_data import WIDTH
 
-from igoas_plugin.check import check_names, check_test_data, check_training, check_training_data
-from igoas_plugin.combinations import COMBINATIONS, refuse_combinations
 from igoas_plugin.config import load_cfg
-from igoas_plugin.errors import InputError
+from igoas_plugin.core.errors import InputError
+from igoas_plugin.preflight import (
+    COMBINATIONS,
+    check_names,
+    check_test_data,
+    check_training,
+    check_training_data,
+    refuse_combinations,
+)
 
 CHOICES = {
     "MODEL.META_ARCHITECTURE": ["IGOAS", "OcclusionWrapper"],

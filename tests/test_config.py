@@ -3,7 +3,7 @@ from fastreid.config import get_cfg as get_host_cfg
 
 import igoas_plugin
 from igoas_plugin.config import flat_keys, load_cfg, value_of
-from igoas_plugin.errors import InputError
+from igoas_plugin.core.errors import InputError
 
 DEFAULTS = {
     "SEED": -1, "DATALOADER.ON_ERROR": "stop", "TEST.RANKING": "auto", "TEST.FAST": False,

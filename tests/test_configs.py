@@ -11,8 +11,8 @@ from fastreid.solver import build_optimizer
 from fastreid.utils.events import EventStorage
 from tiny_data import random_batch, use_resnet, use_tiny_backbone
 
-from igoas_plugin.check import check_names
 from igoas_plugin.config import flat_keys, load_cfg, value_of
+from igoas_plugin.preflight import check_names
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 RUNS = sorted(path.relative_to(CONFIGS).as_posix() for path in CONFIGS.glob("*/**/*.yml"))

@@ -11,7 +11,7 @@ from fastreid.utils.events import EventStorage
 from fill import fill
 
 import igoas_plugin
-from igoas_plugin.checkpoint import convert_reference_state_dict
+from igoas_plugin.checkpoint.released_igoas import convert_reference_state_dict
 
 DATA = Path(__file__).parent / "data"
 CONFIG = Path(__file__).parents[1] / "configs" / "OccDuke" / "igoas_R50.yml"

@@ -9,8 +9,8 @@ from pathlib import Path
 import torch
 from tiny_data import make_tiny_duke
 
-from igoas_plugin.check import build_scratch_model
 from igoas_plugin.config import flat_keys, get_cfg, load_cfg, value_of
+from igoas_plugin.preflight import build_scratch_model
 
 ROOT = Path(__file__).parents[1]
 PAGES = {path: path.read_text() for path in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))}
@@ -84,7 +84,7 @@ def test_the_python_examples_run_in_a_fresh_interpreter(tmp_path):
     )
     files = {"logs/make_train/igoas_R18/model_final.pth": weights, '"a.jpg"': f'"{one}"', '"b.jpg"': f'"{other}"'}
     seen = {"MyData": f"data = MyData({str(tmp_path)!r}); print(len(data.train), len(data.query), len(data.gallery))",
-            "MyBackbone": ("import torch; from igoas_plugin.modeling.stages import split_backbone; "
+            "MyBackbone": ("import torch; from igoas_plugin.modeling.backbones import split_backbone; "
                            "print(*split_backbone(build_my_backbone(None), (64, 32))[2:4])"),
             "Predictor": "print(*descriptors.shape)"}  # fmt: skip
     blocks = {}

@@ -15,10 +15,10 @@ import pytest
 from failures import Failures
 from numpy.random import RandomState
 
-from igoas_plugin.datasets import market_occlusion
-from igoas_plugin.datasets.market_occlusion import KINDS, SEVERITIES, VERSION, occlude
-from igoas_plugin.datasets.market_occlusion.occlude import SHARES, draw_box, kind_of
-from igoas_plugin.datasets.market_occlusion.textures import LEAST_CONTRAST, PATTERNS, texture
+from igoas_plugin.datasets.occluded_market import occlude
+from igoas_plugin.datasets.occluded_market.image_source import VERSION
+from igoas_plugin.datasets.occluded_market.occlude import KINDS, SEVERITIES, SHARES, draw_box, kind_of
+from igoas_plugin.datasets.occluded_market.textures import LEAST_CONTRAST, PATTERNS, texture
 
 SINGLE = tuple(kind for kind in KINDS if kind != "all")
 NAMES = [
@@ -73,7 +73,7 @@ print(hashlib.sha256(alone.occlude(image, "0007_c1s1_000051_00", 4, lambda: imag
 def test_neither_the_process_nor_its_hash_seed_nor_global_generators_matter():
     done = [
         subprocess.run(
-            [sys.executable, "-c", IN_A_PROCESS, market_occlusion.__file__, str(seed)],
+            [sys.executable, "-c", IN_A_PROCESS, occlude.__file__, str(seed)],
             capture_output=True, text=True, env={**os.environ, "PYTHONHASHSEED": str(seed)},
         ).stdout.strip()
         for seed in (1, 2)

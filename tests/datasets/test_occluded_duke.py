@@ -8,10 +8,10 @@ import re
 import pytest
 from fastreid.data.datasets import DATASET_REGISTRY
 
+from igoas_plugin.core.errors import InputError
 from igoas_plugin.datasets import OccludedDuke
 from igoas_plugin.datasets.occluded_duke_names import official_names
 from igoas_plugin.datasets.published import Counts
-from igoas_plugin.errors import InputError
 
 # A few names of the official lists.
 NAMES = {

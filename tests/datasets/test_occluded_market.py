@@ -17,12 +17,13 @@ from fastreid.data.datasets import DATASET_REGISTRY
 from PIL import Image
 from tiny_data import make_tiny_market
 
-from igoas_plugin.check import check_test_data
-from igoas_plugin.datasets import OccludedMarket1501, generated, occluded_market
-from igoas_plugin.datasets.generated import PixelDigest
-from igoas_plugin.datasets.occluded_market import DIGESTS, QueryOccluder, market_in
+from igoas_plugin.core.errors import InputError
+from igoas_plugin.datasets import OccludedMarket1501, drawn_folder
+from igoas_plugin.datasets.drawn_folder import PixelDigest
+from igoas_plugin.datasets.occluded_market import occluded_market_1501
+from igoas_plugin.datasets.occluded_market.occluded_market_1501 import DIGESTS, QueryOccluder, market_in
 from igoas_plugin.datasets.published import Counts, warn_once
-from igoas_plugin.errors import InputError
+from igoas_plugin.preflight import check_test_data
 
 # of the tiny set, written down once: other ones would silently be another benchmark
 DONORS = [15, 8, 9, 11, 14, 0, 0, 10, 3, 3, 6, 3, 7, 0, 10, 6]
@@ -81,7 +82,7 @@ def test_nothing_is_drawn_before_the_queries_are_asked_for_nor_twice(root, monke
     data = opened(root)
     assert data.train and not (root / "OccludedMarket1501").exists()
     first = data.query
-    monkeypatch.setattr(occluded_market, "occlude", lambda *args: pytest.fail("drawn again"))
+    monkeypatch.setattr(occluded_market_1501, "occlude", lambda *args: pytest.fail("drawn again"))
     assert opened(root).query == first
 
 
@@ -127,7 +128,7 @@ def test_the_digest_of_everyone_s_pixels_is_not_complained_of(root, monkeypatch,
 
 
 def test_a_generation_that_breaks_off_leaves_nothing(root, monkeypatch):
-    draw, calls = occluded_market.occlude, []
+    draw, calls = occluded_market_1501.occlude, []
 
     def breaks_off(*args):
         calls.append(args)
@@ -135,7 +136,7 @@ def test_a_generation_that_breaks_off_leaves_nothing(root, monkeypatch):
             raise KeyboardInterrupt
         return draw(*args)
 
-    monkeypatch.setattr(occluded_market, "occlude", breaks_off)
+    monkeypatch.setattr(occluded_market_1501, "occlude", breaks_off)
     with pytest.raises(KeyboardInterrupt):
         opened(root).query  # noqa: B018
     assert os.listdir(root) == ["Market-1501-v15.09.15"]
@@ -145,7 +146,7 @@ def test_a_generation_that_breaks_off_leaves_nothing(root, monkeypatch):
 @pytest.mark.skipif(sys.platform != "linux", reason="needs a safe fork")  # the drawing needs no torch
 @pytest.mark.parametrize("one_is_killed", [False, True], ids=["both end", "one is killed"])
 def test_two_processes_at_once_leave_one_whole_data_set(one_is_killed, root, monkeypatch):
-    fork, write = multiprocessing.get_context("fork"), generated._write
+    fork, write = multiprocessing.get_context("fork"), drawn_folder._write
     both_have_written = fork.Barrier(2)
 
     def write_and_wait(*args):
@@ -154,25 +155,25 @@ def test_two_processes_at_once_leave_one_whole_data_set(one_is_killed, root, mon
         if one_is_killed and multiprocessing.current_process().name == "killed":
             os.kill(os.getpid(), signal.SIGKILL)
 
-    monkeypatch.setattr(generated, "_write", write_and_wait)
+    monkeypatch.setattr(drawn_folder, "_write", write_and_wait)
     processes = [fork.Process(target=lambda: opened(root).query, name=name) for name in ("killed", "other")]
     for process in processes:
         process.start()
     for process in processes:
         process.join(120)
     assert [process.exitcode for process in processes] == [-signal.SIGKILL if one_is_killed else 0, 0]
-    monkeypatch.setattr(generated, "_write", None)  # nothing is left to be written
+    monkeypatch.setattr(drawn_folder, "_write", None)  # nothing is left to be written
     assert_the_files_are_right(root, 3)
     assert len(os.listdir(root / "OccludedMarket1501" / "S3")) == (2 if one_is_killed else 1)
 
-    monkeypatch.setattr(generated, "_write", write)
+    monkeypatch.setattr(drawn_folder, "_write", write)
     shutil.rmtree(root / "OccludedMarket1501" / "S3" / "query")
     assert opened(root).query
     assert os.listdir(root / "OccludedMarket1501" / "S3") == ["query"]
 
 
 @pytest.mark.parametrize("module, name, reason", [
-    (generated, "_write", "No space left on device"),
+    (drawn_folder, "_write", "No space left on device"),
     (os, "rename", "Input/output error"),  # for another reason than that the folder is there
 ])  # fmt: skip
 def test_writing_that_fails_is_told_and_leaves_nothing(module, name, reason, root, monkeypatch):
@@ -256,7 +257,7 @@ def test_the_share_of_the_gallery_is_that_of_its_name():
 
 def test_a_folder_of_another_version_is_refused(root, monkeypatch):
     opened(root).query  # noqa: B018
-    monkeypatch.setattr(occluded_market, "VERSION", 2)
+    monkeypatch.setattr(occluded_market_1501, "VERSION", 2)
     with pytest.raises(
         InputError, match="drawn by version 1 of the drawing, and this is version 2: remove that folder"
     ):
@@ -273,7 +274,7 @@ def test_an_unreadable_query_is_named_and_leaves_nothing(root):
     path.write_bytes(b"")
     with pytest.raises(InputError, match=f"{path.name} cannot be read: the file is empty"):
         opened(root).query  # noqa: B018
-    assert generated.MANIFEST not in {each.name for each in root.rglob("*")}
+    assert drawn_folder.MANIFEST not in {each.name for each in root.rglob("*")}
 
 
 def test_a_run_is_checked_with_it(root, monkeypatch):

@@ -25,8 +25,8 @@ from published_trees import (
     partial_reid,
 )
 
+from igoas_plugin.core.errors import InputError
 from igoas_plugin.datasets.occluded_reid import random_half
-from igoas_plugin.errors import InputError
 
 ICME = "ICME2018_Occluded-Person-Reidentification_datasets"
 FLAT = "{p:03d}_{i:02d}.tif"

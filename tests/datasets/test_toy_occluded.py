@@ -19,15 +19,15 @@ import torch
 from fastreid.data.data_utils import read_image
 from fastreid.data.datasets import DATASET_REGISTRY
 
-from igoas_plugin.datasets import ToyOccluded, generated, toy_occluded
-from igoas_plugin.datasets.generated import MANIFEST
-from igoas_plugin.datasets.toy_drawing import camera, picture
-from igoas_plugin.datasets.toy_drawing.camera import CAMERAS
-from igoas_plugin.datasets.toy_drawing.clutter import CLUTTER
-from igoas_plugin.datasets.toy_drawing.picture import LEAST_COVERED, MOST_COVERED, draw_picture, pedestrian
-from igoas_plugin.datasets.toy_drawing.seeds import VERSION, source
-from igoas_plugin.datasets.toy_occluded import Plan
-from igoas_plugin.errors import InputError
+from igoas_plugin.core.errors import InputError
+from igoas_plugin.datasets import ToyOccluded, drawn_folder
+from igoas_plugin.datasets.drawn_folder import MANIFEST
+from igoas_plugin.datasets.toy import camera, picture, toy_occluded
+from igoas_plugin.datasets.toy.camera import CAMERAS
+from igoas_plugin.datasets.toy.clutter import CLUTTER
+from igoas_plugin.datasets.toy.picture import LEAST_COVERED, MOST_COVERED, draw_picture, pedestrian
+from igoas_plugin.datasets.toy.scene_source import VERSION, source
+from igoas_plugin.datasets.toy.toy_occluded import Plan
 
 SHOTS = Plan().shots(occlude_train=False)
 SUBSETS = ("bounding_box_train", "query", "bounding_box_test")
@@ -163,7 +163,7 @@ def test_every_kind_of_clutter_comes_up_in_the_queries(monkeypatch):
 
         return draw
 
-    monkeypatch.setattr("igoas_plugin.datasets.toy_drawing.clutter.CLUTTER", tuple(map(counted, CLUTTER)))
+    monkeypatch.setattr("igoas_plugin.datasets.toy.clutter.CLUTTER", tuple(map(counted, CLUTTER)))
     for shot in of("query")[::2]:
         draw_picture(shot.identity, shot.camera, shot.index, shot.occluded)
     assert set(seen) == {kind.__name__ for kind in CLUTTER}
@@ -305,7 +305,7 @@ def test_a_root_that_cannot_be_written_is_one_clear_line(tmp_path):
 @pytest.mark.parametrize("step", ["draw_picture", "_write"])
 @pytest.mark.parametrize("error", [KeyboardInterrupt, MemoryError])
 def test_a_generation_that_breaks_off_leaves_nothing(tmp_path, monkeypatch, step, error):
-    module = generated if step == "_write" else toy_occluded
+    module = drawn_folder if step == "_write" else toy_occluded
     original, calls = getattr(module, step), []
 
     def breaks_off(*args):
@@ -325,21 +325,21 @@ def test_a_full_disk_is_one_clear_line_and_leaves_nothing(tmp_path, monkeypatch)
     def fails(*args, **kwargs):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(generated.json, "dump", fails)
+    monkeypatch.setattr(drawn_folder.json, "dump", fails)
     with pytest.raises(InputError, match="cannot write .*ToyOccluded: No space left on device"):
         ToyOccluded(root=str(tmp_path))
     assert os.listdir(tmp_path) == []
 
 
 def test_the_folder_of_a_process_that_was_faster_is_used(tmp_path, monkeypatch):
-    write, ours = generated._write, []
+    write, ours = drawn_folder._write, []
 
     def overtaken(folder, images, manifest):
         write(folder, images, manifest)
         write(str(tmp_path / "ToyOccluded"), images, manifest)
         ours.append(folder)
 
-    monkeypatch.setattr(generated, "_write", overtaken)
+    monkeypatch.setattr(drawn_folder, "_write", overtaken)
     data = ToyOccluded(root=str(tmp_path))
     assert len(data.train) == 16
     assert os.listdir(tmp_path) == ["ToyOccluded"]
@@ -347,14 +347,14 @@ def test_the_folder_of_a_process_that_was_faster_is_used(tmp_path, monkeypatch):
 
 
 def test_a_foreign_folder_that_appears_meanwhile_is_refused_and_kept(tmp_path, monkeypatch):
-    write = generated._write
+    write = drawn_folder._write
 
     def overtaken(folder, images, manifest):
         write(folder, images, manifest)
         (tmp_path / "ToyOccluded").mkdir()
         (tmp_path / "ToyOccluded" / "note").write_text("mine")
 
-    monkeypatch.setattr(generated, "_write", overtaken)
+    monkeypatch.setattr(drawn_folder, "_write", overtaken)
     with pytest.raises(InputError, match="is not complete"):
         ToyOccluded(root=str(tmp_path))
     assert contents(tmp_path) == {"ToyOccluded/note": b"mine"}
@@ -368,13 +368,13 @@ forked = pytest.mark.skipif(sys.platform != "linux", reason="needs a safe fork")
 def test_two_processes_at_once_both_succeed_and_leave_one_data_set(tmp_path, monkeypatch):
     ToyOccluded(root=str(tmp_path / "alone"))
     fork = multiprocessing.get_context("fork")
-    both_have_written, write = fork.Barrier(2), generated._write
+    both_have_written, write = fork.Barrier(2), drawn_folder._write
 
     def write_and_wait(*args):
         write(*args)
         both_have_written.wait(600)
 
-    monkeypatch.setattr(generated, "_write", write_and_wait)
+    monkeypatch.setattr(drawn_folder, "_write", write_and_wait)
     root = tmp_path / "shared"
     processes = [fork.Process(target=ToyOccluded, kwargs={"root": str(root)}) for _ in range(2)]
     for process in processes:
@@ -409,7 +409,7 @@ def test_a_process_killed_while_it_draws_leaves_nothing(tmp_path, monkeypatch):
 @pytest.mark.fault
 def test_of_two_processes_one_killed_while_it_writes_the_other_finishes_and_nothing_else_is_left(tmp_path, monkeypatch):
     ToyOccluded(root=str(tmp_path / "alone"))
-    root, fork, write = tmp_path / "shared", multiprocessing.get_context("fork"), generated._write
+    root, fork, write = tmp_path / "shared", multiprocessing.get_context("fork"), drawn_folder._write
     half_written = fork.Event()
 
     def write_half_and_wait(folder, images, manifest):
@@ -417,7 +417,7 @@ def test_of_two_processes_one_killed_while_it_writes_the_other_finishes_and_noth
         half_written.set()
         time.sleep(600)
 
-    monkeypatch.setattr(generated, "_write", write_half_and_wait)
+    monkeypatch.setattr(drawn_folder, "_write", write_half_and_wait)
     killed = fork.Process(target=ToyOccluded, kwargs={"root": str(root)})
     killed.start()
     assert half_written.wait(600)
@@ -429,12 +429,12 @@ def test_of_two_processes_one_killed_while_it_writes_the_other_finishes_and_noth
         killed.kill()
         killed.join(600)
 
-    monkeypatch.setattr(generated, "_write", write_and_kill)
+    monkeypatch.setattr(drawn_folder, "_write", write_and_kill)
     ToyOccluded(root=str(root))
     assert sorted(os.listdir(root)) == sorted([half, "ToyOccluded"])
     assert contents(root / "ToyOccluded") == contents(tmp_path / "alone" / "ToyOccluded")
     shutil.rmtree(root / "ToyOccluded")
-    monkeypatch.setattr(generated, "_write", write)
+    monkeypatch.setattr(drawn_folder, "_write", write)
     ToyOccluded(root=str(root))
     assert os.listdir(root) == ["ToyOccluded"]
 
@@ -443,7 +443,7 @@ def test_of_two_processes_one_killed_while_it_writes_the_other_finishes_and_noth
 
 
 def test_a_long_generation_tells_its_progress_through_the_hosts_logger(tmp_path, monkeypatch, host_log):
-    monkeypatch.setattr(generated, "PROGRESS_SECONDS", -1.0)
+    monkeypatch.setattr(drawn_folder, "PROGRESS_SECONDS", -1.0)
     ToyOccluded(root=str(tmp_path))
     messages = [record.getMessage() for record in host_log.records]
     assert messages[0] == "ToyOccluded: 1 of 34 images drawn"
@@ -451,7 +451,7 @@ def test_a_long_generation_tells_its_progress_through_the_hosts_logger(tmp_path,
 
 
 def test_a_short_generation_says_one_line_and_a_second_use_none(tmp_path, monkeypatch, host_log):
-    monkeypatch.setattr(generated, "PROGRESS_SECONDS", 3600.0)
+    monkeypatch.setattr(drawn_folder, "PROGRESS_SECONDS", 3600.0)
     ToyOccluded(root=str(tmp_path))
     ToyOccluded(root=str(tmp_path))
     assert len(host_log.records) == 1

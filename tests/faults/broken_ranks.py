@@ -7,8 +7,8 @@ from datetime import timedelta
 from pathlib import Path
 
 import igoas_plugin  # before the host: it mends it
-from igoas_plugin.errors import InputError, LostProcess
-from igoas_plugin.host import distributed
+from igoas_plugin.core.errors import InputError, LostProcess
+from igoas_plugin.engine import distributed
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 import tiny_data  # noqa: E402

@@ -52,7 +52,7 @@ import igoas_plugin  # noqa: E402, F401  (first: it patches fast-reid)
 from torch.nn.modules.module import register_module_forward_pre_hook  # noqa: E402
 from torch.optim.optimizer import register_optimizer_step_post_hook  # noqa: E402
 
-from igoas_plugin.atomic_file import NewFile  # noqa: E402
+from igoas_plugin.core.files import NewFile  # noqa: E402
 
 write = NewFile.write
 

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis.strategies import SearchStrategy
 
-from igoas_plugin.errors import InputError
+from igoas_plugin.core.errors import InputError
 
 MEGABYTES = 1000  # by which the memory of the process may grow in one case
 

@@ -10,7 +10,7 @@ from hostile import Target
 from hypothesis import strategies as st
 from torch import nn
 
-from igoas_plugin.checkpoint_file import load_file
+from igoas_plugin.checkpoint.checkpoint_file import load_file
 
 places = st.one_of(st.floats(0, 1), st.floats(0.9, 1), st.floats(0, 0.3))  # names are at the beginning and the end
 cases = st.lists(

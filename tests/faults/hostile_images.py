@@ -11,7 +11,7 @@ from hostile import Target
 from hypothesis import strategies as st
 from PIL import Image
 
-from igoas_plugin.host.images import read_image
+from igoas_plugin.fastreid_fixes.images import read_image
 
 WIDTH, HEIGHT = 24, 40
 

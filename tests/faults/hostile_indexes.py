@@ -14,11 +14,11 @@ from hostile_checkpoints import change
 from hostile_overrides import VALUES
 from hypothesis import strategies as st
 
-from igoas_plugin.fingerprint import Fingerprint
-from igoas_plugin.ranking.index import KINDS, SearchIndex
-from igoas_plugin.search.answers import Answers, as_json, as_text, matches_of
-from igoas_plugin.search.crops import Crop
-from igoas_plugin.search.gallery_file import ABOUT, DESCRIPTORS, INDEX, Gallery, GalleryFile, write_gallery
+from igoas_plugin.evaluation.ranking.neighbour_index import KINDS, SearchIndex
+from igoas_plugin.inference.fingerprint import Fingerprint
+from igoas_plugin.inference.search.answers import Answers, as_json, as_text, matches_of
+from igoas_plugin.inference.search.crops import Crop
+from igoas_plugin.inference.search.gallery_file import ABOUT, DESCRIPTORS, INDEX, Gallery, GalleryFile, write_gallery
 
 ROWS, WIDTH = 300, 16
 MEMBERS = (ABOUT, DESCRIPTORS, INDEX)

@@ -11,8 +11,8 @@ from fastreid.data import build_reid_test_loader, build_reid_train_loader
 from hostile import Target
 from hostile_overrides import KEYS, pairs_of
 
-from igoas_plugin.check import check_run
 from igoas_plugin.config import load_cfg
+from igoas_plugin.preflight import check_run
 
 # Not the data sets, nor what only reads or writes files; SOLVER and TEST as a whole
 BUILT = [key for key in KEYS if key.startswith(("MODEL.", "INPUT.", "SOLVER.", "DATALOADER.", "TEST."))]

@@ -9,14 +9,14 @@ from bs4 import BeautifulSoup
 from hostile import Target
 from hypothesis import strategies as st
 
+from igoas_plugin.core.errors import printable
 from igoas_plugin.datasets.reading import open_data, read_split
-from igoas_plugin.pages.printable import printable
-from igoas_plugin.pages.render import render
-from igoas_plugin.pages.thumbnails import thumbnail
-from igoas_plugin.search.answers import Answers, Match, as_json, as_text
-from igoas_plugin.search.crops import crops_in
-from igoas_plugin.visualization.embedding import draw_embedding
-from igoas_plugin.visualization.figures import as_label, rendered
+from igoas_plugin.inference.search.answers import Answers, Match, as_json, as_text
+from igoas_plugin.inference.search.crops import crops_in
+from igoas_plugin.reports.figures.embedding import draw_embedding
+from igoas_plugin.reports.figures.figure_file import as_label, rendered
+from igoas_plugin.reports.html.render import render
+from igoas_plugin.reports.html.thumbnails import thumbnail
 
 PICTURE = np.zeros((4, 2, 3), np.uint8)
 # {data set: its folders}

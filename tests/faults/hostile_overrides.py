@@ -6,8 +6,8 @@ from hostile import Target
 from hypothesis import strategies as st
 
 from igoas_plugin import get_cfg
-from igoas_plugin.check import check_settings
 from igoas_plugin.config import flat_keys, load_cfg, value_of
+from igoas_plugin.preflight import check_settings
 
 DEFAULTS = get_cfg()
 KEYS = sorted(flat_keys(DEFAULTS))

@@ -13,8 +13,8 @@ import pytest
 import torch
 from small_disk import mounted
 
-from igoas_plugin.atomic_file import HOST, LEFT_OVER, cannot_write, rename_finished, write_atomically
-from igoas_plugin.errors import OutputError
+from igoas_plugin.core.errors import OutputError
+from igoas_plugin.core.files import HOST, LEFT_OVER, cannot_write, rename_finished, write_atomically
 
 ROOT = Path(__file__).parents[2]
 
@@ -177,16 +177,16 @@ def test_an_error_that_is_not_the_disks_stays_what_it_is(tmp_path):
 # Calls that write, and where they may stand outside of write_atomically(), with the reason
 WRITERS = {"open", "save", "savefig", "write_text", "write_bytes", "dump", "FileIO", "copy", "copyfileobj"}
 IN_PLACE = {
-    "igoas_plugin/benchmark/loader.py": "images in a temporary folder",
-    "igoas_plugin/benchmark/measure.py": "a file of /proc, which tells the system something",
-    "igoas_plugin/comparison/training.py": "a lock, and what is appended to: console.txt, made_by.txt",
-    "igoas_plugin/datasets/generated.py": "a folder that gets its name when it is complete",
-    "igoas_plugin/host/cython_ranking.py": "a folder that gets its name when it is complete",
-    "igoas_plugin/host/log_files.py": "log.txt is appended to",
-    "igoas_plugin/preparation/prepare.py": "put() renames what is complete",
-    "igoas_plugin/run_lock.py": "a lock: what it says goes with its owner",
-    "igoas_plugin/safetensors_file.py": "bytes, which write_atomically() gets",
-    "igoas_plugin/preparation/unfinished_folder.py": "what an unfinished folder is made from: half of it is begun anew",
+    "tools/benchmarks/loader.py": "images in a temporary folder",
+    "igoas_plugin/core/timing.py": "a file of /proc, which tells the system something",
+    "igoas_plugin/reports/comparison/training.py": "a lock, and what is appended to: console.txt, made_by.txt",
+    "igoas_plugin/datasets/drawn_folder.py": "a folder that gets its name when it is complete",
+    "igoas_plugin/evaluation/cython_ranking.py": "a folder that gets its name when it is complete",
+    "igoas_plugin/engine/log_files.py": "log.txt is appended to",
+    "igoas_plugin/datasets/prepare/recipes.py": "put() renames what is complete",
+    "igoas_plugin/engine/run_lock.py": "a lock: what it says goes with its owner",
+    "igoas_plugin/checkpoint/checkpoint_file.py": "bytes, which write_atomically() gets",
+    "igoas_plugin/datasets/prepare/unfinished_folder.py": "half of what a folder is made from is begun anew",
 }
 
 

@@ -24,19 +24,18 @@ from runs import start, weights
 from small_disk import fill, mounted
 from tensorboard.backend.event_processing.event_file_loader import EventFileLoader
 
-from igoas_plugin.check import check_output
-from igoas_plugin.checkpoint_file import load_file
-from igoas_plugin.comparison.training import note_seconds
-from igoas_plugin.datasets.generated import provide
-from igoas_plugin.errors import InputError, OutputError
-from igoas_plugin.host import log_files
-from igoas_plugin.host.log_files import STOPPED
-from igoas_plugin.occlusion_curve import write_csv
-from igoas_plugin.output_file import write_output
-from igoas_plugin.preparation import prepare
-from igoas_plugin.results import save_results
-from igoas_plugin.training_log import logged_lines
-from igoas_plugin.visualization.figures import save_figure
+from igoas_plugin.checkpoint.checkpoint_file import load_file
+from igoas_plugin.core.errors import InputError, OutputError
+from igoas_plugin.core.files import check_output, write_output
+from igoas_plugin.datasets.drawn_folder import provide
+from igoas_plugin.datasets.prepare import recipes
+from igoas_plugin.engine import log_files
+from igoas_plugin.engine.log_files import STOPPED
+from igoas_plugin.engine.metrics_file import logged_lines
+from igoas_plugin.evaluation.results import save_results
+from igoas_plugin.reports.comparison.training import note_seconds
+from igoas_plugin.reports.figures.figure_file import save_figure
+from igoas_plugin.reports.severity_curve import write_csv
 
 MB = 10**6
 
@@ -188,7 +187,7 @@ def test_a_config_that_cannot_be_written_leaves_that_of_the_run_before(cfg, disk
 def test_both_of_the_hosts_ways_to_write_the_config_are_mended(cfg, disk, monkeypatch):
     written = []
     monkeypatch.setattr(
-        "igoas_plugin.host.saved_config.write_atomically", lambda path, write: written.append(os.path.basename(path))
+        "igoas_plugin.engine.log_files.write_atomically", lambda path, write: written.append(os.path.basename(path))
     )
     start(cfg)  # NUM_CLASSES is counted: it is written twice
     assert written == ["config.yaml", "config.yaml"]
@@ -237,7 +236,7 @@ def test_a_data_set_that_does_not_fit_leaves_nothing(tmp_path):
         with pytest.raises(
             OutputError, match=f"^cannot write {disk}/Market.*: No space .*: make room, or choose another"
         ):
-            prepare("market-1501", str(tmp_path / "source"), str(disk))
+            recipes("market-1501", str(tmp_path / "source"), str(disk))
         assert os.listdir(disk) == []
 
 

@@ -6,8 +6,8 @@ import pytest
 import torch
 from runs import start, stop_at, weights
 
-from igoas_plugin.check import check_run
-from igoas_plugin.errors import InputError
+from igoas_plugin.core.errors import InputError
+from igoas_plugin.preflight import check_run
 
 EPOCHS, STEPS = 4, 2  # STEPS of an epoch
 

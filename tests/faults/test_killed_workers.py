@@ -9,8 +9,8 @@ from multiprocessing.connection import Client
 import pytest
 from faulty_runs import faulty_run, wait_for
 
-from igoas_plugin.errors import LostWorker
-from igoas_plugin.host.loader_workers import lost_worker, lost_workers_in_one_line
+from igoas_plugin.core.errors import LostWorker
+from igoas_plugin.engine.loader import lost_worker, lost_workers_in_one_line
 
 SECONDS = 600  # a run must have ended by then; on an idle machine it takes two, and a stuck one never ends
 LINE = (

@@ -9,7 +9,7 @@ from fastreid.engine.train_loop import HookBase
 from runs import start, weights
 from tiny_data import random_batch
 
-from igoas_plugin.errors import NotFinite
+from igoas_plugin.core.errors import NotFinite
 
 STEPS = 2  # of an epoch
 SPOILT = 2  # the iteration, the first of the second epoch

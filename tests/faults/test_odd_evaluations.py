@@ -13,7 +13,7 @@ from fastreid.engine import launch
 from fastreid.evaluation import ReidEvaluator
 from fastreid.utils import comm
 
-from igoas_plugin.errors import InputError
+from igoas_plugin.core.errors import InputError
 
 RANKINGS = ("host", "blocked")
 

@@ -7,8 +7,8 @@ import pytest
 import torch.distributed as dist
 from fastreid.engine import default_argument_parser, launch
 
-from igoas_plugin.errors import InputError
-from igoas_plugin.host.distributed import connect, open_store
+from igoas_plugin.core.errors import InputError
+from igoas_plugin.engine.distributed import connect, open_store
 
 
 def never_called():

@@ -11,7 +11,7 @@ from fastreid.engine.train_loop import HookBase
 from runs import logged, start
 
 import igoas_plugin
-from igoas_plugin.host.interruption import Interrupted
+from igoas_plugin.engine.signals import Interrupted
 
 EPOCHS, STEPS = 4, 2
 

@@ -14,9 +14,9 @@ import time
 import pytest
 from process_table import wait_for
 
-from igoas_plugin import run_lock
-from igoas_plugin.errors import InputError
-from igoas_plugin.run_lock import LOCK, Owner
+from igoas_plugin.core.errors import InputError
+from igoas_plugin.engine import run_lock
+from igoas_plugin.engine.run_lock import LOCK, Owner
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="boots and starts of processes are read from /proc")
 FORK = multiprocessing.get_context("fork")  # at once, where a new interpreter would import torch for some seconds

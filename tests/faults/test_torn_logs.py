@@ -5,9 +5,9 @@ import types
 
 import pytest
 
-from igoas_plugin.comparison.plots import training_curves
-from igoas_plugin.comparison.training import MADE_BY, makers_of
-from igoas_plugin.training_log import forget_from, logged_lines, values_of
+from igoas_plugin.engine.metrics_file import forget_from, logged_lines, values_of
+from igoas_plugin.reports.comparison.plots import training_curves
+from igoas_plugin.reports.comparison.training import MADE_BY, makers_of
 
 LINES = [{"iteration": iteration, "lr": 0.001, "total_loss": 7.5 - iteration} for iteration in (1, 3, 5)]
 CONTENT = "".join(json.dumps(line, sort_keys=True) + "\n" for line in LINES).encode()

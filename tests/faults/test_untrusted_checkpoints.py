@@ -25,12 +25,11 @@ from torch import nn
 from torch_versions import writes_onnx
 
 import igoas_plugin
-from igoas_plugin.checkpoint_conversion import convert_checkpoint
-from igoas_plugin.checkpoint_file import load_file, read_file
-from igoas_plugin.errors import InputError
-from igoas_plugin.host import pretrained
-from igoas_plugin.imagenet_weights import WHEEL_WEIGHTS, convert_pretrained
-from igoas_plugin.trained import identities_of
+from igoas_plugin.checkpoint import imagenet
+from igoas_plugin.checkpoint.checkpoint_file import load_file, read_file
+from igoas_plugin.checkpoint.convert import WHEEL_WEIGHTS, convert_checkpoint, convert_pretrained
+from igoas_plugin.core.errors import InputError
+from igoas_plugin.inference.trained import identities_of
 
 ROOT = Path(__file__).parents[2]
 TOY = str(ROOT / "configs" / "Toy" / "igoas_R18.yml")
@@ -152,10 +151,10 @@ def test_weights_of_a_teacher_are_not_executed(bad, baseline_cfg, tmp_path):
     refused(bad, lambda: build_model(baseline_cfg))
 
 
-@pytest.mark.parametrize("name", sorted(pretrained.DEPTHS))
+@pytest.mark.parametrize("name", sorted(imagenet.DEPTHS))
 def test_a_pretrain_path_is_not_executed_by_any_builder(name, bad):
     cfg = igoas_plugin.get_cfg()
-    cfg.MODEL.BACKBONE.NAME, cfg.MODEL.BACKBONE.DEPTH = name, pretrained.DEPTHS[name].split()[0]
+    cfg.MODEL.BACKBONE.NAME, cfg.MODEL.BACKBONE.DEPTH = name, imagenet.DEPTHS[name].split()[0]
     cfg.MODEL.BACKBONE.PRETRAIN, cfg.MODEL.BACKBONE.PRETRAIN_PATH = True, bad[0]
     refused(bad, lambda: build_backbone(cfg))
 
@@ -164,14 +163,14 @@ def test_the_builders_do_not_read_a_file_that_was_exchanged_after_it_was_looked_
     """The host opens the file again: what it gets is what was looked at."""
     good = tmp_path / "good.pth"
     torch.save({"conv1.weight": torch.full((64, 3, 7, 7), 0.5)}, good)
-    find = pretrained.find_weights
+    find = imagenet.find_weights
 
     def find_and_exchange(options):
         weights = find(options)
         os.replace(bad[0], good)
         return weights
 
-    monkeypatch.setattr(pretrained, "find_weights", find_and_exchange)
+    monkeypatch.setattr(imagenet, "find_weights", find_and_exchange)
     cfg = igoas_plugin.get_cfg()
     cfg.MODEL.BACKBONE.NAME, cfg.MODEL.BACKBONE.DEPTH = "build_resnet_backbone", "18x"
     cfg.MODEL.BACKBONE.PRETRAIN, cfg.MODEL.BACKBONE.PRETRAIN_PATH = True, str(good)

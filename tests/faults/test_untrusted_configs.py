@@ -10,8 +10,8 @@ from fastreid.config import CfgNode
 
 import igoas_plugin
 from igoas_plugin.config import load_cfg
-from igoas_plugin.config_file import read_config
-from igoas_plugin.errors import InputError
+from igoas_plugin.core.errors import InputError
+from igoas_plugin.core.yaml_file import read_config
 
 ROOT = Path(__file__).parents[2]
 

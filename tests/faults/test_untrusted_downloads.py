@@ -17,7 +17,7 @@ import torch
 from fastreid.modeling.backbones import build_backbone, resnet
 
 import igoas_plugin
-from igoas_plugin.errors import InputError
+from igoas_plugin.core.errors import InputError
 
 ROOT = Path(__file__).parents[2]
 URL = "https://example.org/resnet18.pth"
@@ -124,7 +124,7 @@ def test_a_cache_that_cannot_be_written_still_serves(cached, served, host_log, m
     def forbidden(*_):
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr("igoas_plugin.atomic_file.NewFile", forbidden)
+    monkeypatch.setattr("igoas_plugin.core.files.NewFile", forbidden)
     assert (backbone().conv1.weight == 0.5).all()
     assert re.search("cannot be noted beside it: cannot write .*: Permission denied", host_log.text)
 

@@ -7,6 +7,7 @@ import pytest
 import tiny_data
 import torch
 from backbones import LARGER, SIZE, SMALLEST, of
+from benchmarks.infer import with_statistics
 from fastreid.layers.batch_norm import FrozenBatchNorm
 from fastreid.modeling import build_model
 from fastreid.modeling.backbones import BACKBONE_REGISTRY, build_backbone
@@ -16,12 +17,10 @@ from torch import nn
 from torch.nn.functional import cosine_similarity
 
 import igoas_plugin
-from igoas_plugin.benchmark.infer import with_statistics
-from igoas_plugin.errors import InputError
-from igoas_plugin.host.pretrained import DEPTHS
-from igoas_plugin.modeling.families import FAMILIES
+from igoas_plugin.checkpoint.imagenet import DEPTHS
+from igoas_plugin.core.errors import InputError
+from igoas_plugin.modeling.backbones import FAMILIES, split_backbone
 from igoas_plugin.modeling.fast_inference import FastInference, is_fixed_norm
-from igoas_plugin.modeling.stages import split_backbone
 
 
 def batch_of_two():

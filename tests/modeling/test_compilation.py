@@ -9,10 +9,10 @@ from tiny_data import random_batch
 from torch import nn
 from torch_versions import compiles
 
-from igoas_plugin.check import build_scratch_model, check_settings
-from igoas_plugin.errors import InputError
+from igoas_plugin.core.errors import InputError
+from igoas_plugin.evaluation.activation_maps import responses
 from igoas_plugin.modeling.compilation import require_compiler
-from igoas_plugin.responses import responses
+from igoas_plugin.preflight import build_scratch_model, check_settings
 
 
 @pytest.fixture

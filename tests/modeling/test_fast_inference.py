@@ -5,6 +5,7 @@ import igoas_plugin  # noqa: F401  (first: it mends the host)
 import pytest
 import torch
 from backbones import SIZE, of
+from benchmarks.infer import with_statistics
 from fastreid.layers.batch_norm import FrozenBatchNorm
 from fastreid.modeling import build_model
 from runs import start
@@ -12,8 +13,7 @@ from tiny_data import random_batch, use_resnet
 from torch import nn
 from torch.nn.functional import cosine_similarity
 
-from igoas_plugin.benchmark.infer import with_statistics
-from igoas_plugin.host import amp
+from igoas_plugin.fastreid_fixes import amp
 from igoas_plugin.modeling import fast_inference
 from igoas_plugin.modeling.fast_inference import FastInference, for_evaluation, fuse_norms
 

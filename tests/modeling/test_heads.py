@@ -4,7 +4,7 @@ import torch.nn.functional as F
 from fastreid.modeling.heads import build_heads
 
 import igoas_plugin
-from igoas_plugin.errors import InputError
+from igoas_plugin.core.errors import InputError
 
 
 def head(**keys):

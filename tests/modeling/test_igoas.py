@@ -7,7 +7,7 @@ from fastreid.modeling.losses import cross_entropy_loss
 from fastreid.utils.events import EventStorage
 from tiny_data import random_batch, use_resnet
 
-from igoas_plugin.errors import InputError
+from igoas_plugin.core.errors import InputError
 from igoas_plugin.modeling.losses import suppression_loss
 
 

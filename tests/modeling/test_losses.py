@@ -4,7 +4,7 @@ import pytest
 import torch
 
 import igoas_plugin
-from igoas_plugin.errors import InputError
+from igoas_plugin.core.errors import InputError
 from igoas_plugin.modeling.losses import identity_weights, metric_losses, suppression_loss
 
 

@@ -7,7 +7,7 @@ from fastreid.modeling import build_model
 from fastreid.modeling.backbones import build_backbone
 from tiny_data import WIDTH, random_batch
 
-from igoas_plugin.modeling.stages import split_backbone
+from igoas_plugin.modeling.backbones import split_backbone
 
 
 def parameters_of(model) -> int:

@@ -5,8 +5,8 @@ from fastreid.modeling.meta_arch import META_ARCH_REGISTRY
 from fastreid.utils.events import EventStorage
 from tiny_data import random_batch, use_resnet
 
-from igoas_plugin.errors import InputError
-from igoas_plugin.host.freezing import FreezePlan
+from igoas_plugin.core.errors import InputError
+from igoas_plugin.fastreid_fixes.freezing import FreezePlan
 
 
 def built(cfg, wraps, **occlusion):

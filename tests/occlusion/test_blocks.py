@@ -10,7 +10,7 @@ from PIL import Image
 from tiny_data import random_batch
 
 import igoas_plugin
-from igoas_plugin.errors import InputError
+from igoas_plugin.core.errors import InputError
 from igoas_plugin.occlusion import OCCLUSION_REGISTRY, OcclusionBlock, build_occlusion
 from igoas_plugin.occlusion.fills import OtherImages
 

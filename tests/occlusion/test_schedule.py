@@ -1,9 +1,9 @@
 import pytest
 
 import igoas_plugin
-from igoas_plugin.errors import InputError
+from igoas_plugin.core.errors import InputError
+from igoas_plugin.core.run_progress import RunProgress
 from igoas_plugin.occlusion.schedule import PaperSchedule, ReleasedSchedule, build_schedule
-from igoas_plugin.run_progress import RunProgress
 
 
 def original(epoch: int) -> float:

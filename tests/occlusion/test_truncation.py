@@ -3,11 +3,11 @@ import pytest
 import torch
 
 from igoas_plugin.config import load_cfg
-from igoas_plugin.errors import InputError
+from igoas_plugin.core.errors import InputError
+from igoas_plugin.core.run_progress import RunProgress
 from igoas_plugin.occlusion import build_occlusion
 from igoas_plugin.occlusion.schedule import PaperSchedule
 from igoas_plugin.occlusion.truncation import Truncation, draw_box, zoom
-from igoas_plugin.run_progress import RunProgress
 
 
 def ramp(count=1, height=8, width=4):

@@ -1,0 +1,215 @@
+import io
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from fastreid.modeling import build_model
+from fastreid.utils.checkpoint import Checkpointer
+from runs import start
+from tiny_data import use_resnet
+from torch import nn
+
+from igoas_plugin.checkpoint.checkpoint_file import read_file
+from igoas_plugin.core.errors import InputError
+
+
+class Unpicklable:
+    def state_dict(self):
+        return {"torn": lambda: None}
+
+
+def test_a_save_that_dies_leaves_the_files_as_they_were(tmp_path, raw_host):
+    assert raw_host["files_of_a_save_that_was_interrupted"] == ["model_0000.pth"]
+    good = Checkpointer(nn.Linear(1, 1), str(tmp_path))
+    good.save("model_0000", epoch=0)
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    with pytest.raises(Exception, match="pickle|local"):
+        Checkpointer(nn.Linear(1, 1), str(tmp_path), torn=Unpicklable()).save("model_0001", epoch=1)
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+    assert good.get_checkpoint_file() == str(tmp_path / "model_0000.pth")
+    assert set(before) == {"model_0000.pth", "last_checkpoint"}
+
+
+def test_a_checkpoint_of_another_model_is_refused_with_its_keys(tmp_path, raw_host):
+    assert raw_host["loading_a_checkpoint_of_another_model"] == "loaded without an error"
+    Checkpointer(nn.Sequential(nn.Linear(1, 1)), str(tmp_path)).save("other")
+    with pytest.raises(InputError, match="other.pth does not fit the model: 1.weight is missing; 1.bias is missing"):
+        Checkpointer(nn.Sequential(nn.Linear(1, 1), nn.Linear(1, 1))).load(str(tmp_path / "other.pth"))
+    with pytest.raises(InputError, match=r"0.weight has shape \(1, 1\), not \(2, 1\)"):
+        Checkpointer(nn.Sequential(nn.Linear(1, 2))).load(str(tmp_path / "other.pth"))
+
+
+def test_tensors_that_the_model_has_no_place_for_are_named(tmp_path, host_log):
+    Checkpointer(nn.Sequential(nn.Linear(1, 1), nn.Linear(1, 1)), str(tmp_path)).save("deeper")
+    Checkpointer(nn.Sequential(nn.Linear(1, 1))).load(str(tmp_path / "deeper.pth"))
+    assert "deeper.pth holds 2 tensors that the model has no place for (1.weight, 1.bias)" in host_log.text
+
+
+@pytest.mark.parametrize("cfg_name", ["baseline_cfg", "igoas_cfg"])
+def test_classifiers_may_have_other_identities(cfg_name, request, tmp_path):
+    cfg = request.getfixturevalue(cfg_name)
+    cfg.MODEL.HEADS.NUM_CLASSES = 4
+    source = build_model(cfg)
+    Checkpointer(source, str(tmp_path)).save("four")
+    cfg.MODEL.HEADS.NUM_CLASSES = 7
+    target = build_model(cfg)
+    Checkpointer(target).load(str(tmp_path / "four.pth"))
+    assert torch.equal(source.backbone.conv1.weight, target.backbone.conv1.weight)
+
+
+@pytest.mark.parametrize(
+    "cfg_name, tensor, tolerated",
+    [
+        ("baseline_cfg", "heads.weight", True),
+        ("baseline_cfg", "heads.bottleneck.0.running_var", False),
+        ("igoas_cfg", "heads.joint_classifier.weight", True),
+        ("igoas_cfg", "heads.global_classifier.bias", True),
+        ("igoas_cfg", "heads.global_neck.reduction.linear.weight", False),
+        ("igoas_cfg", "heads.suppression_neck.reduction.norm.running_mean", False),
+        ("igoas_cfg", "suppression_branch.attention_after.fc1.bias", False),
+    ],
+)
+def test_only_classifier_weights_may_be_missing(cfg_name, tensor, tolerated, request, tmp_path):
+    cfg = request.getfixturevalue(cfg_name)
+    cfg.MODEL.HEADS.NUM_CLASSES, cfg.MODEL.HEADS.WITH_BNNECK = 4, cfg_name == "baseline_cfg"
+    model = build_model(cfg)
+    state = model.state_dict()
+    del state[tensor]
+    torch.save({"model": state}, tmp_path / "partial.pth")
+    if tolerated:
+        Checkpointer(model).load(str(tmp_path / "partial.pth"))
+    else:
+        with pytest.raises(InputError, match=f"does not fit the model: {tensor} is missing"):
+            Checkpointer(model).load(str(tmp_path / "partial.pth"))
+
+
+def test_a_missing_a_torn_and_a_foreign_file_are_named(tmp_path):
+    model = nn.Linear(1, 1)
+    with pytest.raises(InputError, match="absent.pth does not exist"):
+        Checkpointer(model).load(str(tmp_path / "absent.pth"))
+    (tmp_path / "torn.pth").write_bytes(b"PK\x03\x04 torn")
+    with pytest.raises(InputError, match="torn.pth cannot be read"):
+        Checkpointer(model).load(str(tmp_path / "torn.pth"))
+    torch.save(model.state_dict(), tmp_path / "bare.pth")
+    with pytest.raises(InputError, match="no weights under the key 'model'"):
+        Checkpointer(model).load(str(tmp_path / "bare.pth"))
+
+
+def test_code_in_a_checkpoint_is_not_run(tmp_path):
+    class Payload:
+        def __reduce__(self):
+            return Path.touch, (tmp_path / "created",)
+
+    torch.save({"model": {}, "epoch": Payload()}, tmp_path / "bad.pth")
+    with pytest.raises(InputError, match="bad.pth cannot be read"):
+        Checkpointer(nn.Linear(1, 1)).load(str(tmp_path / "bad.pth"))
+    assert not (tmp_path / "created").exists()
+
+
+def test_numpy_scalars_in_a_checkpoint_load(tmp_path, raw_host):
+    if torch.__version__ >= "2.6":  # before, it ran whatever a file held
+        assert raw_host["numpy_scalar_in_a_checkpoint"].startswith("UnpicklingError")
+    Checkpointer(nn.Linear(1, 1), str(tmp_path)).save("scalars", metric=np.float64(1.5), epoch=np.int64(3))
+    extra = Checkpointer(nn.Linear(1, 1)).load(str(tmp_path / "scalars.pth"))
+    assert extra["metric"] == 1.5 and extra["epoch"] == 3
+
+
+@pytest.mark.parametrize("numpy_s_name", ["numpy.core.multiarray", "numpy._core.multiarray"])
+def test_numpy_scalars_of_either_numpy_load(tmp_path, numpy_s_name):
+    buffer = io.BytesIO()
+    torch.save({"metric": np.float32(0.5)}, buffer, _use_new_zipfile_serialization=False)
+    path = tmp_path / "scalar.pth"
+    ours = np.float32(0).__reduce__()[0].__module__
+    path.write_bytes(buffer.getvalue().replace(f"c{ours}\n".encode(), f"c{numpy_s_name}\n".encode()))
+    assert numpy_s_name.encode() in path.read_bytes()
+    assert read_file(str(path)) == {"metric": 0.5}
+
+
+def test_a_period_of_zero_saves_the_final_and_the_best_checkpoint_only(baseline_cfg):
+    baseline_cfg.SOLVER.CHECKPOINT_PERIOD = 0
+    start(baseline_cfg).train()
+    assert {path.name for path in Path(baseline_cfg.OUTPUT_DIR).glob("*.pth")} == {"model_best.pth", "model_final.pth"}
+
+
+def run_with_metrics(cfg, metrics, resume=False):
+    """A run whose evaluations give these metrics, one an epoch."""
+    trainer = start(cfg, resume)
+    given = iter(metrics)
+    trainer.test = lambda cfg, model: {"metric": next(given)}
+    trainer.train()
+    return torch.load(f"{cfg.OUTPUT_DIR}/model_best.pth", weights_only=True)
+
+
+def test_a_resumed_run_does_not_overwrite_a_better_model(baseline_cfg, raw_host):
+    assert raw_host["best_metric_after_a_resume"] == -1
+    baseline_cfg.SOLVER.MAX_EPOCH = 1
+    assert run_with_metrics(baseline_cfg, [90.0])["metric"] == 90.0
+    baseline_cfg.SOLVER.MAX_EPOCH = 2
+    assert run_with_metrics(baseline_cfg, [80.0], resume=True)["epoch"] == 0
+    baseline_cfg.SOLVER.MAX_EPOCH = 3
+    best = run_with_metrics(baseline_cfg, [95.0], resume=True)
+    assert (best["metric"], best["epoch"]) == (95.0, 2)
+
+
+def test_the_best_model_is_saved_when_it_is_found_not_when_a_checkpoint_is_due(baseline_cfg):
+    baseline_cfg.SOLVER.MAX_EPOCH, baseline_cfg.SOLVER.CHECKPOINT_PERIOD = 3, 3
+    best = run_with_metrics(baseline_cfg, [50.0, 70.0, 60.0])
+    assert (best["metric"], best["epoch"]) == (70.0, 1)
+
+
+def test_a_checkpoint_without_an_evaluation_has_no_metric(baseline_cfg):
+    baseline_cfg.SOLVER.MAX_EPOCH, baseline_cfg.TEST.EVAL_PERIOD, baseline_cfg.SOLVER.CHECKPOINT_PERIOD = 4, 2, 1
+    run_with_metrics(baseline_cfg, [50.0, 60.0])
+    saved = {epoch: torch.load(f"{baseline_cfg.OUTPUT_DIR}/model_{epoch:04d}.pth")["metric"] for epoch in (0, 1, 2)}
+    assert saved == {0: -1, 1: 50.0, 2: -1}
+
+
+def test_a_path_that_a_handler_of_the_host_knows_is_loaded(tmp_path):
+    Checkpointer(nn.Linear(1, 1), str(tmp_path)).save("weights")
+    reader = Checkpointer(nn.Linear(1, 1))
+    reader.path_manager = SimpleNamespace(get_local_path=lambda path: path.replace("zoo:/", str(tmp_path)))
+    reader.load("zoo://weights.pth")
+    with pytest.raises(InputError, match="zoo://absent.pth does not exist"):
+        reader.load("zoo://absent.pth")
+
+
+def test_an_optimiser_without_its_schedules_is_loaded_without_a_warning(tmp_path, host_log):
+    model = nn.Linear(1, 1)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    schedule = torch.optim.lr_scheduler.StepLR(optimizer, 1)
+    Checkpointer(model, str(tmp_path), optimizer=optimizer, lr_sched=schedule).save("run")
+    Checkpointer(model, optimizer=torch.optim.SGD(model.parameters(), lr=0.1)).load(str(tmp_path / "run.pth"))
+    assert "no effect" not in host_log.text
+
+
+def saved(cfg, folder) -> str:
+    cfg.MODEL.HEADS.NUM_CLASSES = 4
+    Checkpointer(build_model(cfg), str(folder)).save("saved")
+    return str(folder / "saved.pth")
+
+
+def test_a_checkpoint_of_another_architecture_is_refused_with_the_keys_that_differ(igoas_cfg, tmp_path):
+    use_resnet(igoas_cfg)
+    path = saved(igoas_cfg, tmp_path)
+    use_resnet(igoas_cfg, "34x")
+    with pytest.raises(InputError, match=r"is missing.*here and there: MODEL.BACKBONE.DEPTH 34x and 18x\. Use its own"):
+        Checkpointer(build_model(igoas_cfg)).load(path)
+
+
+def test_a_checkpoint_that_fits_but_was_used_otherwise_is_told(igoas_cfg, tmp_path, host_log):
+    path = saved(igoas_cfg, tmp_path)
+    Checkpointer(build_model(igoas_cfg)).load(path)
+    assert "other settings" not in host_log.text
+    igoas_cfg.MODEL.IGOAS.DESCRIPTOR = "global"
+    Checkpointer(build_model(igoas_cfg)).load(path)
+    assert "other settings, here and there: MODEL.IGOAS.DESCRIPTOR global and joint" in host_log.text
+
+
+def test_a_checkpoint_without_settings_loads_without_a_word(igoas_cfg, tmp_path, host_log):
+    checkpoint = torch.load(saved(igoas_cfg, tmp_path), weights_only=True)
+    assert checkpoint.pop("settings")
+    torch.save(checkpoint, tmp_path / "older.pth")
+    Checkpointer(build_model(igoas_cfg)).load(str(tmp_path / "older.pth"))
+    assert "other settings" not in host_log.text

@@ -1,0 +1,193 @@
+"""Two processes on the CPU (gloo), started by the host's launcher and by torchrun."""
+
+import os
+import random
+import sys
+from argparse import Namespace
+
+import pytest
+import torch
+from fastreid.engine import launch
+from fastreid.evaluation import ReidEvaluator
+from fastreid.utils import comm
+from runs import start, weights
+from test_freezing import frozen_names, unchanged
+
+from igoas_plugin.core.errors import InputError
+from igoas_plugin.engine.distributed import AverageNormalisation, wants_gpus
+from igoas_plugin.modeling.igoas import IDENTITY_LOSSES
+
+
+def train(cfg, folder):
+    """A run of two epochs, the first one frozen; what is seen on the way is written into the folder."""
+    trainer = start(cfg)
+    drawn, before, after_epochs, evaluated = random.random(), weights(trainer), [], []
+    average, process = AverageNormalisation.after_epoch, ReidEvaluator.process
+
+    def note_and_average(hook):
+        after_epochs.append(weights(trainer))
+        average(hook)
+
+    def note_and_process(evaluator, inputs, outputs):
+        evaluated.extend(inputs["img_paths"])
+        process(evaluator, inputs, outputs)
+
+    AverageNormalisation.after_epoch, ReidEvaluator.process = note_and_average, note_and_process
+    results = trainer.train()
+    model = trainer._trainer.model
+    torch.save(
+        {
+            "state": model.module.state_dict(),
+            "wrapped": type(model).__name__,
+            "results": dict(results or {}),
+            "drawn": drawn,
+            "unchanged_while_frozen": unchanged(before, after_epochs[0]),
+            "statistics_before_the_mean": after_epochs[-1]["module.backbone.bn1.running_mean"],
+            "rectangles": [trainer.storage.history(f"occlusion/{side}").values() for side in ("top", "left")],
+            "scalars": {name: history.values() for name, history in trainer.storage.histories().items()},
+            "evaluated": evaluated,
+            "images": [item[0] for item in trainer.data_loader.dataset.img_items],
+        },
+        os.path.join(folder, f"rank{comm.get_rank()}.pth"),
+    )
+
+
+@pytest.fixture(scope="module")
+def two_ranks(tmp_path_factory):
+    """One training in two processes: what each rank holds at its end, and the final checkpoint."""
+    import tiny_data
+
+    import igoas_plugin
+
+    folder = tmp_path_factory.mktemp("two_ranks")
+    tiny_data.make_tiny_data(folder / "datasets")
+    before = os.environ.get("FASTREID_DATASETS")
+    os.environ["FASTREID_DATASETS"] = str(folder / "datasets")
+    cfg = igoas_plugin.get_cfg()
+    tiny_data.tiny_settings(cfg, folder / "run")
+    cfg.SEED = 1
+    cfg.MODEL.META_ARCHITECTURE, cfg.MODEL.HEADS.NAME, cfg.MODEL.HEADS.EMBEDDING_DIM = "IGOAS", "IGOASHead", 32
+    cfg.MODEL.IGOAS.FREEZE_EPOCHS = 1
+    try:
+        launch(train, 2, dist_url="auto", args=(cfg, str(folder)))
+    finally:
+        os.environ.pop("FASTREID_DATASETS")
+        if before is not None:
+            os.environ["FASTREID_DATASETS"] = before
+    ranks = [torch.load(folder / f"rank{rank}.pth", weights_only=False) for rank in range(2)]
+    return ranks, torch.load(folder / "run" / "model_final.pth", weights_only=True)
+
+
+def test_two_processes_train_the_same_weights_and_bn_statistics(two_ranks, raw_host):
+    assert raw_host["launch_two_processes_without_a_gpu"].startswith("AssertionError")
+    assert raw_host["ddp_of_a_cpu_model"].startswith("ValueError")
+    (first, second), _ = two_ranks
+    assert first["wrapped"] == "DistributedDataParallel"
+    assert [key for key in first["state"] if not torch.equal(first["state"][key], second["state"][key])] == []
+
+
+def test_the_statistics_are_the_mean_of_those_of_all_processes(two_ranks):
+    ranks, _ = two_ranks
+    first, second = (rank["statistics_before_the_mean"] for rank in ranks)
+    assert not torch.equal(first, second)
+    torch.testing.assert_close(ranks[0]["state"]["backbone.bn1.running_mean"], (first + second) / 2)
+
+
+def own_losses(scalars: dict) -> list[float]:
+    """The total loss of each step of one process, from the parts that it logs itself."""
+    totals = []
+    for step in range(len(scalars["raw_loss_joint"])):
+        value = {name: history[step][0] for name, history in scalars.items() if len(history) > step}
+        identity = sum(value[f"loss_weight_{name}"] * value[f"raw_loss_{name}"] for name in IDENTITY_LOSSES)
+        totals.append(identity + value["raw_loss_mask_global"] + value["raw_loss_mask_suppression"])
+    return totals
+
+
+def test_the_logged_loss_is_the_mean_of_all_processes(two_ranks):
+    first, second = [own_losses(rank["scalars"]) for rank in two_ranks[0]]
+    assert max(abs(one - other) for one, other in zip(first, second, strict=True)) > 1e-2
+    logged = two_ranks[0][0]["scalars"]["total_loss"]
+    expected = [((one + other) / 2, step) for step, (one, other) in enumerate(zip(first, second, strict=True))]
+    assert logged == [(pytest.approx(value, rel=1e-5), step) for value, step in expected]  # sums of float32
+    assert "total_loss" not in two_ranks[0][1]["scalars"]
+
+
+def test_two_processes_freeze_alike(two_ranks):
+    for rank in two_ranks[0]:
+        names = {f"module.{name}" for name in rank["state"]}
+        assert rank["unchanged_while_frozen"] == frozen_names(names)
+
+
+def test_processes_draw_augmentations_of_their_own(two_ranks):
+    (first, second), _ = two_ranks
+    assert first["drawn"] != second["drawn"]
+
+
+def test_the_checkpoint_holds_the_shared_statistics(two_ranks):
+    (first, _), checkpoint = two_ranks
+    assert [key for key, value in checkpoint["model"].items() if not torch.equal(value, first["state"][key])] == []
+
+
+def test_the_first_process_evaluates_all_images(two_ranks):
+    (first, second), _ = two_ranks
+    assert 0 <= first["results"]["Rank-1"] <= 100 and second["results"] == {}
+    tests = [path for path in first["images"] if os.path.basename(path)[2] == "0"] + first["images"]  # query, gallery
+    half = len(tests) // 2
+    assert first["evaluated"] == 2 * tests[:half] and second["evaluated"] == 2 * tests[half:]  # after each epoch
+
+
+def test_processes_draw_rectangles_of_their_own(two_ranks):
+    (first, second), _ = two_ranks
+    assert first["rectangles"] != second["rectangles"]
+
+
+def refuse(cfg, ranks):
+    if comm.get_rank() in ranks:
+        raise InputError("the key X is wrong")
+    comm.synchronize()
+
+
+@pytest.mark.parametrize(
+    "ranks", [(1,), *(pytest.param(each, marks=pytest.mark.slow) for each in ((0,), (0, 1)))], ids=str
+)
+def test_an_input_error_in_a_process_reaches_the_caller_as_one(baseline_cfg, ranks):
+    with pytest.raises(InputError, match="^the key X is wrong$"):
+        launch(refuse, 2, dist_url="auto", args=(baseline_cfg, ranks))
+
+
+@pytest.mark.parametrize("opts", [{}, {"opts": None}])
+def test_a_command_line_without_options_is_launched_too(opts):
+    assert wants_gpus((Namespace(config_file="", **opts),)) == torch.cuda.is_available()
+
+
+def test_no_gpu_asked_for_is_one_process():
+    ran = []
+    launch(ran.append, 0, args=(1,))
+    assert ran == [1]
+
+
+def test_under_torchrun_its_variables_count_the_processes(monkeypatch):
+    """One process, so that its port is not needed by others; several are started by the slow test below."""
+    port = sys.modules["fastreid.engine.launch"]._find_free_port()
+    for name, value in {
+        "TORCHELASTIC_RUN_ID": "none", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port),
+        "RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "1", "LOCAL_WORLD_SIZE": "1",
+    }.items():  # fmt: skip
+        monkeypatch.setenv(name, value)
+    seen = []
+    launch(lambda: seen.append((torch.distributed.get_backend(), comm.get_local_rank(), comm.get_local_size())), 2)
+    assert seen == [("gloo", 0, 1)]
+    assert not torch.distributed.is_initialized() and comm._LOCAL_PROCESS_GROUP is None
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("launcher", ["--num-gpus", "torchrun"])
+def test_the_tool_trains_in_two_processes(run_tool, tiny_duke, tmp_path, launcher):
+    if launcher == "torchrun":
+        done = run_tool(launcher=["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"])
+    else:
+        done = run_tool(flags=["--num-gpus", "2", "--dist-url", "auto"])
+    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
+    assert "World size: 2" in done.stdout
+    assert "OccludedDuke" in done.stdout.split("mINP")[-1]
+    assert (tmp_path / "run" / "model_final.pth").exists()

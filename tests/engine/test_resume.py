@@ -1,0 +1,120 @@
+import re
+from argparse import Namespace
+
+import pytest
+import torch
+from runs import logged, start, weights
+
+from igoas_plugin.core.errors import InputError
+from igoas_plugin.preflight import check_run
+
+
+def test_a_finished_run_says_so_and_evaluates(baseline_cfg, raw_host, host_log):
+    assert raw_host["resuming_a_finished_run"].startswith("AttributeError")
+    first = start(baseline_cfg)
+    results = first.train()
+    before = weights(first)
+    again = start(baseline_cfg, resume=True)
+    assert again.train() == results
+    assert all(torch.equal(value, before[key]) for key, value in weights(again).items())
+    assert "nothing is trained" in host_log.text
+
+
+def test_resuming_goes_on_at_the_right_epoch_with_the_same_optimiser(igoas_cfg, tmp_path):
+    igoas_cfg.SOLVER.MAX_EPOCH = 1
+    start(igoas_cfg).train()
+    igoas_cfg.SOLVER.MAX_EPOCH = 3
+    resumed = start(igoas_cfg, resume=True)
+    assert resumed.start_epoch == 1
+    assert all(state["step"] == 2 for state in resumed.optimizer.state_dict()["state"].values())
+    resumed.train()
+    iterations = [line["iteration"] for line in logged(igoas_cfg)]
+    assert iterations == [1, 3, 5]
+
+
+def first_batch(cfg, resume=False) -> torch.Tensor:
+    return next(start(cfg, resume)._trainer._data_loader_iter)["images"]
+
+
+def test_a_resumed_run_sees_other_batches_than_its_first_epoch_the_same_on_every_resume(baseline_cfg):
+    baseline_cfg.SOLVER.MAX_EPOCH = 1
+    start(baseline_cfg).train()
+    resumed, again, first = first_batch(baseline_cfg, True), first_batch(baseline_cfg, True), first_batch(baseline_cfg)
+    assert torch.equal(resumed, again) and not torch.equal(resumed, first)
+
+
+def test_another_number_of_identities_cannot_be_resumed(baseline_cfg):
+    baseline_cfg.SOLVER.MAX_EPOCH = 1
+    start(baseline_cfg).train()
+    baseline_cfg.MODEL.HEADS.NUM_CLASSES = 7
+    with pytest.raises(InputError, match=r"heads.weight has shape \(4, 512\), not \(7, 512\)"):
+        start(baseline_cfg, resume=True)
+
+
+@pytest.mark.parametrize("before, after", [("Adam", "SGD"), ("SGD", "Adam")])
+def test_another_optimiser_cannot_be_resumed(baseline_cfg, before, after):
+    baseline_cfg.SOLVER.MAX_EPOCH, baseline_cfg.SOLVER.OPT = 1, before
+    start(baseline_cfg).train()
+    baseline_cfg.SOLVER.OPT = after
+    with pytest.raises(InputError, match="model_final.pth cannot be resumed with other SOLVER or FREEZE settings"):
+        start(baseline_cfg, resume=True)
+
+
+@pytest.mark.parametrize("state", [7, None, [], {"state": 7, "param_groups": None}])
+def test_what_is_no_state_of_an_optimiser_cannot_be_resumed(baseline_cfg, state):
+    baseline_cfg.SOLVER.MAX_EPOCH = 1
+    start(baseline_cfg).train()
+    path = f"{baseline_cfg.OUTPUT_DIR}/model_final.pth"
+    torch.save({**torch.load(path, weights_only=True), "optimizer": state}, path)
+    with pytest.raises(InputError, match="model_final.pth cannot be resumed"):
+        start(baseline_cfg, resume=True)
+
+
+def test_nothing_to_resume_is_said(baseline_cfg, host_log, raw_host):
+    assert raw_host["warnings_where_there_is_nothing_to_resume"] == 0
+    start(baseline_cfg, resume=True)
+    assert "has no last_checkpoint; training starts at epoch 0" in host_log.text
+
+
+def test_other_settings_of_the_optimiser_cannot_be_resumed(baseline_cfg):
+    baseline_cfg.SOLVER.MAX_EPOCH = 1
+    start(baseline_cfg).train()
+    baseline_cfg.SOLVER.MAX_EPOCH = 2
+    resume = Namespace(resume=True, eval_only=False, num_gpus=1, num_machines=1)
+    check_run(baseline_cfg, resume)
+    baseline_cfg.SOLVER.HEADS_LR_FACTOR = 2.0  # one group of parameters more
+    with pytest.raises(InputError, match="model_final.pth cannot be resumed with other SOLVER or FREEZE settings"):
+        check_run(baseline_cfg, resume)
+    with pytest.raises(InputError, match="model_final.pth cannot be resumed with other SOLVER or FREEZE settings"):
+        start(baseline_cfg, resume=True)
+
+
+def test_other_frozen_layers_cannot_be_resumed(baseline_cfg):
+    baseline_cfg.MODEL.FREEZE_LAYERS, baseline_cfg.SOLVER.FREEZE_ITERS = ["backbone"], 4
+    baseline_cfg.SOLVER.MAX_EPOCH = 4
+    trainer = start(baseline_cfg)
+    trainer.max_epoch = 3
+    trainer.train()
+    baseline_cfg.MODEL.FREEZE_LAYERS = ["backbone.conv1"]  # as many groups, other parameters in them
+    with pytest.raises(InputError, match="cannot be resumed with other SOLVER or FREEZE settings"):
+        start(baseline_cfg, resume=True)
+
+
+@pytest.mark.parametrize(
+    "key, before, after, told",
+    [
+        ("BASE_LR", 0.001, 0.002, "initial_lr 0.001"),
+        ("WEIGHT_DECAY", 0.05, 0.1, "weight_decay 0.0, 0.05"),
+        ("STEPS", [1], [2], "milestones Counter.*1: 1"),
+    ],
+)
+def test_settings_that_a_resume_cannot_change_are_named(baseline_cfg, host_log, key, before, after, told):
+    for name in ("BASE_LR", "WEIGHT_DECAY", "WEIGHT_DECAY_NORM", "WEIGHT_DECAY_BIAS"):
+        baseline_cfg.SOLVER[name] = 0.0 if "DECAY" in name else 0.001
+    baseline_cfg.SOLVER.MAX_EPOCH, baseline_cfg.SOLVER[key] = 1, before
+    start(baseline_cfg).train()
+    start(baseline_cfg, resume=True)
+    assert "it has no effect" not in host_log.text
+    baseline_cfg.SOLVER[key] = after
+    start(baseline_cfg, resume=True)
+    assert re.search(f"it has no effect: {told}", host_log.text)

@@ -1,0 +1,221 @@
+import igoas_plugin  # noqa: F401  (first: it mends the host)
+
+# isort: split
+import logging
+import warnings
+
+import numpy as np
+import pytest
+import torch
+from fastreid.config import get_cfg
+from fastreid.engine import DefaultTrainer
+from fastreid.evaluation import ReidEvaluator, query_expansion, rank, roc
+from fastreid.utils.compute_dist import build_dist
+from torch.nn.functional import normalize
+
+from igoas_plugin.evaluation import host_metrics
+
+
+def rank_by_hand(distances, q_pids, g_pids, q_camids, g_camids, max_rank):
+    """CMC, AP and INP of the Market-1501 protocol, image by image; the oracle of the host's ranking."""
+    cmc, aps, inps = np.zeros(max_rank), [], []
+    for query, (pid, camid) in enumerate(zip(q_pids, q_camids, strict=True)):
+        hits = [
+            g_pids[image] == pid
+            for image in np.argsort(distances[query])
+            if not (g_pids[image] == pid and g_camids[image] == camid)
+        ]
+        if not any(hits):
+            continue
+        cmc += [any(hits[: position + 1]) for position in range(max_rank)]
+        places = [position for position, hit in enumerate(hits, start=1) if hit]
+        aps.append(np.mean([found / place for found, place in enumerate(places, start=1)]))
+        inps.append(len(places) / places[-1])
+    return cmc / len(aps), aps, inps
+
+
+def evaluate(features, pids, camids, num_query, **options):
+    """What the host's evaluator finds for features that are given, as they would come from a model."""
+    cfg = get_cfg()
+    cfg.merge_from_list([each for option in options.items() for each in (option[0].replace("__", "."), option[1])])
+    evaluator = ReidEvaluator(cfg, num_query)
+    evaluator.process({"targets": torch.tensor(pids), "camids": torch.tensor(camids)}, features)
+    return evaluator.evaluate()
+
+
+def test_without_the_plugin_the_evaluator_needs_ten_gallery_images(raw_host):
+    assert raw_host["evaluator_with_five_gallery_images"].startswith("IndexError")
+
+
+def test_without_the_plugin_queries_may_not_lose_different_numbers_of_images(raw_host):
+    assert raw_host["queries_that_lose_different_numbers_of_images"].startswith("ValueError")
+
+
+@pytest.mark.parametrize("use_cython", [True, False])
+def test_queries_that_are_left_out_are_counted_where_the_metrics_are_logged(use_cython, host_log):
+    distances = np.random.default_rng(0).random((3, 60)).astype(np.float32)
+    q_pids, g_pids = np.array([0, 1, 99]), np.arange(60) % 20
+    q_camids, g_camids = np.array([0, 0, 0]), np.where(g_pids == 1, 0, 1)
+    _, precisions, _ = rank.evaluate_rank(distances, q_pids, g_pids, q_camids, g_camids, use_cython=use_cython)
+    assert len(precisions) == 1
+    assert [record.getMessage() for record in host_log.records] == [
+        "2 of 3 queries have no gallery image of their identity in another camera: every metric leaves them out"
+    ]
+    rank.evaluate_rank(distances[:1], q_pids[:1], g_pids, q_camids[:1], g_camids, use_cython=use_cython)
+    assert len(host_log.records) == 1
+
+
+def test_rank_10_of_three_gallery_images_is_the_last_rank_there_is():
+    # One query of person 0. By distance the gallery holds person 1, person 0, person 2: found at rank 2.
+    features = torch.tensor([[1.0, 0.0], [0.9, 0.1], [0.8, 0.2], [0.0, 1.0]])
+    results = evaluate(features, pids=[0, 1, 0, 2], camids=[0, 1, 1, 1], num_query=1)
+    assert results["Rank-1"] == 0
+    assert results["Rank-5"] == results["Rank-10"] == 100
+    assert results["mAP"] == results["mINP"] == 50
+
+
+@pytest.mark.parametrize("gallery", [3, 9, 12, 49, 51, 60])
+def test_small_galleries_rank_as_they_do_by_hand(gallery):
+    for seed in range(4):
+        draw = np.random.default_rng(seed)
+        images = (
+            draw.random((15, gallery), dtype=np.float32),
+            draw.integers(4, size=15),
+            draw.integers(4, size=gallery),
+            draw.integers(2, size=15),
+            draw.integers(2, size=gallery),
+        )
+        for found, expected in zip(
+            rank.evaluate_rank(*images, use_cython=False), rank_by_hand(*images, max_rank=50), strict=True
+        ):
+            np.testing.assert_allclose(found, expected, rtol=1e-6, atol=1e-6)
+
+
+def test_the_cuhk03_cmc_of_two_people_goes_on_with_its_last_value():
+    # Ranked by identity: person 1 before person 0, so rank 2 is the first with a hit, and the last there is.
+    images = np.array([[0.2, 0.1]]), np.array([0]), np.array([0, 1]), np.array([0]), np.array([1, 1])
+    cmc, mean_ap = rank.evaluate_rank(*images, max_rank=5, use_metric_cuhk03=True, use_cython=False)
+    assert cmc.tolist() == [0, 1, 1, 1, 1]
+    assert mean_ap == 0.5
+
+
+def test_a_large_gallery_reaches_the_host_untouched(monkeypatch):
+    given = []
+    monkeypatch.setattr(
+        host_metrics, "evaluate_rank_on_host", lambda *arguments: given.extend(arguments) or (0, [1], [1])
+    )
+    pids, camids = np.arange(100), np.zeros(100, dtype=int)
+    distances = np.zeros((1, 100))
+    rank.evaluate_rank(distances, pids[:1], pids, camids[:1], camids)
+    assert given[0] is distances and given[2] is pids and given[4] is camids
+
+
+def test_without_the_plugin_query_expansion_needs_more_images_than_neighbours(raw_host):
+    assert raw_host["query_expansion_with_six_images"].startswith("ValueError")
+
+
+def test_query_expansion_takes_the_weighted_mean_of_the_nearest_images():
+    features = torch.randn(12, 4, generator=torch.Generator().manual_seed(0)).abs()  # similarities > 0
+    expected = []
+    for feature in normalize(features):
+        similarity = normalize(features) @ feature
+        nearest = similarity.argsort(descending=True)[:3]
+        expected.append((features[nearest] * similarity[nearest, None] ** 3).mean(dim=0))
+    query, gallery = query_expansion.aqe(features[:5], features[5:], qe_times=1, qe_k=3, alpha=3.0)
+    torch.testing.assert_close(torch.cat([query, gallery]), torch.stack(expected))
+
+
+def test_query_expansion_of_few_images_takes_what_there_is():
+    features = torch.randn(6, 4, generator=torch.Generator().manual_seed(0))
+    few = query_expansion.aqe(features[:2], features[2:], qe_k=10)
+    for found, expected in zip(few, query_expansion.aqe(features[:2], features[2:], qe_k=5), strict=True):
+        torch.testing.assert_close(found, expected, rtol=0, atol=0)
+
+
+def test_without_the_plugin_euclidean_distances_warn(raw_host):
+    assert "addmm_ is deprecated" in raw_host["euclidean_distance"]
+
+
+def test_euclidean_distances_are_squared_and_do_not_warn():
+    generator = torch.Generator().manual_seed(0)
+    query, gallery = torch.randn(5, 8, generator=generator), torch.randn(7, 8, generator=generator)
+    warn_always = torch.is_warn_always_enabled()
+    torch.set_warn_always(True)  # torch gives this warning once a process
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            distances = build_dist(query, gallery, "euclidean")
+    finally:
+        torch.set_warn_always(warn_always)
+    torch.testing.assert_close(torch.from_numpy(distances), torch.cdist(query, gallery) ** 2, rtol=1e-5, atol=1e-5)
+
+
+def test_without_the_plugin_the_cuhk03_protocol_fails_with_numpy_1_26(raw_host):
+    assert raw_host["cuhk03_protocol_with_numpy_1_26"].startswith("AttributeError")
+
+
+def test_the_cuhk03_protocol_runs_where_numpy_has_no_bool(monkeypatch):
+    monkeypatch.setattr(rank, "np", np)
+    monkeypatch.delattr(np, "bool", raising=False)
+    assert host_metrics.name_bool_in_cuhk03_protocol() is None
+    zero = np.array([0])
+    assert rank.eval_cuhk03(np.zeros((1, 1)), zero, zero, zero, zero + 1, max_rank=1)[0].tolist() == [1]
+    assert not hasattr(np, "bool")
+
+
+def test_numpy_with_bool_is_left_alone(monkeypatch):
+    monkeypatch.setattr(rank, "np", np)
+    monkeypatch.setattr(np, "bool", np.bool_, raising=False)  # as numpy 2 has it
+    assert "has np.bool" in host_metrics.name_bool_in_cuhk03_protocol()
+    assert rank.np is np
+
+
+class TrainerWithoutEvaluator(DefaultTrainer):
+    @classmethod
+    def build_evaluator(cls, cfg, dataset_name, output_dir=None):
+        raise NotImplementedError
+
+
+def test_without_the_plugin_a_missing_evaluator_fails_where_loggers_have_no_warn(raw_host):
+    assert raw_host["test_without_evaluator_where_loggers_have_no_warn"].startswith("AttributeError")
+
+
+def test_a_missing_evaluator_is_logged_where_loggers_have_no_warn(monkeypatch):
+    monkeypatch.delattr(logging.Logger, "warn")
+    assert host_metrics.log_warnings_by_their_name() is None
+    cfg = get_cfg()
+    cfg.DATASETS.TESTS = ("Market1501",)
+    try:
+        assert TrainerWithoutEvaluator.test(cfg, None) == {}
+    finally:
+        del logging.getLogger("fastreid.engine.defaults").warn
+
+
+def test_loggers_with_warn_are_left_alone():
+    assert "still have" in host_metrics.log_warnings_by_their_name()
+    assert "warn" not in vars(logging.getLogger("fastreid.engine.defaults"))
+
+
+@pytest.mark.parametrize("metric", ["cosine", "euclidean"])
+def test_every_way_to_test_runs_on_the_cpu_and_finds_well_separated_people(metric):
+    generator = torch.Generator().manual_seed(0)
+    pids = [0, 1, 2] + [0, 1, 2] * 8
+    features = normalize(torch.eye(3)[pids] + 0.05 * torch.randn(27, 3, generator=generator))
+    options = {"TEST__METRIC": metric, "TEST__AQE__ENABLED": True, "TEST__RERANK__ENABLED": True}
+    results = evaluate(features, pids, [0] * 3 + [1] * 24, 3, TEST__ROC__ENABLED=True, **options)
+    assert results["Rank-1"] == results["mAP"] == results["mINP"] == 100
+    assert all(0 <= results[f"TPR@FPR={rate}"] <= 1 for rate in ("1e-04", "1e-03", "1e-02"))
+
+
+def test_the_roc_is_of_all_pairs_but_those_of_one_person_in_one_camera():
+    draw = np.random.default_rng(0)
+    distances, camids = draw.random((4, 9), dtype=np.float32), np.arange(9) % 2
+    query, gallery = np.array([0, 1, 2, 3]), np.arange(9) % 4
+    expected = [
+        (distances[one, other], float(query[one] != gallery[other]))
+        for one in range(4)
+        for other in range(9)
+        if not (query[one] == gallery[other] and camids[one] == camids[other])
+    ]
+    scores, labels = roc.evaluate_roc(distances, query, gallery, camids[:4], camids, use_cython=False)
+    assert sorted(zip(scores, labels, strict=True)) == sorted(expected)

@@ -1,0 +1,93 @@
+from collections import OrderedDict
+
+import pytest
+
+import igoas_plugin
+from igoas_plugin.core.errors import InputError
+from igoas_plugin.evaluation.results import save_results, summarize
+
+
+def cfg_of(folder, *tests):
+    cfg = igoas_plugin.get_cfg()
+    cfg.OUTPUT_DIR, cfg.DATASETS.TESTS = str(folder), tests
+    folder.mkdir(parents=True)
+    return cfg
+
+
+def test_one_table_holds_several_runs_and_data_sets(tmp_path):
+    save_results(OrderedDict({"Rank-1": 12.34, "mAP": 5.0}), cfg_of(tmp_path / "a", "Market1501"))
+    several = {"X": OrderedDict({"Rank-1": 50.0, "mAP": 40.0}), "Y": OrderedDict({"Rank-1": 60.0, "mAP": 41.0})}
+    save_results(several, cfg_of(tmp_path / "b", "X", "Y"))
+    (tmp_path / "b" / "log.txt").write_text("")
+    table = summarize([str(tmp_path / "a"), str(tmp_path / "b")])
+    rows = [
+        [cell.strip() for cell in line.split("|")[2:5]]
+        for line in table.splitlines()
+        if line.startswith(f"| {tmp_path}")
+    ]
+    assert rows == [["Market1501", "12.3", ""], ["X", "50.0", ""], ["Y", "60.0", ""]]
+    assert str(tmp_path / "b" / "log.txt") in table and "model_final" not in table
+
+
+def test_a_run_that_did_not_end_is_named(tmp_path):
+    with pytest.raises(InputError, match="results.json does not exist: .* is no run"):
+        summarize([str(tmp_path)])
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        '{"Toy": {"Rank-1": 1',
+        *("[]", "null", '{"a": 1}', '{"a": {"mAP": "x"}}', '{"a": {"CMC": 1}}', '{"a": {"CMC": ["x"]}}', "[" * 100_000),
+    ],
+    ids=lambda content: content[:20],
+)
+def test_a_damaged_file_of_results_is_named(content, tmp_path):
+    (tmp_path / "results.json").write_text(content)
+    with pytest.raises(InputError, match="results.json is damaged: remove it, or evaluate .* again"):
+        summarize([str(tmp_path)])
+
+
+def test_one_data_set_that_is_named_twice_is_one_row(tmp_path):
+    path = save_results(OrderedDict({"Rank-1": 12.34, "mAP": 5.0}), cfg_of(tmp_path / "a", "Market1501", "Market1501"))
+    assert summarize([path]).count("Market1501") == 1
+
+
+def results_of(folder, name, **metrics):
+    save_results(OrderedDict(metrics), cfg_of(folder, name))
+    return str(folder)
+
+
+def test_draws_of_one_protocol_get_their_mean_and_standard_deviation(tmp_path):
+    runs = [
+        results_of(tmp_path / "A" / f"split{seed}", f"OccludedREIDHalfSplit{seed}", **{"Rank-1": rank_1, "mAP": 50.0})
+        for seed, rank_1 in enumerate((80.0, 82.0, 87.0))
+    ]
+    runs.append(results_of(tmp_path / "other", "Market1501", **{"Rank-1": 1.0, "mAP": 1.0}))
+    [line] = [line for line in summarize(runs).splitlines() if "mean" in line]
+    # 80, 82, 87: mean 83, deviations -3, -1, 4, their squares 9 + 1 + 16 = 26, over n - 1 = 2: 13, root 3.6
+    assert [cell.strip() for cell in line.strip("|").split("|")] == [
+        f"{tmp_path / 'A'}: mean ± standard deviation of 3", "OccludedREIDHalfSplit",
+        "83.0 ± 3.6", "", "", "50.0 ± 0.0", "",
+    ]  # fmt: skip
+
+
+def test_one_draw_alone_has_no_mean_and_neither_have_seeds_of_another_set(tmp_path):
+    runs = [
+        results_of(tmp_path / "a", "OccludedREIDHalfSplit1", **{"Rank-1": 80.0}),
+        results_of(tmp_path / "b", "OccludedREIDHalfSplit", **{"Rank-1": 80.0}),
+        results_of(tmp_path / "c", "Market1501", **{"Rank-1": 80.0}),
+        results_of(tmp_path / "d", "Market1501", **{"Rank-1": 81.0}),
+    ]
+    assert "mean" not in summarize(runs)
+
+
+def test_draws_of_different_runs_are_not_mixed(tmp_path):
+    runs = [
+        results_of(tmp_path / run / f"split{seed}", f"OccludedREIDHalfSplit{seed}", **{"Rank-1": base + seed})
+        for run, base in (("A", 10.0), ("B", 90.0))
+        for seed in range(3)
+    ]
+    lines = [line for line in summarize(runs).splitlines() if "mean" in line]
+    assert [("11.0 ± 1.0" in line, "91.0 ± 1.0" in line) for line in lines] == [(True, False), (False, True)]
+    assert "mean" not in summarize([runs[0], runs[4]])

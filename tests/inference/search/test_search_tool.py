@@ -1,0 +1,153 @@
+"""tools/search.py as a user runs it, with a real model."""
+
+import json
+import multiprocessing
+import os
+import signal
+import sys
+import types
+
+import numpy as np
+import pytest
+from saved_models import saved_igoas
+from small_predictor import SmallPredictor, draw, names
+
+import igoas_plugin
+from igoas_plugin.config import load_cfg
+from igoas_plugin.inference.search import indexing
+from igoas_plugin.inference.search.gallery_file import GalleryFile
+
+FORK = multiprocessing.get_context("fork")  # a new process would take seconds to import torch
+
+
+@pytest.fixture
+def run(call_tool):
+    """Runs the tool: (exit status, what it printed)."""
+
+    def run(*words):
+        done = call_tool("search", *words)
+        return done.returncode, types.SimpleNamespace(out=done.stdout, err=done.stderr)
+
+    return run
+
+
+@pytest.fixture
+def onnx(monkeypatch):
+    """--model FILE is a predictor that takes no time; the files that were asked for."""
+    paths = []
+    module = types.SimpleNamespace(OnnxPredictor=lambda path: paths.append(path) or SmallPredictor())
+    monkeypatch.setitem(sys.modules, "igoas_plugin.inference.onnx_predictor", module)
+    return paths
+
+
+def kill_at_the_second_save(run, *words) -> None:
+    """Saves after every batch, and is killed where the second save is on the disk but not yet in place of the first."""
+    indexing.SAVE_SECONDS, indexing.SAVE_SHARE = 0, 1e9
+    saves, sync = [], os.fsync
+
+    def kill_at_the_second(file):
+        saves.append(sync(file))
+        if len(saves) == 2:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    os.fsync = kill_at_the_second
+    run(*words)
+
+
+def test_an_index_is_killed_goes_on_and_answers(onnx, tmp_path, run):
+    crops, index, page = tmp_path / "crops", tmp_path / "gallery.index", tmp_path / "page.html"
+    draw(crops, [*names(14), "line\nend.png"])
+    (crops / "torn.png").write_text("torn")
+    make = ("index", crops, "--output", index, "--model", "model.onnx", "--kind", "hnsw")
+    killed = FORK.Process(target=kill_at_the_second_save, args=(run, *make))
+    killed.start()
+    killed.join(60)
+    assert killed.exitcode == -signal.SIGKILL
+    with GalleryFile(str(index)) as file:
+        assert len(file.gallery.crops) == 4 and not file.finished
+    status, printed = run(*make)
+    assert status == 0
+    assert printed.out == f"{index}: 11 added, 4 already there, 0 gone or changed, 1 unreadable\n"
+
+    ask = ("query", crops / "line\nend.png", crops / "0" / "0003.png", "--index", index, "--model", "model.onnx")
+    status, printed = run(*ask, "--top", "3", "--format", "json", "--html", page)
+    assert status == 0, printed.err
+    answers = json.loads(printed.out)
+    assert [each["matches"][0]["path"] for each in answers["queries"]] == ["line\nend.png", "0/0003.png"]
+    assert [each["matches"][0]["score"] for each in answers["queries"]] == [1.0, 1.0]
+    assert [len(each["matches"]) for each in answers["queries"]] == [3, 3]
+    assert page.read_text().count("<img ") == 2 * 4
+    assert "2 images described in " in printed.err and "15 searched in " in printed.err
+
+
+def test_a_model_of_a_config_describes_as_the_predictor_does_and_another_one_is_refused(tmp_path, run):
+    crops, index = tmp_path / "crops", tmp_path / "gallery.index"
+    draw(crops, names(6))
+    cfg = saved_igoas(tmp_path)
+    (tmp_path / "config.yml").write_text(cfg.dump())
+    model = ("--config-file", tmp_path / "config.yml", "MODEL.WEIGHTS", cfg.MODEL.WEIGHTS, "TEST.IMS_PER_BATCH", "4")
+    status, printed = run("index", crops, "--output", index, *model)
+    assert status == 0, printed.err
+    predictor = igoas_plugin.Predictor(load_cfg(str(tmp_path / "config.yml")))
+    with GalleryFile(str(index)) as file:
+        found = file.descriptors()
+        made = predictor([os.path.join(crops, crop.path) for crop in file.gallery.crops])
+    np.testing.assert_allclose(found, made, rtol=0, atol=1e-5)  # batches are others, so sums are
+
+    ask = ("query", crops / "0" / "0003.png", "--index", index, *model)
+    status, printed = run(*ask)
+    assert status == 0 and "\n   1   1.0000  0/0003.png\n" in printed.out, printed.err
+    status, printed = run(*ask, "TEST.FLIP.ENABLED", "True")
+    assert status == 2 and printed.out == ""
+    [line] = [line for line in printed.err.splitlines() if line.startswith("igoas_plugin ")]
+    assert line == printed.err.splitlines()[-1]
+    assert "by another model than this one: TEST.FLIP.ENABLED False and True" in line
+
+
+def test_an_onnx_model_takes_the_place_of_config_and_weights(tmp_path, run, onnx):
+    draw(tmp_path / "crops", names(3))
+    index = tmp_path / "gallery.index"
+    status, printed = run("index", tmp_path / "crops", "--output", index, "--model", "model.onnx")
+    assert (status, printed.out) == (0, f"{index}: 3 added, 0 already there, 0 gone or changed, 0 unreadable\n")
+    status, printed = run("query", tmp_path / "crops/0/0000.png", "--index", index, "--model", "model.onnx")
+    assert status == 0 and "\n   1   1.0000  0/0000.png\n" in printed.out
+    assert onnx == ["model.onnx", "model.onnx"]
+
+
+@pytest.mark.parametrize(
+    "words, message",
+    [
+        (["query", "a.png", "--index", "no.index"], "no.index does not exist: make it by tools/search.py index"),
+        (["query", "a.png", "--index", "no.index", "--html", "/dev/null/a.html"], "the folder of --html '/dev/null' "),
+        (["index", "no\nfolder", "--output", "a.index"], "/no\\nfolder: No such file or directory"),
+    ],
+)
+def test_a_mistake_is_one_line(run, onnx, words, message):
+    status, printed = run(*words, "--model", "model.onnx")
+    assert status == 2 and printed.out == ""
+    assert message in printed.err and printed.err.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    "words, message",
+    [
+        (["query", "a.png", "--index", "a.index"], "one of the arguments --config-file --model is required"),
+        (["query", "a.png", "--index", "a.index", "--model", "m", "--top", "0"], "must be a whole number from 1"),
+        (["index", "crops", "--output", "a.index", "--model", "m", "--kind", "lsh"], "invalid choice: 'lsh'"),
+    ],
+)
+def test_a_wrong_command_line_is_refused(run, words, message):
+    status, printed = run(*words)
+    assert status == 2 and message in printed.err
+
+
+def test_ctrl_c_ends_without_a_traceback(tmp_path, run, monkeypatch):
+    class Stopped(SmallPredictor):
+        def describe(self, images):
+            raise KeyboardInterrupt
+
+    module = types.SimpleNamespace(OnnxPredictor=lambda path: Stopped())
+    monkeypatch.setitem(sys.modules, "igoas_plugin.inference.onnx_predictor", module)
+    draw(tmp_path / "crops", names(3))
+    status, printed = run("index", tmp_path / "crops", "--output", tmp_path / "a.index", "--model", "model.onnx")
+    assert status == 130 and printed.err.splitlines()[-1] == "interrupted" and printed.out == ""

@@ -1,0 +1,90 @@
+import pytest
+import torch
+from fastreid.layers import SELayer
+from fastreid.modeling.backbones import build_backbone
+from fastreid.modeling.backbones.resnet import BasicBlock, Bottleneck
+from tiny_data import use_resnet
+
+import igoas_plugin
+from igoas_plugin.core.errors import InputError
+from igoas_plugin.modeling.backbones import split_backbone
+
+SIZE = (48, 32)
+
+
+def backbone(depth="18x", **switches):
+    cfg = igoas_plugin.get_cfg()
+    use_resnet(cfg, depth)
+    cfg.MODEL.BACKBONE.PRETRAIN = False
+    for name, value in switches.items():
+        cfg.MODEL.BACKBONE[name] = value
+    torch.manual_seed(0)
+    return build_backbone(cfg).eval()
+
+
+def randomise_norms(module):
+    """Non-local blocks start at zero effect: their last norm's scale is 0."""
+    for each in module.modules():
+        if isinstance(each, torch.nn.BatchNorm2d):
+            torch.nn.init.uniform_(each.weight, 0.1, 0.3)
+
+
+SWITCHES = ({}, {"WITH_IBN": True}, {"WITH_SE": True}, {"WITH_NL": True})
+CASES = [
+    pytest.param(depth, switches, marks=[] if depth in ("18x", "short") else [pytest.mark.slow])
+    for depth in ("18x", "short", "34x", "50x", "101x")
+    for switches in SWITCHES
+    if depth not in ("18x", "34x") or "WITH_NL" not in switches
+]  # fmt: skip  (these have no non-local blocks)
+
+
+@pytest.mark.parametrize(
+    "depth, switches", CASES, ids=lambda value: "-".join(value) if isinstance(value, dict) else value
+)
+def test_trunk_and_last_stage_give_what_the_host_s_backbone_gives(depth, switches):
+    whole = backbone(depth, **switches)
+    randomise_norms(whole)
+    images = torch.randn(1, 3, 48, 32)
+    with torch.no_grad():
+        expected = whole(images)
+        split = split_backbone(whole, SIZE, stem="host")
+        assert torch.equal(split.last_stage(split.trunk(images)), expected)
+    assert split.channels == expected.shape[1]
+
+
+def test_a_backbone_that_ran_before_splits_the_same():
+    whole = backbone("short", WITH_NL=False)
+    whole(torch.randn(1, 3, 48, 32))  # writes [-1] into its indices of non-local blocks
+    split = split_backbone(whole, SIZE)
+    assert split.trunk(torch.randn(1, 3, 48, 32)).shape == (1, 1024, 3, 2)
+
+
+def test_the_torchvision_stem_pads_and_keeps_the_size():
+    pool = backbone().maxpool  # of fast-reid, which the plugin does not patch
+    assert (pool.padding, pool.ceil_mode) == (0, True)
+    images = torch.randn(1, 3, 48, 32)
+    ours = split_backbone(backbone(), SIZE, stem="torchvision").trunk
+    host = split_backbone(backbone(), SIZE, stem="host").trunk
+    assert ours.maxpool.padding == 1 and ours.maxpool.ceil_mode is False
+    assert ours(images).shape == host(images).shape
+    assert not torch.equal(ours(images), host(images))
+
+
+@pytest.mark.parametrize("depth, kind", [("18x", BasicBlock), ("short", Bottleneck)])
+def test_an_extra_block_is_of_the_backbone_s_own_type_and_random(depth, kind):
+    split = split_backbone(backbone(depth), SIZE)
+    block = split.make_block()
+    feature_map = torch.randn(2, split.channels, 3, 2)
+    assert type(block) is kind and block(feature_map).shape == feature_map.shape
+    assert not torch.equal(block.conv1.weight, split.make_block().conv1.weight)
+
+
+def test_an_extra_block_has_squeeze_and_excitation_where_the_backbone_has_it():
+    for with_se in (False, True):
+        block = split_backbone(backbone("short", WITH_SE=with_se), SIZE).make_block()
+        assert isinstance(block.se, SELayer) == with_se
+
+
+def test_an_unknown_stem_is_refused():
+    with pytest.raises(InputError, match="STEM must be torchvision or host, got deep"):
+        split_backbone(backbone(), SIZE, stem="deep")

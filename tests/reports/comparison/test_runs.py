@@ -1,0 +1,329 @@
+"""Which runs a comparison has, where they are, and what is not mixed up."""
+
+import json
+import multiprocessing
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from igoas_plugin.core.command_line import stop_on_sigterm
+from igoas_plugin.core.errors import InputError
+from igoas_plugin.reports.comparison import training
+from igoas_plugin.reports.comparison.inputs import inputs_of, note_inputs, refuse_other_inputs
+from igoas_plugin.reports.comparison.provenance import commit, made_by
+from igoas_plugin.reports.comparison.runs import names_of, plan
+from igoas_plugin.reports.comparison.training import locked, makers_of, seconds_of, train
+from igoas_plugin.reports.comparison.workload import Workload
+
+ROOT = Path(__file__).parents[3]
+A, B = "configs/Toy/igoas_R18.yml", "configs/Toy/bagtricks_R18.yml"
+
+
+def test_every_config_has_every_seed_in_a_folder_of_its_own_seed_by_seed(tmp_path):
+    runs = plan([A, B], 2, str(tmp_path), ["SOLVER.MAX_EPOCH", "1"])
+    assert [(run.name, run.seed) for run in runs] == [
+        ("igoas_R18", 0), ("bagtricks_R18", 0), ("igoas_R18", 1), ("bagtricks_R18", 1),
+    ]  # fmt: skip
+    assert runs[3].folder == str(tmp_path / "Toy" / "bagtricks_R18" / "seed1")
+    assert (runs[3].cfg.SEED, runs[3].cfg.SOLVER.MAX_EPOCH, runs[3].cfg.MODEL.META_ARCHITECTURE) == (1, 1, "Baseline")
+    assert not os.listdir(tmp_path)
+
+
+@pytest.mark.parametrize("paths, names", [
+    (["a/x.yml"], ["x"]),
+    (["a/x.yml", "a/y.yml"], ["x", "y"]),
+    (["a/x.yml", "b/x.yml"], ["a-x", "b-x"]),
+    (["a/b/x.yml", "c/b/x.yml", "c/b/y.yml"], ["a-b-x", "c-b-x", "c-b-y"]),
+])  # fmt: skip
+def test_names_are_as_short_as_they_can_be(paths, names):
+    assert names_of(paths) == names
+
+
+def test_a_run_has_the_same_folder_whatever_else_is_compared(tmp_path):
+    folders = [{run.folder for run in plan(configs, 1, str(tmp_path), [])} for configs in (
+        ["configs/OccDuke/igoas_R50.yml"], ["configs/OccDuke/igoas_R50.yml", "configs/Market1501/igoas_R50.yml"],
+    )]  # fmt: skip
+    assert folders[0] < folders[1] and len(folders[1]) == 2
+
+
+def test_configs_that_would_share_a_folder_are_refused(tmp_path):
+    for part in ("a", "b"):
+        (tmp_path / part / "Toy").mkdir(parents=True)
+        (tmp_path / part / "Toy" / "x.yml").write_text("SEED: 0\n")
+    with pytest.raises(InputError, match="two configs would write into one folder"):
+        plan([str(tmp_path / "a/Toy/x.yml"), str(tmp_path / "b/Toy/x.yml")], 1, str(tmp_path), [])
+
+
+def test_a_word_that_is_no_pair_is_told_as_the_user_wrote_it(tmp_path):
+    with pytest.raises(InputError, match="got configs/OccDuke: "):
+        plan([A], 1, str(tmp_path), ["configs/OccDuke"])
+
+
+def test_a_config_given_twice_is_refused():
+    with pytest.raises(InputError, match="given twice"):
+        names_of([A, os.path.abspath(A)])
+
+
+@pytest.mark.parametrize("key", ["SEED", "OUTPUT_DIR"])
+def test_seed_and_folder_are_the_comparison_s(key, tmp_path):
+    with pytest.raises(InputError, match=f"{key} is set for each run: take --seeds and --output"):
+        plan([A], 1, str(tmp_path), [key, "1"])
+
+
+def written(run, change=lambda text: text):
+    os.makedirs(run.folder)
+    with open(os.path.join(run.folder, "config.yaml"), "w") as file:
+        file.write(change(run.cfg.dump()))
+
+
+def test_a_run_of_another_config_is_not_mixed_in(tmp_path):
+    [run] = plan([A], 1, str(tmp_path), [])
+    written(run)
+    assert plan([A], 1, str(tmp_path), [])[0].begun
+    with pytest.raises(
+        InputError, match=r"Toy/igoas_R18/seed0 holds a run of another config \(SOLVER.MAX_EPOCH is 5, not 2\)"
+    ):
+        plan([A], 1, str(tmp_path), ["SOLVER.MAX_EPOCH", "2"])
+
+
+def test_identities_that_the_host_has_counted_are_no_other_config(tmp_path):
+    [run] = plan([A], 1, str(tmp_path), [])
+    written(run, lambda text: text.replace("NUM_CLASSES: 0", "NUM_CLASSES: 64"))
+    assert plan([A], 1, str(tmp_path), [])[0].begun
+    with pytest.raises(InputError, match="MODEL.HEADS.NUM_CLASSES is 64, not 70"):
+        plan([A], 1, str(tmp_path), ["MODEL.HEADS.NUM_CLASSES", "70"])
+
+
+def test_workers_and_the_way_the_folder_is_written_are_no_other_config(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    [run] = plan([os.path.join(ROOT, A)], 1, "out", [])
+    written(run)
+    assert plan([os.path.join(ROOT, A)], 1, str(tmp_path / "out"), ["DATALOADER.NUM_WORKERS", "1"])[0].begun
+
+
+@pytest.mark.parametrize("key, line", [("RESIZE", "      RESIZE: bilinear\n"), ("CUTOUTS", "    CUTOUTS: ''\n")])
+def test_a_key_that_came_later_had_its_default(key, line, tmp_path):
+    [run] = plan([A], 1, str(tmp_path), [])
+    assert line in run.cfg.dump()
+    written(run, lambda text: text.replace(line, ""))
+    assert plan([A], 1, str(tmp_path), [])[0].begun
+    with pytest.raises(InputError, match=f"another config .*{key} is .*, not area"):
+        plan([A], 1, str(tmp_path), ["MODEL.IGOAS.MASK_LOSS.RESIZE" if key == "RESIZE" else "MODEL.OCCLUSION.CUTOUTS",
+                                     "area"])  # fmt: skip
+
+
+@pytest.mark.parametrize("text", ["[", "no config", "- 1"])
+def test_a_damaged_config_is_one_line(text, tmp_path):
+    [run] = plan([A], 1, str(tmp_path), [])
+    written(run, lambda _: text)
+    with pytest.raises(InputError, match="config.yaml is damaged: remove"):
+        plan([A], 1, str(tmp_path), [])
+
+
+# One run
+
+
+@pytest.fixture
+def fake(tmp_path, monkeypatch):
+    """Puts a script in the place of tools/train_net.py; gives a run."""
+
+    def make(script):
+        path = tmp_path / "fake.py"
+        path.write_text(script)
+        monkeypatch.setattr(training, "TRAIN_NET", str(path))
+        return plan([A], 1, str(tmp_path / "out"), [])[0]
+
+    return make
+
+
+FINISH = "import sys; open(sys.argv[-1] + '/results.json', 'w').write('{}')"
+
+
+def test_what_a_run_prints_is_kept_and_its_progress_told(fake):
+    run, told = fake(f"print('[log]: epoch 1/4  iter 19/124  x'); print('epoch 4/4  iter 121/124'); {FINISH}"), []
+    assert train(run, {}, lambda *at: told.append(at)) == ""
+    assert told == [(1, 19), (4, 121)]
+    with open(os.path.join(run.folder, "console.txt")) as file:
+        assert file.read().splitlines()[1] == "epoch 4/4  iter 121/124"
+    assert len(seconds_of(run.folder)) == 1 and seconds_of(run.folder)[0] > 0
+
+
+def test_the_last_words_of_a_run_that_fails_are_given_and_its_time_is_added(fake):
+    run = fake("import sys; print('one'); print('igoas_plugin: two', file=sys.stderr); sys.exit(2)")
+    assert train(run, {}, print) == train(run, {}, print) == "exit code 2: igoas_plugin: two"
+    assert len(seconds_of(run.folder)) == 2
+
+
+def test_a_run_without_results_has_failed_whatever_its_exit_code(fake):
+    assert train(fake(""), {}, print) == "exit code 0: no output"
+
+
+def test_a_run_goes_on_from_its_checkpoint_with_the_keys_of_the_comparison(fake):
+    run = fake(f"import json, sys; json.dump(sys.argv[1:], open(sys.argv[-1] + '/words', 'w')); {FINISH}")
+    train(run, {}, print)
+    with open(os.path.join(run.folder, "words")) as file:
+        words = json.load(file)
+    assert words == ["--config-file", A, "--resume", "SEED", "0", "OUTPUT_DIR", run.folder]
+
+
+def test_the_tool_is_where_the_package_expects_it():
+    assert os.path.isfile(training.TRAIN_NET) and sys.executable
+
+
+def test_a_run_that_another_process_trains_is_left_to_it(fake):
+    run = fake(FINISH)
+    os.makedirs(run.folder)
+    with locked(run.folder):
+        assert train(run, {}, print) is None
+    assert not run.done
+    assert train(run, {}, print) == "" and run.done
+
+
+def test_a_run_that_was_finished_meanwhile_is_not_trained_again(fake):
+    run = fake("raise SystemExit(1)")
+    os.makedirs(run.folder)
+    (Path(run.folder) / "results.json").write_text("{}")
+    assert train(run, {}, print) == ""
+
+
+FORK = multiprocessing.get_context("fork")  # a new process would take seconds to import torch
+
+
+def compare_in_a_process(script, output, told) -> None:
+    """A comparison of one run, told of by each line of its progress."""
+    training.TRAIN_NET = script
+    stop_on_sigterm()
+    training.train(plan([A], 1, output, [])[0], {}, lambda *at: told.put("going on"))
+
+
+def started(tmp_path, script) -> tuple[multiprocessing.Process, str]:
+    """A comparison in a process of its own, whose training waits; and the folder of its run."""
+    (tmp_path / "fake.py").write_text(script)
+    told = FORK.Queue()
+    words = (str(tmp_path / "fake.py"), str(tmp_path / "out"), told)
+    process = FORK.Process(target=compare_in_a_process, args=words)
+    process.start()
+    for _ in range(2):  # the second one comes after the number of the process is written
+        assert told.get(timeout=60) == "going on"
+    return process, plan([A], 1, str(tmp_path / "out"), [])[0].folder
+
+
+WAIT = """
+import os, sys, time
+print("epoch 1/1  iter 1/9", flush=True)
+open(sys.argv[-1] + "/pid", "w").write(str(os.getpid()))
+print("epoch 1/1  iter 2/9", flush=True)
+time.sleep(600)
+"""
+
+
+def is_running(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return Path(f"/proc/{pid}/stat").read_text().split()[2] != "Z"
+
+
+@pytest.mark.skipif(not os.path.isdir("/proc/self"), reason="looks at processes in /proc")
+def test_a_training_whose_comparison_was_killed_keeps_its_folder_to_itself(tmp_path):
+    process, folder = started(tmp_path, WAIT)
+    process.kill()
+    process.join(60)
+    training_pid = int((Path(folder) / "pid").read_text())
+    try:
+        with locked(folder) as handles:
+            assert is_running(training_pid) and handles is None
+    finally:
+        os.kill(training_pid, signal.SIGKILL)
+    deadline = time.monotonic() + 600
+    while is_running(training_pid) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    with locked(folder) as handles:
+        assert handles is not None
+    assert seconds_of(folder)[0] >= 0  # noted before the kill
+
+
+@pytest.mark.skipif(not os.path.isdir("/proc/self"), reason="looks at processes in /proc")
+def test_a_comparison_that_is_stopped_stops_its_training(tmp_path):
+    process, folder = started(tmp_path, WAIT)
+    training_pid = int((Path(folder) / "pid").read_text())
+    process.terminate()
+    process.join(600)
+    assert process.exitcode == 128 + signal.SIGTERM and not is_running(training_pid)
+
+
+# What it started with
+
+
+def test_a_run_on_other_images_or_weights_is_not_mixed_in(tmp_path):
+    weights = tmp_path / "w.pth"
+    weights.write_bytes(b"one")
+    [run] = plan([A], 1, str(tmp_path), ["MODEL.BACKBONE.PRETRAIN_PATH", str(weights)])
+    load = Workload(1, 1, 1, 1, {"training images": 10, "X queries": 2})
+    inputs = inputs_of(run, load)
+    assert len(inputs) == 3
+    written(run)
+    refuse_other_inputs(run, {})  # begun by hand: nothing is known of it
+    os.remove(Path(run.folder) / "config.yaml")
+    note_inputs(run, {**inputs, "training images": 5})
+    note_inputs(run, inputs)  # it failed before it began: what was noted then does not count
+    (Path(run.folder) / "config.yaml").write_text(run.cfg.dump())
+    note_inputs(run, inputs)
+    with pytest.raises(InputError, match=r"other data or weights \(training images: 10 then, 20 now\)"):
+        refuse_other_inputs(run, {**inputs, "training images": 20})
+    with pytest.raises(InputError, match=r"\(X queries: 2 then, None now\)"):
+        note_inputs(run, {name: value for name, value in inputs.items() if name != "X queries"})
+    weights.write_bytes(b"two")
+    with pytest.raises(InputError, match="MODEL.BACKBONE.PRETRAIN_PATH: "):
+        refuse_other_inputs(run, inputs_of(run, load))
+    (Path(run.folder) / "inputs.json").write_text("{")
+    with pytest.raises(InputError, match="inputs.json is damaged: remove"):
+        refuse_other_inputs(run, inputs)
+
+
+def test_a_run_that_would_go_on_with_other_inputs_fails_and_is_not_started(fake):
+    run = fake(FINISH)
+    written(run)
+    (Path(run.folder) / "inputs.json").write_text('{"training images": 10}')
+    assert "other data or weights (training images: 10 then, 20 now)" in train(run, {"training images": 20}, print)
+    assert not run.done
+
+
+def test_versions_and_machine_are_noted_for_each_attempt_and_told_once(fake):
+    run = fake("raise SystemExit(1)")
+    for _ in range(2):
+        train(run, {}, print)
+    [line] = makers_of([run])
+    assert line == made_by("cpu") and "fastreid 1.4.0, torch 2" in line and line.endswith("CPU threads")
+    assert len((Path(run.folder) / "made_by.txt").read_text().splitlines()) == 2
+
+
+def test_the_commit_is_that_of_the_package_s_own_checkout_and_tells_of_changes(tmp_path):
+    def git(*words):
+        author = ["-c", "user.name=A", "-c", "user.email=a@example.org"]
+        return subprocess.run(
+            ["git", "-C", tmp_path, *author, *words], check=True, capture_output=True, text=True
+        ).stdout
+
+    package = tmp_path / "package"
+    (package / "part").mkdir(parents=True)
+    assert commit(str(package)) == ""
+    git("init")
+    (tmp_path / "other.txt").write_text("1")
+    git("add", ".")
+    git("commit", "-m", "one")
+    assert commit(str(package)) == f" (commit {git('rev-parse', '--short', 'HEAD').strip()})"
+    (tmp_path / "other.txt").write_text("2")
+    assert commit(str(package)).endswith(", with changes)")
+    assert commit(str(package / "part")) == ""  # such as site-packages in a project's folder
+
+
+def test_without_git_no_commit_is_told(monkeypatch):
+    monkeypatch.setenv("PATH", "")
+    assert commit() == ""

@@ -1,0 +1,87 @@
+import numpy as np
+import pytest
+import tiny_data
+import torch
+from fastreid.modeling import build_model
+from matplotlib.contour import ContourSet
+
+from igoas_plugin.core.errors import InputError
+from igoas_plugin.reports.figures.activation_figure import draw_responses, responses_of, responses_picture
+
+
+@pytest.fixture
+def drawn():
+    """Two images of 8 x 4 pixels, the left half of each occluded, with two maps of 2 x 1."""
+    images = tiny_data.random_batch(images=2, size=(8, 4))["images"]
+    visible = torch.ones(2, 1, 8, 4)
+    visible[..., :2] = 0
+    maps = (
+        {"first": torch.tensor([[[0.0], [1.0]], [[5.0], [6.0]]]), "second": torch.zeros(2, 2, 1)},
+        {"first": torch.tensor([[[0.5], [3.0]], [[4.0], [5.0]]]), "second": torch.ones(2, 2, 1)},
+    )
+    figure = draw_responses((images, images * visible), maps, visible, "a title")
+    return np.array(figure.axes).reshape(4, 3)
+
+
+def outlines(panel):
+    return [each for each in panel.collections if isinstance(each, ContourSet)]
+
+
+def test_rows_are_images_clean_and_occluded_and_columns_are_maps(drawn):
+    assert [panel.get_title() for panel in drawn[0]] == ["image", "first", "second"]
+    assert [panel.get_ylabel() for panel in drawn[:, 0]] == ["clean", "occluded", "clean", "occluded"]
+    assert len(drawn[0, 0].images) == 1 and all(len(panel.images) == 2 for panel in drawn[:, 1:].flat)
+    assert (drawn[1, 0].images[0].get_array()[:, :2] == 0).all()
+
+
+def test_clean_and_occluded_share_the_colours_of_a_map_whose_range_is_told(drawn):
+    limits = [[panel.images[1].get_clim() for panel in row[1:]] for row in drawn]
+    assert limits == [[(0, 3), (0, 1)], [(0, 3), (0, 1)], [(4, 6), (0, 1)], [(4, 6), (0, 1)]]
+    assert [panel.get_xlabel() for panel in drawn[:, 1]] == ["", "0 to 3", "", "4 to 6"]
+
+
+def test_maps_are_laid_over_the_image_bilinearly(drawn):
+    shown = drawn[0, 1].images[1].get_array()
+    # of 2 rows to 8: constant up to the middle of a row, then in even steps
+    np.testing.assert_allclose(shown[:, 0], [0, 0, 1 / 8, 3 / 8, 5 / 8, 7 / 8, 1, 1], atol=1e-6)
+    assert shown.shape == (8, 4) and 0 < drawn[0, 1].images[1].get_alpha() < 1
+
+
+def test_the_mask_is_outlined_in_every_panel_along_the_border_of_the_image_too(drawn):
+    for panel in drawn.flat:
+        [line] = outlines(panel)
+        corners = np.concatenate([path.vertices for path in line.get_paths()])
+        # pixels 0 and 1 of a row, whose middles are 0 and 1
+        np.testing.assert_allclose([corners.min(0), corners.max(0)], [[-0.5, -0.5], [1.5, 7.5]])
+        assert panel.get_xlim() == (-0.5, 3.5) and panel.get_ylim() == (7.5, -0.5)
+
+
+def test_where_nothing_is_occluded_nothing_is_outlined():
+    images = tiny_data.random_batch(images=1, size=(8, 4))["images"]
+    maps = {"backbone": torch.rand(1, 2, 1)}
+    figure = draw_responses((images, images), (maps, maps), torch.ones(1, 1, 8, 4), "")
+    assert not any(outlines(panel) for panel in figure.axes)
+
+
+def test_a_model_without_branches_has_one_map(baseline_cfg):
+    baseline_cfg.MODEL.HEADS.NUM_CLASSES = 4
+    model, images = build_model(baseline_cfg).eval(), tiny_data.random_batch(images=1)["images"]
+    figure = responses_of(model, images, images / 2, torch.ones(1, 1, 32, 16), "")
+    assert [panel.get_title() for panel in figure.axes[:2]] == ["image", "backbone"]
+
+
+@pytest.mark.parametrize(
+    "keys, given, message",
+    [
+        ({}, {"epoch": 2}, "--epoch 2: the epochs of this config are 0 to 1"),
+        ({}, {"epoch": -1}, "--epoch -1: the epochs"),
+        ({}, {"paths": ["absent.png"]}, "absent.png cannot be read: there is no such file"),
+        ({"MODEL.OCCLUSION.NAME": "BatchDropBlock"}, {}, "BatchDropBlock covers nothing of an image"),
+        ({"DATASETS.TESTS": ()}, {}, "DATASETS.TESTS is empty"),
+    ],
+)
+def test_what_cannot_be_drawn_is_refused_before_a_model_is_built(igoas_cfg, monkeypatch, keys, given, message):
+    igoas_cfg.merge_from_list([word for pair in keys.items() for word in pair])
+    monkeypatch.setattr("igoas_plugin.reports.figures.activation_figure.build_trained", None)
+    with pytest.raises(InputError, match=message):
+        responses_picture(igoas_cfg, **{"paths": [], "count": 1, "seed": 0, "epoch": None, **given})

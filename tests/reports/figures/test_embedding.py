@@ -1,0 +1,58 @@
+import numpy as np
+import pytest
+import torch
+from matplotlib.colors import to_rgb
+
+from igoas_plugin.core.errors import InputError
+from igoas_plugin.reports.figures.embedding import MARKERS, draw_embedding, embedding_picture, projected
+
+ITEMS = [("query", ("a.png", 7, 0)), ("gallery", ("b.png", 7, 1)), ("gallery", ("c.png", 12, 2))]
+
+
+@pytest.fixture(scope="module")
+def groups():
+    """Two groups of 10 descriptors, far apart."""
+    generator = torch.Generator().manual_seed(0)
+    return torch.randn(20, 8, generator=generator) + 20 * (torch.arange(20) >= 10).view(-1, 1)
+
+
+@pytest.mark.parametrize("method", ["tsne", "pca"])
+def test_groups_stay_apart_and_the_same_seed_gives_the_same_points(groups, method):
+    points, how = projected(groups, seed=0, method=method)
+    assert points.shape == (20, 2) and ("PCA" in how) == (method == "pca")
+    middles = points[:10].mean(0), points[10:].mean(0)
+    own = np.linalg.norm(points - np.repeat(middles, 10, axis=0), axis=1)
+    assert own.max() < np.linalg.norm(middles[0] - middles[1]) / 2
+    np.testing.assert_array_equal(projected(groups, seed=0, method=method)[0], points)
+
+
+@pytest.mark.parametrize("count", [3, 7])
+def test_small_sets_have_a_small_perplexity(groups, count):
+    points, how = projected(groups[:count], seed=0, method="tsne")
+    assert np.isfinite(points).all() and f"perplexity {(count - 1) / 3:.3g}" in how
+
+
+def test_colour_and_label_tell_the_identity_shape_the_part_and_number_the_camera():
+    figure = draw_embedding(np.array([[0.0, 0.0], [1.0, 0.0], [5.0, 5.0]]), ITEMS, "a title")
+    [panel] = figure.axes
+    colours = [to_rgb(each.get_facecolor()[0]) for each in panel.collections]
+    assert colours[0] == colours[1] != colours[2]
+    corners = [len(each.get_paths()[0].vertices) for each in panel.collections]
+    assert corners[0] != corners[1] == corners[2] and MARKERS["query"] != MARKERS["gallery"]
+    assert [text.get_text() for text in panel.texts] == ["1", "2", "3", "7", "12"]
+    assert [to_rgb(text.get_bbox_patch().get_edgecolor()) for text in panel.texts[3:]] == [colours[0], colours[2]]
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["gallery", "query"]
+
+
+@pytest.mark.parametrize(
+    "keys, identities, message",
+    [
+        ({}, [9], "--identities 9: TinyReID has none of that number; it has 0 to 3"),
+        ({"DATASETS.TESTS": ()}, [], "DATASETS.TESTS is empty"),
+    ],
+)
+def test_what_cannot_be_drawn_is_refused_before_a_model_is_built(igoas_cfg, monkeypatch, keys, identities, message):
+    igoas_cfg.merge_from_list([word for pair in keys.items() for word in pair])
+    monkeypatch.setattr("igoas_plugin.reports.figures.embedding.build_trained", None)
+    with pytest.raises(InputError, match=message):
+        embedding_picture(igoas_cfg, identities, 2, 0, "tsne")

@@ -1,0 +1,68 @@
+"""A small run with everything that a report can show, evaluated once for all tests of this folder."""
+
+import os
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import tiny_data
+from bs4 import BeautifulSoup
+from PIL import Image
+from saved_run import COMMAND, MARKUP, NO_TEXT, save_run, save_weights
+
+import igoas_plugin
+from igoas_plugin.datasets.occluded_market.occlude import KINDS
+from igoas_plugin.evaluation.results import METRICS
+from igoas_plugin.inference.trained import build_trained
+from igoas_plugin.reports.html.run_evaluation import evaluate
+from igoas_plugin.reports.html.run_folder import open_run
+from igoas_plugin.reports.html.run_page import page_of
+from igoas_plugin.reports.severity_curve import Point, write_csv
+
+
+@pytest.fixture(scope="session")
+def hostile_run(tmp_path_factory):
+    """A run whose name and two of whose images are called as nobody should, with a curve of two models."""
+    root = tmp_path_factory.mktemp("report")
+    tiny_data.make_tiny_data(root)
+    images, rng = root / "TinyReID", np.random.default_rng(0)
+    for path in sorted(images.iterdir()):  # noise: some queries are answered well, some badly
+        Image.fromarray(rng.integers(0, 256, (32, 16, 3), dtype=np.uint8)).save(path)
+    (images / "0_0_0.png").rename(images / MARKUP)
+    os.rename(images / "1_0_0.png", os.path.join(os.fsencode(images), NO_TEXT))
+    cfg = igoas_plugin.get_cfg()
+    tiny_data.tiny_settings(cfg, root / "elsewhere")
+    cfg.merge_from_list(["MODEL.META_ARCHITECTURE", "IGOAS", "MODEL.HEADS.NAME", "IGOASHead", "SEED", 1])
+    cfg.MODEL.HEADS.EMBEDDING_DIM, cfg.MODEL.HEADS.NUM_CLASSES = 32, tiny_data.IDENTITIES
+    folder = save_run(cfg, root / "run <b> & co")
+    save_weights(cfg, folder / "model_final.pth")
+    points = [
+        Point(model, kind, severity, dict.fromkeys(METRICS, 60.0 - 10 * severity))
+        for model in ("one", "<two>")
+        for kind in KINDS
+        for severity in range(6)
+    ]
+    write_csv(points, str(folder / "occlusion_curve.csv"))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("FASTREID_DATASETS", str(root))
+        yield folder
+
+
+@pytest.fixture(scope="session")
+def evaluation(hostile_run):
+    """Of that run; its test set is there twice, under two names."""
+    run = open_run(str(hostile_run), [])
+    run.cfg.OUTPUT_DIR = str(hostile_run)
+    found = evaluate(run, build_trained(run.cfg), shown=2)
+    [tested] = found.test_sets
+    return replace(found, test_sets=[tested, replace(tested, name="Another <set>")])
+
+
+@pytest.fixture(scope="session")
+def page(evaluation) -> str:
+    return page_of(evaluation, COMMAND).decode()
+
+
+@pytest.fixture(scope="session")
+def soup(page) -> BeautifulSoup:
+    return BeautifulSoup(page, "html.parser")

@@ -1,0 +1,190 @@
+"""The page as a parser sees it."""
+
+import base64
+import hashlib
+import re
+from dataclasses import replace
+
+import pytest
+from bs4 import BeautifulSoup
+from saved_run import COMMAND
+
+from igoas_plugin.reports.html import run_page as module
+from igoas_plugin.reports.html.metric_rows import Row
+from igoas_plugin.reports.html.run_page import page_of
+
+STYLE = module.ENVIRONMENT.loader.get_source(module.ENVIRONMENT, "style.css")[0]
+
+
+def text_of(node) -> str:
+    return " ".join(node.get_text(" ").split())
+
+
+def table(soup, caption):
+    return next(each.parent for each in soup.find_all("caption") if text_of(each).startswith(caption))
+
+
+def rows(found):
+    return [[text_of(cell) for cell in row.find_all(["th", "td"])] for row in found.tbody.find_all("tr")]
+
+
+def test_it_refers_to_nothing_outside_and_its_policy_lets_nothing_else_in(page, soup):
+    policy = soup.find("meta", attrs={"http-equiv": "Content-Security-Policy"})["content"]
+    assert policy.startswith("default-src 'none'; img-src data:; ")
+    for name, kind in (("style", "style-src"), ("script", "script-src")):
+        [element] = soup.find_all(name)
+        digest = base64.b64encode(hashlib.sha256(element.string.encode()).digest()).decode()
+        assert f"{kind} 'sha256-{digest}'" in policy and not element.attrs
+    assert not re.findall(r"https?://", page)
+    assert not soup.find_all(["link", "iframe", "object", "embed", "form", "base"])
+    assert all(image["src"].startswith("data:image/jpeg;base64,") for image in soup.find_all("img"))
+    assert all(link["href"].startswith("#") for link in soup.find_all("a"))
+    assert not [name for node in soup.find_all() for name in node.attrs if name.startswith("on") or name == "style"]
+
+
+def test_names_that_hold_markup_or_no_text_are_shown_as_they_are_called(page, soup):
+    assert len(soup.find_all("script")) == 1 and "<img src=x" not in page
+    assert '0_0_"><script>window.hurt=1<&script><img src=x onerror=hurt=1>.png' in text_of(soup)
+    assert r"1_0_\udcff\n.png" in text_of(soup)
+    assert "run <b> & co" in soup.title.string and "Another <set>" in text_of(soup.nav)
+    assert COMMAND in text_of(soup.main)
+
+
+def test_every_id_is_there_once_and_every_reference_leads_to_one(soup):
+    ids = [node["id"] for node in soup.find_all(id=True)]
+    assert len(ids) == len(set(ids)) > 20
+    wanted = [link["href"][1:] for link in soup.find_all("a")]
+    for attribute in ("aria-labelledby", "aria-describedby", "data-table", "data-row"):
+        wanted += [each for node in soup.find_all(attrs={attribute: True}) for each in node[attribute].split()]
+    assert set(wanted) <= set(ids) and len(wanted) > 20
+
+
+def test_images_charts_and_fields_have_words(soup):
+    images = soup.find_all("img")
+    assert len(images) > 50 and all(image["alt"].strip() for image in images)
+    assert all(image["width"].isdecimal() and image["height"].isdecimal() for image in images)
+    charts = soup.find_all("svg", role="img")
+    assert len(charts) == 2 + 4  # a CMC a test set, Rank-1 and mAP of two models
+    assert all(chart.title.string and "%" in chart.desc.string for chart in charts)
+    assert all(chart.find_parent("figure").find("details").find("table") for chart in charts)
+    fields = soup.find_all(["input", "select"])
+    assert len(fields) == 2 * 8 + 1 and all(field.find_parent("label") for field in fields)
+    assert all(region.get("aria-label") and region["tabindex"] == "0" for region in soup.find_all(class_="scroll"))
+
+
+def test_it_has_a_language_landmarks_a_skip_link_and_headings_in_order(soup):
+    assert soup.html["lang"] == "en" and soup.find("meta", attrs={"name": "viewport"})
+    assert [len(soup.find_all(name)) for name in ("header", "nav", "main", "h1")] == [1, 1, 1, 1]
+    first = soup.body.find("a")
+    assert first["href"] == "#main" and soup.find(id="main").name == "main"
+    levels = [int(heading.name[1]) for heading in soup.find_all(re.compile("^h[1-6]$"))]
+    assert levels[0] == 1 and all(after - before <= 1 for before, after in zip(levels, levels[1:], strict=False))
+    for found in soup.find_all("table"):
+        assert found.caption.string.strip() and all(cell.get("scope") for cell in found.find_all("th"))
+
+
+def test_without_the_script_everything_can_be_read_and_nothing_is_offered_that_does_not_work(soup):
+    assert all(tools.has_attr("hidden") for tools in soup.find_all(class_="filter"))
+    assert not [button for button in soup.find_all("button") if not button.find_parent(hidden=True)]
+    hidden = [node for node in soup.find_all(hidden=True) if not {"filter", "none"} & set(node["class"])]
+    assert hidden == []
+
+
+def test_metrics_of_this_evaluation_stand_above_what_was_recorded_and_differences_are_told(soup, evaluation):
+    own, recorded = rows(table(soup, "Metrics on TinyReID"))
+    measured = [f"{value:.1f}" for value in evaluation.test_sets[0].measured.values()]
+    assert own == ["this evaluation", "measured", *measured, "measured for this page"]
+    assert recorded == ["recorded", "recorded", *5 * ["12.0"], "results.json of the run"]
+    assert "TinyReID: These figures differ from results.json of the run: Rank-1" in text_of(soup.main)
+    assert "no published figures of this test set after training on TinyReID" in text_of(soup.main)
+
+
+def test_published_rows_are_marked_as_such_with_their_source(evaluation):
+    row = Row("IGOAS, TIP 2021", "published", ("60.1", "-", "-", "49.4", "-"), "its paper")
+    tested = replace(evaluation.test_sets[0], rows=[evaluation.test_sets[0].rows[0], row])
+    soup = BeautifulSoup(page_of(replace(evaluation, test_sets=[tested]), COMMAND), "html.parser")
+    found = table(soup, "Metrics on TinyReID")
+    assert rows(found)[1] == ["IGOAS, TIP 2021", "published", "60.1", "-", "-", "49.4", "-", "its paper"]
+    assert "published" in found.tbody.find_all("tr")[1]["class"]
+    assert "Published figures are of the same test protocol after training on TinyReID" in text_of(soup.main)
+
+
+def test_all_queries_are_in_the_table_and_those_with_pictures_lead_to_them(soup, evaluation):
+    found = table(soup, "All queries of TinyReID")
+    assert len(rows(found)) == len(evaluation.test_sets[0].queries) == 8
+    precisions = [float(row[1]) for row in rows(found)]
+    assert precisions == sorted(precisions)
+    links = [link["href"][1:] for link in found.find_all("a")]
+    assert len(links) == 6  # two worst, two best, two random
+    for link in links:
+        article = soup.find(id=link)
+        assert article.name == "article" and article.find("ol").find_all("li")
+        assert soup.find(id=article["data-row"]).name == "tr"
+
+
+def test_rank_lists_say_right_wrong_and_junk_by_sign_and_word(soup, evaluation):
+    shown = [each for kind in evaluation.test_sets[0].shown.values() for each in kind]
+    states = [found.state for each in shown for found in each.ranked.found]
+    items = [item for item in soup.find(id="set-1").parent.select("ol.ranked > li") if item.get("class")]
+    assert [item["class"][0] for item in items] == states and set(states) == {"right", "wrong", "junk"}
+    for item in items:
+        assert module.STATES[item["class"][0]] in text_of(item)
+
+
+def test_worst_and_best_queries_have_response_maps_and_random_ones_have_none(soup):
+    groups = {kind: soup.find(id=f"set-1-{kind}").parent for kind in ("worst", "best", "random")}
+    captions = {kind: [text_of(each) for each in group.select(".maps figcaption")] for kind, group in groups.items()}
+    assert len(captions["worst"]) == len(captions["best"]) == 2 * 6 and captions["random"] == []
+    assert captions["worst"][0] == "Input : as it is, and occluded"
+    assert re.match(r"Global branch : dark \S+, bright \S+; hidden region \d+ %, occluded \d+ %$", captions["worst"][1])
+    assert "what is pooled, and what the suppression loss acts on" in text_of(soup.main)
+
+
+def test_configuration_and_counts_are_there(soup):
+    settings = {row[0]: row[1:] for row in rows(soup.find(id="settings"))}
+    assert settings["MODEL.META_ARCHITECTURE"] == ["IGOAS", "Baseline"] and "TEST.METRIC" not in settings
+    assert "META_ARCHITECTURE: IGOAS" in soup.find("pre").string
+    counts = [row[:5] for row in rows(table(soup, "What was trained on"))]
+    assert {row[0] for row in counts} == {"TinyReID"}
+    assert [row[1:] for row in counts] == [
+        ["train", "16", "4", "2"], ["query", "8", "4", "1"], ["gallery", "16", "4", "2"],
+    ]  # fmt: skip
+
+
+def test_a_query_that_could_not_be_answered_has_dashes(evaluation):
+    tested = evaluation.test_sets[0]
+    queries = [*tested.queries[:-1], tested.queries[-1]._replace(ap=None, first=None)]
+    tested = replace(tested, queries=queries, unanswered=1, shown={kind: [] for kind in tested.shown})
+    soup = BeautifulSoup(page_of(replace(evaluation, test_sets=[tested]), COMMAND), "html.parser")
+    assert rows(table(soup, "All queries"))[-1][1:3] == ["-", "-"]
+    assert "1 queries have no gallery image of their identity in another camera" in text_of(soup.main)
+
+
+def luminance(colour: str) -> float:
+    """Of WCAG 2.2."""
+    channels = (int(colour[start : start + 2], 16) / 255 for start in (1, 3, 5))
+    linear = [value / 12.92 if value <= 0.04045 else ((value + 0.055) / 1.055) ** 2.4 for value in channels]
+    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+
+def contrast(one: str, other: str) -> float:
+    low, high = sorted((luminance(one), luminance(other)))
+    return (high + 0.05) / (low + 0.05)
+
+
+@pytest.mark.parametrize("scheme", [0, 1], ids=["light", "dark"])
+def test_text_and_what_carries_meaning_stands_out_from_its_ground(scheme):
+    blocks = re.findall(r":root \{(.*?)\}", STYLE, re.S)
+    colours = dict(re.findall(r"--([\w-]+): (#\w{6})", blocks[scheme]))
+    assert len(blocks) == 2 and len(colours) > 10
+    grounds = [colours["background"], colours["surface"]]
+    for name in ("text", "muted", "link", "right", "wrong", "junk"):  # text: WCAG AA, 4.5
+        assert min(contrast(colours[name], ground) for ground in grounds) >= 4.5, name
+    for name in ("frame", "focus", *(f"line-{number}" for number in range(1, 6))):  # fields, focus and lines: 3
+        assert min(contrast(colours[name], ground) for ground in grounds) >= 3, name
+
+
+def test_contrast_is_that_of_the_standard():
+    assert contrast("#000000", "#ffffff") == pytest.approx(21) and contrast("#777777", "#ffffff") == pytest.approx(
+        4.48, abs=0.005
+    )

@@ -1,0 +1,126 @@
+from types import SimpleNamespace
+
+import pytest
+import torch
+from tiny_data import make_tiny_duke
+
+import igoas_plugin
+from igoas_plugin.config import load_cfg
+from igoas_plugin.core.errors import InputError
+from igoas_plugin.preflight import check_amp, check_device, check_settings, check_test_data, check_training_data
+
+
+def test_a_data_set_of_one_camera_cannot_be_ranked(tmp_path, monkeypatch):
+    make_tiny_duke(tmp_path)
+    monkeypatch.setenv("FASTREID_DATASETS", str(tmp_path))
+    check_test_data("OccludedDuke")
+    for path in tmp_path.glob("*/*/*_c2_*"):
+        path.unlink()
+    with pytest.raises(InputError, match="no query has an image of its identity and of another camera in the gallery"):
+        check_test_data("OccludedDuke")
+
+
+def test_queries_that_have_no_match_are_counted_and_the_first_is_named(tmp_path, monkeypatch, host_log):
+    make_tiny_duke(tmp_path)
+    monkeypatch.setenv("FASTREID_DATASETS", str(tmp_path))
+    for path in (tmp_path / "Occluded_Duke" / "bounding_box_test").glob("0002_*"):
+        path.unlink()
+    check_test_data("OccludedDuke")
+    [line] = [record.getMessage() for record in host_log.records if "no image of their identity" in record.getMessage()]
+    assert "data set OccludedDuke: 4 of 16 queries have no image" in line
+    assert line.endswith(str(tmp_path / "Occluded_Duke" / "query" / "0002_c1_f0000001.jpg"))
+
+
+def test_a_query_folder_without_an_image_is_refused(tmp_path, monkeypatch):
+    make_tiny_duke(tmp_path)
+    monkeypatch.setenv("FASTREID_DATASETS", str(tmp_path))
+    for path in (tmp_path / "Occluded_Duke" / "query").iterdir():
+        path.unlink()
+    with pytest.raises(InputError, match="no images in .*query"):
+        check_test_data("OccludedDuke")
+
+
+def test_a_set_for_testing_is_no_training_set(monkeypatch):
+    monkeypatch.setattr("igoas_plugin.preflight.open_data", lambda name, **kwargs: SimpleNamespace(train=[]))
+    cfg = igoas_plugin.get_cfg()
+    cfg.DATASETS.NAMES = ("PartialREID",)
+    with pytest.raises(InputError, match="the training set PartialREID has no training images: .*such as Market1501"):
+        check_training_data(cfg)
+
+
+def test_the_data_of_precise_bn_must_serve_the_sampler_too(monkeypatch):
+    identities = {"Large": 8, "Small": 4}
+
+    def opened(name, **kwargs):
+        return SimpleNamespace(train=[("a.png", index % identities[name], 0) for index in range(16)])
+
+    monkeypatch.setattr("igoas_plugin.preflight.open_data", opened)
+    cfg = igoas_plugin.get_cfg()
+    cfg.DATASETS.NAMES, cfg.DATALOADER.SAMPLER_TRAIN = ("Large",), "BalancedIdentitySampler"
+    cfg.SOLVER.IMS_PER_BATCH, cfg.DATALOADER.NUM_INSTANCE = 16, 2
+    cfg.TEST.PRECISE_BN.DATASET = "Small"
+    assert check_training_data(cfg) == (8, 16)
+    cfg.TEST.PRECISE_BN.ENABLED = True
+    with pytest.raises(InputError, match="= 8 identities, TEST.PRECISE_BN.DATASET Small has 4"):
+        check_training_data(cfg)
+
+
+@pytest.mark.parametrize(
+    "name, processes, message",
+    [
+        ("cuda:0", 2, "cuda:0 is one GPU for 2 processes of this machine: write cuda"),
+        ("cuda:2", 1, "MODEL.DEVICE is cuda:2, but torch finds 2 GPUs"),
+        ("gpu", 1, "gpu is no device"),
+    ],
+)
+def test_a_device_that_cannot_be_is_refused_on_a_machine_with_two_gpus(monkeypatch, name, processes, message):
+    monkeypatch.setattr("igoas_plugin.preflight.usable_device", lambda name: name)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    check_device("cuda", 2)
+    check_device("cuda:1", 1)
+    with pytest.raises(InputError, match=message):
+        check_device(name, processes)
+
+
+def test_a_type_that_the_device_has_not_is_refused(baseline_cfg):
+    for dtype in ("auto", "bfloat16"):
+        baseline_cfg.SOLVER.AMP.DTYPE = dtype
+        check_amp(baseline_cfg)
+    baseline_cfg.SOLVER.AMP.DTYPE = "float16"
+    with pytest.raises(InputError, match="float16 is for a GPU, and the model is on the CPU: take bfloat16 or auto"):
+        check_amp(baseline_cfg)
+    baseline_cfg.SOLVER.AMP.DTYPE = "float8"
+    with pytest.raises(InputError, match="SOLVER.AMP.DTYPE"):
+        check_amp(baseline_cfg)
+
+
+@pytest.mark.parametrize(
+    "pairs, message",
+    [
+        (["INPUT.SIZE_TRAIN", "[0,0]"], r"INPUT.SIZE_TRAIN must be height and width, .* got \[0, 0\]"),
+        (["INPUT.SIZE_TRAIN", "[32]"], "INPUT.SIZE_TRAIN must be height and width"),
+        (["INPUT.SIZE_TEST", "[0,0]"], "INPUT.SIZE_TEST must be height and width"),
+        (["INPUT.SIZE_TEST", "[32]"], "INPUT.SIZE_TEST must be height and width"),
+        (["MODEL.PIXEL_MEAN", "['a']"], "MODEL.PIXEL_MEAN must be three numbers, one a channel"),
+        (["MODEL.PIXEL_STD", "['a', 1, 1]"], "MODEL.PIXEL_STD must be three numbers, one a channel"),
+        (["MODEL.PIXEL_STD", f"[1, 1, {10**400}]"], "MODEL.PIXEL_STD must be three numbers, one a channel"),
+        (["MODEL.PIXEL_STD", "[1.0, 0.0, 1.0]"], "MODEL.PIXEL_STD must be more than 0"),
+        (["DATALOADER.NUM_WORKERS", "-1"], "DATALOADER.NUM_WORKERS must be 0 or more, got -1"),
+        (["TEST.RERANK.ENABLED", "True", "TEST.RERANK.K1", "0"], "TEST.RERANK.K1 must be 1 or more, got 0"),
+        (["TEST.RERANK.ENABLED", "True", "TEST.RERANK.K2", "0"], "TEST.RERANK.K2 must be 1 or more, got 0"),
+        (["SOLVER.STEPS", "('a',)"], r"SOLVER.STEPS must be epochs, whole numbers from 0, got \('a',\)|\['a'\]"),
+        (["SOLVER.CHECKPOINT_KEEP", "-1"], "SOLVER.CHECKPOINT_KEEP must be 0 or more, got -1"),
+        (["SOLVER.NONFINITE_LIMIT", "-1"], "SOLVER.NONFINITE_LIMIT must be 0 or more, got -1"),
+        (["OUTPUT_DIR", "a\0b"], r"OUTPUT_DIR 'a\\x00b' cannot be written"),
+        (["OUTPUT_DIR", "\ud800"], r"OUTPUT_DIR '\\ud800' cannot be written"),
+        (["OUTPUT_DIR", ""], "OUTPUT_DIR '' cannot be written"),
+    ],
+)
+def test_a_setting_that_no_run_could_use_is_refused_in_one_line(pairs, message):
+    with pytest.raises(InputError, match=message):
+        check_settings(load_cfg("", ["MODEL.DEVICE", "cpu", *pairs]))
+
+
+def test_a_crop_takes_images_of_any_size():
+    sizes = ["INPUT.SIZE_TRAIN", "[0]", "INPUT.SIZE_TEST", "[256]", "MODEL.PIXEL_STD", "[127.5]"]
+    check_settings(load_cfg("", ["MODEL.DEVICE", "cpu", "INPUT.CROP.ENABLED", "True", *sizes]))
