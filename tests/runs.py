@@ -37,3 +37,17 @@ def weights(trainer) -> dict:
 def logged(cfg) -> list[dict]:
     """The lines of metrics.json."""
     return [json.loads(line) for line in (Path(cfg.OUTPUT_DIR) / "metrics.json").read_text().splitlines()]
+
+
+# Parts of IGOAS that MODEL.IGOAS.FREEZE_EPOCHS leaves to the optimiser
+TRAINED = ("extra_block", "attention_", "_neck.", "global_classifier", "suppression_classifier")
+
+
+def frozen_names(state: dict) -> set[str]:
+    """Names of what MODEL.IGOAS.FREEZE_EPOCHS freezes."""
+    return {name for name in state if not any(part in name for part in TRAINED)}
+
+
+def unchanged(before: dict, after: dict) -> set[str]:
+    """Names of the tensors that are equal in both."""
+    return {name for name, value in after.items() if value.equal(before[name])}

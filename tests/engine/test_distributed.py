@@ -10,8 +10,7 @@ import torch
 from fastreid.engine import launch
 from fastreid.evaluation import ReidEvaluator
 from fastreid.utils import comm
-from runs import start, weights
-from test_freezing import frozen_names, unchanged
+from runs import frozen_names, start, unchanged, weights
 
 from igoas_plugin.core.errors import InputError
 from igoas_plugin.engine.distributed import AverageNormalisation, wants_gpus

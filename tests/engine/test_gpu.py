@@ -4,8 +4,7 @@ import math
 
 import pytest
 import torch
-from runs import logged, start, weights
-from test_freezing import frozen_names, unchanged
+from runs import frozen_names, logged, start, unchanged, weights
 
 pytestmark = pytest.mark.gpu
 

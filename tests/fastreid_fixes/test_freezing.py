@@ -1,17 +1,14 @@
 import re
 
 import pytest
-import torch
 from fastreid.modeling import build_model
 from fastreid.solver import build_optimizer
 from fastreid.utils.events import EventStorage
-from runs import start, weights
+from runs import frozen_names, start, unchanged, weights
 from tiny_data import random_batch, use_resnet
 
 from igoas_plugin.core.errors import InputError
 from igoas_plugin.fastreid_fixes.freezing import FreezePlan
-
-TRAINED = ("extra_block", "attention_", "_neck.", "global_classifier", "suppression_classifier")  # from the start
 
 
 @pytest.fixture
@@ -22,10 +19,6 @@ def frozen_cfg(igoas_cfg):
     return igoas_cfg
 
 
-def frozen_names(state: dict) -> set[str]:
-    return {name for name in state if not any(part in name for part in TRAINED)}
-
-
 def train_until(cfg, epochs: int, resume=False):
     """Weights before and after; the trainer stops after `epochs`, as if killed."""
     trainer = start(cfg, resume)
@@ -33,10 +26,6 @@ def train_until(cfg, epochs: int, resume=False):
     trainer.max_epoch = epochs
     trainer.train()
     return before, weights(trainer)
-
-
-def unchanged(before: dict, after: dict) -> set[str]:
-    return {name for name, value in after.items() if torch.equal(value, before[name])}
 
 
 def test_frozen_weights_and_statistics_stay_bit_identical_across_an_evaluation(frozen_cfg):
