@@ -61,7 +61,7 @@ def test_an_index_is_killed_goes_on_and_answers(onnx, tmp_path, run):
     make = ("index", crops, "--output", index, "--model", "model.onnx", "--kind", "hnsw")
     killed = FORK.Process(target=kill_at_the_second_save, args=(run, *make))
     killed.start()
-    killed.join(60)
+    killed.join(600)
     assert killed.exitcode == -signal.SIGKILL
     with GalleryFile(str(index)) as file:
         assert len(file.gallery.crops) == 4 and not file.finished

@@ -1,6 +1,7 @@
 """tools/compare.py: its table, what fails, what is done already, and what it refuses."""
 
 import os
+import sys
 from pathlib import Path
 
 import pytest
@@ -59,7 +60,7 @@ def test_two_configs_are_compared_a_third_that_fails_stops_nothing_and_the_next_
     configs, compare, tmp_path, monkeypatch
 ):
     (tmp_path / "training.py").write_text(TRAINING)
-    monkeypatch.setattr(training, "TRAIN_NET", str(tmp_path / "training.py"))
+    monkeypatch.setattr(training, "TRAIN_NET", (sys.executable, str(tmp_path / "training.py")))
     out = tmp_path / "out"
     done = compare(*configs, "--seeds", "1", *DUKE)
     assert done.returncode == 1, done.stderr

@@ -7,9 +7,11 @@ import signal
 import subprocess
 import sys
 import time
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
+import tiny_data
 
 from igoas_plugin.core.command_line import stop_on_sigterm
 from igoas_plugin.core.errors import InputError
@@ -130,26 +132,33 @@ def test_a_damaged_config_is_one_line(text, tmp_path):
 
 @pytest.fixture
 def fake(tmp_path, monkeypatch):
-    """Puts a script in the place of tools/train_net.py; gives a run."""
+    """Puts a script in the place of the command line that trains; gives a run."""
 
     def make(script):
         path = tmp_path / "fake.py"
         path.write_text(script)
-        monkeypatch.setattr(training, "TRAIN_NET", str(path))
+        monkeypatch.setattr(training, "TRAIN_NET", (sys.executable, str(path)))
         return plan([A], 1, str(tmp_path / "out"), [])[0]
 
     return make
 
 
 FINISH = "import sys; open(sys.argv[-1] + '/results.json', 'w').write('{}')"
+LOG = """
+import json, sys
+def log(iteration):
+    with open(sys.argv[-1] + "/metrics.json", "a") as file:
+        file.write(json.dumps({"iteration": iteration}) + "\\n")
+    print("logged", iteration, flush=True)
+"""
 
 
-def test_what_a_run_prints_is_kept_and_its_progress_told(fake):
-    run, told = fake(f"print('[log]: epoch 1/4  iter 19/124  x'); print('epoch 4/4  iter 121/124'); {FINISH}"), []
-    assert train(run, {}, lambda *at: told.append(at)) == ""
-    assert told == [(1, 19), (4, 121)]
+def test_what_a_run_prints_is_kept_and_what_it_logs_is_its_progress(fake):
+    run, told = fake(f"{LOG}print('begins', flush=True); log(18); log(120); {FINISH}"), []
+    assert train(run, {}, told.append) == ""
+    assert told[-1] == 121 and set(told) <= {19, 121}
     with open(os.path.join(run.folder, "console.txt")) as file:
-        assert file.read().splitlines()[1] == "epoch 4/4  iter 121/124"
+        assert file.read().splitlines() == ["begins", "logged 18", "logged 120"]
     assert len(seconds_of(run.folder)) == 1 and seconds_of(run.folder)[0] > 0
 
 
@@ -171,8 +180,18 @@ def test_a_run_goes_on_from_its_checkpoint_with_the_keys_of_the_comparison(fake)
     assert words == ["--config-file", A, "--resume", "SEED", "0", "OUTPUT_DIR", run.folder]
 
 
-def test_the_tool_is_where_the_package_expects_it():
-    assert os.path.isfile(training.TRAIN_NET) and sys.executable
+def test_a_run_is_started_by_the_package_not_by_a_file_of_the_checkout():
+    executable, flag, module = training.TRAIN_NET
+    assert (executable, flag) == (sys.executable, "-m") and find_spec(module) is not None
+
+
+def test_components_of_the_user_are_imported_by_the_training_too(monkeypatch):
+    monkeypatch.setitem(os.environ, "PYTHONPATH", "mine")
+    environment = training.with_own_modules(os.environ)
+    assert "tiny_data" in environment["IGOAS_PLUGIN_IMPORT"].split()  # registers a data set and a backbone
+    assert environment["PYTHONPATH"].split(os.pathsep)[-1] == "mine"
+    assert str(Path(tiny_data.__file__).parent) in environment["PYTHONPATH"].split(os.pathsep)
+    assert not any(name.startswith(("fastreid", "igoas_plugin")) for name in environment["IGOAS_PLUGIN_IMPORT"].split())
 
 
 def test_a_run_that_another_process_trains_is_left_to_it(fake):
@@ -196,7 +215,7 @@ FORK = multiprocessing.get_context("fork")  # a new process would take seconds t
 
 def compare_in_a_process(script, output, told) -> None:
     """A comparison of one run, told of by each line of its progress."""
-    training.TRAIN_NET = script
+    training.TRAIN_NET = (sys.executable, script)
     stop_on_sigterm()
     training.train(plan([A], 1, output, [])[0], {}, lambda *at: told.put("going on"))
 
@@ -209,15 +228,16 @@ def started(tmp_path, script) -> tuple[multiprocessing.Process, str]:
     process = FORK.Process(target=compare_in_a_process, args=words)
     process.start()
     for _ in range(2):  # the second one comes after the number of the process is written
-        assert told.get(timeout=60) == "going on"
+        assert told.get(timeout=600) == "going on"
     return process, plan([A], 1, str(tmp_path / "out"), [])[0].folder
 
 
-WAIT = """
-import os, sys, time
-print("epoch 1/1  iter 1/9", flush=True)
+WAIT = f"""
+import os, time
+{LOG}
+log(0)
 open(sys.argv[-1] + "/pid", "w").write(str(os.getpid()))
-print("epoch 1/1  iter 2/9", flush=True)
+log(1)
 time.sleep(600)
 """
 
@@ -234,7 +254,7 @@ def is_running(pid: int) -> bool:
 def test_a_training_whose_comparison_was_killed_keeps_its_folder_to_itself(tmp_path):
     process, folder = started(tmp_path, WAIT)
     process.kill()
-    process.join(60)
+    process.join(600)
     training_pid = int((Path(folder) / "pid").read_text())
     try:
         with locked(folder) as handles:
