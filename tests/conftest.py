@@ -18,7 +18,7 @@ import tiny_data  # noqa: E402
 from fastreid.utils.logger import setup_logger  # noqa: E402
 from in_process import run_in_process  # noqa: E402
 
-from igoas_plugin.engine.allocator import glibc  # noqa: E402
+from igoas_plugin.core.allocator import glibc  # noqa: E402
 from igoas_plugin.fastreid_fixes import amp  # noqa: E402
 
 # tensors this small are not worth a second thread: where others use the cores too, it costs ten times what it saves
@@ -176,7 +176,7 @@ def host_log(caplog):
 
 @pytest.fixture(autouse=True, scope="module")
 def no_memory_kept():
-    """What the runs of a file have freed goes back to the system: engine/allocator.py keeps it for the next step."""
+    """What the runs of a file have freed goes back to the system: core/allocator.py keeps it for the next step."""
     yield
     gc.collect()
     if library := glibc():

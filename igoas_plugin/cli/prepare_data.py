@@ -10,7 +10,7 @@ import logging
 import os
 
 from igoas_plugin.core.command_line import errors_in_one_line
-from igoas_plugin.datasets.prepare import LINKS, RECIPES, recipes
+from igoas_plugin.datasets.prepare import LINKS, RECIPES, prepare
 
 
 def run() -> None:
@@ -28,7 +28,7 @@ def run() -> None:
     parser.add_argument("--link", choices=LINKS, default="copy", help="from a folder also hard links or symbolic links")
     args = parser.parse_args()
     with errors_in_one_line(interrupted="interrupted: the same command goes on from here"):
-        print(recipes(args.name, args.source, args.root, args.link))
+        print(prepare(args.name, args.source, args.root, args.link))
 
 
 if __name__ == "__main__":

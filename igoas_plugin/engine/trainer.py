@@ -8,6 +8,7 @@ from fastreid.engine.defaults import DefaultTrainer
 from fastreid.engine.train_loop import AMPTrainer, HookBase
 from fastreid.utils import comm, events
 
+from igoas_plugin.core.allocator import keep_on_cpu
 from igoas_plugin.core.errors import InputError, LostWorker
 from igoas_plugin.evaluation import gallery_cache
 from igoas_plugin.fastreid_fixes.amp import amp_dtype, compute_in
@@ -17,7 +18,6 @@ from igoas_plugin.fastreid_fixes.freezing import FreezeNormalisation, FreezePlan
 from igoas_plugin.fastreid_fixes.nonfinite import NonFiniteGuard
 from igoas_plugin.modeling.fast_inference import for_evaluation
 
-from .allocator import keep_on_cpu
 from .console import FOR_FILES, PublishRun
 from .distributed import AverageNormalisation
 from .resume import resume_or_load

@@ -7,6 +7,8 @@ from fastreid.data.common import CommDataset
 from fastreid.evaluation import ReidEvaluator
 from torch import nn
 
+from igoas_plugin.core.allocator import keep_on_cpu
+
 from .evaluator import gathered
 
 
@@ -31,6 +33,7 @@ def describe(cfg, model: nn.Module, data: CommDataset) -> dict[str, torch.Tensor
     Raises:
         InputError: an image cannot be read.
     """
+    keep_on_cpu(model)
     loader, images = host_data.build_reid_test_loader(cfg, test_set=data, num_query=len(data))
     evaluator = Descriptors(cfg, images)
     return host_evaluation.inference_on_dataset(model, loader, evaluator, flip_test=cfg.TEST.FLIP.ENABLED)

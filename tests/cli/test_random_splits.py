@@ -3,18 +3,22 @@
 import json
 import re
 import subprocess
+from pathlib import Path
 
 import numpy as np
 import pytest
 from in_process import TINY_NETWORK, run_in_process
 from tiny_data import make_noise, make_tiny_occluded_reid
 
+ROOT = Path(__file__).parents[2]
+
 
 class Training:
     """Stands in for subprocess.Popen: runs the tool that is started in this process, where the tiny network is."""
 
     def __init__(self, command):
-        self.returncode, done = None, run_in_process(command[1:])
+        assert command[1:3] == ["-m", "igoas_plugin.cli.train_net"]
+        self.returncode, done = None, run_in_process([str(ROOT / "tools" / "train_net.py"), *command[3:]])
         print(done.stdout)
         print(done.stderr)
         self.returncode = done.returncode

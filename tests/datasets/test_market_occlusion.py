@@ -15,9 +15,9 @@ import pytest
 from failures import Failures
 from numpy.random import RandomState
 
-from igoas_plugin.datasets.occluded_market import occlude
+from igoas_plugin.datasets import occluded_market
 from igoas_plugin.datasets.occluded_market.image_source import VERSION
-from igoas_plugin.datasets.occluded_market.occlude import KINDS, SEVERITIES, SHARES, draw_box, kind_of
+from igoas_plugin.datasets.occluded_market.occlude import KINDS, SEVERITIES, SHARES, draw_box, kind_of, occlude
 from igoas_plugin.datasets.occluded_market.textures import LEAST_CONTRAST, PATTERNS, texture
 
 SINGLE = tuple(kind for kind in KINDS if kind != "all")
@@ -57,7 +57,7 @@ def test_the_pixels_are_pinned(kind):
 
 # Loads the package of the occlusions alone: torch and fast-reid would take ten seconds to import
 IN_A_PROCESS = """
-import hashlib, importlib.util, sys
+import hashlib, importlib, importlib.util, sys
 import numpy as np
 from numpy.random import RandomState
 spec = importlib.util.spec_from_file_location("alone", sys.argv[1])
@@ -66,14 +66,15 @@ spec.loader.exec_module(alone)
 seed = int(sys.argv[2])
 np.random.seed(seed), np.random.rand(seed)
 image = RandomState(0).randint(0, 256, (128, 64, 3)).astype(np.uint8)
-print(hashlib.sha256(alone.occlude(image, "0007_c1s1_000051_00", 4, lambda: image[::-1], "all")).hexdigest())
+occlude = importlib.import_module("alone.occlude").occlude
+print(hashlib.sha256(occlude(image, "0007_c1s1_000051_00", 4, lambda: image[::-1], "all")).hexdigest())
 """
 
 
 def test_neither_the_process_nor_its_hash_seed_nor_global_generators_matter():
     done = [
         subprocess.run(
-            [sys.executable, "-c", IN_A_PROCESS, occlude.__file__, str(seed)],
+            [sys.executable, "-c", IN_A_PROCESS, occluded_market.__file__, str(seed)],
             capture_output=True, text=True, env={**os.environ, "PYTHONHASHSEED": str(seed)},
         ).stdout.strip()
         for seed in (1, 2)

@@ -40,7 +40,10 @@ ARCHITECTURES = {
     "IGOAS": {},
     "Baseline": {"HEADS.NAME": "EmbeddingHead"},
     "Baseline with two losses": {"HEADS.NAME": "EmbeddingHead", "LOSSES.NAME": ("CrossEntropyLoss", "TripletLoss")},
-    "MGN": {"HEADS.NAME": "EmbeddingHead", "BACKBONE.DEPTH": "50x", "BACKBONE.FEAT_DIM": 2048},
+    "MGN": {
+        **{"HEADS.NAME": "EmbeddingHead", "BACKBONE.NAME": "build_short_resnet_backbone"},
+        **{"BACKBONE.DEPTH": "short", "BACKBONE.FEAT_DIM": 2048},
+    },
     "OcclusionWrapper": {"HEADS.NAME": "EmbeddingHead"},
 }
 

@@ -47,7 +47,7 @@ def test_another_number_of_identities_cannot_be_resumed(baseline_cfg):
     baseline_cfg.SOLVER.MAX_EPOCH = 1
     start(baseline_cfg).train()
     baseline_cfg.MODEL.HEADS.NUM_CLASSES = 7
-    with pytest.raises(InputError, match=r"heads.weight has shape \(4, 512\), not \(7, 512\)"):
+    with pytest.raises(InputError, match=r"heads.weight has shape \(4, 64\), not \(7, 64\)"):
         start(baseline_cfg, resume=True)
 
 

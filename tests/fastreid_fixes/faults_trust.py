@@ -70,6 +70,7 @@ def loads_that_ask_for_weights_alone():
     weights = {"conv1.weight": torch.ones(64, 3, 7, 7)}
     torch.save(weights, "trusted.pth")
     cfg = tiny_data.host_cfg()
+    tiny_data.use_resnet(cfg)
     cfg.MODEL.BACKBONE.PRETRAIN, cfg.MODEL.BACKBONE.PRETRAIN_PATH = True, "trusted.pth"
     with mock.patch.object(torch, "load", noting("MODEL.BACKBONE.PRETRAIN_PATH")):
         build_backbone(cfg)

@@ -25,7 +25,7 @@ import sys, time, types
 
 sys.modules["igoas_plugin"] = package = types.ModuleType("igoas_plugin")
 package.__path__ = [sys.argv[2]]
-from igoas_plugin.atomic_file import write_atomically
+from igoas_plugin.core.files import write_atomically
 
 def write(file):
     for _ in range(8):

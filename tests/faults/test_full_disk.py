@@ -28,7 +28,7 @@ from igoas_plugin.checkpoint.checkpoint_file import load_file
 from igoas_plugin.core.errors import InputError, OutputError
 from igoas_plugin.core.files import check_output, write_output
 from igoas_plugin.datasets.drawn_folder import provide
-from igoas_plugin.datasets.prepare import recipes
+from igoas_plugin.datasets.prepare import prepare
 from igoas_plugin.engine import log_files
 from igoas_plugin.engine.log_files import STOPPED
 from igoas_plugin.engine.metrics_file import logged_lines
@@ -236,7 +236,7 @@ def test_a_data_set_that_does_not_fit_leaves_nothing(tmp_path):
         with pytest.raises(
             OutputError, match=f"^cannot write {disk}/Market.*: No space .*: make room, or choose another"
         ):
-            recipes("market-1501", str(tmp_path / "source"), str(disk))
+            prepare("market-1501", str(tmp_path / "source"), str(disk))
         assert os.listdir(disk) == []
 
 

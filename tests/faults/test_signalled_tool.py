@@ -134,14 +134,14 @@ TRAINING = ("--config-file", str(ROOT / "configs/Toy/igoas_R18.yml"), "OUTPUT_DI
 @pytest.mark.parametrize(
     "tool, words, at, line",
     [
-        ("train_net", TRAINING, "igoas_plugin.preflight.check_run", "interrupted"),
+        ("train_net", TRAINING, "igoas_plugin.cli.train_net.check_run", "interrupted"),
         ("train_net", TRAINING, "fastreid.engine.DefaultTrainer.build_model", "interrupted"),
         ("train_net", ("--eval-only", *TRAINING), "fastreid.engine.DefaultTrainer.test", "interrupted"),
-        ("summarize", ("run",), "igoas_plugin.evaluation.results.summarize", "interrupted"),
+        ("summarize", ("run",), "igoas_plugin.cli.summarize.summarize", "interrupted"),
         (
             "prepare_data",
             ("occluded-duke", "--source", "."),
-            "igoas_plugin.datasets.prepare.recipes",
+            "igoas_plugin.cli.prepare_data.prepare",
             "interrupted: the same command goes on from here",
         ),
     ],

@@ -93,7 +93,7 @@ def test_weights_are_asked_for_and_must_fit(saved, tmp_path):
     with pytest.raises(InputError, match="none.pth does not exist"):
         igoas_plugin.Predictor(cfg, tmp_path / "none.pth")
     with pytest.raises(InputError, match="does not fit the model"):
-        igoas_plugin.Predictor(os.path.join(os.path.dirname(__file__), "../configs/Toy/bagtricks_R18.yml"), path)
+        igoas_plugin.Predictor(os.path.join(os.path.dirname(__file__), "../../configs/Toy/bagtricks_R18.yml"), path)
 
 
 def test_loading_says_nothing_of_classifiers_that_nobody_asks(saved, host_log):

@@ -96,7 +96,7 @@ def test_nothing_that_keeps_its_memory_is_run_before_what_does_not(monkeypatch):
 
 def test_a_step_that_is_timed_as_plain_has_not_told_the_process_to_keep_its_memory(monkeypatch):
     told = []
-    monkeypatch.setattr("igoas_plugin.engine.allocator.keep_freed_memory", lambda: told.append("keep"))
+    monkeypatch.setattr("igoas_plugin.core.allocator.keep_freed_memory", lambda: told.append("keep"))
     cfg = load_cfg(TOY, [*TINY, "INPUT.SIZE_TRAIN", "[32,16]"])
     steps(cfg, 2, torch.device("cpu"), fused=False)()
     assert told == []

@@ -2,8 +2,8 @@ from collections.abc import Callable
 
 import torch
 
+from igoas_plugin.core.allocator import keep_freed_memory
 from igoas_plugin.core.timing import Row, measure
-from igoas_plugin.engine.allocator import keep_freed_memory
 
 from .costs import largest_costs
 

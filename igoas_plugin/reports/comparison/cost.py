@@ -5,9 +5,9 @@ from typing import NamedTuple
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
+from igoas_plugin.core.allocator import keep_on_cpu
 from igoas_plugin.core.run_progress import ensured_storage
 from igoas_plugin.core.timing import measure, random_batch
-from igoas_plugin.engine.allocator import keep_on_cpu
 from igoas_plugin.fastreid_fixes.amp import amp_dtype, autocast_to
 from igoas_plugin.fastreid_fixes.device import usable_device
 from igoas_plugin.preflight import build_scratch_model

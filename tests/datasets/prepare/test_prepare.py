@@ -22,7 +22,7 @@ from PIL import Image
 
 from igoas_plugin.core.errors import InputError
 from igoas_plugin.datasets.occluded_duke_names import official_names
-from igoas_plugin.datasets.prepare import recipes, unfinished_folder
+from igoas_plugin.datasets.prepare import prepare, unfinished_folder
 
 SUBSETS = ("bounding_box_train", "query", "bounding_box_test")
 module = sys.modules["igoas_plugin.datasets.prepare.recipes"]
@@ -87,7 +87,7 @@ def test_occluded_duke_is_made_from_a_folder_or_zip_of_any_name(kind, few_names,
         files = {f"{inside}{name}": content for name, content in DUKE.items()}
         files |= {"__MACOSX/bounding_box_train/._0001_c2_f0046182.jpg": b"junk", "readme.txt": b""}
         source = folder_of(folder / "mine", files) if kind == "folder" else zip_of(folder / "mine.zip", files)
-        line = recipes("occluded-duke", source, str(folder / "root"))
+        line = prepare("occluded-duke", source, str(folder / "root"))
         assert tree(folder / "root" / "Occluded_Duke") == expected_duke(), inside
         assert line.endswith("images: 3 in bounding_box_train, 2 in query, 3 in bounding_box_test")
         assert os.listdir(folder / "root") == ["Occluded_Duke"]
@@ -107,7 +107,7 @@ def test_the_official_lists_give_the_published_counts(tmp_path, host_log):
         (tmp_path / "duke" / part).mkdir(parents=True)
         for name in names:
             os.link(first, tmp_path / "duke" / part / name)
-    recipes("occluded-duke", str(tmp_path / "duke"), str(tmp_path / "root"), "symlink")
+    prepare("occluded-duke", str(tmp_path / "duke"), str(tmp_path / "root"), "symlink")
     data = DATASET_REGISTRY.get("OccludedDuke")(root=str(tmp_path / "root"))
     assert [len(items) for items in (data.train, data.query, data.gallery)] == [15618, 2210, 17661]
     assert host_log.records == []
@@ -121,7 +121,7 @@ def test_missing_and_empty_images_are_counted_and_the_first_is_named_before_anyt
     with pytest.raises(
         InputError, match="duke: 2 of 8 images are missing or empty, the first is .*f0046302.jpg: get a"
     ):
-        recipes("occluded-duke", source, str(tmp_path / "root"))
+        prepare("occluded-duke", source, str(tmp_path / "root"))
     assert not (tmp_path / "root").exists()
 
 
@@ -130,9 +130,9 @@ def test_missing_and_empty_images_are_counted_and_the_first_is_named_before_anyt
 
 def test_a_second_run_says_that_it_is_complete_and_touches_nothing(few_names, tmp_path):
     source, root = folder_of(tmp_path / "duke", DUKE), tmp_path / "root"
-    recipes("occluded-duke", source, str(root))
+    prepare("occluded-duke", source, str(root))
     times = {path: path.stat().st_mtime_ns for path in root.rglob("*")}
-    assert "complete already" in recipes("occluded-duke", source, str(root))
+    assert "complete already" in prepare("occluded-duke", source, str(root))
     assert times == {path: path.stat().st_mtime_ns for path in root.rglob("*")}
 
 
@@ -141,18 +141,18 @@ def test_an_incomplete_target_is_refused_and_kept(few_names, tmp_path):
     folder_of(root / "Occluded_Duke", {"query/0019_c1_f0051230.jpg": b"mine"})
     message = "is there but differs from .*duke in 8 of 8 images, the first is .* is missing: remove that folder or"
     with pytest.raises(InputError, match=message):
-        recipes("occluded-duke", source, str(root))
+        prepare("occluded-duke", source, str(root))
     assert tree(root) == {"Occluded_Duke/query/0019_c1_f0051230.jpg": b"mine"}
 
 
 def test_an_image_of_another_size_in_the_target_is_not_called_complete(few_names, tmp_path):
     source, root = folder_of(tmp_path / "duke", DUKE), tmp_path / "root"
-    recipes("occluded-duke", source, str(root))
+    prepare("occluded-duke", source, str(root))
     (root / "Occluded_Duke" / "query" / "0019_c1_f0051230.jpg").write_bytes(b"cut off")
     with pytest.raises(
         InputError, match="in 1 of 8 images, the first is query/0019_c1_f0051230.jpg, which has 7 bytes"
     ):
-        recipes("occluded-duke", source, str(root))
+        prepare("occluded-duke", source, str(root))
 
 
 @pytest.mark.parametrize("link", ["copy", "hard", "symlink"])
@@ -162,13 +162,13 @@ def test_a_file_that_is_no_whole_image_is_named_and_nothing_is_left(link, few_na
     for kind, content in contents.items():
         folder, files = tmp_path / kind, DUKE | {"query/0019_c1_f0051230.jpg": content}
         with pytest.raises(InputError, match=f"duke/query/0019_c1_f0051230.jpg cannot be read: {reasons[kind]}"):
-            recipes("occluded-duke", folder_of(folder / "duke", files), str(folder / "root"), link)
+            prepare("occluded-duke", folder_of(folder / "duke", files), str(folder / "root"), link)
         assert os.listdir(folder / "root") == []
 
 
 def test_duke_in_another_format_is_taken(few_names, tmp_path):
     pngs = {path.replace(".jpg", ".png"): content for path, content in DUKE.items()}
-    recipes("occluded-duke", folder_of(tmp_path / "duke", pngs), str(tmp_path / "root"))
+    prepare("occluded-duke", folder_of(tmp_path / "duke", pngs), str(tmp_path / "root"))
     made = tree(tmp_path / "root" / "Occluded_Duke")
     assert len(made) == 8 and all(path.endswith(".png") for path in made)
 
@@ -176,7 +176,7 @@ def test_duke_in_another_format_is_taken(few_names, tmp_path):
 def test_a_name_that_market_1501_cannot_have_is_refused(tmp_path):
     files = SETS["market-1501"][1] | {"query/person.jpg": jpeg()}
     with pytest.raises(InputError, match="query/person.jpg is not named as in Market-1501: rename the file or take it"):
-        recipes("market-1501", folder_of(tmp_path / "market", files), str(tmp_path / "root"))
+        prepare("market-1501", folder_of(tmp_path / "market", files), str(tmp_path / "root"))
     assert not (tmp_path / "root").exists()
 
 
@@ -185,7 +185,7 @@ def test_folders_beside_the_data_set_with_parts_of_the_same_names_are_not_taken_
     for number, companion in enumerate(("Partial-REID_Dataset/masks", "Partial-REID_Dataset_ps_label", "other/copy")):
         root, folders = tmp_path / f"root{number}", ("Partial-REID_Dataset", companion)
         inside = {f"{folder}/{path}": each for folder in folders for path, each in files.items()}
-        recipes("partial-reid", folder_of(tmp_path / str(number) / "partial_reid", inside), str(root))
+        prepare("partial-reid", folder_of(tmp_path / str(number) / "partial_reid", inside), str(root))
         assert len(tree(root / "Partial-REID_Dataset")) == len(files), companion
 
 
@@ -193,12 +193,12 @@ def test_what_was_not_looked_at_is_told(tmp_path):
     files = bodies(("query", "gallery"), "{p:03d}_{i:02d}.jpg")
     zip_of(tmp_path / "Occluded_REID.zip", files)
     with pytest.raises(InputError) as caught:
-        recipes("occluded-reid", folder_of(tmp_path / "x", files), str(tmp_path / "root"))
+        prepare("occluded-reid", folder_of(tmp_path / "x", files), str(tmp_path / "root"))
     assert "gallery and query count in a folder or archive that is named Occluded_REID" in str(caught.value)
     with pytest.raises(
         InputError, match="the archive .*Occluded_REID.zip in it is not looked into, but can be a source"
     ):
-        recipes("occluded-reid", str(tmp_path), str(tmp_path / "root"))
+        prepare("occluded-reid", str(tmp_path), str(tmp_path / "root"))
 
 
 @pytest.mark.parametrize("kind", ["folder", "zip"])
@@ -214,13 +214,13 @@ def test_an_interrupted_run_is_continued_and_writes_nothing_twice(kind, few_name
 
     monkeypatch.setattr(unfinished_folder.os, "replace", replace_five)
     with pytest.raises(KeyboardInterrupt):
-        recipes("occluded-duke", source, str(root))
+        prepare("occluded-duke", source, str(root))
     assert not (root / "Occluded_Duke").exists()
     written = []
     monkeypatch.setattr(
         unfinished_folder.os, "replace", lambda half, final: written.append(final) or replace(half, final)
     )
-    recipes("occluded-duke", source, str(root))
+    prepare("occluded-duke", source, str(root))
     assert len(done) == 5 and len(written) == 3 and not set(written) & set(done)
     assert tree(root / "Occluded_Duke") == expected_duke() and os.listdir(root) == ["Occluded_Duke"]
 
@@ -237,9 +237,9 @@ def test_what_was_begun_from_another_source_is_not_mixed_in(few_names, tmp_path,
 
     monkeypatch.setattr(unfinished_folder.os, "replace", stop_at_four)
     with pytest.raises(KeyboardInterrupt):
-        recipes("occluded-duke", folder_of(tmp_path / "other", other), str(tmp_path / "root"))
+        prepare("occluded-duke", folder_of(tmp_path / "other", other), str(tmp_path / "root"))
     monkeypatch.setattr(unfinished_folder.os, "replace", replace)
-    recipes("occluded-duke", folder_of(tmp_path / "duke", DUKE), str(tmp_path / "root"))
+    prepare("occluded-duke", folder_of(tmp_path / "duke", DUKE), str(tmp_path / "root"))
     assert tree(tmp_path / "root" / "Occluded_Duke") == expected_duke()
 
 
@@ -247,7 +247,7 @@ def prepare_slowly(source, root) -> None:
     """As prepare(), slow enough to be killed in the middle."""
     replace = os.replace
     unfinished_folder.os.replace = lambda *paths: (time.sleep(0.01), replace(*paths))
-    recipes("partial-reid", source, root)
+    prepare("partial-reid", source, root)
 
 
 def test_a_killed_process_leaves_no_target_and_the_next_one_completes_it(tmp_path):
@@ -263,7 +263,7 @@ def test_a_killed_process_leaves_no_target_and_the_next_one_completes_it(tmp_pat
     process.join(60)
     begun = len(list(root.rglob("*.jpg")))
     assert 20 <= begun < 900 and not (root / "Partial-REID_Dataset").exists()
-    recipes("partial-reid", source, str(root))
+    prepare("partial-reid", source, str(root))
     assert tree(root / "Partial-REID_Dataset") == tree(tmp_path / "partial")
     assert os.listdir(root) == ["Partial-REID_Dataset"]
 
@@ -281,7 +281,7 @@ def prepare_in_two_parts(source, root, begun, go_on) -> None:
         go_on.wait(60)
 
     module.put = put_and_wait
-    recipes("occluded-duke", source, str(root))
+    prepare("occluded-duke", source, str(root))
 
 
 @pytest.mark.fault
@@ -298,7 +298,7 @@ def test_of_two_processes_at_once_the_second_waits_and_the_data_set_is_whole(few
         first.kill() if killed else go_on.set()
 
     monkeypatch.setattr(unfinished_folder.logger, "warning", note)
-    line = recipes("occluded-duke", source, str(root))
+    line = prepare("occluded-duke", source, str(root))
     first.join(60)
     assert first.exitcode == (-signal.SIGKILL if killed else 0)
     assert line.endswith("(complete already, nothing was written)") != killed
@@ -322,7 +322,7 @@ def test_where_the_first_of_two_processes_fails_the_second_makes_the_data_set(fe
     first.start()
     assert begun.wait(60)
     monkeypatch.setattr(unfinished_folder.logger, "warning", lambda *message: go_on.set())
-    recipes("occluded-duke", source, str(root))
+    prepare("occluded-duke", source, str(root))
     assert go_on.is_set()
     assert tree(root / "Occluded_Duke") == expected_duke()
     assert os.listdir(root) == ["Occluded_Duke"]
@@ -384,7 +384,7 @@ def test_every_set_is_made_and_read_and_its_counts_are_warned_of(kind, tmp_path,
                 "__MACOSX/._mine.zip": b"x",
             }
             source = zip_of(here / "dataset.zip", both)
-        recipes(name, source, str(here / "root"))
+        prepare(name, source, str(here / "root"))
         assert tree(here / "root" / folder) == files, name
         assert f"{registered}: " in " ".join(record.getMessage() for record in host_log.records)
         data = DATASET_REGISTRY.get(registered)(root=str(here / "root"))
@@ -393,7 +393,7 @@ def test_every_set_is_made_and_read_and_its_counts_are_warned_of(kind, tmp_path,
 
 def test_the_layout_of_another_project_becomes_that_of_the_authors(tmp_path):
     files = bodies(("query", "gallery"), "{p:03d}_{i:02d}.jpg")
-    recipes("occluded-reid", folder_of(tmp_path / "OccludedREID", files), str(tmp_path / "root"))
+    prepare("occluded-reid", folder_of(tmp_path / "OccludedREID", files), str(tmp_path / "root"))
     made = tree(tmp_path / "root" / "Occluded_REID")
     names = {"query": "occluded_body_images", "gallery": "whole_body_images"}
     assert made == {f"{names[path.split('/')[0]]}/{path.split('/')[1]}": content for path, content in files.items()}
@@ -404,28 +404,28 @@ def test_a_set_of_other_parts_of_one_name_is_not_taken_for_another(tmp_path):
     with pytest.raises(
         InputError, match="no folder in it holds images of Occluded-REID in occluded_body_images and whole_body_images"
     ):
-        recipes("occluded-reid", source, str(tmp_path / "root"))
+        prepare("occluded-reid", source, str(tmp_path / "root"))
 
 
 def test_folders_of_one_name_do_not_make_another_set_of_duke(tmp_path):
     source = folder_of(tmp_path / "DukeMTMC-reID", DUKE)
     for name in ("market-1501", "p-dukemtmc", "occluded-reid"):
         with pytest.raises(InputError, match="no folder in it holds images of"):
-            recipes(name, source, str(tmp_path / "root"))
+            prepare(name, source, str(tmp_path / "root"))
     assert not (tmp_path / "root").exists()
 
 
 def test_p_duke_in_market_style_becomes_readable(tmp_path, host_log):
     files = {f"{part}/{p:04d}_c1_00001_0{n}.jpg": jpeg(p) for part in SUBSETS for p in (1, 2) for n in (1, 2)}
     source = folder_of(tmp_path / "x", {f"P-DukeMTMC-reid/format/{path}": each for path, each in files.items()})
-    recipes("p-dukemtmc", source, str(tmp_path / "root"))
+    prepare("p-dukemtmc", source, str(tmp_path / "root"))
     data = DATASET_REGISTRY.get("PDukeMTMC")(root=str(tmp_path / "root"))
     assert (len(data.train), len(data.query), len(data.gallery)) == (4, 4, 4)
 
 
 def test_the_test_half_of_p_duke_is_made_and_the_other_one_missed(tmp_path, host_log):
     files = {path: each for path, each in SETS["p-dukemtmc"][1].items() if path.startswith("test/")}
-    recipes("p-dukemtmc", folder_of(tmp_path / "half", files), str(tmp_path / "root"))
+    prepare("p-dukemtmc", folder_of(tmp_path / "half", files), str(tmp_path / "root"))
     assert tree(tmp_path / "root" / "P-DukeMTMC-reid") == files
     assert "PDukeMTMC: train (nothing in" in host_log.records[0].getMessage()
 
@@ -434,7 +434,7 @@ def test_an_inner_archive_that_is_named_after_another_set_is_not_even_opened(tmp
     files = bodies(BODIES, "{p:03d}_{i:03d}.jpg")
     inner = Path(zip_of(tmp_path / "mine.zip", files)).read_bytes()
     source = zip_of(tmp_path / "all.zip", {"in/Partial_iLIDS.zip": b"damaged", "in/mine.zip": inner})
-    recipes("partial-reid", source, str(tmp_path / "root"))
+    prepare("partial-reid", source, str(tmp_path / "root"))
     assert tree(tmp_path / "root" / "Partial-REID_Dataset") == files
 
 
@@ -444,7 +444,7 @@ def test_a_hard_link_to_another_file_system_is_refused_and_leaves_nothing(few_na
 
     monkeypatch.setattr(os, "link", across)
     with pytest.raises(InputError, match="a hard link in another place fails .*: take --link copy or --link symlink"):
-        recipes("occluded-duke", folder_of(tmp_path / "duke", DUKE), str(tmp_path / "root"), "hard")
+        prepare("occluded-duke", folder_of(tmp_path / "duke", DUKE), str(tmp_path / "root"), "hard")
     assert os.listdir(tmp_path / "root") == []
 
 
@@ -459,9 +459,9 @@ def test_another_way_of_linking_is_not_mixed_in(few_names, tmp_path, monkeypatch
 
     monkeypatch.setattr(unfinished_folder.os, "replace", stop_at_four)
     with pytest.raises(KeyboardInterrupt):
-        recipes("occluded-duke", source, str(tmp_path / "root"))
+        prepare("occluded-duke", source, str(tmp_path / "root"))
     monkeypatch.setattr(unfinished_folder.os, "replace", replace)
-    recipes("occluded-duke", source, str(tmp_path / "root"), "symlink")
+    prepare("occluded-duke", source, str(tmp_path / "root"), "symlink")
     made = [path for path in (tmp_path / "root" / "Occluded_Duke").rglob("*.jpg")]
     assert len(made) == 8 and all(path.is_symlink() for path in made)
 
@@ -469,14 +469,14 @@ def test_another_way_of_linking_is_not_mixed_in(few_names, tmp_path, monkeypatch
 def test_a_root_that_cannot_be_written_is_one_line(few_names, tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(InputError, match="cannot write .*Occluded_Duke: Not a directory: choose another --root"):
-        recipes("occluded-duke", folder_of(tmp_path / "duke", DUKE), str(tmp_path / "file" / "root"))
+        prepare("occluded-duke", folder_of(tmp_path / "duke", DUKE), str(tmp_path / "file" / "root"))
 
 
 @pytest.mark.parametrize("link", ["hard", "symlink"])
 def test_links_lead_to_the_images_from_anywhere(link, few_names, tmp_path, monkeypatch):
     folder_of(tmp_path / "duke", DUKE)
     monkeypatch.chdir(tmp_path)
-    recipes("occluded-duke", "duke", "root", link)
+    prepare("occluded-duke", "duke", "root", link)
     monkeypatch.chdir(tmp_path.parent)
     made = tmp_path / "root" / "Occluded_Duke"
     assert tree(made) == expected_duke()
@@ -576,20 +576,20 @@ def test_a_process_of_its_own_prints_what_the_tool_prints_in_the_process_of_the_
 def test_two_folders_that_can_be_the_set_are_both_named(few_names, tmp_path):
     files = {f"{copy}/{name}": content for copy in ("one", "two") for name, content in DUKE.items()}
     with pytest.raises(InputError, match="(one|two) and .*(one|two) can both be OccludedDuke: give the right one"):
-        recipes("occluded-duke", folder_of(tmp_path / "mine", files), str(tmp_path / "root"))
+        prepare("occluded-duke", folder_of(tmp_path / "mine", files), str(tmp_path / "root"))
 
 
 def test_a_name_that_cannot_be_read_is_refused_and_nothing_is_left(tmp_path):
     files = bodies(("occluded_body_images", "whole_body_images")) | {"occluded_body_images/person.tif": jpeg()}
     with pytest.raises(InputError, match="person.tif: neither name nor folder tells an identity"):
-        recipes("occluded-reid", folder_of(tmp_path / "Occluded_REID", files), str(tmp_path / "root"))
+        prepare("occluded-reid", folder_of(tmp_path / "Occluded_REID", files), str(tmp_path / "root"))
     assert os.listdir(tmp_path / "root") == []
 
 
 @pytest.mark.parametrize("link", ["hard", "symlink"])
 def test_nothing_in_an_archive_can_be_linked_to(link, few_names, tmp_path):
     with pytest.raises(InputError, match="nothing in an archive can be linked to: take --link copy"):
-        recipes("occluded-duke", zip_of(tmp_path / "d.zip", DUKE), str(tmp_path / "root"), link)
+        prepare("occluded-duke", zip_of(tmp_path / "d.zip", DUKE), str(tmp_path / "root"), link)
 
 
 def test_a_full_disk_is_one_line_and_leaves_nothing(few_names, tmp_path, monkeypatch):
@@ -600,7 +600,7 @@ def test_a_full_disk_is_one_line_and_leaves_nothing(few_names, tmp_path, monkeyp
     with pytest.raises(
         InputError, match="cannot write .*Occluded_Duke: No space .*: make room, or choose another --root"
     ):
-        recipes("occluded-duke", folder_of(tmp_path / "duke", DUKE), str(tmp_path / "root"))
+        prepare("occluded-duke", folder_of(tmp_path / "duke", DUKE), str(tmp_path / "root"))
     assert os.listdir(tmp_path / "root") == []
 
 
@@ -614,4 +614,4 @@ def test_a_rar_without_a_tool_that_unpacks_it_says_what_to_install(few_names, tm
     monkeypatch.setattr(rarfile, "RarFile", Packed)
     (tmp_path / "d.rar").write_bytes(b"Rar!")
     with pytest.raises(InputError, match="nothing here unpacks .rar: install unar or unrar"):
-        recipes("occluded-duke", str(tmp_path / "d.rar"), str(tmp_path / "root"))
+        prepare("occluded-duke", str(tmp_path / "d.rar"), str(tmp_path / "root"))

@@ -7,9 +7,8 @@ import pytest
 from bs4 import BeautifulSoup
 from saved_run import save_run, save_weights
 
-import igoas_plugin.inference.trained
+from igoas_plugin.cli import report as command
 from igoas_plugin.core.errors import InputError
-from igoas_plugin.reports.html import run_evaluation, run_page
 
 
 @pytest.fixture
@@ -70,9 +69,9 @@ def evaluated(monkeypatch):
         state.shown = shown
         return state.does()
 
-    monkeypatch.setattr(igoas_plugin.inference.trained, "build_trained", lambda cfg: None)
-    monkeypatch.setattr(run_evaluation, "evaluate", evaluate)
-    monkeypatch.setattr(run_page, "page_of", lambda found, command: b"after")
+    monkeypatch.setattr(command, "build_trained", lambda cfg: None)
+    monkeypatch.setattr(command, "evaluate", evaluate)
+    monkeypatch.setattr(command, "page_of", lambda found, words: b"after")
     return state
 
 

@@ -32,7 +32,7 @@ def keep_freed_memory() -> None:
 
 
 def keep_on_cpu(model: nn.Module) -> None:
-    """Lets this process keep what it frees where the model is on the CPU."""
-    parameter = next(model.parameters(), None)
+    """Lets this process keep what it frees where the model is on the CPU; one without parameters is on no device."""
+    parameter = next(model.parameters(), None) if isinstance(model, nn.Module) else None
     if parameter is not None and parameter.device.type == "cpu":
         keep_freed_memory()
