@@ -60,8 +60,10 @@ class Trainer(DefaultTrainer):
             if self.grad_scaler.is_enabled():  # a resumed run goes on with its scale
                 self.checkpointer.checkpointables["grad_scaler"] = self.grad_scaler
         if "ON_NONFINITE" in solver:
-            seed = self.cfg.SEED if self.cfg.SEED >= 0 else None
-            self._trainer.guard = NonFiniteGuard(solver.ON_NONFINITE, solver.NONFINITE_LIMIT, seed)
+            seed = self.cfg.get("SEED", -1)
+            self._trainer.guard = NonFiniteGuard(
+                solver.ON_NONFINITE, solver.NONFINITE_LIMIT, seed if seed >= 0 else None
+            )
 
     def build_hooks(self) -> list[HookBase]:
         """Returns every hook of a run, in the order in which they run at each point of the training."""
