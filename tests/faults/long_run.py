@@ -16,9 +16,11 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2]
 os.environ["FASTREID_DATASETS"] = str(Path(sys.argv[2]) / "datasets")
 
-import igoas_plugin  # noqa: E402, F401  (first: mends the host)
+sys.path.insert(0, str(ROOT / "tests"))
+import igoas_plugin  # noqa: E402, F401  (first: it patches fast-reid)
 
 # isort: split
+import tiny_data  # noqa: E402
 from fastreid.engine import DefaultTrainer, default_setup  # noqa: E402
 from fastreid.engine.train_loop import HookBase  # noqa: E402
 
@@ -47,15 +49,16 @@ def tell(done: int) -> None:
 
 
 def config(folder: str, steps: int, workers: str):
-    """configs/Toy/igoas_R18.yml with a smaller network, images of a quarter of the size and batches of half."""
+    """configs/Toy/igoas_R18.yml with TinyBackbone, small images and batches of half."""
     options = {
-        "MODEL.BACKBONE.NAME": "build_shufflenetv2_backbone", "MODEL.BACKBONE.DEPTH": "0.5x",
-        "MODEL.BACKBONE.FEAT_DIM": "1024", "MODEL.HEADS.EMBEDDING_DIM": "64",
-        "INPUT.SIZE_TRAIN": "[64,32]", "INPUT.SIZE_TEST": "[64,32]", "SOLVER.IMS_PER_BATCH": "8",
+        "MODEL.HEADS.EMBEDDING_DIM": "64", "SOLVER.IMS_PER_BATCH": "8",
+        "INPUT.SIZE_TRAIN": "[32,16]", "INPUT.SIZE_TEST": "[32,16]",
         "SOLVER.MAX_EPOCH": str(max(steps // 64, 1)), "DATALOADER.NUM_WORKERS": workers, "TEST.EVAL_PERIOD": "0",
         "SOLVER.CHECKPOINT_PERIOD": "1000", "OUTPUT_DIR": str(Path(folder) / f"run{workers}"), "MODEL.DEVICE": "cpu",
     }  # fmt: skip
-    return load_cfg(str(ROOT / "configs/Toy/igoas_R18.yml"), [word for pair in options.items() for word in pair])
+    cfg = load_cfg(str(ROOT / "configs/Toy/igoas_R18.yml"), [word for pair in options.items() for word in pair])
+    tiny_data.use_tiny_backbone(cfg)
+    return cfg
 
 
 def main(command: str, folder: str, steps: str, every: str, workers: str) -> None:

@@ -16,7 +16,7 @@ pytestmark = [
     pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="memory is read from /proc"),
 ]
 SCRIPT = Path(__file__).with_name("long_run.py")
-# Of the resident memory: 14 MB of 700; a batch has 0.4 MB, a descriptor 512 bytes, so that one kept a step would show
+# Of the resident memory: some 12 MB of 600; a batch has 50 KB, so that one kept a step would add 75 MB
 GROWTH = 0.02
 
 
