@@ -59,6 +59,18 @@ def test_a_shared_gallery_is_described_once_and_the_figures_are_the_same(tested,
         assert own == pytest.approx({key: value for key, value in alone[name].items() if key != "dataset"}, abs=1e-4)
 
 
+def test_each_set_ranks_its_own_gallery_alone(tested, monkeypatch):
+    evaluate, ranked = ReidEvaluator.evaluate, []
+
+    def note(self):
+        ranked.append(sum(len(batch["pids"]) for batch in self._predictions))
+        return evaluate(self)
+
+    monkeypatch.setattr(ReidEvaluator, "evaluate", note)
+    tested(*NAMES)
+    assert ranked == [8 + 16, 4 + 16, 8 + 15]
+
+
 def test_the_next_evaluation_describes_the_gallery_anew(tested):
     assert tested("TinyReID")[1] == tested("TinyReID")[1] == 24
 
