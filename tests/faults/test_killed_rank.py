@@ -58,7 +58,9 @@ def assert_ended_in_one_line(run, tmp_path, what, code=1, seconds=600):
     lines = said(tmp_path)
     assert [line for line in lines if line.startswith("said in one line: ")] == lines[-1:]
     assert what in lines[-1]
-    assert not any("Traceback" in line for line in lines)
+    tracebacks = [lines[at + 1] for at, line in enumerate(lines) if "Traceback" in line]
+    # a loader's worker may just be handing a batch to the killed process: a thread of Python's own then prints this
+    assert all("multiprocessing/resource_sharer" in where for where in tracebacks)
     assert left(tmp_path, WORKERS_SECONDS) == []
 
 
