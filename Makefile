@@ -73,7 +73,7 @@ test-all: lint ## the same with the slow, fault and realdata tests, and on a GPU
 	$(PY) -m pytest $(AT_ONCE) -m "$(if $(filter gpu,$(FAISS)),,not gpu)"
 
 .PHONY: test-faults
-test-faults: lint ## the tests that kill, signal, fill disks, race and read hostile files, the slow ones too: some minutes
+test-faults: lint ## the tests that kill, signal, fill disks, race and read hostile files: half an hour
 	$(PY) -m pytest $(AT_ONCE) -m fault
 
 # Which tests, such as tests/host: all where it is empty.
