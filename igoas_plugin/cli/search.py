@@ -83,6 +83,7 @@ def run_query(args: argparse.Namespace) -> None:
 
 FORMATS = {"text": as_text, "json": as_json}
 
+
 def run() -> None:
     """Runs the command line and ends the process with its exit code."""
     log_to_console()

@@ -5,7 +5,6 @@ python tools/train_net.py --config-file FILE [--resume] [--eval-only] [--num-gpu
 
 import logging
 import os
-import sys
 
 from fastreid.engine import default_argument_parser, default_setup, launch
 from fastreid.utils import comm
@@ -13,9 +12,8 @@ from fastreid.utils.checkpoint import Checkpointer
 from torch.multiprocessing import ProcessRaisedException
 
 from igoas_plugin.config import load_cfg
-from igoas_plugin.core.command_line import end_interrupted
-from igoas_plugin.core.errors import InputError, LostProcess, raised_elsewhere
-from igoas_plugin.core.version import __version__
+from igoas_plugin.core.command_line import end_failed, end_interrupted
+from igoas_plugin.core.errors import PluginError, failing_run, raised_elsewhere
 from igoas_plugin.datasets.published import warn_once
 from igoas_plugin.engine.distributed import under_torchrun
 from igoas_plugin.engine.run_lock import run_lock
@@ -41,11 +39,13 @@ def main(args) -> None:
         cfg.MODEL.BACKBONE.PRETRAIN = False
         model = Trainer.build_model(cfg)
         Checkpointer(model).load(cfg.MODEL.WEIGHTS)
-        results = Trainer.test(cfg, model)
+        with failing_run():
+            results = Trainer.test(cfg, model)
     else:
         trainer = Trainer(cfg)
         trainer.resume_or_load(resume=args.resume)
-        results = trainer.train()
+        with failing_run():
+            results = trainer.train()
 
     if comm.is_main_process():
         print(summarize([save_results(results, cfg, args.eval_only)]))
@@ -64,14 +64,12 @@ def run() -> None:
         with run_lock(cfg.OUTPUT_DIR, args.machine_rank):
             started = True
             launch(main, args.num_gpus, args.num_machines, args.machine_rank, args.dist_url, args=(args,))
-    except (InputError, LostProcess, ProcessRaisedException) as raised:
+    except (PluginError, ProcessRaisedException) as raised:
         error = raised_elsewhere(str(raised)) or raised
-        if not isinstance(error, InputError | LostProcess):
+        if not isinstance(error, PluginError):
             raise
-        # before the start every process of torchrun finds the same; after it, one of them may be alone with it
-        if started or not under_torchrun() or os.environ["LOCAL_RANK"] == "0":
-            print(f"igoas_plugin {__version__}: {error}", file=sys.stderr)
-        sys.exit(2 if isinstance(error, InputError) else 1)
+        # every process of torchrun finds the same mistake before the start; an error after it may be that of one alone
+        end_failed(error, silent=not started and under_torchrun() and os.environ["LOCAL_RANK"] != "0")
     except KeyboardInterrupt:
         end_interrupted()
 

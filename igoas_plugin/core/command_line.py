@@ -9,46 +9,52 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import NoReturn
 
-from .errors import InputError
+from .errors import PluginError
 from .version import __version__
 
 
 @contextmanager
 def errors_in_one_line(interrupted: str = "interrupted") -> Iterator[None]:
-    """A context in which a mistake of the user, an InputError, ends the process in one line and with exit code 2.
+    """Ends the process with one line and the error's exit code where the context raises a PluginError.
 
     Args:
-        interrupted: what Ctrl-C ends it with, as a line; the exit code is 130 then.
+        interrupted: line that is printed on Ctrl-C, which ends the process with exit code 130.
     """
     try:
         yield
-    except InputError as error:
-        print(f"igoas_plugin {__version__}: {error}", file=sys.stderr)
-        sys.exit(2)
+    except PluginError as error:
+        end_failed(error)
     except KeyboardInterrupt:
         end_interrupted(interrupted)
 
 
-def end_interrupted(told: str = "interrupted") -> NoReturn:
-    """Ends the process after Ctrl-C, in one line."""
-    print(told, file=sys.stderr)
+def end_failed(error: PluginError, silent: bool = False) -> NoReturn:
+    """Prints the line of an error, unless `silent`, and ends the process with the error's exit code."""
+    if not silent:
+        print(f"igoas_plugin {__version__}: {error}", file=sys.stderr)
+    sys.exit(error.exit_code)
+
+
+def end_interrupted(line: str = "interrupted") -> NoReturn:
+    """Prints a line and ends the process with exit code 130, as after Ctrl-C."""
+    print(line, file=sys.stderr)
     sys.exit(128 + signal.SIGINT)
 
 
 def log_to_console() -> None:
-    """Shows what the host and the plugin log, without time and name, on stderr."""
+    """Prints the log of fast-reid and the plugin to stderr, without time and name."""
     logging.basicConfig(format="%(message)s")
     logging.getLogger("fastreid").setLevel(logging.INFO)
 
 
 def stop_on_sigterm() -> None:
-    """Lets SIGTERM end this process by an exception, as Ctrl-C does: what it has started is stopped too."""
+    """Makes SIGTERM end this process by an exception, as Ctrl-C does, so that its child processes are stopped too."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
 
 
 @contextlib.contextmanager
 def stopped_with_this_process(process: subprocess.Popen) -> Iterator[None]:
-    """A context that waits for a process at its end, and asks it to end where an exception leaves the context."""
+    """Waits for a process at the end of the context, and terminates it first where the context raises."""
     try:
         yield
     except BaseException:
@@ -59,5 +65,5 @@ def stopped_with_this_process(process: subprocess.Popen) -> Iterator[None]:
 
 
 def exit_code(process: subprocess.Popen) -> int:
-    """Of a process that has ended; of one that a signal has ended 128 + its number, as a shell gives it."""
+    """Returns the exit code of an ended process as a shell does: 128 + the number where a signal ended it."""
     return process.returncode if process.returncode >= 0 else 128 - process.returncode

@@ -1,15 +1,16 @@
-"""Errors that a user can cause, each told in one line."""
+"""Errors that tell a user in one line what is wrong, each with the exit code of the process that it ends."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from importlib.util import find_spec
 
 
 def printable(text: str) -> str:
-    r"""A file name, or a line with one, as one line that any terminal and any page can show.
+    r"""Returns a text as one line that any terminal and any page can show.
 
-    What is not printable (line ends, bytes that are no UTF-8, marks that turn the direction of writing) is shown by its
-    escape sequence.
+    Unprintable characters (line ends, bytes that are not UTF-8, marks that change the direction of writing) become
+    escape sequences.
 
     Example:
         >>> printable("crops/a\nb é.jpg")
@@ -20,49 +21,67 @@ def printable(text: str) -> str:
     )
 
 
-class InputError(ValueError):
-    """Something that the user gave is wrong: a config key, a path, a checkpoint, a data set.
+class PluginError(Exception):
+    """Error of the plugin. Its text is one line: what is wrong, where, what to do.
 
-    Its text is one line: what is wrong, where, what to do. The command-line tools print that line and exit with 2. Of a
-    file's name, or of whatever else it quotes, line ends and all that is not printable come as escape sequences.
+    The command-line tools print that line and exit with `exit_code`. Unprintable characters of file names come as
+    escape sequences.
     """
+
+    exit_code = 1
 
     def __str__(self) -> str:
         return printable(super().__str__())
 
 
-class LostProcess(RuntimeError):
-    """A process of a run has died or does not answer, and the others cannot go on without it.
+class InputError(PluginError, ValueError):
+    """A mistake of the user, found before anything is written: a config key, a path, a checkpoint, a data set."""
 
-    Its text is one line, as that of an InputError; the command-line tools print that line and exit with 1.
-    """
+    exit_code = 2
 
 
 class UnreadableImage(InputError, OSError):
-    """A file of a data set is missing, empty, cut off, or no image; an OSError too, as the host raises there."""
-
-
-class OutputError(InputError):
-    """A file cannot be written: the disk is full, a quota is used up, a folder is read-only."""
+    """A file of a data set is missing, empty, cut off, or no image; an OSError too, as fast-reid raises there."""
 
 
 class DamagedCheckpoint(InputError):
     """A file is no checkpoint, or it is torn, truncated or altered."""
 
 
-class LostWorker(InputError):
-    """A worker of a data loader has died, or found no room for what it had read."""
+class RunError(PluginError):
+    """A failure of a run or a tool after its start, when files may have been written."""
 
 
-class NotFinite(InputError, FloatingPointError):
-    """A loss or a gradient of a training is NaN or infinite; a FloatingPointError too, as the host raises there."""
+class LostProcess(RunError, RuntimeError):
+    """A process of a run has died or does not answer, and the others cannot go on without it."""
 
 
-def raised_elsewhere(text: str) -> InputError | None:
-    r"""The InputError in which the traceback of another process ends, as one line again; None where it is none.
+class LostWorker(RunError):
+    """A worker of a data loader has died, or has no memory for a batch."""
+
+
+class NotFinite(RunError, FloatingPointError):
+    """A loss or a gradient of a training is NaN or infinite; a FloatingPointError too, as fast-reid raises there."""
+
+
+class OutputError(RunError):
+    """A file cannot be written: the disk is full, a quota is used up, a folder is read-only."""
+
+
+@contextmanager
+def failing_run() -> Iterator[None]:
+    """Turns a mistake that is found in a run which has written files, such as a damaged image, into a RunError."""
+    try:
+        yield
+    except InputError as error:
+        raise RunError(str(error)) from error
+
+
+def raised_elsewhere(text: str) -> PluginError | None:
+    r"""Returns the error of this module with which the traceback of another process ends, or None.
 
     Args:
-        text: what a loader's worker or a launched process left.
+        text: traceback of a loader's worker or a launched process.
 
     Example:
         >>> raised_elsewhere("Traceback ...\n  line 3\nigoas_plugin.core.errors.UnreadableImage: a.jpg is empty\n")
@@ -73,13 +92,13 @@ def raised_elsewhere(text: str) -> InputError | None:
 
 
 def require_choice(key: str, value: str, choices: Sequence[str]) -> None:
-    """Raises InputError where the value of a config key is none of the choices."""
+    """Raises InputError if the value of a config key is not one of the choices."""
     if value not in choices:
         *most, last = choices
         raise InputError(f"{key} must be {', '.join(most)}{' or ' if most else ''}{last}, got {value}")
 
 
 def require_packages(*names: str) -> None:
-    """Raises InputError, with the line that installs them, where packages that not everyone needs are missing."""
+    """Raises InputError, with the command that installs them, if optional packages are missing."""
     if missing := [name for name in names if find_spec(name) is None]:
         raise InputError(f"{' and '.join(missing)} must be installed for this: pip install {' '.join(missing)}")

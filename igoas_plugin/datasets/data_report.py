@@ -9,7 +9,7 @@ from fastreid.data.data_utils import read_image
 from fastreid.data.datasets import DATASET_REGISTRY
 from tabulate import tabulate
 
-from igoas_plugin.core.errors import InputError, UnreadableImage
+from igoas_plugin.core.errors import InputError, PluginError, UnreadableImage
 
 from . import OccludedMarket1501, ToyOccluded
 from .drawn_folder import digests_of, manifest_of
@@ -126,7 +126,7 @@ def report(name: str, root: str, progress: Progress | None = None) -> SetReport:
         return SetReport(name, why=FIRST_USE if can_be_made(kind, root) else "it is made from Market-1501, not found")
     try:
         data = open_data(name, root)
-    except InputError as error:
+    except PluginError as error:
         return SetReport(name, folder_of(kind, root), str(error))
     folder = os.path.relpath(getattr(data, "data_dir", None) or getattr(data, "dataset_dir", None) or root, root)
     published, splits, seen = PUBLISHED_OF_HOST.get(name) or getattr(data, "published", {}), {}, {}
@@ -144,7 +144,7 @@ def report(name: str, root: str, progress: Progress | None = None) -> SetReport:
             splits["query"].problems += without_match(data.query, data.gallery)
             if progress:
                 splits["query"].problems += redrawn(root, made, [*data.train, *data.query, *data.gallery])
-    except InputError as error:
+    except PluginError as error:
         return SetReport(name, folder, str(error), splits)
     return SetReport(name, folder, "", splits)
 

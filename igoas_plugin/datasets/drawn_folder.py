@@ -57,7 +57,7 @@ def provide(
         files, pixels = _draw(title, paths, draw)
         if _moved_into_place(title, folder, files, {"version": version, "images": images, "pixels": pixels}):
             logger.info("%s: %d images drawn into %s", title, len(paths), os.path.abspath(folder))
-    except InputError:
+    except OutputError:
         raise
     except OSError as error:
         advice = "set the environment variable FASTREID_DATASETS to a folder that can be written"

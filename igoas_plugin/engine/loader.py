@@ -18,7 +18,7 @@ from fastreid.data.data_utils import DataLoaderX as HostLoader
 from fastreid.utils import comm
 from torch.utils.data import DataLoader, default_collate
 
-from igoas_plugin.core.errors import InputError, LostWorker, raised_elsewhere
+from igoas_plugin.core.errors import InputError, LostWorker, PluginError, raised_elsewhere
 from igoas_plugin.core.randomness import GivenBack
 from igoas_plugin.fastreid_fixes.device import usable_device
 from igoas_plugin.fastreid_fixes.fix import fix, replace_everywhere
@@ -78,7 +78,7 @@ class DataLoaderX(DataLoader):
                     if data_set := skipping(self.dataset):
                         data_set.report()
                     yield batch if self.device.type == "cuda" else in_float32(batch)
-        except InputError as error:
+        except PluginError as error:
             raise raised_elsewhere(error.args[0]) or error from None
 
     def _to_device(self, batch: dict | None, stream: torch.cuda.Stream) -> dict | None:
@@ -263,11 +263,11 @@ def room() -> str:
 
 @contextmanager
 def lost_workers_in_one_line() -> Iterator[None]:
-    """A context in which what torch raises for a lost worker comes as the InputError of lost_worker()."""
+    """A context in which what torch raises for a lost worker comes as the LostWorker of lost_worker()."""
     try:
         yield
     except RuntimeError as error:
-        if isinstance(error.__cause__, InputError):  # of the handler below, while torch waited for a batch
+        if isinstance(error.__cause__, PluginError):  # of the handler below, while torch waited for a batch
             raise error.__cause__ from None
         raise lost_worker(error) or error from None
     except (OSError, EOFError) as error:

@@ -16,7 +16,8 @@ from typing import NamedTuple
 
 from torch.multiprocessing import ProcessRaisedException
 
-from igoas_plugin.core.errors import InputError, LostProcess
+from igoas_plugin.core import errors
+from igoas_plugin.core.errors import LostProcess, PluginError
 
 CONTINUES = "the run has ended; a training goes on from its last checkpoint with --resume"
 LOOK_SECONDS = 0.5  # how soon a signal to this process is passed on
@@ -25,7 +26,7 @@ PR_SET_PDEATHSIG = 1  # of prctl() in Linux' sys/prctl.h
 
 
 class Report(NamedTuple):
-    """What a process says at its end: the name of an exception of errors.py, or "" for any other; and its text."""
+    """The error of a process: the name of its class in errors.py, or "" for any other; its text; its time."""
 
     error: str
     text: str
@@ -83,8 +84,8 @@ def run_together(target: Callable, count: int, args: tuple = ()) -> None:
     every process of it.
 
     Raises:
-        InputError: the first one that a process raised.
-        LostProcess: a process was killed; or one raised it.
+        PluginError: the first one that a process raised, but a LostProcess only where no other error explains it.
+        LostProcess: a process was killed.
         ProcessRaisedException: a process raised another exception; its traceback is in the text.
         SystemExit: a process ended itself, or was asked to by a signal.
     """
@@ -113,10 +114,9 @@ def work(target: Callable, index: int, args: tuple, reports: connection.Connecti
     end_with_parent(parent)
     try:
         target(index, *args)
-    except (InputError, LostProcess) as error:
-        kind = InputError if isinstance(error, InputError) else LostProcess
-        reports.send(Report(kind.__name__, str(error), time.time()))
-        sys.exit(2 if kind is InputError else 1)
+    except PluginError as error:
+        reports.send(Report(type(error).__name__, str(error), time.time()))
+        sys.exit(error.exit_code)
     except Exception:
         reports.send(Report("", traceback.format_exc(), time.time()))
         sys.exit(1)
@@ -181,8 +181,8 @@ def conclude(workers: list[Worker], requests: Requests) -> None:
     failed = [worker for worker in workers if worker.failed]
     failed.sort(key=lambda worker: worker.report.at if worker.report else worker.ended_at)
     for worker in failed:
-        if worker.report and worker.report.error == InputError.__name__:
-            raise InputError(worker.report.text)
+        if worker.report and worker.report.error not in ("", LostProcess.__name__):
+            raise getattr(errors, worker.report.error)(worker.report.text)
     codes = [worker.process.exitcode for worker in failed]
     if requests.signals and failed:
         own = [code for code in codes if code > 0 and code != 128 + signal.SIGTERM]  # not that of what was passed on

@@ -9,7 +9,7 @@ from fastreid.engine.train_loop import AMPTrainer, HookBase
 from fastreid.utils import comm, events
 
 from igoas_plugin.core.allocator import keep_on_cpu
-from igoas_plugin.core.errors import InputError, LostWorker
+from igoas_plugin.core.errors import LostWorker, PluginError
 from igoas_plugin.evaluation import gallery_cache
 from igoas_plugin.fastreid_fixes.amp import amp_dtype, compute_in
 from igoas_plugin.fastreid_fixes.async_metrics import LookAtLosses
@@ -102,7 +102,7 @@ class Trainer(DefaultTrainer):
             The results of the last evaluation, on the main process.
 
         Raises:
-            InputError: something that the user can mend ends the training.
+            PluginError: something that the user can mend ends the training.
             Interrupted: a signal has ended it, after its checkpoint was written.
         """
         if 0 < self.max_epoch <= self.start_epoch and not self.evaluation_is_due:
@@ -130,7 +130,7 @@ class Trainer(DefaultTrainer):
                         self.after_step()
                         self.iter += 1
                     self.after_epoch()
-            except InputError as error:  # the tool prints it in one line; log.txt gets that line here
+            except PluginError as error:  # the tool prints it in one line; log.txt gets that line here
                 loop_logger.error(f"The training ends: {error}", extra=FOR_FILES)
                 raise
             except Exception:

@@ -8,7 +8,7 @@ from fastreid.data.common import CommDataset
 from fastreid.engine.train_loop import HookBase
 from torch.utils.data import Dataset
 
-from igoas_plugin.core.errors import InputError, UnreadableImage
+from igoas_plugin.core.errors import PluginError, UnreadableImage
 from igoas_plugin.fastreid_fixes.fix import fix
 from igoas_plugin.fastreid_fixes.images import read_image
 
@@ -90,7 +90,7 @@ class SkippedTotal(HookBase):
 
 
 def is_news(record: logging.LogRecord) -> bool:
-    return not (record.exc_info and isinstance(record.exc_info[1], InputError))
+    return not (record.exc_info and isinstance(record.exc_info[1], PluginError))
 
 
 @fix

@@ -7,7 +7,7 @@ from datetime import timedelta
 from pathlib import Path
 
 import igoas_plugin  # before the host: it mends it
-from igoas_plugin.core.errors import InputError, LostProcess
+from igoas_plugin.core.errors import PluginError
 from igoas_plugin.engine import distributed
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
@@ -72,6 +72,6 @@ if __name__ == "__main__":
     cfg.SOLVER.MAX_EPOCH, cfg.TEST.EVAL_PERIOD, cfg.DATALOADER.NUM_WORKERS = 100_000, 0, 1
     try:
         launch(run, processes, args=(cfg, folder, what))
-    except (InputError, LostProcess) as error:
+    except PluginError as error:
         print(f"said in one line: {error}", file=sys.stderr)
         sys.exit(1)

@@ -48,7 +48,7 @@ def test_a_training_stops_in_one_line_that_names_the_file(tool_command, tiny_duk
         wait_for(lambda: run.workers() and run.says("  iter "))
         damaged = damage(paths)
         run.ends(SECONDS)
-        assert run.process.returncode == 2
+        assert run.process.returncode == 1
         assert names_one_of(run.last_lines()[-1], damaged), run.last_lines()
         assert "Traceback" not in run.stderr.read_text() + run.log.read_text()
         wait_for(lambda: not run.left(), seconds=120)
@@ -78,6 +78,6 @@ def test_an_evaluation_stops_in_one_line_that_names_the_file(tool_command, tiny_
         wait_for(run.workers)
         damaged = damage(paths)
         run.ends(SECONDS)
-        assert run.process.returncode == 2
+        assert run.process.returncode == 1
         assert names_one_of(run.last_lines()[-1], damaged), run.last_lines()
         wait_for(lambda: not run.left(), seconds=120)

@@ -34,7 +34,7 @@ def test_a_run_ends_in_one_line_within_seconds_where_a_worker_is_killed(kind, to
         wait_for(lambda: kind == "evaluation" or run.says("  iter "))
         os.kill(worker, signal.SIGKILL)
         run.ends(SECONDS)
-        assert run.process.returncode == 2
+        assert run.process.returncode == 1
         assert re.search(LINE.format(pid=worker), run.last_lines()[-1]), run.last_lines()
         assert "Traceback" not in run.stderr.read_text()
         wait_for(lambda: not run.left(), seconds=120)
@@ -56,7 +56,7 @@ def test_full_shared_memory_is_told_and_what_to_do(tool_command, tiny_duke, tmp_
     pairs = ["DATALOADER.NUM_WORKERS", "1", "INPUT.SIZE_TRAIN", "[128,64]"]  # 8 images of 24 KB
     with faulty_run(tool_command(*pairs), tmp_path, prefix=small) as run:
         run.ends(600)
-        assert run.process.returncode == 2
+        assert run.process.returncode == 1
         assert re.search(
             r"found the shared memory full \(/dev/shm: 0 MiB, 0 free\): make it larger \(docker run --shm-size 8g, or "
             "ipc: host\\), or lower DATALOADER.NUM_WORKERS",

@@ -6,7 +6,7 @@ import os
 import shutil
 from collections.abc import Callable, Iterator
 
-from igoas_plugin.core.errors import InputError
+from igoas_plugin.core.errors import PluginError
 from igoas_plugin.core.files import rename_finished
 
 try:
@@ -23,7 +23,7 @@ NOTE = "made_from"
 def unfinished_folder(target: str, note: str) -> Iterator[str | None]:
     """Gives a folder to fill, ``.<name>.unfinished/<name>`` beside the target; at the end it becomes the target.
 
-    Where a process is killed or interrupted, the folder stays for the next one with the same note. Where an InputError
+    Where a process is killed or interrupted, the folder stays for the next one with the same note. Where a PluginError
     or OSError is raised, it is removed. While another process fills it, this one waits; it gets None where the other
     one has made the target.
 
@@ -46,7 +46,7 @@ def unfinished_folder(target: str, note: str) -> Iterator[str | None]:
             os.makedirs(inner, exist_ok=True)
             yield inner
             rename_finished(inner, target)
-        except (InputError, OSError):
+        except (PluginError, OSError):
             shutil.rmtree(path, ignore_errors=True)
             raise
         shutil.rmtree(path, ignore_errors=True)

@@ -24,7 +24,7 @@ from typing import BinaryIO, TypeVar
 
 import numpy as np
 
-from igoas_plugin.core.errors import InputError
+from igoas_plugin.core.errors import InputError, PluginError
 from igoas_plugin.core.files import open_regular, write_output
 from igoas_plugin.core.version import __version__
 from igoas_plugin.evaluation.ranking.neighbour_index import SearchIndex
@@ -172,7 +172,7 @@ class GalleryFile:
     def _damage_in_one_line(self) -> Iterator[None]:
         try:
             yield
-        except InputError:
+        except PluginError:
             raise
         except FileNotFoundError:
             raise InputError(f"{self.path} does not exist: make it by tools/search.py index") from None
@@ -192,7 +192,7 @@ def write_gallery(path: str, gallery: Gallery, descriptors: np.ndarray, index: S
         index: of all of them, of gallery.kind; None: they are not all yet.
 
     Raises:
-        InputError: it cannot be written.
+        OutputError: it cannot be written.
     """
 
     def write(file) -> None:

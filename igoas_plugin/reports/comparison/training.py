@@ -15,7 +15,7 @@ from fastreid.modeling.heads import REID_HEADS_REGISTRY
 from fastreid.modeling.meta_arch import META_ARCH_REGISTRY
 
 from igoas_plugin.core.command_line import stopped_with_this_process
-from igoas_plugin.core.errors import InputError
+from igoas_plugin.core.errors import PluginError
 from igoas_plugin.core.files import write_atomically
 from igoas_plugin.engine.metrics_file import logged_lines
 from igoas_plugin.occlusion import OCCLUSION_REGISTRY
@@ -58,7 +58,7 @@ def train(run: Run, inputs: dict[str, int | str], progress: Callable[[int], None
             return ""
         try:
             note_inputs(run, inputs)
-        except InputError as error:
+        except PluginError as error:
             return str(error)
         with open(os.path.join(run.folder, MADE_BY), "a") as file:
             file.write(made_by(run.cfg.MODEL.DEVICE) + "\n")
