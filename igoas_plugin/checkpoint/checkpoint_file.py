@@ -20,7 +20,6 @@ from safetensors.torch import save
 from torch import Tensor
 
 from igoas_plugin.core.errors import DamagedCheckpoint, InputError
-from igoas_plugin.core.files import open_regular
 
 
 def numpy_scalar(module: str):
@@ -76,7 +75,7 @@ def read_file(path: str, file: BinaryIO | None = None):
         return read_safetensors(path)[0]
     try:
         if file is None:
-            with open_regular(path) as opened:
+            with open(path, "rb") as opened:
                 return read_opened(path, opened)
         return read_opened(path, file)
     except FileNotFoundError:
@@ -197,7 +196,7 @@ def read_safetensors(path: str) -> tuple[dict[str, Tensor], str | None]:
         InputError: the file is missing, damaged, or none of the format, or holds a tensor that require_plain() refuses.
     """
     try:
-        with open_regular(path), safe_open(path, framework="pt") as file:
+        with open(path, "rb"), safe_open(path, framework="pt") as file:
             weights = {name: file.get_tensor(name) for name in file.keys()}
             metadata = file.metadata() or {}
     except FileNotFoundError:
@@ -285,7 +284,7 @@ def require_named_tensors(path: str, weights: dict) -> None:
 def sha256_of(path: Path) -> str:
     """64 hexadecimal digits, in lower case."""
     digest = hashlib.sha256()
-    with open_regular(path) as file:
+    with open(path, "rb") as file:
         while block := file.read(2**20):
             digest.update(block)
     return digest.hexdigest()

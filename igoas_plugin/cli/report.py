@@ -14,7 +14,7 @@ import shlex
 import sys
 
 from igoas_plugin.core.command_line import errors_in_one_line, log_to_console
-from igoas_plugin.core.files import check_output_file, write_output
+from igoas_plugin.core.files import check_output_file, write_atomically
 from igoas_plugin.inference.trained import build_trained, check_trained
 from igoas_plugin.preflight import check_test_data
 from igoas_plugin.reports.html.run_evaluation import evaluate
@@ -56,7 +56,7 @@ def main(words: list[str]) -> None:
     shown = max(FEWEST, QUERIES // len(run.cfg.DATASETS.TESTS)) if args.queries is None else args.queries
     model = build_trained(run.cfg)
     page = page_of(evaluate(run, model, shown), shlex.join(["python", *sys.argv]))
-    write_output(output, lambda file: file.write(page))
+    write_atomically(output, lambda file: file.write(page))
     print(f"{output}, {len(page) / 1e6:.1f} MB")
 
 

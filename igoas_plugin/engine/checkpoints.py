@@ -15,7 +15,7 @@ from torch import nn
 from igoas_plugin.checkpoint.checkpoint_file import is_safetensors, load_file
 from igoas_plugin.checkpoint.model_settings import differing, model_settings
 from igoas_plugin.core.errors import DamagedCheckpoint, InputError
-from igoas_plugin.core.files import open_regular, write_atomically
+from igoas_plugin.core.files import write_atomically
 from igoas_plugin.fastreid_fixes.fix import fix
 
 logger = logging.getLogger("fastreid.igoas_plugin")
@@ -333,7 +333,7 @@ def earlier_checkpoints(folder: str) -> set[str]:
     """
     path = os.path.join(folder, LIST)
     try:
-        with open_regular(path, "r", errors="replace") as file:
+        with open(path, errors="replace") as file:
             return set(file.read().split())
     except FileNotFoundError:
         return set()

@@ -5,7 +5,6 @@ import os
 from typing import IO
 
 from igoas_plugin.core.errors import InputError
-from igoas_plugin.core.files import open_regular
 
 
 def logged_lines(folder: str) -> list[dict]:
@@ -33,7 +32,7 @@ def opened(folder: str, mode: str) -> IO[bytes]:
     """metrics.json of a run; raises FileNotFoundError where there is none, and InputError where it cannot be opened."""
     path = os.path.join(folder, "metrics.json")
     try:
-        return open_regular(path, mode)
+        return open(path, mode)
     except FileNotFoundError:
         raise
     except OSError as error:

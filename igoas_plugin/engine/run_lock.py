@@ -11,7 +11,6 @@ from dataclasses import asdict, dataclass, fields
 from typing import BinaryIO
 
 from igoas_plugin.core.errors import InputError
-from igoas_plugin.core.files import regular_alone
 
 from .distributed import under_torchrun
 
@@ -140,7 +139,7 @@ def _taken(path: str, folder: str) -> BinaryIO:
         OSError: it cannot be written, or is something else than a file: a link, a pipe.
     """
     while True:
-        file = open(regular_alone(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW), "r+b", buffering=0)
+        file = open(os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666), "r+b", buffering=0)
         try:
             owner, locked = _owner(file), _lock(file)
             if locked is False or (owner and not owner.has_gone):

@@ -11,12 +11,13 @@ import shutil
 import subprocess
 import sys
 import sysconfig
+import uuid
 from pathlib import Path
 
 import numpy as np
 from fastreid.evaluation import rank, rank_cylib, roc
 
-from igoas_plugin.core.files import scratch_folder
+from igoas_plugin.core.files import temporary_folder
 from igoas_plugin.fastreid_fixes.fix import fix, replace_everywhere
 
 logger = logging.getLogger(f"fastreid.{__name__}")
@@ -110,7 +111,7 @@ def build_into(folder: Path) -> Path:
         RuntimeError: it was not built; the text is the compiler's.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    with scratch_folder(str(folder), ".building-") as name:
+    with temporary_folder(str(folder / ".building")) as name:
         place = Path(name)
         for source in sources():
             shutil.copy(source, place)
@@ -128,7 +129,7 @@ def build_into(folder: Path) -> Path:
         for library in LIBRARIES:
             (place / library).rename(ready / library)
         (ready / SUMS).write_text(json.dumps(sums_of(ready)))
-        return ready.rename(folder / place.name.removeprefix(".building-"))
+        return ready.rename(folder / uuid.uuid4().hex)
 
 
 @functools.cache  # once a process: neither a success nor a failure is tried again

@@ -16,7 +16,6 @@ from fastreid.evaluation import query_expansion, rank
 from fastreid.utils import compute_dist, faiss_utils
 
 from igoas_plugin.core.errors import InputError
-from igoas_plugin.core.files import open_regular
 from igoas_plugin.fastreid_fixes.fix import fix, replace_everywhere
 
 logger = logging.getLogger(f"fastreid.{__name__}")  # a child of the host's logger: shown where the host's lines are
@@ -194,7 +193,7 @@ class ArraysOnly(pickle.Unpickler):
 def load_roc_info(path: str | os.PathLike) -> dict[str, np.ndarray]:
     """Visualizer.load_roc_info; raises InputError where the file holds anything but arrays and plain values."""
     try:
-        with open_regular(path) as file:
+        with open(path, "rb") as file:
             return ArraysOnly(file).load()
     except OSError as error:
         raise InputError(f"{path} cannot be read: {error.strerror or error}") from None

@@ -11,7 +11,6 @@ from PIL import Image
 from torch import Tensor
 
 from igoas_plugin.core.errors import InputError
-from igoas_plugin.core.files import open_regular
 from igoas_plugin.core.run_progress import RunProgress
 from igoas_plugin.datasets.image_files import image_files
 
@@ -124,7 +123,7 @@ def read_cutouts(folder: str) -> list[Tensor]:
 
 def read_cutout(path: str) -> Tensor:
     try:
-        with open_regular(path) as file, Image.open(file) as image:
+        with open(path, "rb") as file, Image.open(file) as image:
             has_alpha = "A" in image.getbands() or "transparency" in image.info
             image = image.convert("RGBA")
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:

@@ -1,4 +1,4 @@
-"""A disk that is full, or cannot be written at all, is one line; what was there before stays, and nothing half-made."""
+"""A full or read-only disk is one line; earlier files stay whole, and nothing half-made is left."""
 
 import contextlib
 import json
@@ -26,7 +26,7 @@ from tensorboard.backend.event_processing.event_file_loader import EventFileLoad
 
 from igoas_plugin.checkpoint.checkpoint_file import load_file
 from igoas_plugin.core.errors import InputError, OutputError
-from igoas_plugin.core.files import check_output, write_output
+from igoas_plugin.core.files import check_output, write_atomically
 from igoas_plugin.datasets.drawn_folder import provide
 from igoas_plugin.datasets.prepare import prepare
 from igoas_plugin.engine import log_files
@@ -42,7 +42,7 @@ MB = 10**6
 
 @pytest.fixture
 def disk(tmp_path):
-    """Room for three checkpoints, of 134 MB each where the backbone is ResNet-18: one is written beside two."""
+    """Gives room for three checkpoints of ResNet-18, 134 MB each: one is written beside two."""
     with mounted(tmp_path / "disk", "size=450m") as folder:
         yield folder
 
@@ -55,7 +55,7 @@ def full_disk(tmp_path):
 
 @pytest.fixture
 def cfg(baseline_cfg, disk):
-    """One epoch, then two checkpoints: of the best epoch and of the last."""
+    """Gives the config of one epoch with two checkpoints, of the best epoch and of the last."""
     baseline_cfg.OUTPUT_DIR = str(disk / "run")
     baseline_cfg.SOLVER.MAX_EPOCH, baseline_cfg.TEST.EVAL_PERIOD = 1, 0
     return baseline_cfg
@@ -99,7 +99,7 @@ def test_the_tool_says_it_in_one_line_and_exits_with_1(run_tool, tiny_duke, tmp_
 
 
 class LoggingLoop(TrainerBase):
-    """A loop of the host that trains nothing and logs a lot; its disk is full for a while.
+    """Loop of fast-reid that trains nothing and logs a lot; its disk is full for a while.
 
     Args:
         disk: it logs into ``run`` there.
@@ -123,7 +123,7 @@ class LoggingLoop(TrainerBase):
 
 
 def iterations_in(path: Path) -> list[int]:
-    """Of the lines of metrics.json that are whole."""
+    """Returns the iterations of the whole lines of metrics.json."""
     iterations = []
     for line in path.read_text().splitlines():
         with contextlib.suppress(ValueError):
@@ -201,7 +201,7 @@ def results_cfg(folder: Path):
 
 WRITERS = {
     "results.json": lambda path: save_results({"mAP": 1.0}, results_cfg(path.parent)),
-    "page.html": lambda path: write_output(str(path), lambda file: file.write(b"page")),
+    "page.html": lambda path: write_atomically(str(path), lambda file: file.write(b"page")),
     "curve.csv": lambda path: write_csv([], str(path)),
     "picture.png": lambda path: save_figure(Figure(), str(path)),
     "seconds.json": lambda path: note_seconds(str(path.parent), [1.0]),
@@ -227,7 +227,7 @@ def test_generated_images_that_do_not_fit_leave_nothing(full_disk):
 
     with pytest.raises(OutputError, match=f"^Noise: cannot write {full_disk}/a/noise: No space .*FASTREID_DATASETS"):
         provide("Noise", str(full_disk / "a" / "noise"), 1, [f"part/{number}.png" for number in range(99)], noise)
-    assert os.listdir(full_disk) == []
+    assert os.listdir(full_disk / "a") == []
 
 
 def test_a_data_set_that_does_not_fit_leaves_nothing(tmp_path):
@@ -246,12 +246,12 @@ def test_a_read_only_file_system_is_told_before_a_run_starts(tmp_path):
             with pytest.raises(InputError, match=f"OUTPUT_DIR '{folder}' cannot be written"):
                 check_output(str(folder))
         with pytest.raises(OutputError, match=f"cannot write {disk}/page.html: Read-only file system: name another"):
-            write_output(str(disk / "page.html"), lambda file: file.write(b"page"))
+            write_atomically(str(disk / "page.html"), lambda file: file.write(b"page"))
 
 
 @pytest.fixture(autouse=True)
 def no_logs_kept():
-    """What one test filled is not remembered by the next."""
+    """Makes a test forget the full disk of the one before."""
     yield
     STOPPED.clear()
     logging.getLogger("fastreid").handlers.clear()

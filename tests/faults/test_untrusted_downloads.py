@@ -124,7 +124,7 @@ def test_a_cache_that_cannot_be_written_still_serves(cached, served, host_log, m
     def forbidden(*_):
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr("igoas_plugin.core.files.NewFile", forbidden)
+    monkeypatch.setattr("igoas_plugin.core.files.open", forbidden, raising=False)
     assert (backbone().conv1.weight == 0.5).all()
     assert re.search("cannot be noted beside it: cannot write .*: Permission denied", host_log.text)
 

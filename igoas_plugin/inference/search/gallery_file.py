@@ -25,7 +25,7 @@ from typing import BinaryIO, TypeVar
 import numpy as np
 
 from igoas_plugin.core.errors import InputError, PluginError
-from igoas_plugin.core.files import open_regular, write_output
+from igoas_plugin.core.files import write_atomically
 from igoas_plugin.core.version import __version__
 from igoas_plugin.evaluation.ranking.neighbour_index import SearchIndex
 from igoas_plugin.inference.fingerprint import Fingerprint
@@ -86,7 +86,7 @@ class GalleryFile:
     def __init__(self, path: str):
         self.path = path
         with self._damage_in_one_line():
-            self.file = open_regular(path)
+            self.file = open(path, "rb")
             self.archive = zipfile.ZipFile(self.file)
             self._require_sizes()
             about = json.loads(self.archive.read(ABOUT))
@@ -204,7 +204,7 @@ def write_gallery(path: str, gallery: Gallery, descriptors: np.ndarray, index: S
                 with archive.open(INDEX, "w", force_zip64=True) as member:
                     index.write(member)
 
-    write_output(path, write)
+    write_atomically(path, write)
 
 
 def as_json(path: str, gallery: Gallery) -> str:
