@@ -54,7 +54,7 @@ def run(cfg, folder: str, what: str) -> None:
     if what.startswith("rank"):
         ReidEvaluator.evaluate = rank_for_long
         if what == "rank unwaited":
-            distributed.FIRST_ALONE = None
+            distributed.RANKING_GROUP = None
         note_process(folder)
         DefaultTrainer.test(cfg, trainer.model)
         return comm.synchronize()

@@ -184,7 +184,6 @@ IN_PLACE = {
     "igoas_plugin/evaluation/cython_ranking.py": "a folder that gets its name when it is complete",
     "igoas_plugin/engine/log_files.py": "log.txt is appended to",
     "igoas_plugin/datasets/prepare/recipes.py": "put() renames what is complete",
-    "igoas_plugin/engine/run_lock.py": "a lock: what it says goes with its owner",
     "igoas_plugin/checkpoint/checkpoint_file.py": "bytes, which write_atomically() gets",
     "igoas_plugin/datasets/prepare/unfinished_folder.py": "half of what a folder is made from is begun anew",
 }

@@ -30,7 +30,7 @@ from igoas_plugin.core.files import check_output, write_output
 from igoas_plugin.datasets.drawn_folder import provide
 from igoas_plugin.datasets.prepare import prepare
 from igoas_plugin.engine import log_files
-from igoas_plugin.engine.log_files import STOPPED
+from igoas_plugin.engine.log_files import UNWRITABLE
 from igoas_plugin.engine.metrics_file import logged_lines
 from igoas_plugin.evaluation.results import save_results
 from igoas_plugin.reports.comparison.training import note_seconds
@@ -139,7 +139,7 @@ def test_logs_that_cannot_be_written_are_told_once_and_the_training_goes_on(tmp_
         out, err = capfd.readouterr()
         told = [re.search(r"cannot write (\S+): No space left", line) for line in out.splitlines() if "goes on" in line]
         assert sorted(each[1] for each in told) == [str(run), str(run / "log.txt"), str(run / "metrics.json")]
-        assert out.count("is written again; what came meanwhile may be lost") == 3 and not STOPPED
+        assert out.count("is written again; lines in between may be lost") == 3 and not UNWRITABLE
         assert "Traceback" not in out + err and "rror" not in err
         for found in (
             iterations_in(run / "metrics.json"),
@@ -152,7 +152,7 @@ def test_logs_that_cannot_be_written_are_told_once_and_the_training_goes_on(tmp_
 
 @pytest.mark.fault
 def test_without_the_mend_a_full_disk_ends_the_training_at_a_log(tmp_path, monkeypatch):
-    monkeypatch.setattr(JSONWriter, "write", log_files.write_metrics)
+    monkeypatch.setattr(JSONWriter, "write", log_files.host_write_json)
     with mounted(tmp_path / "disk", "size=2m") as disk:
         with pytest.raises(OSError, match="No space left on device"):
             LoggingLoop(disk).train(0, 1, 1000)
@@ -253,5 +253,5 @@ def test_a_read_only_file_system_is_told_before_a_run_starts(tmp_path):
 def no_logs_kept():
     """What one test filled is not remembered by the next."""
     yield
-    STOPPED.clear()
+    UNWRITABLE.clear()
     logging.getLogger("fastreid").handlers.clear()

@@ -121,7 +121,7 @@ def test_random_splits_waits_for_the_checkpoint_of_its_training_and_ends_with_it
     assert code == 128 + number and f"{number.name}: stopped after iteration" in told, told[-3000:]
     assert "Traceback" not in told and children_of(process.pid) == []
     assert (tmp_path / "run" / "split0" / "model_interrupted.pth").is_file()
-    assert not (tmp_path / "run" / "split0" / ".lock").exists()
+    assert not (tmp_path / "run" / "split0" / ".lock_owner").exists()
 
 
 def ctrl_c(*words, **options):
