@@ -2,41 +2,28 @@
 
 import json
 import os
-from typing import IO
-
-from igoas_plugin.core.errors import InputError
-from igoas_plugin.core.files import open_regular
 
 
 def logged_lines(folder: str) -> list[dict]:
     """Returns the lines of a run's metrics.json, without those torn by a kill or a full disk; [] if there is no file.
 
     If iterations occur twice, because an older version of the plugin trained again in the folder, the later lines win.
-
-    Raises:
-        InputError: the file cannot be read.
     """
     lines = []
-    try:
-        with open_metrics(folder, "rb") as file:
-            for line in filter(None, map(parse_line, file)):
-                while lines and lines[-1]["iteration"] > line["iteration"]:
-                    lines.pop()
-                lines.append(line)
-    except FileNotFoundError:
-        pass
+    for line in filter(None, map(parse_line, read_lines(folder))):
+        while lines and lines[-1]["iteration"] > line["iteration"]:
+            lines.pop()
+        lines.append(line)
     return lines
 
 
-def open_metrics(folder: str, mode: str) -> IO[bytes]:
-    """Opens the metrics.json of a run; raises FileNotFoundError, or InputError if it cannot be opened."""
-    path = os.path.join(folder, "metrics.json")
+def read_lines(folder: str) -> list[bytes]:
+    """Returns the lines of a run's metrics.json with their newlines, torn ones too; [] if there is no file."""
     try:
-        return open_regular(path, mode)
+        with open(os.path.join(folder, "metrics.json"), "rb") as file:
+            return file.readlines()
     except FileNotFoundError:
-        raise
-    except OSError as error:
-        raise InputError(f"{path} cannot be read: {error.strerror or error}: move it away") from None
+        return []
 
 
 def parse_line(line: bytes) -> dict | None:
@@ -56,26 +43,20 @@ def values_of(lines: list[dict], name: str) -> dict[int, float]:
 def remove_from(folder: str, iteration: int) -> None:
     """Removes an iteration and all later ones from a run's metrics.json, and a torn last line.
 
-    The file is truncated in place, because a writer may have it open.
+    The file is changed in place, because a writer may have it open.
 
     Args:
         folder: folder of the run.
         iteration: zero-based number of the iteration with which the run continues.
-
-    Raises:
-        InputError: the file cannot be read.
     """
-    try:
-        file = open_metrics(folder, "rb+")
-    except FileNotFoundError:
-        return
-    with file:
-        lines = file.readlines()
-        while lines and not is_before(lines[-1], iteration):
-            lines.pop()
-        file.truncate(sum(map(len, lines)))
-        if lines and not lines[-1].endswith(b"\n"):
-            file.seek(0, os.SEEK_END)
+    lines = read_lines(folder)
+    while lines and not is_before(lines[-1], iteration):
+        lines.pop()
+    path = os.path.join(folder, "metrics.json")
+    if os.path.exists(path):
+        os.truncate(path, sum(map(len, lines)))
+    if lines and not lines[-1].endswith(b"\n"):
+        with open(path, "ab") as file:
             file.write(b"\n")
 
 

@@ -1,4 +1,4 @@
-"""tools/train_net.py as a user runs it: a whole run, and every mistake a user can make."""
+"""Runs of tools/train_net.py as a user starts them: whole runs, mistakes, exit codes."""
 
 import json
 import re
@@ -14,7 +14,7 @@ ROOT = Path(__file__).parents[2]
 
 @pytest.fixture
 def train_net(run_tool):
-    """run_tool() with a network of three layers."""
+    """Returns run_tool() with a network of three layers."""
 
     def run(*pairs, **given):
         return run_tool(*pairs, *TINY_NETWORK, **given)
@@ -57,7 +57,7 @@ def test_a_run_ends_with_the_table_and_the_files_and_can_be_evaluated_and_resume
 
 @pytest.mark.slow
 def test_the_toy_recipe_triples_rank_1_of_the_untrained_model(call_tool, tmp_path, monkeypatch):
-    """What `make train` runs, but for its OUTPUT_DIR."""
+    """Runs the commands of `make train` with another OUTPUT_DIR."""
     monkeypatch.setenv("FASTREID_DATASETS", str(tmp_path / "datasets"))
     rank_1 = {}
     for name, flags in (("untrained", ["--eval-only"]), ("trained", [])):
@@ -70,7 +70,7 @@ def test_the_toy_recipe_triples_rank_1_of_the_untrained_model(call_tool, tmp_pat
 
 
 def yaml_file(text):
-    """Given the test's folder, writes the file: the options of run_tool() that name it."""
+    """Returns a function that writes the file into a folder, and returns the options of run_tool() that name it."""
 
     def write(folder):
         (folder / "bad.yml").write_text(text)
@@ -202,7 +202,10 @@ MISTAKES = {
 
 @pytest.fixture
 def fault_of(run_tool, tmp_path):
-    """Runs the tool in the folder of an earlier run: what is not as it should be, one line, code 2 and no change."""
+    """Returns a function that runs the tool in the folder of an earlier run and returns a description of any deviation.
+
+    Expected are one line, exit code 2, and an unchanged folder.
+    """
     folder = tmp_path / "run"
     kept = {"config.yaml": "SEED: 5", "model_final.pth": "weights", "results.json": "{}"}
     folder.mkdir()

@@ -19,7 +19,7 @@ NEW = {"resume": False, "eval_only": False}
 
 @pytest.fixture
 def used(baseline_cfg) -> Path:
-    """The folder of a training that has ended, with a file of the user."""
+    """Returns the folder of a finished training, with a file of the user."""
     baseline_cfg.SOLVER.MAX_EPOCH, baseline_cfg.SOLVER.CHECKPOINT_PERIOD = 2, 1
     start(baseline_cfg).train()
     folder = Path(baseline_cfg.OUTPUT_DIR)
@@ -29,7 +29,7 @@ def used(baseline_cfg) -> Path:
 
 
 def close_log() -> None:
-    """Ends what fast-reid keeps open until the process ends."""
+    """Closes the log file that fast-reid keeps open until the process ends."""
     logging.getLogger("fastreid").handlers = [
         handler for handler in logging.getLogger("fastreid").handlers if not hasattr(handler.stream, "name")
     ]

@@ -25,7 +25,7 @@ PROGRESS = re.compile(r"epoch (\d+)/\d+  iter (\d+)/\d+")  # epoch, from 1, and 
 
 @contextmanager
 def run_on_a_terminal(folder):
-    """Within a test: pytest gives every fixture and test another sys.stdout."""
+    """Context with a terminal; no fixture, because pytest gives each fixture and test another sys.stdout."""
     with console() as terminal:
         setup_logger(str(folder))
         yield terminal

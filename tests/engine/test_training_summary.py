@@ -12,7 +12,7 @@ from torch import nn
 
 @pytest.fixture
 def told(host_log):
-    """Runs a trainer; gives what the summary tells, {what: text}, with its first line under ''."""
+    """Returns a function that runs a trainer and returns its summary, {row: text}, with the title under ''."""
 
     def run(trainer) -> dict[str, str]:
         host_log.set_level(logging.INFO)
@@ -30,7 +30,7 @@ def read(host_log) -> dict[str, str]:
 
 
 def best_logged(cfg) -> str:
-    """What is to be told of the best metric of metrics.json; an epoch has two steps."""
+    """Returns the expected row of the best metric in metrics.json; an epoch has two steps."""
     evaluated = [line for line in logged(cfg) if "metric" in line]
     best = max(evaluated, key=lambda line: line["metric"])
     epoch = (best["iteration"] + 1) // 2

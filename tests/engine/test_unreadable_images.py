@@ -1,6 +1,6 @@
-"""Images that cannot be read: named in one line, or skipped and counted."""
+"""Unreadable images: one line names the file, or they are skipped and counted."""
 
-import igoas_plugin  # noqa: F401  (first: it mends the host)
+import igoas_plugin  # noqa: F401  (first: it patches fast-reid)
 
 # isort: split
 import os
@@ -137,7 +137,7 @@ def test_the_replacement_is_of_the_same_identity_where_one_can_be_read(data_root
 
 
 class SubclassOfAUser(CommDataset):
-    """As a script passes it to build_reid_train_loader(train_set=...)."""
+    """Data set of a user, as a script passes it to build_reid_train_loader(train_set=...)."""
 
     @property
     def num_classes(self):

@@ -1,4 +1,4 @@
-"""Runs of several processes, one of which is killed, hangs or raises: they end, in one line, and leave nothing."""
+"""Runs of several processes, one of which is killed, hangs or raises: all end with one line, and none is left."""
 
 import os
 import signal
@@ -25,7 +25,7 @@ pytestmark = [
 
 @pytest.fixture
 def ranks(tmp_path):
-    """Starts a run of two processes, and gives it and their numbers when both are at work."""
+    """Returns a function that starts a run of two processes, and returns it and their pids when both are at work."""
     tiny_data.make_tiny_data(tmp_path / "datasets")
     started = []
 

@@ -27,7 +27,7 @@ def hold(folder, took) -> None:
 
 @pytest.fixture
 def holder(tmp_path):
-    """A process that holds the lock of the folder."""
+    """Returns a process that holds the lock of the folder."""
     took = FORK.Event()
     process = FORK.Process(target=hold, args=(tmp_path, took))
     process.start()
@@ -98,7 +98,7 @@ def test_only_the_first_process_of_a_run_holds_the_lock(holder, tmp_path, monkey
 
 
 def started(folder) -> bool:
-    """Whether a training is past its set-up, which writes config.yaml twice."""
+    """Returns whether a training has passed its set-up, which writes config.yaml twice."""
     log = folder / "log.txt"
     return log.exists() and "Starting training" in log.read_text()
 

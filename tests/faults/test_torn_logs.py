@@ -1,4 +1,4 @@
-"""Files that are appended to may end in the middle of a line, or hold what was never written: readers pass over it."""
+"""Logs that end in the middle of a line, or contain garbage: readers skip it."""
 
 import json
 import types
