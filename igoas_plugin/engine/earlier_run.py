@@ -35,7 +35,8 @@ def move_earlier_run(folder: str, patterns: tuple[str, ...] = RUN_FILES) -> str 
     """
     if not os.path.isdir(folder):
         return None
-    names = [name for name in sorted(os.listdir(folder)) if any(fnmatch(name, pattern) for pattern in patterns)]
+    files = sorted(name for name in os.listdir(folder) if os.path.isfile(os.path.join(folder, name)))
+    names = [name for name in files if any(fnmatch(name, pattern) for pattern in patterns)]
     if not names:
         return None
     candidates = (os.path.join(folder, f"previous-{n}" if n > 1 else "previous") for n in itertools.count(1))

@@ -172,7 +172,7 @@ def test_a_config_that_cannot_be_written_leaves_that_of_the_run_before(cfg, disk
     cfg.SOLVER.MAX_EPOCH = 7
     ballast = fill(disk, leave=0)
     with pytest.raises(OutputError, match="cannot write .*/run/config.yaml: No space left"):
-        start(cfg)
+        start(cfg, resume=True)
     assert (disk / "run" / "config.yaml").read_bytes() == before
 
     ballast.unlink()
@@ -180,7 +180,7 @@ def test_a_config_that_cannot_be_written_leaves_that_of_the_run_before(cfg, disk
     monkeypatch.setattr(type(cfg), "dump", lambda self: "x" * 10 * MB)
     fill(disk, leave=MB)
     with pytest.raises(OSError, match="No space left"):
-        start(cfg)
+        start(cfg, resume=True)
     assert (disk / "run" / "config.yaml").read_bytes() != before
 
 
