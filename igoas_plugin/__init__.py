@@ -20,7 +20,7 @@ patch_fastreid(
     "igoas_plugin.engine.unreadable_images",
     "igoas_plugin.engine.distributed",
     "igoas_plugin.engine.log_files",
-    "igoas_plugin.engine.seeds",
+    "igoas_plugin.engine.run_setup",
     "igoas_plugin.engine.console",
     "igoas_plugin.engine.checkpoints",
     "igoas_plugin.engine.trainer",

@@ -15,7 +15,6 @@ from igoas_plugin.core.errors import InputError, OutputError, UnreadableImage
 from igoas_plugin.core.files import open_regular
 from igoas_plugin.datasets.data_report import decoded
 from igoas_plugin.datasets.prepare.sources import Folder, open_source
-from igoas_plugin.engine.metrics_file import forget_from, logged_lines
 from igoas_plugin.evaluation.results import summarize
 from igoas_plugin.fastreid_fixes.images import read_image
 from igoas_plugin.inference.search.gallery_file import GalleryFile
@@ -57,8 +56,6 @@ READERS = {
     "a wheel": ("a.whl", lambda path: convert_pretrained(path, f"{path}.out")),
     "a gallery index": ("a.index", GalleryFile),
     "results": ("results.json", lambda path: summarize([os.path.dirname(path)])),
-    "a log": ("metrics.json", lambda path: logged_lines(os.path.dirname(path))),
-    "a log that is cut": ("metrics.json", lambda path: forget_from(os.path.dirname(path), 3)),
     "an image": ("a.jpg", read_image),
     "an image in a mode": ("a.jpg", lambda path: read_image(path, "BGR")),
     "a cut-out": ("a.png", read_cutout),
