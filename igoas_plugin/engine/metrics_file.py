@@ -46,7 +46,9 @@ def told_by(line: bytes) -> dict | None:
         told = json.loads(line.decode(errors="replace"))
     except (ValueError, RecursionError):
         return None
-    return told if isinstance(told, dict) and type(told.get("iteration")) is int else None
+    if not isinstance(told, dict) or type(told.get("iteration")) is not int:
+        return None
+    return {name.replace("loss_mask_", "suppression_loss_"): value for name, value in told.items()}  # its former name
 
 
 def values_of(lines: list[dict], name: str) -> dict[int, float]:
