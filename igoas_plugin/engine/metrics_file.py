@@ -32,7 +32,10 @@ def parse_line(line: bytes) -> dict | None:
         scalars = json.loads(line.decode(errors="replace"))
     except (ValueError, RecursionError):
         return None
-    return scalars if isinstance(scalars, dict) and type(scalars.get("iteration")) is int else None
+    if not isinstance(scalars, dict) or type(scalars.get("iteration")) is not int:
+        return None
+    # runs of version 0.1 have the suppression loss under another name
+    return {name.replace("loss_mask_", "suppression_loss_"): value for name, value in scalars.items()}
 
 
 def values_of(lines: list[dict], name: str) -> dict[int, float]:

@@ -96,7 +96,7 @@ MISTAKES = {
     "base missing": (yaml_file("_BASE_: nowhere.yml"), (), "a _BASE_ that does not exist"),
     "unknown key": ({}, ("MODEL.IGOAS.STEMM", "host"), "nearest known key is MODEL.IGOAS.STEM"),
     "wrong type": ({}, ("SOLVER.MAX_EPOCH", "many"), "config key: SOLVER.MAX_EPOCH"),
-    "schedule out of range": ({}, ("MODEL.OCCLUSION.AREA_START", "1.5"), r"must stay in \(0, 1\), got 1.5"),
+    "schedule out of range": ({}, ("MODEL.OCCLUSION.AREA_START", "1.5"), r"must be in \(0, 1\), got 1.5"),
     "unknown schedule": ({}, ("MODEL.OCCLUSION.SCHEDULE", "fast"), "must be released or paper, got fast"),
     "batch too large": ({}, ("SOLVER.IMS_PER_BATCH", "64"), "IMS_PER_BATCH is 64 but .* has only 16 images"),
     "batch not divisible": (
@@ -123,7 +123,7 @@ MISTAKES = {
         {}, ("DATALOADER.ON_ERROR", "ignore"), "DATALOADER.ON_ERROR must be skip or stop, got ignore",
     ),
     "unknown metric": ({}, ("TEST.METRIC", "cosin"), "TEST.METRIC must be cosine or euclidean, got cosin"),
-    "no device": ({}, ("MODEL.DEVICE", "gpu"), "MODEL.DEVICE: gpu is no device; take cpu, cuda"),
+    "no device": ({}, ("MODEL.DEVICE", "gpu"), "MODEL.DEVICE must be cpu, cuda or cuda:N, got gpu"),
     "seed too large": ({}, ("SEED", "5000000000"), "SEED must be -1, or 0 to"),
     "precise BN without its data": (
         {}, ("TEST.PRECISE_BN.ENABLED", "True"), "data set Market1501: .* is not found; .*FASTREID_DATASETS",
@@ -172,7 +172,7 @@ MISTAKES = {
         "WRAPS must be .*Baseline.*, got Foo",
     ),
     "head of another model": (
-        {}, ("MODEL.META_ARCHITECTURE", "Baseline"), "IGOASHead is for two branches: Baseline needs a head",
+        {}, ("MODEL.META_ARCHITECTURE", "Baseline"), "IGOASHead takes two feature maps, and Baseline gives one",
     ),
     "one image a process": ({"flags": ["--num-gpus", "2"]}, ("SOLVER.IMS_PER_BATCH", "2"), "gives a process one image"),
     "too few classes": ({}, ("MODEL.HEADS.NUM_CLASSES", "3"), "NUM_CLASSES is 3, the training set has 4 identities"),

@@ -19,7 +19,6 @@ from igoas_plugin.evaluation.results import summarize
 from igoas_plugin.fastreid_fixes.images import read_image
 from igoas_plugin.inference.search.gallery_file import GalleryFile
 from igoas_plugin.inference.trained import identities_of
-from igoas_plugin.occlusion.cutout_block import read_cutout
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes with names")
 
@@ -58,7 +57,6 @@ READERS = {
     "results": ("results.json", lambda path: summarize([os.path.dirname(path)])),
     "an image": ("a.jpg", read_image),
     "an image in a mode": ("a.jpg", lambda path: read_image(path, "BGR")),
-    "a cut-out": ("a.png", read_cutout),
     "an image of a source": ("a.jpg", lambda path: Folder(os.path.dirname(path)).read("a.jpg")),
     "a curve of the host": ("roc_info.pickle", Visualizer.load_roc_info),
 }

@@ -98,7 +98,7 @@ def own_losses(scalars: dict) -> list[float]:
     for step in range(len(scalars["raw_loss_joint"])):
         value = {name: history[step][0] for name, history in scalars.items() if len(history) > step}
         identity = sum(value[f"loss_weight_{name}"] * value[f"raw_loss_{name}"] for name in IDENTITY_LOSSES)
-        totals.append(identity + value["raw_loss_mask_global"] + value["raw_loss_mask_suppression"])
+        totals.append(identity + value["raw_suppression_loss_global"] + value["raw_suppression_loss_suppression"])
     return totals
 
 
