@@ -52,8 +52,7 @@ def plugin_defaults() -> CfgNode:
 
     C.MODEL = CfgNode()
 
-    # SHA-256, 64 hexadecimal digits, that the file of pretrained weights must have, downloaded or PRETRAIN_PATH; "": a
-    # download is held to what came the first time
+    # SHA-256 of the file of pretrained weights, downloaded or PRETRAIN_PATH, 64 hexadecimal digits; "": not compared
     C.MODEL.BACKBONE = CfgNode()
     C.MODEL.BACKBONE.PRETRAIN_SHA256 = ""
 

@@ -19,7 +19,7 @@ from fastreid.evaluation import ReidEvaluator, rank, rank_cylib, roc
 
 from igoas_plugin.checkpoint import imagenet
 from igoas_plugin.evaluation import cython_ranking, host_metrics
-from igoas_plugin.fastreid_fixes import images, transforms
+from igoas_plugin.fastreid_fixes import images, regnet_files, transforms
 
 PACKAGE = Path(rank_cylib.__file__).parent
 NO_COMPILER = "import sys; sys.exit('rank_cy.c:1:10: fatal error: Python.h: No such file')"
@@ -252,7 +252,7 @@ def test_what_a_killed_build_left_is_removed_by_the_next_one(fresh, build, monke
         host_metrics.compute_euclidean_distance,
         host_metrics.evaluate_rank,
         imagenet.build_backbone,
-        imagenet.merge_regnet_file,
+        regnet_files.merge_regnet_file,
         cython_ranking.compile_helper,
         host_metrics.FlatIndex,
         host_metrics.compute_jaccard_distance,
