@@ -13,14 +13,12 @@ from .fastreid_fixes import patch_fastreid
 # only place that applies them, in this order.
 patch_fastreid(
     "igoas_plugin.checkpoint.imagenet",  # before modeling, which imports build_backbone by its name
-    "igoas_plugin.evaluation.cython_ranking",
-    "igoas_plugin.evaluation.host_metrics",
     "igoas_plugin.evaluation.evaluator",
     "igoas_plugin.engine.loader",
     "igoas_plugin.engine.unreadable_images",
     "igoas_plugin.engine.distributed",
     "igoas_plugin.engine.log_files",
-    "igoas_plugin.engine.seeds",
+    "igoas_plugin.engine.run_setup",
     "igoas_plugin.engine.console",
     "igoas_plugin.engine.checkpoints",
     "igoas_plugin.engine.trainer",

@@ -20,7 +20,7 @@ from .core.errors import InputError, require_choice
 from .core.files import check_output
 from .datasets.reading import open_data, read_split, unmatched
 from .engine.distributed import under_torchrun
-from .evaluation.evaluator import ranks_on_host
+from .evaluation.evaluator import ranks_densely
 from .evaluation.ranking.distances import METRICS
 from .fastreid_fixes.amp import DTYPES
 from .fastreid_fixes.device import usable_device
@@ -82,7 +82,7 @@ def check_settings(cfg, processes: int = 1, per_machine: int = 1, train: bool = 
     check_names(cfg)
     if train:
         check_combinations(cfg)
-    ranks_on_host(cfg)
+    ranks_densely(cfg)
     check_device(cfg.MODEL.DEVICE, per_machine)
     check_amp(cfg)
     if train and cfg.MODEL.IGOAS.COMPILE:

@@ -6,18 +6,14 @@ import signal
 import pytest
 import torch
 from fastreid.utils.checkpoint import Checkpointer
-from fastreid.utils.visualizer import Visualizer
 from torch import nn
 
 from igoas_plugin.checkpoint.checkpoint_file import load_file
 from igoas_plugin.checkpoint.convert import convert_checkpoint, convert_pretrained
-from igoas_plugin.core.errors import InputError, OutputError, UnreadableImage
+from igoas_plugin.core.errors import InputError, OutputError
 from igoas_plugin.core.files import open_regular
-from igoas_plugin.datasets.data_report import decoded
 from igoas_plugin.datasets.prepare.sources import Folder, open_source
-from igoas_plugin.engine.metrics_file import forget_from, logged_lines
 from igoas_plugin.evaluation.results import summarize
-from igoas_plugin.fastreid_fixes.images import read_image
 from igoas_plugin.inference.search.gallery_file import GalleryFile
 from igoas_plugin.inference.trained import identities_of
 
@@ -56,12 +52,7 @@ READERS = {
     "a wheel": ("a.whl", lambda path: convert_pretrained(path, f"{path}.out")),
     "a gallery index": ("a.index", GalleryFile),
     "results": ("results.json", lambda path: summarize([os.path.dirname(path)])),
-    "a log": ("metrics.json", lambda path: logged_lines(os.path.dirname(path))),
-    "a log that is cut": ("metrics.json", lambda path: forget_from(os.path.dirname(path), 3)),
-    "an image": ("a.jpg", read_image),
-    "an image in a mode": ("a.jpg", lambda path: read_image(path, "BGR")),
     "an image of a source": ("a.jpg", lambda path: Folder(os.path.dirname(path)).read("a.jpg")),
-    "a curve of the host": ("roc_info.pickle", Visualizer.load_roc_info),
 }
 
 
@@ -84,8 +75,6 @@ def test_a_folder_is_refused_by_every_reader(reader, tmp_path):
 
 
 def test_a_device_is_refused():
-    with pytest.raises(UnreadableImage, match="/dev/zero cannot be read: it is no regular file"):
-        read_image("/dev/zero")
     with pytest.raises(InputError, match="checkpoint /dev/zero cannot be read: it is no regular file"):
         load_file("/dev/zero")
 
@@ -93,11 +82,6 @@ def test_a_device_is_refused():
 def test_a_pipe_as_an_archive_to_prepare_from_is_refused(pipe):
     with pytest.raises(InputError, match="a.zip is neither a folder nor a .zip or .rar archive"):
         open_source(pipe("a.zip")).__enter__()
-
-
-def test_a_pipe_among_the_images_is_named_where_they_are_decoded(pipe):
-    path = pipe("a.jpg")
-    assert decoded([(path, 0, 0)], lambda items: items, {}) == [f"{path} cannot be read: it is no regular file"]
 
 
 def test_the_host_s_loading_of_a_pipe_is_refused(pipe):

@@ -27,7 +27,7 @@ class SixOfTinyReID(TinyReID):
 
 
 def evaluate(cfg, model) -> dict:
-    """Figures of the sets, and for each the descriptors of its images, in its order."""
+    """Returns the metrics of the sets, and the descriptors of each set in its order."""
     cfg = cfg.clone()
     cfg.defrost()
     cfg.DATASETS.TESTS = SETS

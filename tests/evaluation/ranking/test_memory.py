@@ -28,7 +28,7 @@ def test_a_disk_without_room_is_one_line(tmp_path, monkeypatch):
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(os, "posix_fallocate", full)
-    with pytest.raises(InputError, match=f"{tmp_path} has no room for descriptors of 4 MB.* another OUTPUT_DIR"):
+    with pytest.raises(InputError, match=f"{tmp_path} has no room for 4 MB of descriptors.* another OUTPUT_DIR"):
         memory.mapped((1000, 1000), torch.float32, str(tmp_path))
     assert os.listdir(tmp_path) == []
 
