@@ -165,8 +165,8 @@ def check_combinations(cfg) -> None:
     heads = cfg.MODEL.HEADS
     if heads.CLS_LAYER != "Linear" and heads.SCALE <= 1:
         raise InputError(
-            f"MODEL.HEADS.CLS_LAYER {heads.CLS_LAYER} gives cosines in [-1, 1], but with MODEL.HEADS.SCALE "
-            f"{heads.SCALE} their softmax cannot separate identities: set it to 16 to 64"
+            f"MODEL.HEADS.CLS_LAYER {heads.CLS_LAYER} gives cosines in [-1, 1], whose softmax cannot separate "
+            f"identities: set MODEL.HEADS.SCALE to 16 to 64, got {heads.SCALE}"
         )
     mask_loss, occlusion = cfg.MODEL.IGOAS.MASK_LOSS, cfg.MODEL.OCCLUSION
     on_both_stages = mask_loss.STAGES == "both" and mask_loss.SCALE > 0 and len(mask_loss.BRANCHES) > 0
