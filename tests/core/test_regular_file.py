@@ -13,11 +13,9 @@ from igoas_plugin.checkpoint.convert import convert_checkpoint, convert_pretrain
 from igoas_plugin.core.errors import InputError, OutputError
 from igoas_plugin.core.files import open_regular
 from igoas_plugin.datasets.prepare.sources import Folder, open_source
-from igoas_plugin.engine.metrics_file import forget_from, logged_lines
 from igoas_plugin.evaluation.results import summarize
 from igoas_plugin.inference.search.gallery_file import GalleryFile
 from igoas_plugin.inference.trained import identities_of
-from igoas_plugin.occlusion.cutout_block import read_cutout
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes with names")
 
@@ -54,9 +52,6 @@ READERS = {
     "a wheel": ("a.whl", lambda path: convert_pretrained(path, f"{path}.out")),
     "a gallery index": ("a.index", GalleryFile),
     "results": ("results.json", lambda path: summarize([os.path.dirname(path)])),
-    "a log": ("metrics.json", lambda path: logged_lines(os.path.dirname(path))),
-    "a log that is cut": ("metrics.json", lambda path: forget_from(os.path.dirname(path), 3)),
-    "a cut-out": ("a.png", read_cutout),
     "an image of a source": ("a.jpg", lambda path: Folder(os.path.dirname(path)).read("a.jpg")),
 }
 
