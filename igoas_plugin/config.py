@@ -53,7 +53,7 @@ def plugin_defaults() -> CfgNode:
 
     C.MODEL = CfgNode()
 
-    # SHA-256 of the file of pretrained weights, downloaded or PRETRAIN_PATH, 64 hexadecimal digits; "": not compared
+    # SHA-256 of the file of pretrained weights, downloaded or PRETRAIN_PATH, 64 hexadecimal digits. "": not compared
     C.MODEL.BACKBONE = CfgNode()
     C.MODEL.BACKBONE.PRETRAIN_SHA256 = ""
 
