@@ -19,7 +19,7 @@ from fastreid.modeling import build_model
 from igoas_plugin.core.errors import InputError
 from igoas_plugin.datasets.occluded_market.occlude import KINDS, kind_of
 from igoas_plugin.reports import severity_curve as module
-from igoas_plugin.reports.severity_curve import Point, each_of_its_kind, plot, read_csv, write_csv
+from igoas_plugin.reports.severity_curve import Point, mixed_kinds, plot, read_csv, write_csv
 
 SETTINGS = ("DATASETS.TESTS", "('OccludedMarket1501',)", "DATASETS.NAMES", "('Market1501',)")
 
@@ -103,7 +103,7 @@ def test_the_kind_all_takes_each_query_from_the_kind_that_its_name_gives_it():
         kind: {"feats": torch.full((40, 2), float(number)), "pids": torch.arange(40), "camids": torch.zeros(40)}
         for number, kind in enumerate(KINDS[1:])
     }
-    mixed = each_of_its_kind(single, kinds)
+    mixed = mixed_kinds(single, kinds)
     assert mixed["feats"][:, 0].tolist() == [float(KINDS[1:].index(kind)) for kind in kinds]
     assert torch.equal(mixed["pids"], torch.arange(40))
     assert single["rectangle"]["feats"].unique().tolist() == [0.0]  # the parts are not modified

@@ -11,16 +11,13 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
-import tiny_data
 
 from igoas_plugin.core.command_line import stop_on_sigterm
 from igoas_plugin.core.errors import InputError
 from igoas_plugin.reports.comparison import training
-from igoas_plugin.reports.comparison.inputs import inputs_of, note_inputs, refuse_other_inputs
 from igoas_plugin.reports.comparison.provenance import commit, made_by
-from igoas_plugin.reports.comparison.runs import names_of, plan
+from igoas_plugin.reports.comparison.runs import inputs_of, names_of, plan, refuse_other_inputs, write_inputs
 from igoas_plugin.reports.comparison.training import locked, makers_of, seconds_of, train
-from igoas_plugin.reports.comparison.workload import Workload
 
 ROOT = Path(__file__).parents[3]
 A, B = "configs/Toy/igoas_R18.yml", "configs/Toy/bagtricks_R18.yml"
@@ -185,15 +182,6 @@ def test_a_run_is_started_by_the_package_not_by_a_file_of_the_checkout():
     assert (executable, flag) == (sys.executable, "-m") and find_spec(module) is not None
 
 
-def test_components_of_the_user_are_imported_by_the_training_too(monkeypatch):
-    monkeypatch.setitem(os.environ, "PYTHONPATH", "mine")
-    environment = training.with_own_modules(os.environ)
-    assert "tiny_data" in environment["IGOAS_PLUGIN_IMPORT"].split()  # registers a data set and a backbone
-    assert environment["PYTHONPATH"].split(os.pathsep)[-1] == "mine"
-    assert str(Path(tiny_data.__file__).parent) in environment["PYTHONPATH"].split(os.pathsep)
-    assert not any(name.startswith(("fastreid", "igoas_plugin")) for name in environment["IGOAS_PLUGIN_IMPORT"].split())
-
-
 def test_a_run_that_another_process_trains_is_left_to_it(fake):
     run = fake(FINISH)
     os.makedirs(run.folder)
@@ -285,23 +273,23 @@ def test_a_run_on_other_images_or_weights_is_not_mixed_in(tmp_path):
     weights = tmp_path / "w.pth"
     weights.write_bytes(b"one")
     [run] = plan([A], 1, str(tmp_path), ["MODEL.BACKBONE.PRETRAIN_PATH", str(weights)])
-    load = Workload(1, 1, 1, 1, {"training images": 10, "X queries": 2})
-    inputs = inputs_of(run, load)
+    images = {"training images": 10, "X queries": 2}
+    inputs = inputs_of(run, images)
     assert len(inputs) == 3
     written(run)
     refuse_other_inputs(run, {})  # begun by hand: nothing is known of it
     os.remove(Path(run.folder) / "config.yaml")
-    note_inputs(run, {**inputs, "training images": 5})
-    note_inputs(run, inputs)  # it failed before it began: what was noted then does not count
+    write_inputs(run, {**inputs, "training images": 5})
+    write_inputs(run, inputs)  # it failed before it began: what was noted then does not count
     (Path(run.folder) / "config.yaml").write_text(run.cfg.dump())
-    note_inputs(run, inputs)
+    write_inputs(run, inputs)
     with pytest.raises(InputError, match=r"other data or weights \(training images: 10 then, 20 now\)"):
         refuse_other_inputs(run, {**inputs, "training images": 20})
     with pytest.raises(InputError, match=r"\(X queries: 2 then, None now\)"):
-        note_inputs(run, {name: value for name, value in inputs.items() if name != "X queries"})
+        write_inputs(run, {name: value for name, value in inputs.items() if name != "X queries"})
     weights.write_bytes(b"two")
     with pytest.raises(InputError, match="MODEL.BACKBONE.PRETRAIN_PATH: "):
-        refuse_other_inputs(run, inputs_of(run, load))
+        refuse_other_inputs(run, inputs_of(run, images))
     (Path(run.folder) / "inputs.json").write_text("{")
     with pytest.raises(InputError, match="inputs.json is damaged: remove"):
         refuse_other_inputs(run, inputs)

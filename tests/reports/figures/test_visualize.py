@@ -40,7 +40,8 @@ def test_a_picture_goes_to_the_folder_of_the_run_and_its_path_is_printed(visuali
     for words in (
         ["occlusion"],
         ["ranks", "--top", "3", "--queries", "worst"],
-        ["responses", "--count", "1"],
+        ["activations", "--count", "1"],
+        ["responses", "--count", "1"],  # its earlier name
         ["embedding", "--method", "pca", "--identities", "1", "2"],
     ):
         done = visualize(*words, *model)  # the keys follow the values of an option

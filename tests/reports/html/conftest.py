@@ -14,9 +14,8 @@ import igoas_plugin
 from igoas_plugin.datasets.occluded_market.occlude import KINDS
 from igoas_plugin.evaluation.results import METRICS
 from igoas_plugin.inference.trained import build_trained
-from igoas_plugin.reports.html.run_evaluation import evaluate
+from igoas_plugin.reports.html.run_evaluation import evaluate, page_of
 from igoas_plugin.reports.html.run_folder import open_run
-from igoas_plugin.reports.html.run_page import page_of
 from igoas_plugin.reports.severity_curve import Point, write_csv
 
 
@@ -49,18 +48,24 @@ def hostile_run(tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
-def evaluation(hostile_run):
-    """Of that run; its test set is there twice, under two names."""
+def opened_run(hostile_run):
     run = open_run(str(hostile_run), [])
     run.cfg.OUTPUT_DIR = str(hostile_run)
-    found = evaluate(run, build_trained(run.cfg), shown=2)
-    [tested] = found.test_sets
-    return replace(found, test_sets=[tested, replace(tested, name="Another <set>")])
+    return run
 
 
 @pytest.fixture(scope="session")
-def page(evaluation) -> str:
-    return page_of(evaluation, COMMAND).decode()
+def test_sets(opened_run):
+    """The evaluation of that run on its test set."""
+    return evaluate(opened_run, build_trained(opened_run.cfg), count=2)
+
+
+@pytest.fixture(scope="session")
+def page(opened_run, test_sets) -> str:
+    """The page with the test set twice, under two names."""
+    [tested] = test_sets
+    other = replace(tested, retrieval=replace(tested.retrieval, name="Another <set>"))
+    return page_of(opened_run, [tested, other], "0" * 64, COMMAND).decode()
 
 
 @pytest.fixture(scope="session")
