@@ -31,7 +31,6 @@ class Query(NamedTuple):
 
     Args:
         position: index among the queries of the data set.
-        path: path of the image.
         identity, camera: labels of the data set; the camera counts from 0.
         ap: average precision in %; None if the gallery has no image of the identity in another camera.
         first: its first match; None as for `ap`.
@@ -49,7 +48,6 @@ class Found(NamedTuple):
     """Gallery image in a rank list.
 
     Args:
-        path: path of the image.
         identity, camera: labels of the data set; the camera counts from 0.
         match: rank, distance and state ("right", "wrong" or "junk").
     """
@@ -64,7 +62,6 @@ class RankList(NamedTuple):
     """Query with the gallery images that it found.
 
     Args:
-        query: the query.
         found: nearest gallery images, nearest first.
         later: the first match, if it lies behind `found` and among the nearest images that a Retrieval keeps.
     """
@@ -114,9 +111,6 @@ def rank_list(retrieval: Retrieval, query: Query, top: int, junk: bool = True) -
     """Returns the rank list of a query.
 
     Args:
-        retrieval: the evaluation of the test set.
-        query: one of its queries.
-        top: number of gallery images.
         junk: whether images of the query's identity in its own camera are listed.
     """
     found = [

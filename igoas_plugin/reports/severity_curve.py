@@ -18,12 +18,7 @@ from PIL import Image
 from igoas_plugin.core.errors import InputError
 from igoas_plugin.core.files import write_atomically
 from igoas_plugin.datasets.occluded_market.occlude import KINDS, OCCLUDERS, SEVERITIES, SHARES, kind_of
-from igoas_plugin.datasets.occluded_market.occluded_market_1501 import (
-    QueryOccluder,
-    by_name,
-    market_in,
-    name_of,
-)
+from igoas_plugin.datasets.occluded_market.occluded_market_1501 import QueryOccluder, by_name, market_in, name_of
 from igoas_plugin.evaluation.descriptors import describe
 from igoas_plugin.evaluation.results import METRICS
 from igoas_plugin.inference.trained import build_trained
@@ -63,7 +58,6 @@ class OccludedQueries(CommDataset):
     """Queries of Market-1501 behind one kind of occlusion at one severity, occluded as they are read.
 
     Args:
-        occluder: occludes them.
         severity: 0 to 5.
         kind: one of KINDS.
         transform: fast-reid's transform of a PIL image.
@@ -86,7 +80,6 @@ def occlusion_curve(name: str, cfg, root: str) -> list[Point]:
     exactly the data set OccludedMarket1501.
 
     Args:
-        name: name of the model.
         cfg: config of the model. DATASETS is not read.
         root: folder that holds Market-1501.
 
@@ -168,7 +161,6 @@ def draw_severity(panels: Sequence[Axes], points: Sequence[Point]) -> None:
     """Draws Rank-1 on the first panel and mAP on the second, by severity, with a line for each model.
 
     Args:
-        panels: two panels, one above the other.
         points: points of one kind.
     """
     for panel, metric in zip(panels, DRAWN, strict=True):

@@ -15,8 +15,8 @@ from igoas_plugin.reports.rank_lists import (
 
 QUERY = [("query/a.jpg", 7, 0), ("query/b.jpg", 8, 0), ("query/c.jpg", 9, 1)]
 GALLERY = [(f"gallery/{n}.jpg", *labels) for n, labels in enumerate([(7, 0), (8, 1), (7, 1), (9, 1)])]
-# of person 7: the same camera first, then a wrong one, then the right one; of person 8 the right one is nearest; of
-# person 9 there is an image in the same camera alone
+# Person 7 finds its own camera, then a wrong image, then a right one. Person 8 finds a right image first. Person 9 has
+# an image in its own camera only.
 DISTANCES = [[0.1, 0.2, 0.3, 0.4], [0.4, 0.1, 0.2, 0.3], [0.4, 0.3, 0.2, 0.1]]
 
 
@@ -27,17 +27,17 @@ def retrieval():
 
 def test_queries_come_worst_first_and_those_without_a_possible_match_last(retrieval):
     assert queries_of(retrieval) == [
-        (0, "query/a.jpg", 7, 0, pytest.approx(50), FirstMatch(2, True)),  # its only match is the second that counts
+        (0, "query/a.jpg", 7, 0, pytest.approx(50), FirstMatch(2, True)),  # junk does not count: its match has rank 2
         (1, "query/b.jpg", 8, 0, pytest.approx(100), FirstMatch(1, True)),
         (2, "query/c.jpg", 9, 1, None, None),
     ]
 
 
-def test_a_first_match_beyond_the_nearest_images_is_told_as_such(retrieval):
+def test_a_first_match_beyond_the_nearest_images_is_marked(retrieval):
     nearest = retrieval.nearest[:, :2], retrieval.distances[:, :2]
     shorter = type(retrieval)(**{**vars(retrieval), "nearest": nearest[0], "distances": nearest[1]})
     first = query_at(shorter, 0).first
-    assert first == FirstMatch(1, False)  # one image that is counted was looked at, beside the junk
+    assert first == FirstMatch(1, False)  # only one image was compared besides the junk
     assert str(first) == "> 1" and str(FirstMatch(1, True)) == "1"
 
 

@@ -11,7 +11,7 @@ from in_process import TINY_NETWORK
 from PIL import Image
 from tiny_data import make_tiny_market
 
-import igoas_plugin  # noqa: F401  (mends the host)
+import igoas_plugin  # noqa: F401  (patches fast-reid)
 
 # isort: split
 from fastreid.modeling import build_model
@@ -62,8 +62,8 @@ def test_one_model_gives_a_row_a_kind_and_severity_and_the_benchmark_s_own_figur
     assert [row["hidden share %"] for row in rows[:6]] == ["0", "10", "20", "30", "40", "50"]
     by_point = {(row["kind"], int(row["severity"])): row for row in rows}
     assert len({tuple(by_point[kind, 0][metric] for metric in ("Rank-1", "mAP")) for kind in KINDS}) == 1
-    assert not (market / "OccludedMarket1501").exists()  # the curve needs no files
-    # the registered names give the same figures: as files, through the host's own evaluation
+    assert not (market / "OccludedMarket1501").exists()  # the curve writes no images
+    # the registered names give the same figures: as files, through fast-reid's own evaluation
     names = {"Market1501": 0, "OccludedMarket1501": 3, "OccludedMarket1501S5": 5}
     pairs = ("MODEL.WEIGHTS", weights, "DATASETS.TESTS", str(tuple(names)), *TINY_NETWORK)
     done = run_tool(*pairs, flags=["--eval-only"])

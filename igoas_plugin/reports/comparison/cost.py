@@ -30,7 +30,6 @@ class Workload(NamedTuple):
     """Amount of work in one run.
 
     Args:
-        epochs: epochs of the training.
         iterations: iterations of one epoch.
         evaluations: number of evaluations, each on all test sets.
         test_batches: batches of one evaluation.

@@ -41,15 +41,11 @@ class Row:
     """Measures of a config on a test set.
 
     Args:
-        name: name of the config.
         data_set: registered name of the test set.
-        seeds: number of finished runs.
         metrics: METRICS after the last epoch, in %.
         best: Rank-1 of the best epoch, in %. It is chosen on the test set, so it is no fair figure.
         cmc: Rank-1, Rank-2, ..., in %, mean over the seeds; [] if the runs did not write it.
         cost: parameters and operations; None if the model cannot be built.
-        images_per_second: speed of the training.
-        minutes: duration of a run, with its evaluations.
     """
 
     name: str

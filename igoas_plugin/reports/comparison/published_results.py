@@ -10,10 +10,8 @@ class Published(NamedTuple):
     """Row of published_results.csv.
 
     Args:
-        method: the method and its variant.
         venue: place of publication; "" if the source does not name it.
         metrics: "Rank-1", "Rank-5" and "mAP", in %; an unpublished one is missing.
-        source: where the figures were read.
     """
 
     method: str

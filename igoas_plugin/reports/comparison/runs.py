@@ -25,10 +25,7 @@ class Run:
 
     Args:
         name: name of the config in the table.
-        config_file: path of the config.
         opts: KEY VALUE ... for tools/train_net.py, with SEED and OUTPUT_DIR.
-        seed: seed of the run.
-        cfg: the whole config.
     """
 
     name: str
@@ -128,7 +125,6 @@ def inputs_of(run: Run, images: dict[str, int]) -> dict[str, int | str]:
     """Returns the inputs that a run depends on besides its config.
 
     Args:
-        run: the run.
         images: number of images in every split, as a Workload has it.
 
     Returns:

@@ -56,10 +56,7 @@ def markdown(rows: list[Row], runs: list[Run], failures: dict[str, str], command
     """Returns a table for each test set and training set, then the failed runs, versions and machines.
 
     Args:
-        rows: rows of all configs.
-        runs: runs of all configs.
         failures: {folder of a failed run: the last line that it printed}.
-        command: the command of the comparison.
     """
     trained_on, parts = training_sets(runs), []
     for data_set, training in dict.fromkeys((row.data_set, trained_on[row.name]) for row in rows):

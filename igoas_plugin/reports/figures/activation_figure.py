@@ -44,8 +44,6 @@ def activations_picture(cfg, paths: Sequence[str], count: int, seed: int, epoch:
         cfg: config of the model, checked by check_trained().
         paths: paths of images. If empty, gallery images of the first of DATASETS.TESTS are drawn at random: most of
             them show whole persons.
-        count: number of gallery images.
-        seed: seed of the random choice.
         epoch: epoch of the training, counted from 0, whose occlusion is applied; None: the last one.
 
     Raises:
@@ -85,13 +83,7 @@ def read_pair(cfg, paths: Sequence[str], epoch: int) -> ImagePair:
 
 
 def draw_activations(model: nn.Module, images: ImagePair, title: str) -> Figure:
-    """Runs a model on clean and occluded images, and draws its activation maps.
-
-    Args:
-        model: the model, in evaluation mode.
-        images: the images.
-        title: title of the figure.
-    """
+    """Runs a model on clean and occluded images, and draws its activation maps."""
     inputs = {"clean": images.clean} | ({} if images.occluded is None else {"occluded": images.occluded})
     return draw_maps(inputs, {kind: responses(model, each) for kind, each in inputs.items()}, images.visible, title)
 
@@ -107,7 +99,6 @@ def draw_maps(inputs: dict[str, Tensor], maps: dict[str, dict[str, Tensor]], vis
         inputs: {"clean" or "occluded": (B, 3, H, W) in [0, 255]}.
         maps: {"clean" or "occluded": {name of a map: (B, h, w)}}.
         visible: 1 on kept pixels, 0 on occluded ones, (B, 1, H, W).
-        title: title of the figure.
     """
     names, (count, _, height, width) = list(maps["clean"]), inputs["clean"].shape
     cell, kinds = (1.5, 1.5 * height / width), list(inputs)  # inches
@@ -135,7 +126,6 @@ def show_map(panel: Axes, values: Tensor, limits: tuple[float, float], covered: 
     """Draws a map over the image of a panel, and writes its range and its mean inside the occlusion below.
 
     Args:
-        panel: panel to draw on.
         values: the map, (h, w).
         limits: values of the darkest and the brightest colour.
         covered: 1 on occluded pixels, (H, W).

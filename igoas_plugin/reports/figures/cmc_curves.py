@@ -104,8 +104,6 @@ def draw_cmc(panel: Axes, data_set: str, curves: dict[str, Sequence[float]], col
     """Draws the share of queries that found a match up to each rank.
 
     Args:
-        panel: panel to draw on.
-        data_set: its title.
         curves: {name: Rank-1, Rank-2, ... in %}.
         colours: {name: colour}, see palette().
     """
@@ -119,8 +117,6 @@ def draw_scalar(panel: Axes, scalar: str, curves: dict[str, Sequence[dict[int, f
     """Draws a scalar of the training by iteration: mean over the seeds, and a band of one standard deviation.
 
     Args:
-        panel: panel to draw on.
-        scalar: name of the scalar.
         curves: {name: [{iteration: value} of each seed]}.
         colours: {name: colour}, see palette().
     """

@@ -96,7 +96,6 @@ def draw_embedding(points: np.ndarray, items: Sequence[tuple[str, Item]], title:
     Args:
         points: (N, 2).
         items: "query" or "gallery", and (path, identity, camera), of each image.
-        title: title of the figure.
     """
     figure = Figure(figsize=(9, 8), layout="constrained")
     panel = figure.subplots()
@@ -115,16 +114,8 @@ def draw_embedding(points: np.ndarray, items: Sequence[tuple[str, Item]], title:
         for point in own:
             panel.plot(*zip(middle, point, strict=True), "-", color=colour, alpha=0.35, linewidth=0.8, zorder=1)
         box = {"boxstyle": "round,pad=0.2", "facecolor": "white", "edgecolor": colour, "alpha": 0.85}
-        panel.annotate(
-            str(identity),
-            middle,
-            xytext=(0, 9),
-            textcoords="offset points",
-            ha="center",
-            bbox=box,
-            fontsize=8,
-            zorder=4,
-        )
+        place = {"xytext": (0, 9), "textcoords": "offset points", "ha": "center"}
+        panel.annotate(str(identity), middle, **place, bbox=box, fontsize=8, zorder=4)
     panel.set(xticks=[], yticks=[])
     panel.set_title(title, fontsize="small")
     look = {"linestyle": "", "color": "grey", "markersize": 9}

@@ -17,13 +17,13 @@ DPI = 120
 KINDS = ("png", "pdf", "svg")
 
 
-def kind_of(path: str) -> str:
+def suffix_of(path: str) -> str:
     return os.path.splitext(path)[1][1:].lower()
 
 
 def check_picture(path: str) -> None:
     """Raises InputError if a picture cannot be written there: unknown suffix, or a folder that cannot be created."""
-    require_choice(f"--output {path}: the end of its name", kind_of(path), KINDS)
+    require_choice(f"--output {path}: the end of its name", suffix_of(path), KINDS)
     check_output_file(path)
 
 
@@ -36,7 +36,7 @@ def rendered(figure: Figure, kind: str = "png") -> bytes:
 
 def save_figure(figure: Figure, path: str) -> None:
     """Writes a figure in the kind that the path ends with, and creates its folder."""
-    content = rendered(figure, kind_of(path))
+    content = rendered(figure, suffix_of(path))
     write_output(path, lambda file: file.write(content))
 
 
@@ -68,7 +68,6 @@ def show_image(panel: Axes, image: np.ndarray) -> None:
     """Draws an image that fills a panel, without ticks.
 
     Args:
-        panel: panel to draw on.
         image: (H, W, 3), uint8, or (H, W), grey in [0, 255].
     """
     panel.imshow(image, cmap="gray", vmin=0, vmax=255)

@@ -20,8 +20,6 @@ def occlusion_picture(cfg, count: int, seed: int) -> Figure:
 
     Args:
         cfg: config of the run. MODEL.WEIGHTS is not read.
-        count: number of images.
-        seed: seed of their random choice.
 
     Raises:
         InputError: the training set is missing or has no images, an image cannot be read, or a key of
@@ -60,7 +58,6 @@ def occluded_by_epoch(cfg, images: Tensor) -> tuple[list[float], dict[int, np.nd
     A block that drops a part of the feature map (method ``drop``) drops it from the images instead.
 
     Args:
-        cfg: config of the run.
         images: (B, 3, H, W) in [0, 255].
 
     Returns:
@@ -89,7 +86,6 @@ def draw_occlusion(clean: np.ndarray, shares: list[float], shown: dict[int, np.n
         clean: (B, H, W, 3), uint8.
         shares: covered share of each epoch, in [0, 1].
         shown: {epoch: its occluded images}, of the same shape as `clean`.
-        title: title of the figure.
     """
     count, height, width, _ = clean.shape
     cell = 1.1, 1.1 * height / width  # inches

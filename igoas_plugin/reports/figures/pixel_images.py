@@ -33,7 +33,6 @@ def read_images(cfg, paths: Sequence[str], size: Sequence[int]) -> Tensor:
 
     Args:
         cfg: config of the model, for its INPUT.
-        paths: paths of the images.
         size: [height, width].
 
     Returns:

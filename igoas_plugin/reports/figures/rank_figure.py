@@ -38,7 +38,6 @@ def ranks_picture(cfg, words: Sequence[str], count: int, top: int, seed: int, ju
         words: one of CHOICES, or names of queries, see find_query().
         count: number of queries, if they are not named.
         top: number of images in a rank list, at most NEAREST.
-        seed: seed of the random choice.
         junk: whether images of the query's identity in its camera are shown.
 
     Raises:
@@ -79,8 +78,6 @@ def find_query(word: str, name: str, query: list[Item]) -> int:
 
     Args:
         word: its position, counted from 0, or its path, or the end of its path.
-        name: name of the data set.
-        query: all queries of the data set.
 
     Raises:
         InputError: no query has that name, or several have it.
@@ -105,9 +102,7 @@ def chosen(retrieval: Retrieval, choice: str, count: int, seed: int) -> list[Que
     """Chooses up to `count` queries that have a possible match.
 
     Args:
-        retrieval: the evaluation of the test set.
         choice: one of CHOICES. "worst" starts with the worst query, "best" with the best one.
-        count: number of queries.
         seed: seed of "random".
     """
     worst = [query for query in queries_of(retrieval) if query.ap is not None]
@@ -120,10 +115,6 @@ def draw_ranks(lists: Sequence[RankList], title: str) -> Figure:
     """Draws a row for each query: the query, then the images that it found, framed and marked, with their distance.
 
     Cameras count from 1, as in file names.
-
-    Args:
-        lists: at least one rank list.
-        title: title of the figure.
     """
     images = [[np.asarray(read_image(each.path)) for each in (ranked.query, *ranked.found)] for ranked in lists]
     columns = max(map(len, images))

@@ -20,33 +20,25 @@ SEVERITY_OF = {"Market1501": 0, "OccludedMarket1501": 3} | {
 
 
 class Chart(NamedTuple):
-    """Chart with the table of its numbers.
-
-    Args:
-        title: title of the table.
-        picture: the figure.
-        heads: heads of the columns.
-        rows: cells of each row.
-    """
+    """Chart with the table of its numbers."""
 
     title: str
     picture: Thumbnail
-    heads: tuple[str, ...]
-    rows: list[tuple[str, ...]]
+    heads: list[str]
+    rows: list[tuple]
 
 
 def cmc_chart(data_set: str, cmc: Sequence[float]) -> Chart:
     """Draws the CMC of a test set.
 
     Args:
-        data_set: its name.
         cmc: Rank-1, Rank-2, ..., in %.
     """
     title = f"Cumulative match characteristic on {data_set}"
     figure = Figure(figsize=(WIDTH, 2.8), layout="constrained")
     draw_cmc(figure.subplots(), data_set, {"CMC": cmc}, {"CMC": "C0"})
-    rows = [(str(rank), f"{cmc[rank - 1]:.1f}") for rank in RANKS if rank <= len(cmc)]
-    return Chart(title, svg(figure, f"{title}: the table has its numbers"), ("rank", "queries found (%)"), rows)
+    rows = [(rank, f"{cmc[rank - 1]:.1f}") for rank in RANKS if rank <= len(cmc)]
+    return Chart(title, svg(figure, f"{title}: the table has its numbers"), ["rank", "queries found (%)"], rows)
 
 
 def severity_points(metrics: dict[str, dict[str, float]]) -> list[Point]:
@@ -74,19 +66,15 @@ def severity_charts(points: Sequence[Point]) -> list[Chart]:
         draw_severity(panels, own)
         if len(models) > 1:
             panels[0].legend(fontsize="small")
-        values = {(point.model, point.severity): point.metrics for point in own}
-        rows = [
-            (
-                str(severity),
-                *(
-                    f"{values[model, severity][metric]:.1f}" if (model, severity) in values else "-"
-                    for model in models
-                    for metric in DRAWN
-                ),
-            )
-            for severity in sorted({point.severity for point in own})
-        ]
-        heads = ("severity", *(f"{model}, {metric} (%)" for model in models for metric in DRAWN))
+        heads, columns = ["severity"], [sorted({point.severity for point in own})]
+        for model in models:
+            by_severity = {point.severity: point.metrics for point in own if point.model == model}
+            for metric in DRAWN:
+                heads.append(f"{model}, {metric} (%)")
+                columns.append(
+                    [f"{by_severity[each][metric]:.1f}" if each in by_severity else "-" for each in columns[0]]
+                )
+        rows = list(zip(*columns, strict=True))
         charts.append(Chart(title, svg(figure, f"{title}: the table has its numbers"), heads, rows))
     return charts
 

@@ -14,10 +14,8 @@ class Row(NamedTuple):
     """Row of the table of metrics.
 
     Args:
-        name: the evaluation or the method.
         kind: "measured", "recorded" or "published".
         figures: METRICS in %, "-" for an unknown one.
-        source: origin of the figures.
     """
 
     name: str

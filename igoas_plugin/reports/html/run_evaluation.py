@@ -67,7 +67,6 @@ def evaluate(run: RunFolder, model: nn.Module, count: int) -> list[TestSet]:
     """Evaluates a run on each of its test sets.
 
     Args:
-        run: the run, see open_run().
         model: its model with weights, in evaluation mode.
         count: number of worst, of best and of random queries that are shown with pictures.
 
@@ -115,7 +114,6 @@ def page_of(run: RunFolder, sets: Sequence[TestSet], sha256: str, command: str) 
     """Renders the page.
 
     Args:
-        run: the run.
         sets: its evaluation, see evaluate().
         sha256: hash of the weights without classifiers.
         command: the command that made the page.

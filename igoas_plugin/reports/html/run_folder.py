@@ -23,7 +23,6 @@ class RunFolder:
     """Run that can be evaluated.
 
     Args:
-        path: its folder.
         cfg: its config.yaml with the pairs of the command line; MODEL.WEIGHTS names the weights to evaluate.
         weights: description of these weights.
         recorded: {file: {data set: {metric: value in %}}} of the files that train_net.py wrote.
@@ -41,7 +40,6 @@ def open_run(path: str, opts: list[str]) -> RunFolder:
     """Reads the folder of a run.
 
     Args:
-        path: path of the folder.
         opts: KEY VALUE ... that override its config.yaml.
 
     Raises:

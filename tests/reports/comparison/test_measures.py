@@ -28,7 +28,7 @@ A = "configs/Market1501/igoas_R18_128x64.yml"
 
 
 def finished(tmp_path, ranks=((60.0, 62.0), (64.0, 63.0)), tests="('Market1501',)"):
-    """Runs of one config whose files are there: of each seed, Rank-1 after two epochs."""
+    """Writes finished runs of one config, with the given Rank-1 of two epochs for each seed."""
     runs = plan([A], len(ranks), str(tmp_path), ["DATASETS.TESTS", tests])
     sets = runs[0].cfg.DATASETS.TESTS
     for run, values in zip(runs, ranks, strict=True):

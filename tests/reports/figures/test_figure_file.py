@@ -65,4 +65,4 @@ def test_normalised_images_come_back_as_pixels():
     assert_close(scale.pixels(normalised), images)
     shown = to_show(scale.pixels(normalised) + torch.tensor([0.0, 300.0, -300.0]).view(3, 1, 1))
     assert shown.shape == (2, 4, 2, 3) and shown.dtype == np.uint8
-    assert (shown[..., 1] == 255).all() and (shown[..., 2] == 0).all()  # what leaves the range is clipped
+    assert (shown[..., 1] == 255).all() and (shown[..., 2] == 0).all()  # values out of range are clipped

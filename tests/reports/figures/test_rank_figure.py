@@ -9,7 +9,7 @@ from igoas_plugin.reports.figures import rank_figure
 from igoas_plugin.reports.figures.rank_figure import FRAMES, chosen, draw_ranks, find_queries
 from igoas_plugin.reports.rank_lists import Found, Query, RankList, query_at, rank_list
 
-# of person 7: the same camera first, then a wrong one, then two right ones; of person 8 the right one first
+# Person 7 finds its own camera, then a wrong image, then two right ones. Person 8 finds a right image first.
 DISTANCES = [[0.1, 0.2, 0.3, 0.4, 0.5], [0.5, 0.1, 0.2, 0.3, 0.4], [0.5, 0.4, 0.3, 0.2, 0.1]]
 
 
@@ -27,7 +27,7 @@ def retrieval(tmp_path):
 
 
 def frames_of(figure):
-    """Colour and style of the frame, heading and label of each panel with a found image."""
+    """Returns colour and style of the frame, heading and label of each panel with a found image."""
     found = [panel for panel in figure.axes if panel.axison and not panel.get_title().startswith("query")]
     spines = [panel.spines["left"] for panel in found]
     looks = [(to_hex(spine.get_edgecolor()), spine.get_linestyle()) for spine in spines]
@@ -124,7 +124,7 @@ def test_more_images_than_are_kept_are_refused(igoas_cfg):
         (["2", "0"], "Drawn: 2 named of 3 queries"),
     ],
 )
-def test_the_title_tells_how_queries_were_chosen(igoas_cfg, retrieval, monkeypatch, words, told):
+def test_the_title_says_how_queries_were_chosen(igoas_cfg, retrieval, monkeypatch, words, told):
     igoas_cfg.MODEL.WEIGHTS, igoas_cfg.TEST.RERANK.ENABLED = "logs/run/model_best.pth", True
     monkeypatch.setattr(rank_figure, "build_trained", lambda cfg: None)
     monkeypatch.setattr(rank_figure, "retrieve", lambda cfg, model, name: retrieval)

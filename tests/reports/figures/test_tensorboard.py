@@ -18,7 +18,7 @@ from igoas_plugin.reports.figures.tensorboard import ACTIVATIONS, BATCH, Occlude
 
 
 def trained(cfg, folder, period, **keys):
-    """The trainer of a run after its end, and the images in its event file."""
+    """Trains, and returns the trainer and the images in its event file."""
     cfg = cfg.clone()
     cfg.OUTPUT_DIR, cfg.TENSORBOARD.IMAGES_PERIOD = str(folder), period
     cfg.merge_from_list([word for pair in keys.items() for word in pair])
@@ -42,7 +42,7 @@ def told(host_log):
 def test_images_of_every_so_many_epochs_change_nothing_in_what_is_learned(igoas_cfg, tmp_path, monkeypatch):
     seen, put = [], OccludedImages.put
     monkeypatch.setattr(OccludedImages, "put", lambda self, *batch: seen.append(batch) or put(self, *batch))
-    # the first images are of a frozen epoch, and an epoch follows in which all is trained
+    # epoch 0 is frozen, epoch 1 is not
     igoas_cfg.SOLVER.MAX_EPOCH, igoas_cfg.MODEL.IGOAS.FREEZE_EPOCHS, igoas_cfg.TEST.EVAL_PERIOD = 2, 1, 2
     without, images = trained(igoas_cfg, tmp_path / "without", 0)
     assert images == {} and seen == []
@@ -52,7 +52,7 @@ def test_images_of_every_so_many_epochs_change_nothing_in_what_is_learned(igoas_
     assert [name for name in expected if not torch.equal(expected[name], found[name])] == []
     steps = {name: [event.step for event in events] for name, events in images.items()}
     assert steps == {BATCH: [1, 3], ACTIVATIONS: [1, 3]}  # epochs have 2 iterations
-    # the batch is that of the step: the share is what the step has logged
+    # the batch is that of the step, which logged the same share
     clean, occluded, visible = seen[-1]
     assert float(1 - visible.mean()) == pytest.approx(with_images.storage.latest()["occlusion/share"][0])
     assert torch.equal(clean[visible.expand_as(clean) == 1], occluded[visible.expand_as(clean) == 1])

@@ -1,4 +1,4 @@
-"""A small run with everything that a report can show, evaluated once for all tests of this folder."""
+"""Small run with everything that a page can show, evaluated once for all tests of this folder."""
 
 import os
 from dataclasses import replace
@@ -21,7 +21,7 @@ from igoas_plugin.reports.severity_curve import Point, write_csv
 
 @pytest.fixture(scope="session")
 def hostile_run(tmp_path_factory):
-    """A run whose name and two of whose images are called as nobody should, with a curve of two models."""
+    """Makes a run with markup in its name and in the names of two images, and a severity curve of two models."""
     root = tmp_path_factory.mktemp("report")
     tiny_data.make_tiny_data(root)
     images, rng = root / "TinyReID", np.random.default_rng(0)
@@ -56,13 +56,13 @@ def opened_run(hostile_run):
 
 @pytest.fixture(scope="session")
 def test_sets(opened_run):
-    """The evaluation of that run on its test set."""
+    """Evaluates that run on its test set."""
     return evaluate(opened_run, build_trained(opened_run.cfg), count=2)
 
 
 @pytest.fixture(scope="session")
 def page(opened_run, test_sets) -> str:
-    """The page with the test set twice, under two names."""
+    """Renders the page, with the test set twice under two names."""
     [tested] = test_sets
     other = replace(tested, retrieval=replace(tested.retrieval, name="Another <set>"))
     return page_of(opened_run, [tested, other], "0" * 64, COMMAND).decode()

@@ -46,11 +46,11 @@ def address(page, tmp_path_factory) -> str:
 
 @pytest.fixture
 def opened(browser, address):
-    """The page, freshly loaded at the size of a desktop."""
+    """Loads the page at the size of a desktop."""
     resize(browser, "desktop")
     browser.get("about:blank")
     for kind in ("browser", "performance"):
-        browser.get_log(kind)  # what was before is taken out
+        browser.get_log(kind)  # reading a log empties it
     browser.get(address)
     return browser
 
@@ -62,14 +62,14 @@ def resize(browser, size) -> None:
 
 
 def rows(browser) -> list[list[str]]:
-    """The cells of the rows of the table of queries that are shown."""
+    """Returns the cells of the visible rows of the table of queries."""
     script = """return [...document.getElementById("set-1-queries").tBodies[0].rows]
         .filter(row => !row.hidden).map(row => [...row.cells].map(cell => cell.textContent.trim()))"""
     return browser.execute_script(script)
 
 
 def field(browser, label):
-    """A field of the filter of the queries, by its label."""
+    """Returns a field of the filter of the queries, by its label."""
     return browser.find_element(
         By.XPATH, f"//*[@data-table='set-1-queries']//label[contains(., '{label}')]/*[self::input or self::select]"
     )

@@ -18,7 +18,7 @@ def run(igoas_cfg, tmp_path):
 
 @pytest.fixture
 def report(call_tool):
-    """Runs the tool where it fails: its last line of errors."""
+    """Returns a function that runs the tool, which must fail, and returns its error line."""
 
     def refused(*words, code=2) -> str:
         done = call_tool("report", *words)
@@ -62,7 +62,7 @@ def test_a_mistake_is_one_line_and_nothing_is_written(run, report):
 
 @pytest.fixture
 def evaluated(monkeypatch):
-    """No model is built; the evaluation is `evaluated.does`, and is asked for `evaluated.shown` queries."""
+    """Replaces the evaluation by `evaluated.does`, and notes the number of queries that it is asked for."""
     state = SimpleNamespace(shown=None, does=lambda: None)
 
     def evaluate(run, model, count):

@@ -1,15 +1,15 @@
-import igoas_plugin  # noqa: F401  (mends fast-reid)
+import igoas_plugin  # noqa: F401  (patches fast-reid)
 from igoas_plugin.reports.html.page import name_below
 from igoas_plugin.reports.html.run_evaluation import folders_of, settings_of, splits_of
 
 
-def test_keys_that_differ_from_their_defaults_are_told_with_both_values(baseline_cfg):
+def test_keys_that_differ_from_their_defaults_have_both_values(baseline_cfg):
     settings = {key: values for key, *values in settings_of(baseline_cfg)}
     assert settings["INPUT.SIZE_TEST"] == ["[32, 16]", "[256, 128]"]
     assert "TEST.METRIC" not in settings and settings["SEED"][0] == "1"
 
 
-def test_a_training_set_that_is_not_here_is_told_in_its_row(baseline_cfg, data_root):
+def test_a_training_set_that_is_not_here_has_a_reason_in_its_row(baseline_cfg, data_root):
     baseline_cfg.DATASETS.NAMES = ("OccludedDuke",)
     train, query, gallery = splits_of(baseline_cfg, str(data_root))
     assert train[:6] == ("OccludedDuke", "train", "-", "-", "-", "-") and str(data_root) in train[6]

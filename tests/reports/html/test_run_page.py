@@ -95,7 +95,7 @@ def test_without_the_script_everything_can_be_read_and_nothing_is_offered_that_d
     assert hidden == []
 
 
-def test_metrics_of_this_evaluation_stand_above_what_was_recorded_and_differences_are_told(soup, test_sets):
+def test_metrics_of_this_evaluation_stand_above_what_was_recorded_with_the_differences(soup, test_sets):
     own, recorded = rows(table(soup, "Metrics on TinyReID"))
     measured = [f"{value:.1f}" for value in test_sets[0].metrics.values()]
     assert own == ["this evaluation", "measured", *measured, "measured for this page"]
@@ -165,7 +165,7 @@ def test_a_query_that_could_not_be_answered_has_dashes(opened_run, test_sets):
 
 
 def luminance(colour: str) -> float:
-    """Of WCAG 2.2."""
+    """Returns the relative luminance of a colour, as WCAG 2.2 defines it."""
     channels = (int(colour[start : start + 2], 16) / 255 for start in (1, 3, 5))
     linear = [value / 12.92 if value <= 0.04045 else ((value + 0.055) / 1.055) ** 2.4 for value in channels]
     return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
