@@ -33,7 +33,7 @@ from igoas_plugin.engine import log_files
 from igoas_plugin.engine.log_files import UNWRITABLE
 from igoas_plugin.engine.metrics_file import logged_lines
 from igoas_plugin.evaluation.results import save_results
-from igoas_plugin.reports.comparison.training import note_seconds
+from igoas_plugin.reports.comparison.training import write_seconds
 from igoas_plugin.reports.figures.figure_file import save_figure
 from igoas_plugin.reports.severity_curve import write_csv
 
@@ -204,7 +204,7 @@ WRITERS = {
     "page.html": lambda path: write_atomically(str(path), lambda file: file.write(b"page")),
     "curve.csv": lambda path: write_csv([], str(path)),
     "picture.png": lambda path: save_figure(Figure(), str(path)),
-    "seconds.json": lambda path: note_seconds(str(path.parent), [1.0]),
+    "seconds.json": lambda path: write_seconds(str(path.parent), [1.0]),
 }
 
 
