@@ -53,7 +53,7 @@ def plugin_defaults() -> CfgNode:
 
     C.MODEL = CfgNode()
 
-    # SHA-256 of the file of pretrained weights, 64 hexadecimal digits. "": a download must equal the first download
+    # SHA-256 of the file of pretrained weights, downloaded or PRETRAIN_PATH, 64 hexadecimal digits. "": not compared
     C.MODEL.BACKBONE = CfgNode()
     C.MODEL.BACKBONE.PRETRAIN_SHA256 = ""
 

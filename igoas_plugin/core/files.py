@@ -15,7 +15,6 @@ from glob import escape, glob
 from typing import IO, BinaryIO
 
 from .errors import InputError, OutputError
-from .yaml_file import is_path
 
 HOST = socket.gethostname().split(".")[0]
 WRITING = re.compile(r".+\.(?P<host>[^.]*)\.(?P<pid>\d+)\.writing")  # name of a file that is being written
@@ -137,6 +136,14 @@ def sync_folder(folder: str) -> None:
             os.fsync(handle)
         finally:
             os.close(handle)
+
+
+def is_path(word: str) -> bool:
+    """Returns whether the system takes a word as a path: not an empty one, nor one with a NUL or a lone surrogate."""
+    try:
+        return bool(word) and b"\0" not in os.fsencode(word)
+    except UnicodeEncodeError:
+        return False
 
 
 def check_output(folder: str, key: str = "OUTPUT_DIR") -> None:

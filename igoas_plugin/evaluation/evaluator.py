@@ -16,7 +16,7 @@ from igoas_plugin.fastreid_fixes.fix import fix
 
 from .ranking import Distances, Labels, Ranked, Reranked, expand, rank_in_blocks
 from .ranking.blocks import NO_MATCH
-from .ranking.memory import mapped, memory_limit, room
+from .ranking.memory import allocate, allocate_in_file, memory_limit
 
 logger = logging.getLogger(f"fastreid.{__name__}")
 
@@ -42,7 +42,7 @@ def process(self, inputs, outputs):
     # a view could not be sent to another process, and would keep the whole tensor in memory
     features = self._predictions[-1]["feats"].contiguous()
     if len(self._predictions) * features.nbytes > process_limit():
-        features = mapped(features.shape, features.dtype, self.cfg.OUTPUT_DIR).copy_(features)
+        features = allocate_in_file(features.shape, features.dtype, self.cfg.OUTPUT_DIR).copy_(features)
     self._predictions[-1]["feats"] = features
 
 
@@ -156,7 +156,7 @@ def gather(predictions: list[dict[str, Tensor]], folder: str) -> dict[str, Tenso
         return None
     images = sum(map(sum, lengths_of_ranks))
     gathered = {
-        name: room((images, *values.shape[1:]), values.dtype, folder, process_limit())
+        name: allocate((images, *values.shape[1:]), values.dtype, folder, process_limit())
         for name, values in predictions[0].items()
     }
     end = 0

@@ -49,8 +49,8 @@ class FreezePlan:
         by_model = architecture.freeze_plan(cfg) if hasattr(architecture, "freeze_plan") else cls()
         if by_keys and by_model:
             raise InputError(
-                f"MODEL.FREEZE_LAYERS with SOLVER.FREEZE_ITERS and what {cfg.MODEL.META_ARCHITECTURE} freezes itself "
-                "exclude each other: set SOLVER.FREEZE_ITERS 0 or MODEL.IGOAS.FREEZE_EPOCHS 0"
+                f"MODEL.FREEZE_LAYERS cannot be used if {cfg.MODEL.META_ARCHITECTURE} freezes layers itself: set "
+                "SOLVER.FREEZE_ITERS 0 or MODEL.IGOAS.FREEZE_EPOCHS 0"
             )
         return by_keys or by_model
 

@@ -63,29 +63,29 @@ def import_fastreid_on_new_python_and_torch() -> str | None:
     takes a second or more and serves only the ROC curve, is imported when there is such a curve.
     Upstream: fast-reid PRs #713 and #747, open.
     """
-    lent, scikit_learn = [], importlib.util.find_spec("sklearn")
+    temporary, scikit_learn = [], importlib.util.find_spec("sklearn")
     if not hasattr(collections, "Mapping"):
         collections.Mapping = collections.abc.Mapping
-        lent.append("collections.Mapping")
+        temporary.append("collections.Mapping")
     try:
         importlib.import_module("torch._six")
     except ModuleNotFoundError:
         sys.modules["torch._six"] = types.SimpleNamespace(string_classes=(str, bytes))
-        lent.append("torch._six")
+        temporary.append("torch._six")
     if "sklearn" not in sys.modules:
         sys.modules["sklearn"] = types.ModuleType("sklearn")
         sys.modules["sklearn"].__spec__ = scikit_learn  # torch reads it
         sys.modules["sklearn"].metrics = LazyModule("sklearn.metrics")
-        lent.append("sklearn")
+        temporary.append("sklearn")
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "Cython .* evaluation")
             for name in MODULES:
                 importlib.import_module(name)
     finally:
-        if "collections.Mapping" in lent:
+        if "collections.Mapping" in temporary:
             del collections.Mapping
         for name in ("torch._six", "sklearn"):
-            if name in lent:
+            if name in temporary:
                 del sys.modules[name]
-    return None if lent else "this Python and this torch have both names, and scikit-learn is imported already"
+    return None if temporary else "this Python and this torch have both names, and scikit-learn is imported already"

@@ -124,7 +124,7 @@ def first_not_finite(model: nn.Module, batch: dict) -> Iterator[str]:
     """Yields the images, parameters and outputs of modules that are not finite, in the order of the forward pass."""
     images = batch["images"]
     for at in (~images.float().isfinite()).flatten(1).any(1).nonzero().flatten().tolist():
-        yield f"the image {batch['img_paths'][at] if 'img_paths' in batch else at}, as the augmentation left it,"
+        yield f"the image {batch['img_paths'][at] if 'img_paths' in batch else at} after augmentation"
     for name, parameter in model.named_parameters():
         if not parameter.isfinite().all():
             yield f"the parameter {name}"

@@ -44,7 +44,7 @@ def test_the_metrics_are_fast_reid_s(metric, option):
     given = described()
     ours, theirs = (results(given, TEST__RANKING=ranking, **options) for ranking in ("blocked", "host"))
     assert list(ours) == list(theirs)
-    # a match and a stranger whose distances differ by less than float32 tells may change places
+    # images may change places if their distances are equal in float32
     assert dict(ours) == pytest.approx(dict(theirs), abs=1e-3)
     assert 5 < ours["mAP"] < 95
 
@@ -123,11 +123,11 @@ def test_descriptors_that_are_not_finite_are_told_and_found_last(host_log):
 
 
 def test_descriptors_beyond_the_memory_go_to_a_file(monkeypatch, tmp_path):
-    made, map_on_disk = [], evaluator.mapped
+    made, original = [], evaluator.allocate_in_file
     expected = results(described())
     monkeypatch.setattr(evaluator, "memory_limit", lambda: 4 * 16 * 40)  # of 40 descriptors
     for module in (evaluator, memory):
-        monkeypatch.setattr(module, "mapped", lambda *given: made.append(given[0]) or map_on_disk(*given))
+        monkeypatch.setattr(module, "allocate_in_file", lambda *given: made.append(given[0]) or original(*given))
     assert results(described(), OUTPUT_DIR=str(tmp_path / "run")) == expected
     assert made == [(16, 16)] * 4 + [(6, 16)] + [(102, 16)]  # batches from the third on; then all of them
     assert os.listdir(tmp_path / "run") == []

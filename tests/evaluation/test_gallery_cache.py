@@ -54,7 +54,7 @@ def test_a_shared_gallery_is_computed_once_and_the_metrics_are_the_same(tested, 
     # 8 queries and 16 of the gallery; 4 other queries; 8 queries and another gallery of 15
     assert images == (8 + 16 + 4 + 8 + 15) * (2 if option == "FLIP" else 1)
     for name in NAMES:
-        # not to the bit: an image's neighbours in its batch are others
+        # not bit by bit: rounding depends on the batch
         own = {key: value for key, value in together[name].items() if key != "dataset"}
         assert own == pytest.approx({key: value for key, value in alone[name].items() if key != "dataset"}, abs=1e-4)
 

@@ -160,7 +160,7 @@ def key_of_a_bare_ON():
 
 
 class Ran(TrainerBase):
-    """A trainer that only counts."""
+    """Trainer that only counts its steps."""
 
     def __init__(self, hooks, max_epoch=2, iters=2):
         super().__init__()
@@ -193,7 +193,7 @@ def metrics_where_an_epoch_ends_at_a_multiple_of_the_writers_period():
 
 @fault
 def learning_rate_after_warm_up():
-    """Of 1.0, where the gradients overflow in every second step: their scale is halved."""
+    """Returns the learning rate, 1.0 at most, if every second step overflows and halves the scale."""
     cfg = tiny_data.host_cfg()
     cfg.SOLVER.WARMUP_ITERS = 4
     optimizer = torch.optim.SGD([torch.nn.Parameter(torch.ones(1))], lr=1.0)
@@ -383,7 +383,7 @@ tell(load)
 
 @fault
 def plain_imports():
-    """Without torch._six; and with it lent, without collections.Mapping."""
+    """Returns the errors without torch._six, and with torch._six but without collections.Mapping."""
     return errors_of_a_new_process()[1:]
 
 
@@ -414,8 +414,8 @@ def cross_entropy():
 
 
 @fault
-def questions_of_a_training_step_to_the_device():
-    """Each ``Tensor.item()`` of a step lets the CPU wait for a GPU."""
+def waits_of_a_training_step():
+    """Counts the calls of ``Tensor.item()`` in a step; each makes the CPU wait for a GPU."""
     cfg, model = made_model()
     optimizer, wrapper = build_optimizer(cfg, model)
     item, asked = torch.Tensor.item, []

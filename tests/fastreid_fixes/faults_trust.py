@@ -14,7 +14,7 @@ from raw_host import fault
 
 
 class Asked(PathHandler):
-    """A handler of addresses, as another library may register one: it notes what it was asked for."""
+    """Handler of addresses, as another library may register one, that keeps the paths it gets."""
 
     paths = []
 

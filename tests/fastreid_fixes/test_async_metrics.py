@@ -105,7 +105,7 @@ def test_neither_does_a_whole_step_in_float16(igoas_cfg, as_on_gpu):
 
 
 def test_the_count_finds_the_one_wait_of_fast_reid_s_baseline(baseline_cfg, as_on_gpu, raw_host):
-    assert raw_host["questions_of_a_training_step_to_the_device"] > 0
+    assert raw_host["waits_of_a_training_step"] > 0
     found = waits(baseline_cfg)
     assert found == [["_local_scalar_dense"]] * 2  # whether its targets are those of PreciseBN
 

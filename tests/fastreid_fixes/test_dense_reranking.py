@@ -8,7 +8,7 @@ from fastreid.utils.compute_dist import build_dist
 
 
 def rerank_by_hand(features: torch.Tensor, k1: int, k2: int) -> np.ndarray:
-    """Jaccard distances of k-reciprocal encodings (Zhong et al., CVPR 2017, section 3), image by image.
+    """Returns Jaccard distances of k-reciprocal encodings (Zhong et al., CVPR 2017, section 3), image by image.
 
     As in fast-reid, an image is its own first neighbour, and weights are a softmax over squared distances.
     """

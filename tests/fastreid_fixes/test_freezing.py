@@ -93,7 +93,7 @@ def test_outside_a_run_it_is_epoch_0(frozen_cfg):
 
 def test_freezing_by_two_settings_is_refused(frozen_cfg):
     frozen_cfg.MODEL.FREEZE_LAYERS, frozen_cfg.SOLVER.FREEZE_ITERS = ["backbone"], 4
-    with pytest.raises(InputError, match="exclude each other"):
+    with pytest.raises(InputError, match="cannot be used if IGOAS freezes layers itself"):
         FreezePlan.from_config(frozen_cfg)
 
 

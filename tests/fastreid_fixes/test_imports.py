@@ -13,7 +13,7 @@ from igoas_plugin.fastreid_fixes import FIXES, apply_fixes
 from igoas_plugin.fastreid_fixes.imports import FASTREID_VERSION, require_fastreid
 
 
-def test_names_lent_to_fast_reid_are_removed_again(raw_host):
+def test_names_restored_for_fast_reid_are_removed_again(raw_host):
     without_six, without_mapping = raw_host["plain_imports"]
     assert "torch._six" in without_six and "Mapping" in without_mapping
     assert not hasattr(collections, "Mapping")

@@ -62,7 +62,7 @@ def nan_pixels(trainer):
         batch[0]["images"][3, 0, 5, 5] = float("nan")
 
     hook = model_of(trainer).register_forward_pre_hook(spoilt)
-    return hook.remove, r"the image \S+\.png, as the augmentation left it,"
+    return hook.remove, r"the image \S+\.png after augmentation"
 
 
 def infinite_output(trainer):

@@ -15,8 +15,7 @@ from torch.nn.functional import normalize
 from igoas_plugin.core.errors import InputError
 from igoas_plugin.core.timing import Row, measure
 from igoas_plugin.evaluation.ranking import Distances, Labels, Reranked, expand, rank_in_blocks
-from igoas_plugin.evaluation.ranking.memory import mapped as in_file
-from igoas_plugin.evaluation.ranking.memory import whole_memory
+from igoas_plugin.evaluation.ranking.memory import allocate_in_file, total_memory
 from igoas_plugin.evaluation.ranking.neighbour_index import CODES, KINDS, VALUES_PER_BYTE, SearchIndex, recall
 
 IDENTITIES, CAMERAS, LABELLED = 750, 6, 20_000  # of Market-1501; gallery images beyond these are distractors
@@ -46,7 +45,7 @@ def ranking(queries: int, galleries: list[int], width: int, repeats: int) -> Ite
     """Times CMC, mAP and mINP of descriptors: by fast-reid, in blocks, and in blocks with the gallery in a file."""
     for images in galleries:
         features, query, gallery = descriptors(queries, images, width)
-        mapped = in_file((images, width), torch.float32, tempfile.gettempdir()).copy_(features[queries:])
+        mapped = allocate_in_file((images, width), torch.float32, tempfile.gettempdir()).copy_(features[queries:])
         found = {}
 
         def by_fastreid(features=features, query=query, gallery=gallery, found=found):
@@ -60,7 +59,7 @@ def ranking(queries: int, galleries: list[int], width: int, repeats: int) -> Ite
             found["file"] = rank_in_blocks(Distances(features[:queries], mapped), query, gallery)
 
         ways = {"fast-reid": by_fastreid, "blocked": blocked, "blocked, gallery in a file": from_file}
-        if BYTES_PER_DISTANCE * queries * images > whole_memory() / 2:
+        if BYTES_PER_DISTANCE * queries * images > total_memory() / 2:
             del ways["fast-reid"]
         rows = measure(ways, f"rank {queries} x {images} x {width}", repeats, work=queries * images, unit="distances")
         for row, (cmc, ap, _) in zip(rows, found.values(), strict=True):

@@ -14,7 +14,7 @@ MEMORY_SHARE = 0.25  # share of the memory for descriptors; beyond it they are m
 CONTAINER = Path("/sys/fs/cgroup/memory.max")  # holds a container's limit in bytes, or "max" (Linux, cgroup v2)
 
 
-def whole_memory() -> float:
+def total_memory() -> float:
     """Returns the memory of the machine or the container in bytes, infinity if it is unknown (Windows)."""
     try:
         memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
@@ -28,10 +28,10 @@ def whole_memory() -> float:
 
 def memory_limit() -> float:
     """Returns how many bytes of descriptors may stay in memory."""
-    return MEMORY_SHARE * whole_memory()
+    return MEMORY_SHARE * total_memory()
 
 
-def mapped(shape: tuple[int, ...], dtype: torch.dtype, folder: str) -> Tensor:
+def allocate_in_file(shape: tuple[int, ...], dtype: torch.dtype, folder: str) -> Tensor:
     """Returns an empty tensor that is mapped to an unnamed file in `folder`; the file is freed with the tensor.
 
     Raises:
@@ -55,7 +55,7 @@ def mapped(shape: tuple[int, ...], dtype: torch.dtype, folder: str) -> Tensor:
         return torch.from_file(file.name, shared=True, size=tensor.numel(), dtype=dtype).view(shape)
 
 
-def room(shape: tuple[int, ...], dtype: torch.dtype, folder: str, limit: float) -> Tensor:
-    """Returns an empty tensor in memory, or a mapped one if it takes more than `limit` bytes."""
+def allocate(shape: tuple[int, ...], dtype: torch.dtype, folder: str, limit: float) -> Tensor:
+    """Returns an empty tensor, in memory up to `limit` bytes and in a file in `folder` beyond them."""
     tensor = torch.empty(shape, dtype=dtype, device="meta")
-    return mapped(shape, dtype, folder) if tensor.nbytes > limit else torch.empty(shape, dtype=dtype)
+    return allocate_in_file(shape, dtype, folder) if tensor.nbytes > limit else torch.empty(shape, dtype=dtype)

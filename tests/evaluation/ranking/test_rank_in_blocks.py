@@ -15,7 +15,7 @@ def some_labels(draw, images, identities=6, cameras=3) -> Labels:
 
 
 def in_blocks(distances: np.ndarray, size: int = 7):
-    """Blocks of queries, in the form of Distances; the given array is left alone."""
+    """Returns copies of blocks of queries, in the form of Distances."""
     return [(first, torch.tensor(distances[first : first + size])) for first in range(0, len(distances), size)]
 
 
