@@ -17,10 +17,10 @@ def plugin_defaults() -> CfgNode:
     """Returns the keys that the plugin adds to those of fast-reid."""
     C = CfgNode()
 
-    # Seed of everything, 0 or more. -1: drawn once, written to config.yaml, and used again on resume
+    # Seed of all randomness, 0 or more. -1: drawn once, written to config.yaml, and used again on resume
     C.SEED = -1
 
-    # What to do with a training image that cannot be read: "stop" the run, or "skip" the image (the next image of its
+    # A training image that cannot be read: "stop" the run, or "skip" the image (the next image of its
     # identity is taken, and the skipped ones are counted)
     C.DATALOADER = CfgNode()
     C.DATALOADER.ON_ERROR = "stop"
@@ -42,7 +42,7 @@ def plugin_defaults() -> CfgNode:
     C.SOLVER.CHECKPOINT_ON_SIGNAL = True
     # Number of periodic checkpoints (SOLVER.CHECKPOINT_PERIOD) that are kept beside the best and the final one; 0: all
     C.SOLVER.CHECKPOINT_KEEP = 0
-    # What to do with a loss or gradient that is not finite: "stop" the run before the weights change, or "skip" it
+    # A loss or gradient that is not finite: "stop" the run before the weights change, or "skip" the step
     C.SOLVER.ON_NONFINITE = "stop"
     # Number of steps in a row that are skipped before the run stops
     C.SOLVER.NONFINITE_LIMIT = 10
@@ -53,7 +53,7 @@ def plugin_defaults() -> CfgNode:
 
     C.MODEL = CfgNode()
 
-    # SHA-256 of the file of pretrained weights, 64 hexadecimal digits. "": a download must equal the first download
+    # SHA-256 of the file of pretrained weights, downloaded or PRETRAIN_PATH, 64 hexadecimal digits. "": not compared
     C.MODEL.BACKBONE = CfgNode()
     C.MODEL.BACKBONE.PRETRAIN_SHA256 = ""
 
@@ -96,14 +96,15 @@ def plugin_defaults() -> CfgNode:
     C.MODEL.IGOAS.EXTRA_BLOCK = True
     # What is ranked: "joint" (both halves), "global" or "suppression" (table V)
     C.MODEL.IGOAS.DESCRIPTOR = "joint"
-    # Pooling of each branch, a name in fastreid.layers.pooling, in place of MODEL.HEADS.POOL_LAYER
+    # Pooling of the global branch, a name in fastreid.layers.pooling, in place of MODEL.HEADS.POOL_LAYER
     C.MODEL.IGOAS.GLOBAL = CfgNode()
     C.MODEL.IGOAS.GLOBAL.POOL_LAYER = "GlobalAvgPool"
+    # Pooling of the suppression branch, in the same way
     C.MODEL.IGOAS.SUPPRESSION = CfgNode()
     C.MODEL.IGOAS.SUPPRESSION.POOL_LAYER = "GlobalMaxPool"
     # Whether the suppression branch has its attention modules, before and after the last stage
     C.MODEL.IGOAS.SUPPRESSION.ATTENTION = True
-    # MASK_LOSS is the suppression loss (eq. 1; suppression_loss in code and logs). Its weight, 0 or more; 0: no loss
+    # Weight of the suppression loss (eq. 1), 0 or more; 0: no loss. Code, logs and docs say suppression_loss
     C.MODEL.IGOAS.MASK_LOSS = CfgNode()
     C.MODEL.IGOAS.MASK_LOSS.SCALE = 1.0
     # What is suppressed inside the occlusion: the "channel_mean" (released) or the whole "feature_map" (paper)

@@ -3,7 +3,9 @@
 import logging
 import math
 import os
-from collections.abc import Iterable
+import warnings
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, nullcontext
 
 import torch
 from fastreid.config import CfgNode
@@ -15,6 +17,7 @@ from fastreid.solver import build_lr_scheduler, build_optimizer
 from fastreid.utils.checkpoint import Checkpointer
 from torch import nn
 
+from .checkpoint.read_ahead import reading_ahead
 from .config import value_of
 from .core.errors import InputError, require_choice
 from .core.files import check_output
@@ -66,10 +69,12 @@ def check_run(cfg, args) -> None:
     check_settings(cfg, processes(args), args.num_gpus, train)
     for name in cfg.DATASETS.TESTS:
         check_test_data(name)
-    if not train:
-        return check_model(cfg)
-    identities, images = check_training_data(cfg)
-    check_training(cfg, identities, images, resume=args.resume)
+    same_process = under_torchrun() or processes(args) == 1  # otherwise the run starts in new processes
+    with reading_ahead() if same_process else nullcontext():
+        if not train:
+            return check_model(cfg)
+        identities, images = check_training_data(cfg)
+        check_training(cfg, identities, images, resume=args.resume)
 
 
 def check_settings(cfg, processes: int = 1, per_machine: int = 1, train: bool = True) -> None:
@@ -160,8 +165,8 @@ def check_combinations(cfg) -> None:
     heads = cfg.MODEL.HEADS
     if heads.CLS_LAYER != "Linear" and heads.SCALE <= 1:
         raise InputError(
-            f"MODEL.HEADS.CLS_LAYER {heads.CLS_LAYER} gives cosines in [-1, 1], but with MODEL.HEADS.SCALE "
-            f"{heads.SCALE} their softmax cannot separate identities: set it to 16 to 64"
+            f"MODEL.HEADS.CLS_LAYER {heads.CLS_LAYER} gives cosines in [-1, 1], whose softmax cannot separate "
+            f"identities: set MODEL.HEADS.SCALE to 16 to 64, got {heads.SCALE}"
         )
     mask_loss, occlusion = cfg.MODEL.IGOAS.MASK_LOSS, cfg.MODEL.OCCLUSION
     on_both_stages = mask_loss.STAGES == "both" and mask_loss.SCALE > 0 and len(mask_loss.BRANCHES) > 0
@@ -331,17 +336,18 @@ def identities_of(items: list) -> int:
 
 
 def check_model(cfg) -> None:
-    """Builds a model that is thrown away, and loads what an evaluation would load."""
-    model = build_scratch_model(cfg, identities=1)
+    """Checks that the model can be built and that MODEL.WEIGHTS fits it."""
+    model = build_model_shapes(cfg, identities=1)
     if cfg.MODEL.WEIGHTS:
-        Checkpointer(model).load(cfg.MODEL.WEIGHTS)
+        with without_copying():
+            Checkpointer(model).load(cfg.MODEL.WEIGHTS)
 
 
 def check_training(cfg, identities: int, images: int, resume: bool) -> None:
-    """Builds a model, an optimiser and its schedules that are thrown away, and loads what the run would load.
+    """Checks that model, optimiser and schedules can be built, and that the files that the run loads fit them.
 
     Raises:
-        InputError: any of it cannot be.
+        InputError: one of them cannot be built, or a file is missing or does not fit.
     """
     if cfg.SOLVER.MAX_EPOCH < 1:
         raise InputError(f"SOLVER.MAX_EPOCH must be 1 or more, got {cfg.SOLVER.MAX_EPOCH}")
@@ -354,7 +360,7 @@ def check_training(cfg, identities: int, images: int, resume: bool) -> None:
         )
     # weights that must be fetched are fetched here, by one process of a machine
     first = not under_torchrun() or os.environ["LOCAL_RANK"] == "0"
-    model = build_scratch_model(cfg, identities, pretrain=cfg.MODEL.BACKBONE.PRETRAIN and first)
+    model = build_model_shapes(cfg, identities, pretrain=cfg.MODEL.BACKBONE.PRETRAIN and first)
     try:
         optimizer = build_optimizer(cfg, model)[0]
         schedules = build_lr_scheduler(cfg, optimizer, images // cfg.SOLVER.IMS_PER_BATCH)
@@ -368,12 +374,36 @@ def check_training(cfg, identities: int, images: int, resume: bool) -> None:
             f"{cfg.SOLVER.MAX_EPOCH}: lower the one or raise the other"
         )
     run = Checkpointer(model, cfg.OUTPUT_DIR, optimizer=optimizer, **schedules)
-    run.resume_or_load(cfg.MODEL.WEIGHTS, resume=resume)
+    with without_copying():
+        run.resume_or_load(cfg.MODEL.WEIGHTS, resume=resume)
 
 
-def build_scratch_model(cfg, identities: int, pretrain: bool = False) -> nn.Module:
+def build_model_shapes(cfg, identities: int, pretrain: bool = False) -> nn.Module:
+    """Builds the model on torch's meta device, with names and shapes but no values; only the run builds the values.
+
+    A model that torch cannot build there, such as fast-reid's vision transformer, is built on the CPU.
+    """
+    try:
+        with torch.device("meta"), without_copying():
+            return build_scratch_model(cfg, identities, pretrain, device="meta")
+    except InputError:
+        raise
+    except Exception:
+        return build_scratch_model(cfg, identities, pretrain)
+
+
+@contextmanager
+def without_copying() -> Iterator[None]:
+    """Context in which torch does not warn that loading weights into a model on the meta device copies nothing."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".*which is a no-op")
+        yield
+
+
+def build_scratch_model(cfg, identities: int, pretrain: bool = False, device: str = "cpu") -> nn.Module:
+    """Builds the model of a config for so many identities, with values if the device is not "meta"."""
     cfg = cfg.clone()
     cfg.defrost()
-    cfg.MODEL.BACKBONE.PRETRAIN, cfg.MODEL.DEVICE = pretrain, "cpu"
+    cfg.MODEL.BACKBONE.PRETRAIN, cfg.MODEL.DEVICE = pretrain, device
     cfg.MODEL.HEADS.NUM_CLASSES = cfg.MODEL.HEADS.NUM_CLASSES or identities
     return build_model(cfg)

@@ -182,7 +182,7 @@ REFUSED = {
         ["DATALOADER.NUM_INSTANCE", "4"],
     ),
     "a cosine classification layer without a scale": (
-        ["MODEL.HEADS.CLS_LAYER", "ArcSoftmax"], "with MODEL.HEADS.SCALE 1 their softmax", ["MODEL.HEADS.SCALE", "30"],
+        ["MODEL.HEADS.CLS_LAYER", "ArcSoftmax"], "ArcSoftmax gives cosines", ["MODEL.HEADS.SCALE", "30"],
     ),
     "the suppression loss on both stages without occluded images": (
         ["MODEL.META_ARCHITECTURE", "IGOAS", "MODEL.IGOAS.MASK_LOSS.STAGES", "both", "MODEL.OCCLUSION.MASK", "ones"],

@@ -1,3 +1,6 @@
+import re
+from pathlib import Path
+
 import pytest
 from fastreid.config import get_cfg as get_host_cfg
 
@@ -132,3 +135,23 @@ def test_a_whole_number_beyond_any_float_is_refused_in_one_line(tmp_path):
         load_cfg(str(tmp_path / "run.yml"))
     with pytest.raises(InputError, match="command line: SOLVER.BASE_LR is too large"):
         load_cfg("", ["SOLVER.BASE_LR", str(10**400)])
+
+
+def rows_of_config_py() -> list[str]:
+    """Returns a row of a Markdown table for each key in config.py: key, default, and the comment above it."""
+    rows, comment = [], []
+    root = Path(__file__).parents[1]
+    for line in (root / "igoas_plugin" / "config.py").read_text().splitlines():
+        if match := re.match(r"    # (?!----)(.*)", line):
+            comment.append(match[1])
+        elif (match := re.match(r"    C\.([\w.]+) = (.*)", line)) and match[2] != "CfgNode()":
+            rows.append(f"| `{match[1]}` | `{match[2]}` | {' '.join(comment)} |")
+            comment = []
+    return rows
+
+
+def test_the_documentation_has_a_row_for_each_key_with_its_default_and_comment():
+    rows = rows_of_config_py()
+    assert sorted(re.match(r"\| `([\w.]+)`", row)[1] for row in rows) == sorted(DEFAULTS)
+    page = (Path(__file__).parents[1] / "docs" / "configs.md").read_text().splitlines()
+    assert [row for row in rows if row not in page] == [], "copy these rows into docs/configs.md"

@@ -26,7 +26,8 @@ NO_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP)  # errors of a file sy
 def run_lock(folder: str, machine_rank: int = 0) -> Iterator[None]:
     """Holds the lock of a run's folder, which it creates; the kernel releases the lock when the process dies.
 
-    Only the first process of a run holds the lock. A file system without locks gives a warning.
+    Only the first process of a run holds the lock. A file system without locks gives a warning. The folder is removed
+    again if the run has written nothing.
 
     Args:
         folder: OUTPUT_DIR of the run.
@@ -60,9 +61,12 @@ def run_lock(folder: str, machine_rank: int = 0) -> Iterator[None]:
         write_atomically(owner, lambda file: file.write(text.encode()))
         yield
     finally:
-        with contextlib.suppress(OSError):
-            os.remove(owner)
+        for path in (owner, lock.lock_file):  # before the release: filelock retries if the file that it locks is gone
+            with contextlib.suppress(OSError):
+                os.remove(path)
         lock.release()
+        with contextlib.suppress(OSError):  # the folder is not empty unless the run failed before it wrote a file
+            os.rmdir(folder)
 
 
 def read_owner(folder: str) -> str:

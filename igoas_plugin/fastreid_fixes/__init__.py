@@ -15,6 +15,7 @@ FILES = (
     "registry",  # before anything of the plugin registers
     "yaml_loading",
     "network_files",
+    "regnet_files",
     "device",
     "images",
     "transforms",

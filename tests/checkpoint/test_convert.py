@@ -23,7 +23,7 @@ from igoas_plugin.checkpoint import imagenet
 from igoas_plugin.checkpoint.checkpoint_file import as_safetensors, load_file, read_safetensors
 from igoas_plugin.checkpoint.convert import convert_checkpoint, convert_pretrained
 from igoas_plugin.core import files
-from igoas_plugin.core.errors import InputError
+from igoas_plugin.core.errors import InputError, OutputError
 from igoas_plugin.inference.trained import build_trained
 
 ROOT = Path(__file__).parents[2]
@@ -135,10 +135,10 @@ def test_imagenet_weights_are_converted_from_and_to_safetensors(tmp_path):
 
 
 @pytest.mark.parametrize("source, target, message", [
-    ("a.pth", "b.pth", "a.pth is what a training writes, and MODEL.WEIGHTS takes it: name a .safetensors"),
+    ("a.pth", "b.pth", "a.pth is of a training, and MODEL.WEIGHTS takes it: name a .safetensors"),
     ("a.safetensors", "b.safetensors", "a.safetensors is a .safetensors already: name a .pth to write"),
     ("a.pth", "a.safetensors", "a.safetensors exists: remove it or name another file"),
-    ("a.pth", "nowhere/b.safetensors", "cannot write .*/nowhere/b.safetensors: No such file or directory"),
+    ("a.pth", "list.pth/b.safetensors", "the folder of OUT .*/list.pth' cannot be written"),
     ("absent.safetensors", "b.pth", "absent.safetensors does not exist"),
     ("empty.safetensors", "b.pth", "empty.safetensors cannot be read"),
     ("pickle.safetensors", "b.pth", "pickle.safetensors cannot be read .*: it is damaged or no .safetensors"),
@@ -176,7 +176,7 @@ def test_a_full_disk_leaves_no_half_of_a_file(target, tmp_path, monkeypatch):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(files.os, "fsync", full)
-    with pytest.raises(InputError, match="cannot write .*: No space left on device"):
+    with pytest.raises(OutputError, match="cannot write .*: No space left on device"):
         convert_checkpoint(str(source), str(tmp_path / target))
     assert os.listdir(tmp_path) == [source.name]
 

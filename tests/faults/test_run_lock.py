@@ -40,7 +40,7 @@ def holder(tmp_path):
 def require_free(folder) -> None:
     with run_lock(str(folder)):
         assert f"process {os.getpid()} on {socket.gethostname()}" in (folder / OWNER).read_text()
-    assert not (folder / OWNER).exists()
+    assert not folder.exists()  # nothing was written
 
 
 def test_a_second_run_is_refused_until_the_first_is_killed(holder, tmp_path):
@@ -63,9 +63,12 @@ def test_a_run_that_has_not_written_its_name_yet_is_refused_too(holder, tmp_path
         require_free(tmp_path)
 
 
-def test_the_lock_ends_with_a_run_that_fails_and_the_folder_is_made(tmp_path):
+def test_the_lock_ends_with_a_run_that_fails_and_files_stay(tmp_path):
     with pytest.raises(ZeroDivisionError), run_lock(str(tmp_path / "set" / "run")):
+        (tmp_path / "set" / "run" / "log.txt").touch()
         raise ZeroDivisionError
+    assert os.listdir(tmp_path / "set" / "run") == ["log.txt"]
+    (tmp_path / "set" / "run" / "log.txt").unlink()
     require_free(tmp_path / "set" / "run")
 
 

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 from small_predictor import SmallPredictor, draw, names, picture
 
-from igoas_plugin.core.errors import InputError
+from igoas_plugin.core.errors import InputError, OutputError
 from igoas_plugin.inference.search.answers import Match, as_json, as_text, matches_of, search
 from igoas_plugin.inference.search.gallery_file import GalleryFile
 from igoas_plugin.inference.search.indexing import index_folder
@@ -170,5 +170,5 @@ def test_the_page_tells_which_pictures_are_gone(asked, query, tmp_path):
 
 
 def test_a_page_that_cannot_be_written_is_one_line(asked, query, tmp_path):
-    with pytest.raises(InputError, match="^cannot write .*/crops: "):
+    with pytest.raises(OutputError, match="^cannot write .*/crops: "):
         write_page(asked(["a.png"], [query]), str(tmp_path / "crops"))
