@@ -109,9 +109,11 @@ def check_depth(options: CfgNode) -> None:
 
 
 def one_line(error: Exception) -> str:
-    """Returns the type and the message of an exception without newlines."""
+    """Returns the message of an exception without newlines, after its type if it is not an InputError."""
+    if isinstance(error, InputError):
+        return str(error)
     text = " ".join(str(error).split())
-    return f"{type(error).__name__}: {text[:300]}" if text else type(error).__name__
+    return f"{type(error).__name__}: {text[:200]}" if text else type(error).__name__
 
 
 # Finding the file

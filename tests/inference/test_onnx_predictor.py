@@ -144,9 +144,7 @@ def test_a_model_that_is_not_of_the_tool_is_refused(spoilt, tmp_path):
         model = onnx.load(path)
         helper.set_model_props(model, {each.key: each.value for each in model.metadata_props} | spoilt)
         onnx.save(model, path)
-    with pytest.raises(
-        InputError, match="model.onnx has no metadata that say how to use it: give a file"
-    ):
+    with pytest.raises(InputError, match="model.onnx has no metadata that say how to use it: give a file"):
         OnnxPredictor(path)
 
 
