@@ -128,7 +128,7 @@ def test_identity_losses_and_their_weights_equal_the_original(trained, golden):
 
 @pytest.mark.parametrize("branch, name", [("global", "global"), ("suppression", "adversarial")])
 def test_suppression_losses_equal_the_original(trained, golden, branch, name):
-    assert_relative(trained[1][f"loss_mask_{branch}"], golden[f"loss_suppression_{name}"], RTOL)
+    assert_relative(trained[1][f"suppression_loss_{branch}"], golden[f"loss_suppression_{name}"], RTOL)
 
 
 def test_total_loss_equals_the_original(trained, golden):

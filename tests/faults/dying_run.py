@@ -2,11 +2,11 @@
 
 python tests/faults/dying_run.py POINT COUNT COUNTED [ARGUMENTS OF tools/train_net.py]
 
-The point is counted in events and not in seconds, so that a slow or busy machine changes nothing. POINT says which:
-  start     audit events of Python (imports, opened files ...) before the first forward pass; where there are fewer
-            than COUNT, the first forward pass
+The point is counted in events and not in seconds, so it does not depend on the speed of the machine. POINT says which:
+  start     audit events of Python (imports, opened files ...) before the first forward pass; the first forward pass
+            if there are fewer than COUNT
   training  forward passes of modules, steps of the optimiser and audit events from the first forward pass on
-  writing   pieces of files that write_atomically() has not finished, from the first forward pass on
+  writing   pieces of files that write_atomically() is writing, from the first forward pass on
   a name    pieces of the file of that name, such as model_0001.pth
 
 The process sends itself SIGKILL at number COUNT, or never where COUNT is 0. A process that ends in another way writes

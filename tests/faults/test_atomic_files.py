@@ -181,10 +181,9 @@ IN_PLACE = {
     "igoas_plugin/core/timing.py": "a file of /proc, which tells the system something",
     "igoas_plugin/reports/comparison/training.py": "a lock, and what is appended to: console.txt, made_by.txt",
     "igoas_plugin/datasets/drawn_folder.py": "a folder that gets its name when it is complete",
-    "igoas_plugin/evaluation/cython_ranking.py": "a folder that gets its name when it is complete",
     "igoas_plugin/engine/log_files.py": "log.txt is appended to",
+    "igoas_plugin/engine/metrics_file.py": "metrics.json, which a writer may have open",
     "igoas_plugin/datasets/prepare/recipes.py": "put() renames what is complete",
-    "igoas_plugin/engine/run_lock.py": "a lock: what it says goes with its owner",
     "igoas_plugin/checkpoint/checkpoint_file.py": "bytes, which write_atomically() gets",
     "igoas_plugin/datasets/prepare/unfinished_folder.py": "half of what a folder is made from is begun anew",
 }

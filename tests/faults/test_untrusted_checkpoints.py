@@ -19,7 +19,6 @@ from fastreid.engine.hooks import PeriodicCheckpointer
 from fastreid.modeling import build_model
 from fastreid.modeling.backbones import build_backbone
 from fastreid.utils.checkpoint import Checkpointer
-from fastreid.utils.visualizer import Visualizer
 from torch import nn
 from torch_versions import writes_onnx
 
@@ -182,23 +181,6 @@ def test_an_index_is_not_executed(bad, tool, tmp_path):
         with pytest.raises(InputError, match=f"{index.name} is damaged, or no index"):
             tool("search", "query", "a.jpg", "--index", index, "--config-file", TOY)
         assert not bad[1].exists()
-
-
-def test_a_roc_file_of_the_host_is_not_executed(call, tmp_path, raw_host):
-    assert raw_host["a_roc_file"] == "executed"
-    path = tmp_path / "roc_info.pickle"
-    path.write_bytes(pickle.dumps({"fpr": payloads.Creates(tmp_path / "created", call)}))
-    with pytest.raises(InputError, match="roc_info.pickle is no file of save_roc_info.*which is no array"):
-        Visualizer.load_roc_info(path)
-    assert not (tmp_path / "created").exists()
-
-
-@pytest.mark.parametrize("protocol", [4, 5])
-def test_what_the_host_saves_of_a_roc_is_read_again(protocol, tmp_path, monkeypatch):
-    monkeypatch.setattr(pickle, "HIGHEST_PROTOCOL", protocol)
-    Visualizer.save_roc_info(tmp_path, *(np.linspace(0, 1, 5) + shift for shift in range(4)))
-    read = Visualizer.load_roc_info(tmp_path / "roc_info.pickle")
-    assert read["pos"].tolist() == [2, 2.25, 2.5, 2.75, 3] and read.keys() == {"fpr", "tpr", "pos", "neg"}
 
 
 @pytest.mark.parametrize("module", ["numpy.core.multiarray", "numpy._core.multiarray"])

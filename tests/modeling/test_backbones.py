@@ -162,7 +162,7 @@ def test_every_depth_is_split_and_trained(name, depth, igoas_cfg):
 
 
 def test_a_transformer_is_refused_with_what_can_be_taken(igoas_cfg):
-    message = "cannot take VisionTransformer apart .* must give one of ResNet, ResNeXt, .* method split_last_stage"
+    message = "cannot split VisionTransformer .* to a builder of ResNet, ResNeXt, .* method split_last_stage"
     with pytest.raises(InputError, match=message):
         build_model(of(igoas_cfg, "build_vit_backbone", "small"))
 
@@ -230,9 +230,7 @@ def test_reading_the_widths_leaves_the_backbone_as_it_was(igoas_cfg):
 
 def test_a_width_that_no_bottleneck_has_is_refused(own, igoas_cfg):
     igoas_cfg.MODEL.BACKBONE.FEAT_DIM = 10
-    with pytest.raises(
-        InputError, match="EXTRA_BLOCK: a bottleneck needs a multiple of 4 channels, the backbone has 10"
-    ):
+    with pytest.raises(InputError, match="EXTRA_BLOCK True needs a multiple of 4 channels, and the backbone has 10"):
         build_model(of(igoas_cfg, own, "any"))
     igoas_cfg.MODEL.IGOAS.EXTRA_BLOCK = False
     train_and_evaluate(build_model(igoas_cfg))
@@ -241,5 +239,5 @@ def test_a_width_that_no_bottleneck_has_is_refused(own, igoas_cfg):
 def test_parts_that_give_no_feature_map_are_refused(igoas_cfg):
     whole = Own()
     whole.last.append(nn.Flatten())
-    with pytest.raises(InputError, match=r"needs feature maps \(B, C, H, W\): Sequential, .* gives \(1, 384\)"):
+    with pytest.raises(InputError, match=r"needs feature maps \(B, C, H, W\): the part Sequential .* gives \(1, 384\)"):
         split_backbone(whole, SIZE)

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from igoas_plugin.core.errors import InputError
 from igoas_plugin.datasets.reading import open_data, read_split
-from igoas_plugin.evaluation.activation_maps import responses
+from igoas_plugin.evaluation.activation_maps import activation_maps
 from igoas_plugin.inference.trained import build_trained
 from igoas_plugin.occlusion.preview import occluded_batch, sure_block
 
@@ -66,7 +66,7 @@ def responses_of(model: nn.Module, clean: Tensor, occluded: Tensor, visible: Ten
         visible: 1 on kept pixels, 0 on occluded ones, (B, 1, H, W).
         title: of the figure.
     """
-    maps = tuple(responses(model, images) for images in (clean, occluded))
+    maps = tuple(activation_maps(model, images) for images in (clean, occluded))
     return draw_responses((clean, occluded), maps, visible, title)
 
 

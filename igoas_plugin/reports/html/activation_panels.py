@@ -11,7 +11,7 @@ from PIL import Image
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
-from igoas_plugin.evaluation.activation_maps import responses
+from igoas_plugin.evaluation.activation_maps import activation_maps
 from igoas_plugin.fastreid_fixes.images import read_image
 from igoas_plugin.occlusion.preview import occluded_batch, sure_block
 
@@ -23,7 +23,7 @@ WEIGHT = 0.6  # of the colours before the grey image, in [0, 1]
 ROWS, COLUMNS = ("top", "middle", "bottom"), ("left", "centre", "right")
 CLEAN, OCCLUDED = "as it is", "occluded"
 
-# Of the names that responses() gives: what stands under a picture, and what the page explains once
+# Of the names that activation_maps() gives: what stands under a picture, and what the page explains once
 CAPTIONS = {
     "backbone": ("Backbone", "the backbone's last feature map"),
     "global": ("Global branch", "the last feature map of the global branch"),
@@ -96,8 +96,8 @@ def maps_of(cfg, model: nn.Module, paths: Sequence[str], names: Sequence[str]) -
         part = slice(start, start + cfg.TEST.IMS_PER_BATCH)
         images = torch.stack([transform(read_image(path)) for path in paths[part]])
         occluded, visible = with_occlusion(cfg, model, images)
-        clean_maps = responses(model, images)
-        occluded_maps = responses(model, occluded) if occluded is not None else {}
+        clean_maps = activation_maps(model, images)
+        occluded_maps = activation_maps(model, occluded) if occluded is not None else {}
         for index, name in enumerate(names[part]):
             pair = [{key: each[index].numpy() for key, each in maps.items()} for maps in (clean_maps, occluded_maps)]
             hidden = None if occluded is None else 1 - visible[index, 0]

@@ -202,7 +202,7 @@ def test_pq_learns_from_the_gallery_and_is_refused_for_a_small_one(tmp_path, pat
 
 
 def test_a_width_that_pq_cannot_have_is_refused():
-    with pytest.raises(InputError, match="--kind pq cannot be taken for this model: .* 8 divides, got 12"):
+    with pytest.raises(InputError, match="--kind pq cannot be taken for this model: .* a multiple of 8, got 12"):
         indexing.empty_index("pq", 12, 1000)
 
 
