@@ -352,13 +352,13 @@ def check_training(cfg, identities: int, images: int, resume: bool) -> None:
     if cfg.SOLVER.MAX_EPOCH < 1:
         raise InputError(f"SOLVER.MAX_EPOCH must be 1 or more, got {cfg.SOLVER.MAX_EPOCH}")
     if not cfg.DATASETS.TESTS:
-        raise InputError("DATASETS.TESTS names no data set: the host evaluates at the end of a training")
+        raise InputError("DATASETS.TESTS names no data set: fast-reid evaluates at the end of a training")
     if 0 < cfg.MODEL.HEADS.NUM_CLASSES < identities:
         raise InputError(
             f"MODEL.HEADS.NUM_CLASSES is {cfg.MODEL.HEADS.NUM_CLASSES}, the training set has {identities} identities: "
             "leave it 0, and it is counted"
         )
-    # weights that must be fetched are fetched here, by one process of a machine
+    # pretrained weights are downloaded here if they are missing, by one process of a machine
     first = not under_torchrun() or os.environ["LOCAL_RANK"] == "0"
     model = build_model_shapes(cfg, identities, pretrain=cfg.MODEL.BACKBONE.PRETRAIN and first)
     try:
@@ -367,8 +367,8 @@ def check_training(cfg, identities: int, images: int, resume: bool) -> None:
     except InputError:
         raise
     except Exception as error:
-        raise InputError(f"the host can build no optimiser from the keys of SOLVER: {error}") from error
-    if getattr(schedules["lr_sched"], "T_max", 1) < 1:  # the host would divide by it at the end of the warm-up
+        raise InputError(f"fast-reid cannot build an optimiser from the keys of SOLVER: {error}") from error
+    if getattr(schedules["lr_sched"], "T_max", 1) < 1:  # fast-reid would divide by it at the end of the warm-up
         raise InputError(
             f"SOLVER.WARMUP_ITERS {cfg.SOLVER.WARMUP_ITERS} leaves CosineAnnealingLR no epoch of SOLVER.MAX_EPOCH "
             f"{cfg.SOLVER.MAX_EPOCH}: lower the one or raise the other"

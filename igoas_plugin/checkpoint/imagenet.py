@@ -53,6 +53,7 @@ IN_HUB = ("build_resnest_backbone", "build_mobilenetv3_backbone")  # fast-reid s
 DRIVE = "https://drive.google.com/"
 WITH_DIGEST = ("https://download.pytorch.org/", "https://github.com/zhanghang1989/ResNeSt/")  # in the file name
 NESTED = ("model", "model_state", "state_dict")  # keys under which published files hold their weights
+PREFIX = r"^(module\.)?(encoder(_q)?\.)?"  # of DataParallel and MoCo
 DROPS_OTHER_SHAPES = ("build_resnext_backbone", "build_osnet_backbone")  # as fast-reid does
 SILENCE = 60  # seconds without a byte until a download fails
 WAY_OUT = (
@@ -109,9 +110,11 @@ def check_depth(options: CfgNode) -> None:
 
 
 def one_line(error: Exception) -> str:
-    """Returns the type and the message of an exception without newlines."""
+    """Returns the message of an exception without newlines, after its type if it is not an InputError."""
+    if isinstance(error, InputError):
+        return str(error)
     text = " ".join(str(error).split())
-    return f"{type(error).__name__}: {text[:300]}" if text else type(error).__name__
+    return f"{type(error).__name__}: {text[:200]}" if text else type(error).__name__
 
 
 # Finding the file
@@ -258,7 +261,7 @@ def load_weights(model: nn.Module, weights: dict[str, Tensor], options: CfgNode)
         RuntimeError: a tensor has another shape.
     """
     own = model.state_dict()
-    weights = {name.removeprefix("module.").removeprefix("encoder."): value for name, value in weights.items()}
+    weights = {re.sub(PREFIX, "", name): value for name, value in weights.items()}
     if options.NAME in DROPS_OTHER_SHAPES:
         weights = {name: value for name, value in weights.items() if name in own and own[name].shape == value.shape}
     if options.NAME == "build_vit_backbone":

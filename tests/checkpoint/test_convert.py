@@ -1,4 +1,4 @@
-"""Weights as .safetensors and back, by tools/convert_checkpoint.py and wherever a config names a file of weights."""
+"""Conversion to .safetensors and back, and .safetensors in every key that names a file of weights."""
 
 import json
 import os
@@ -31,7 +31,7 @@ SETTINGS = json.dumps({"SEED": 3, "NAME": "größer"})
 
 
 def weights() -> dict:
-    """Tensors of every kind that a checkpoint has: of one flat buffer, twice the same, transposed, empty, single."""
+    """Returns tensors of every kind in a checkpoint: in one flat buffer, shared, transposed, empty, scalar."""
     torch.manual_seed(0)
     flat = torch.randn(50)
     return {
@@ -112,7 +112,7 @@ def test_every_builder_starts_from_safetensors(name, depth, tmp_path):
     cfg.MODEL.BACKBONE.NAME, cfg.MODEL.BACKBONE.DEPTH = name, depth
     cfg.MODEL.BACKBONE.PRETRAIN = False
     source = build_backbone(cfg)
-    prefix = "module.encoder." if "resnext" in name else ""  # the host takes two words off there
+    prefix = "module.encoder." if "resnext" in name else ""  # fast-reid expects this prefix
     state = {prefix + key: value for key, value in source.state_dict().items()}
     (tmp_path / "a.safetensors").write_bytes(as_safetensors(state))
     cfg.MODEL.BACKBONE.PRETRAIN, cfg.MODEL.BACKBONE.PRETRAIN_PATH = True, str(tmp_path / "a.safetensors")
@@ -183,7 +183,7 @@ def test_a_full_disk_leaves_no_half_of_a_file(target, tmp_path, monkeypatch):
 
 @pytest.mark.fault
 def test_a_flipped_byte_of_safetensors_is_refused_or_changes_nothing(tmp_path):
-    """Of 700 flips at random, in the header and in the values."""
+    """Tries 700 random flips in the header and in the values."""
     state, path, generator = weights(), tmp_path / "a.safetensors", random.Random(0)
     whole, refused = as_safetensors(state, SETTINGS), 0
     for _ in range(700):
@@ -197,7 +197,7 @@ def test_a_flipped_byte_of_safetensors_is_refused_or_changes_nothing(tmp_path):
         except InputError as error:
             assert "\n" not in str(error)
             refused += 1
-    assert refused > 600  # what is not: the padding of the header, and the name of the format
+    assert refused > 600  # the padding of the header and the name of the format have no checksum
 
 
 @pytest.mark.fault
@@ -209,7 +209,7 @@ def test_safetensors_that_are_cut_off_are_refused(length, tmp_path):
 
 
 def test_the_config_that_a_checkpoint_carries_can_be_read_again(tmp_path):
-    """Settings are a text: what a config dumps survives too."""
+    """Settings are a text, so the dump of a config survives too."""
     text = json.dumps({"yaml": saved_igoas(tmp_path).dump()})
     (tmp_path / "a.safetensors").write_bytes(as_safetensors({"a": torch.ones(1)}, text))
     assert isinstance(CfgNode.load_cfg(json.loads(read_safetensors(str(tmp_path / "a.safetensors"))[1])["yaml"]), dict)

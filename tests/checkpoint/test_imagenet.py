@@ -1,4 +1,4 @@
-import igoas_plugin  # noqa: F401  (first: it mends the host)
+import igoas_plugin  # noqa: F401  (first: it patches fast-reid)
 
 # isort: split
 import hashlib
@@ -27,7 +27,7 @@ def backbone(name: str = "osnet", depth: str = "x0_25", **options) -> torch.nn.M
 
 
 def refusal(*args, **options) -> str:
-    """The one line that a user reads instead of a traceback."""
+    """Returns the one line that a user reads instead of a traceback."""
     with pytest.raises(InputError) as error:
         backbone(*args, PRETRAIN=True, **options)
     line = str(error.value)
@@ -38,7 +38,7 @@ def refusal(*args, **options) -> str:
 
 @pytest.fixture(autouse=True)
 def cache(monkeypatch, tmp_path) -> Path:
-    """An empty cache for downloads, and no network: a download fails unless the test brings one."""
+    """Empty cache for downloads, without a network: a download fails unless the test provides one."""
     monkeypatch.setenv("TORCH_HOME", str(tmp_path / "cache"))
     download_by(monkeypatch, unreachable)
     return tmp_path / "cache"
@@ -138,7 +138,7 @@ def half_a_file(url, path):
 
 
 def nothing(url, path):
-    """What older versions of gdown do if a link is dead: they print it and return."""
+    """Does nothing, as older versions of gdown if a link is dead."""
 
 
 @pytest.mark.parametrize("download", [half_a_file, nothing])
@@ -261,7 +261,7 @@ def test_a_local_file_that_fits_is_loaded(tmp_path, dtype):
     assert (model.conv1.weight == 0.5).all()
 
 
-@pytest.mark.parametrize("prefix", ["", "module.", "module.encoder."])
+@pytest.mark.parametrize("prefix", ["", "module.", "module.encoder.", "module.encoder_q."])
 def test_a_local_file_may_have_the_prefixes_of_other_programs(tmp_path, prefix):
     torch.save({"model": {f"{prefix}conv1.weight": torch.full((64, 3, 7, 7), 0.5)}}, tmp_path / "weights.pth")
     model = backbone("resnet", "18x", PRETRAIN=True, PRETRAIN_PATH=str(tmp_path / "weights.pth"))

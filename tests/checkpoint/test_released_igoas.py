@@ -53,7 +53,7 @@ def test_the_tool_s_file_loads_into_the_model(reference, model, call_tool, tmp_p
 
 @pytest.fixture
 def names(reference):
-    """The names of the original with a value each: what is refused is refused by its names."""
+    """Names of the original with small tensors: a file is refused by its names."""
     return {name: torch.zeros(1) for name in reference}
 
 

@@ -1,4 +1,4 @@
-"""Config files that are torn, foreign, or written to do harm."""
+"""Config files that are torn, foreign or malicious."""
 
 import functools
 from pathlib import Path
@@ -106,7 +106,7 @@ cases = st.one_of(
 
 
 def put(case: bytes, folder: Path) -> str:
-    for base in CONFIGS.glob("*.yml"):  # the published files name them by ../
+    for base in CONFIGS.glob("*.yml"):  # the published configs name them by ../
         (folder / base.name).symlink_to(base)
     (folder / "in").mkdir()
     path = folder / "in" / "config.yml"

@@ -1,4 +1,4 @@
-"""A file of weights from somewhere else: what it would execute is not executed, and damage is not loaded."""
+"""Files of weights from a stranger: nothing in them is executed, and damaged ones are not loaded."""
 
 import io
 import os
@@ -73,7 +73,7 @@ def test_the_payloads_do_create_the_file_where_torch_executes_them(kind, call, t
 
 @pytest.fixture
 def bad(tmp_path):
-    """A checkpoint with a payload, and the path of the file that it would create."""
+    """Checkpoint with a payload, and the path of the file that the payload would create."""
     created, path = tmp_path / "created", tmp_path / "bad.pth"
     model = {"model": {}, "state_dict": {}, "epoch": payloads.Creates(created, "os.system")}
     torch.save(model, path)
@@ -81,7 +81,7 @@ def bad(tmp_path):
 
 
 def refused(bad, call) -> None:
-    """A call ends in one line that names the file, and nothing was created."""
+    """Asserts that a call raises one line that names the file, and that the payload did not run."""
     with pytest.raises(InputError, match="bad.*holds .*system, which is neither a tensor nor a plain value") as caught:
         call()
     assert "\n" not in str(caught.value) and not bad[1].exists()
@@ -89,7 +89,7 @@ def refused(bad, call) -> None:
 
 @pytest.fixture
 def tool(monkeypatch, capsys):
-    """Runs a tool in this process with these words; it must end with exit code 2 and the one line."""
+    """Function that runs a tool in this process and raises its one line; the exit code must be 2."""
 
     def run(name, *words):
         monkeypatch.setattr(sys, "argv", [f"tools/{name}.py", *map(str, words)])
@@ -169,7 +169,7 @@ def test_a_file_in_a_wheel_is_not_executed(bad, tool, tmp_path):
 
 
 def test_an_index_is_not_executed(bad, tool, tmp_path):
-    """A pickle as an index, and one in place of its descriptors."""
+    """Tries a pickle as an index, and one in place of its descriptors."""
     pickled = io.BytesIO()
     np.save(pickled, np.array([payloads.Creates(bad[1], "os.system")], dtype=object), allow_pickle=True)
     whole, member = tmp_path / "whole.index", tmp_path / "member.index"
@@ -227,7 +227,7 @@ def same(one, other) -> bool:
 
 @pytest.mark.fault
 def test_a_flipped_byte_anywhere_is_refused_or_changes_nothing(tmp_path):
-    """Every fifth byte of the weights in turn, and 250 at random anywhere."""
+    """Tries every fifth byte of the weights, and 250 random bytes anywhere."""
     path, generator = tmp_path / "a.pth", random.Random(0)
     state = saved(path)
     whole = path.read_bytes()
@@ -248,13 +248,13 @@ def test_a_flipped_byte_anywhere_is_refused_or_changes_nothing(tmp_path):
 
 
 def test_an_entry_that_is_marked_as_a_folder_is_refused(tmp_path):
-    """torch would read nothing of it, and hand out whatever is in the memory of its tensor."""
+    """torch.load() reads nothing from such an entry and returns uninitialised memory."""
     path = tmp_path / "a.pth"
     saved(path)
     content = bytearray(path.read_bytes())
     entry = content.rindex(b"archive/data/0") if b"archive/data/0" in content else content.rindex(b"/data/0")
     start = content.rindex(b"PK\x01\x02", 0, entry)
-    content[start + 38] |= 0x10  # of the external attributes
+    content[start + 38] |= 0x10  # external attributes
     path.write_bytes(content)
     with pytest.raises(InputError, match="a.pth is damaged in .*data/0"):
         load_file(str(path))
@@ -279,7 +279,7 @@ def test_a_file_that_is_cut_off_is_refused(share, tmp_path):
 
 
 def test_files_without_checksums_load(tmp_path):
-    """What an older torch wrote, and what was written with the checksums turned off, which are 0 then."""
+    """Tries the format of an older torch, and a file whose checksums were turned off and are 0."""
     assert same(saved(tmp_path / "a.pth", _use_new_zipfile_serialization=False), load_file(str(tmp_path / "a.pth")))
     if not hasattr(torch.serialization, "set_crc32_options"):  # torch 2.4
         return
@@ -307,7 +307,7 @@ ODD_WEIGHTS = {
 
 
 def refused_by_every_user(path, message) -> None:
-    """By whatever loads the file into a model, asks how many identities it knows, or converts it."""
+    """Asserts that loading, counting identities and conversion all refuse a file."""
     model, target = nn.Linear(3, 2), f"{path}.safetensors"
     users = (Checkpointer(model).load, identities_of, lambda path: convert_checkpoint(path, target))
     for use in users:

@@ -1,4 +1,4 @@
-"""A config file from somewhere else: nothing in it is executed or fetched, and it stays small."""
+"""Config files from a stranger: nothing in them is executed or downloaded."""
 
 import json
 import os
@@ -23,7 +23,7 @@ def written(path, text):
 
 
 def refusal(path) -> str:
-    """The one line of the plugin's reader and of the host's method, which are the same, within seconds of computing."""
+    """Returns the one line that the plugin's reader and fast-reid's method raise, within 5 s of computing."""
     start = time.process_time()
     with pytest.raises(InputError) as ours:
         load_cfg(path)
@@ -69,7 +69,7 @@ def test_what_yaml_trips_over_is_one_line(text, reason, tmp_path):
     assert "\n" not in str(caught.value)
 
 
-# What would become huge or endless
+# Huge and endless files
 
 
 @pytest.mark.parametrize("text, message", [
@@ -154,7 +154,7 @@ def test_a_section_over_a_value_of_the_base_is_refused(tmp_path):
 
 
 def test_every_config_of_the_plugin_is_read_as_the_host_reads_it(monkeypatch):
-    """The host's own reader, taken out of its module, over all files: the same keys, but for a bare ON."""
+    """Compares all files with fast-reid's unpatched reader: the same keys, except for a bare ON."""
     import importlib.util
 
     from fastreid.config import config as module

@@ -1,4 +1,4 @@
-"""Pretrained weights: fetched where the config asks alone, over https, and held to a SHA-256."""
+"""Downloads of pretrained weights: only on request, only by https, and compared with a SHA-256."""
 
 import functools
 import hashlib
@@ -24,7 +24,7 @@ URL = "https://example.org/resnet18.pth"
 
 
 def weights_file(path, value=0.5) -> str:
-    """Writes weights that ResNet-18 takes; their SHA-256."""
+    """Writes weights for ResNet-18; returns the SHA-256 of the file."""
     torch.save({"conv1.weight": torch.full((64, 3, 7, 7), value)}, path)
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
@@ -50,7 +50,7 @@ def refusal(**options) -> str:
 
 @pytest.fixture(autouse=True)
 def cached(monkeypatch, tmp_path) -> Path:
-    """Where a download of the link goes; nothing is there."""
+    """Path of the downloaded file, in an empty cache."""
     monkeypatch.setenv("TORCH_HOME", str(tmp_path / "cache"))
     monkeypatch.setitem(resnet.model_urls, "18x", URL)
     return tmp_path / "cache" / "checkpoints" / "resnet18.pth"
@@ -58,7 +58,7 @@ def cached(monkeypatch, tmp_path) -> Path:
 
 @pytest.fixture
 def served(monkeypatch, tmp_path):
-    """What a download brings, and how often it was asked for: (file, list of links)."""
+    """File that every download returns, and the list of the links that were requested."""
     file, asked = tmp_path / "served.pth", []
 
     def download(url, path, **_):
@@ -118,7 +118,7 @@ def test_a_download_that_is_not_what_is_pinned_leaves_no_file(cached, served):
 def test_a_download_that_is_what_is_pinned_is_taken(cached, served):
     digest = weights_file(served[0])
     assert (backbone(PRETRAIN_SHA256=digest.upper()).conv1.weight == 0.5).all()
-    assert "expected 0000" in refusal(PRETRAIN_SHA256="0" * 64)  # the file that is there now, too
+    assert "expected 0000" in refusal(PRETRAIN_SHA256="0" * 64)  # the cached file is compared too
 
 
 def test_a_local_file_is_held_to_what_is_pinned(tmp_path):
@@ -153,7 +153,7 @@ def test_every_link_of_the_host_is_https():
 
 @pytest.mark.fault
 def test_a_run_that_asks_for_nothing_fetches_nothing(tool_command, tiny_duke, tmp_path):
-    """A training in a process that cannot ask for a name or connect to anything, and that would say so."""
+    """Trains in a process that prints every connection and look-up, and lets it fail."""
     (tmp_path / "sitecustomize.py").write_text(
         "import socket\n"
         "def ask(*what, **_):\n"
@@ -168,7 +168,7 @@ def test_a_run_that_asks_for_nothing_fetches_nothing(tool_command, tiny_duke, tm
     assert "CONNECTS" not in done.stdout + done.stderr
     asks = [sys.executable, *tool_command("MODEL.BACKBONE.PRETRAIN", "True")]
     done = subprocess.run(asks, capture_output=True, text=True, timeout=1800, env=environment)
-    assert done.returncode == 2 and "CONNECTS" in done.stdout  # the spy does see what connects
+    assert done.returncode == 2 and "CONNECTS" in done.stdout  # the spy sees connections
 
 
 # A real server
@@ -176,7 +176,7 @@ def test_a_run_that_asks_for_nothing_fetches_nothing(tool_command, tiny_duke, tm
 
 @pytest.fixture
 def server(tmp_path, monkeypatch):
-    """A folder that is served over https with a certificate that this process trusts: (folder, address)."""
+    """Folder and address of an https server with a certificate that this process trusts."""
     folder, key, certificate = tmp_path / "served", tmp_path / "key.pem", tmp_path / "certificate.pem"
     folder.mkdir()
     command = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "1", "-subj", "/CN=localhost"]

@@ -54,7 +54,7 @@ def test_faiss_reads_the_index_without_the_plugin(path, tmp_path):
         archive.extract(INDEX, tmp_path)
     index = faiss.read_index(str(tmp_path / INDEX))
     assert (index.ntotal, index.d, index.metric_type) == (ROWS, WIDTH, faiss.METRIC_INNER_PRODUCT)
-    np.testing.assert_allclose(index.reconstruct_n(0, ROWS), descriptors(), rtol=0, atol=1e-6)  # normalised once more
+    np.testing.assert_allclose(index.reconstruct_n(0, ROWS), descriptors(), rtol=0, atol=1e-6)  # faiss normalises again
 
 
 def test_without_an_index_it_is_not_finished_and_searched_exactly(path):
@@ -65,7 +65,7 @@ def test_without_an_index_it_is_not_finished_and_searched_exactly(path):
 
 
 def overwrite(path, member, rest, compression=zipfile.ZIP_STORED):
-    """Writes the archive anew with one member of other content."""
+    """Writes the archive again with other content in one member."""
     with zipfile.ZipFile(path) as archive:
         content = {name: archive.read(name) for name in archive.namelist()}
     with zipfile.ZipFile(path, "w", compression) as archive:
@@ -74,7 +74,7 @@ def overwrite(path, member, rest, compression=zipfile.ZIP_STORED):
 
 
 def flip(path, member):
-    """Changes a byte in the middle of a member, and no checksum."""
+    """Changes a byte in the middle of a member, but not its checksum."""
     with zipfile.ZipFile(path) as archive:
         info = archive.getinfo(member)
     with open(path, "r+b") as file:
@@ -111,7 +111,7 @@ def fewer(_):
 
 
 def told(**changed):
-    """What a file tells, with other values."""
+    """Returns gallery.json with other values."""
     return lambda content: json.dumps({**json.loads(content), **changed}).encode()
 
 
@@ -196,4 +196,4 @@ def test_the_crops_are_found_where_they_were_or_beside_the_file_or_where_one_say
         with pytest.raises(InputError, match="^--folder /nowhere is no folder: name the one"):
             file.folder(moved_to="/nowhere")
         shutil.rmtree(tmp_path / "now/crops")
-        assert file.folder() == str(was / "crops")  # gone: messages name the one that was indexed
+        assert file.folder() == str(was / "crops")  # both are gone, so messages name the indexed folder
