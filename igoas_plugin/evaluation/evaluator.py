@@ -14,9 +14,8 @@ from igoas_plugin.fastreid_fixes.dense_ranking import RECENT_CMC, warn_of_left_o
 from igoas_plugin.fastreid_fixes.device import usable_device
 from igoas_plugin.fastreid_fixes.fix import fix
 
-from .ranking import Distances, Labels, Ranked, Reranked, expand, rank_in_blocks
+from .ranking import Distances, Labels, Ranked, Reranked, expand, memory, rank_in_blocks
 from .ranking.blocks import NO_MATCH
-from .ranking.memory import allocate, allocate_in_file, memory_limit
 
 logger = logging.getLogger(f"fastreid.{__name__}")
 
@@ -41,14 +40,9 @@ def process(self, inputs, outputs):
     original_process(self, inputs, outputs)
     # a view could not be sent to another process, and would keep the whole tensor in memory
     features = self._predictions[-1]["feats"].contiguous()
-    if len(self._predictions) * features.nbytes > process_limit():
-        features = allocate_in_file(features.shape, features.dtype, self.cfg.OUTPUT_DIR).copy_(features)
+    if len(self._predictions) * features.nbytes > memory.memory_limit():
+        features = memory.allocate_in_file(features.shape, features.dtype, self.cfg.OUTPUT_DIR).copy_(features)
     self._predictions[-1]["feats"] = features
-
-
-def process_limit() -> float:
-    """Returns how many bytes of descriptors this process may keep in memory."""
-    return memory_limit() / comm.get_local_size()
 
 
 def evaluate(self) -> dict:
@@ -73,10 +67,7 @@ def evaluate(self) -> dict:
         Labels(predictions["pids"][part].numpy(), predictions["camids"][part].numpy())
         for part in (slice(count), slice(count, None))
     )
-    try:
-        ranked = rank_in_blocks(distances_of(self.cfg, features, count), query, gallery)
-    except ValueError as error:
-        raise InputError(str(error)) from None
+    ranked = rank_in_blocks(distances_of(self.cfg, features, count), query, gallery)
     RECENT_CMC.append(ranked.cmc)
     warn_of_left_out(count - len(ranked.ap), count)
     self._results = metrics_of(ranked)
@@ -156,7 +147,7 @@ def gather(predictions: list[dict[str, Tensor]], folder: str) -> dict[str, Tenso
         return None
     images = sum(map(sum, lengths_of_ranks))
     gathered = {
-        name: allocate((images, *values.shape[1:]), values.dtype, folder, process_limit())
+        name: memory.allocate((images, *values.shape[1:]), values.dtype, folder)
         for name, values in predictions[0].items()
     }
     end = 0

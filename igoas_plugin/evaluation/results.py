@@ -49,29 +49,18 @@ def read_results(path: str) -> dict[str, dict]:
         InputError: the file is missing or damaged.
     """
     folder = os.path.dirname(path)
-    advice = f"remove it, or evaluate {folder} again"
     try:
         with open(path) as file:
             results = json.load(file)
-        require_metrics(results)
+        for metrics in results.values():
+            values = [metrics[name] for name in METRICS if name in metrics] + metrics.get(CMC, [])
+            if not all(isinstance(each, (int, float)) for each in values):
+                raise ValueError("a metric is no number")
         return results
     except FileNotFoundError:
         raise InputError(f"{path} does not exist: {folder} holds no finished run of tools/train_net.py") from None
-    except OSError as error:
-        raise InputError(f"{path} cannot be read: {error.strerror or error}: {advice}") from None
-    except ValueError:
-        raise InputError(f"{path} is damaged: {advice}") from None
-
-
-def require_metrics(results) -> None:
-    """Raises ValueError if the content of a file is not {data set: {metric: value}} with numbers in it."""
-    if not isinstance(results, dict) or not all(isinstance(metrics, dict) for metrics in results.values()):
-        raise ValueError(results)
-    for metrics in results.values():
-        curve = metrics.get(CMC, [])
-        values = [metrics[name] for name in METRICS if name in metrics]
-        if not isinstance(curve, list) or not all(isinstance(each, (int, float)) for each in (*values, *curve)):
-            raise ValueError(metrics)
+    except (AttributeError, OSError, TypeError, ValueError) as error:  # the first and third: JSON of another form
+        raise InputError(f"{path} is damaged: remove it, or evaluate {folder} again ({error})") from None
 
 
 def summarize(paths: list[str]) -> str:

@@ -134,7 +134,7 @@ def ranked_retrieval(
 
     try:
         ranked = rank_in_blocks(keeping_nearest(), labels, others)
-    except ValueError as error:
+    except InputError as error:
         raise InputError(f"{name}: {error}") from None
     ap = np.full(len(query), np.nan)
     ap[has_match(labels, others)] = ranked.ap
@@ -149,8 +149,5 @@ def labels_of(items: list[Item]) -> Labels:
 
 def has_match(query: Labels, gallery: Labels) -> np.ndarray:
     """Returns for each query whether the gallery holds its identity in another camera, shape (Q,)."""
-    cameras = {}
-    for identity, camera in zip(gallery.pids.tolist(), gallery.camids.tolist(), strict=True):
-        cameras.setdefault(identity, set()).add(camera)
-    queries = zip(query.pids.tolist(), query.camids.tolist(), strict=True)
-    return np.array([bool(cameras.get(identity, set()) - {camera}) for identity, camera in queries])
+    queries = zip(*query, strict=True)
+    return np.array([np.any((gallery.pids == pid) & (gallery.camids != camid)) for pid, camid in queries])

@@ -123,11 +123,10 @@ def test_descriptors_that_are_not_finite_are_told_and_found_last(host_log):
 
 
 def test_descriptors_beyond_the_memory_go_to_a_file(monkeypatch, tmp_path):
-    made, original = [], evaluator.allocate_in_file
+    made, original = [], memory.allocate_in_file
     expected = results(described())
-    monkeypatch.setattr(evaluator, "memory_limit", lambda: 4 * 16 * 40)  # of 40 descriptors
-    for module in (evaluator, memory):
-        monkeypatch.setattr(module, "allocate_in_file", lambda *given: made.append(given[0]) or original(*given))
+    monkeypatch.setattr(memory, "memory_limit", lambda: 4 * 16 * 40)  # of 40 descriptors
+    monkeypatch.setattr(memory, "allocate_in_file", lambda *given: made.append(given[0]) or original(*given))
     assert results(described(), OUTPUT_DIR=str(tmp_path / "run")) == expected
     assert made == [(16, 16)] * 4 + [(6, 16)] + [(102, 16)]  # batches from the third on; then all of them
     assert os.listdir(tmp_path / "run") == []

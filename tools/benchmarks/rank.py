@@ -16,7 +16,7 @@ from igoas_plugin.core.errors import InputError
 from igoas_plugin.core.timing import Row, measure
 from igoas_plugin.evaluation.ranking import Distances, Labels, Reranked, expand, rank_in_blocks
 from igoas_plugin.evaluation.ranking.memory import allocate_in_file, total_memory
-from igoas_plugin.evaluation.ranking.neighbour_index import CODES, KINDS, VALUES_PER_BYTE, SearchIndex, recall
+from igoas_plugin.evaluation.ranking.neighbour_index import CODES, KINDS, VALUES_PER_BYTE, SearchIndex
 
 IDENTITIES, CAMERAS, LABELLED = 750, 6, 20_000  # of Market-1501; gallery images beyond these are distractors
 BYTES_PER_DISTANCE = 20  # of fast-reid: the value, its position in the order, copies
@@ -140,3 +140,9 @@ def searching(queries: int, galleries: list[int], width: int, repeats: int) -> I
 
 
 COMMANDS = {"ranking": ranking, "reranking": reranking, "expansion": expansion, "search": searching}
+
+
+def recall(found: np.ndarray, exact: np.ndarray) -> float:
+    """Returns the share of the exact neighbours (Q, K) that were found, in [0, 1]."""
+    hits = sum(len(np.intersect1d(ours, theirs)) for ours, theirs in zip(found, exact, strict=True))
+    return hits / exact.size

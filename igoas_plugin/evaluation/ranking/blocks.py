@@ -6,6 +6,8 @@ from typing import NamedTuple
 import numpy as np
 from torch import Tensor
 
+from igoas_plugin.core.errors import InputError
+
 COUNTED = 40  # up to this number of matches, counting nearer images for each is faster than sorting a row
 
 NO_MATCH = "no query has a gallery image of its identity in another camera: there is nothing to rank"
@@ -51,7 +53,7 @@ def rank_in_blocks(blocks: Iterable[tuple[int, Tensor]], query: Labels, gallery:
         max_rank: length of the CMC curve; with a smaller gallery its last value is repeated.
 
     Raises:
-        ValueError: no query has a match.
+        InputError: no query has a match.
 
     Example:
         One query of person 0. By distance the gallery holds persons 1, 0, 2, 0: matches at ranks 2 and 4.
@@ -80,7 +82,7 @@ def rank_in_blocks(blocks: Iterable[tuple[int, Tensor]], query: Labels, gallery:
             inp.append(len(matches) / ranks[-1])
             first_found[min(ranks[0], max_rank + 1) - 1] += 1
     if not ap:
-        raise ValueError(NO_MATCH)
+        raise InputError(NO_MATCH)
     cmc = first_found[:max_rank].cumsum() / len(ap)
     return Ranked(cmc.astype(np.float32), np.array(ap), np.array(inp))
 

@@ -1,14 +1,14 @@
 """Tensors in memory, or mapped to a file if they are too large for it."""
 
-import errno
 import os
 import tempfile
 from pathlib import Path
 
 import torch
+from fastreid.utils import comm
 from torch import Tensor
 
-from igoas_plugin.core.errors import InputError
+from igoas_plugin.core.files import cannot_write
 
 MEMORY_SHARE = 0.25  # share of the memory for descriptors; beyond it they are mapped to a file
 CONTAINER = Path("/sys/fs/cgroup/memory.max")  # holds a container's limit in bytes, or "max" (Linux, cgroup v2)
@@ -27,35 +27,30 @@ def total_memory() -> float:
 
 
 def memory_limit() -> float:
-    """Returns how many bytes of descriptors may stay in memory."""
-    return MEMORY_SHARE * total_memory()
+    """Returns how many bytes of descriptors this process may keep in memory."""
+    return MEMORY_SHARE * total_memory() / comm.get_local_size()
 
 
 def allocate_in_file(shape: tuple[int, ...], dtype: torch.dtype, folder: str) -> Tensor:
     """Returns an empty tensor that is mapped to an unnamed file in `folder`; the file is freed with the tensor.
 
     Raises:
-        InputError: the disk is full.
+        OutputError: the disk is full.
     """
-    tensor = torch.empty(shape, dtype=dtype, device="meta")
-    os.makedirs(folder or ".", exist_ok=True)
-    with tempfile.NamedTemporaryFile(dir=folder or ".") as file:
+    tensor, folder = torch.empty(shape, dtype=dtype, device="meta"), os.path.abspath(folder)
+    os.makedirs(folder, exist_ok=True)
+    with tempfile.NamedTemporaryFile(dir=folder) as file:
         try:
             # without it, writing to the tensor on a full disk kills the process with SIGBUS
             os.posix_fallocate(file.fileno(), 0, max(tensor.nbytes, 1))
         except OSError as error:
-            if error.errno not in (errno.ENOSPC, errno.EDQUOT):
-                raise
-            raise InputError(
-                f"{os.path.abspath(folder or '.')} has no room for {tensor.nbytes / 1e6:.0f} MB of descriptors, which "
-                f"are too large for the memory ({error.strerror}): free some space, or set another OUTPUT_DIR"
-            ) from None
+            raise cannot_write(file.name, error) from error
         except AttributeError:  # macOS does not have it
             pass
         return torch.from_file(file.name, shared=True, size=tensor.numel(), dtype=dtype).view(shape)
 
 
-def allocate(shape: tuple[int, ...], dtype: torch.dtype, folder: str, limit: float) -> Tensor:
-    """Returns an empty tensor, in memory up to `limit` bytes and in a file in `folder` beyond them."""
+def allocate(shape: tuple[int, ...], dtype: torch.dtype, folder: str) -> Tensor:
+    """Returns an empty tensor, in memory up to memory_limit() and in a file in `folder` beyond it."""
     tensor = torch.empty(shape, dtype=dtype, device="meta")
-    return allocate_in_file(shape, dtype, folder) if tensor.nbytes > limit else torch.empty(shape, dtype=dtype)
+    return allocate_in_file(shape, dtype, folder) if tensor.nbytes > memory_limit() else torch.empty(shape, dtype=dtype)

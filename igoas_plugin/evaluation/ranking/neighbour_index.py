@@ -89,13 +89,7 @@ class SearchIndex:
             Cosine similarities (approximate for pq) and positions in the order of adding, shape (Q, count) each. If a
             search finds fewer, the last positions are -1.
         """
-        threads = faiss.omp_get_max_threads()
-        # a thread without a query only waits, and slows the search down on a busy machine
-        faiss.omp_set_num_threads(max(min(threads, len(descriptors)), 1))
-        try:
-            return self.index.search(normalised(descriptors), min(count, len(self)))
-        finally:
-            faiss.omp_set_num_threads(threads)
+        return self.index.search(normalised(descriptors), min(count, len(self)))
 
     def write(self, file: BinaryIO) -> None:
         """Writes the index in faiss's format; faiss.read_index() reads it too."""
@@ -126,17 +120,3 @@ def normalised(descriptors: np.ndarray) -> np.ndarray:
     unit = np.array(descriptors, np.float32, order="C")
     faiss.normalize_L2(unit)
     return unit
-
-
-def recall(found: np.ndarray, exact: np.ndarray) -> float:
-    """Returns the share of the exact neighbours that were found, in [0, 1].
-
-    Args:
-        found, exact: positions of the neighbours of each query, shape (Q, K).
-
-    Example:
-        >>> recall(np.array([[3, 1], [2, -1]]), np.array([[1, 3], [0, 2]]))
-        0.75
-    """
-    hits = sum(len(np.intersect1d(ours, theirs)) for ours, theirs in zip(found, exact, strict=True))
-    return hits / exact.size

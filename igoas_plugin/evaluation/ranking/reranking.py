@@ -34,7 +34,8 @@ class Reranked:
         nearest = nearest_neighbours(features.numpy(), k1)
         codes = encodings(features, reciprocal_sets(nearest, k1))
         if k2 != 1:
-            codes = averaging(nearest[:, :k2]) @ codes
+            averaged = nearest[:, :k2]
+            codes = sets(averaged) / np.float32(averaged.shape[1]) @ codes
         queries = len(distances.query)
         self.query_codes, self.gallery_codes = codes[:queries].tocsr(), codes[queries:].tocsc()
 
@@ -71,11 +72,6 @@ def sets(members: np.ndarray) -> sparse.csr_array:
     count, width = members.shape
     starts = np.arange(0, count * width + 1, width)
     return sparse.csr_array((np.ones(members.size, np.float32), members.ravel(), starts), shape=(count, count))
-
-
-def averaging(members: np.ndarray) -> sparse.csr_array:
-    """Returns the matrix (N, N) that averages over rows of indices (N, k)."""
-    return sets(members) / np.float32(members.shape[1])
 
 
 def reciprocal_sets(nearest: np.ndarray, k1: int) -> sparse.csr_array:

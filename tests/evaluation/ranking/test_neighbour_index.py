@@ -3,11 +3,10 @@ import igoas_plugin  # noqa: F401  (first: it patches fast-reid)
 # isort: split
 import io
 
-import faiss
 import numpy as np
 import pytest
 
-from igoas_plugin.evaluation.ranking.neighbour_index import KINDS, SearchIndex, recall
+from igoas_plugin.evaluation.ranking.neighbour_index import KINDS, SearchIndex
 
 
 def people(images: int, width: int = 32, identities: int = 40, seed: int = 0) -> np.ndarray:
@@ -36,7 +35,8 @@ def test_every_kind_finds_the_neighbours_by_cosine_similarity(kind, least):
     index = filled(kind, gallery)
     similarities, positions = index.search(query, 10)
     assert len(index) == 1500 and positions.shape == similarities.shape == (50, 10)
-    assert recall(positions, exact) >= least
+    found = sum(len(np.intersect1d(ours, theirs)) for ours, theirs in zip(positions, exact, strict=True))
+    assert found >= least * exact.size
     assert np.all(np.diff(similarities) <= 0)
     if kind != "pq":
         np.testing.assert_allclose(similarities, np.take_along_axis(cosines, positions, 1), rtol=1e-5, atol=1e-5)
@@ -47,20 +47,6 @@ def test_what_is_given_is_not_changed_and_there_are_no_more_neighbours_than_desc
     before = gallery.copy()
     assert filled("flat", gallery).search(gallery, 10)[1].shape == (5, 5)
     assert np.array_equal(gallery, before)
-
-
-def test_a_search_leaves_the_number_of_threads_as_it_was():
-    index, before = filled("flat", people(50)), faiss.omp_get_max_threads()
-    try:
-        faiss.omp_set_num_threads(2)
-        for queries in (0, 1, 5):
-            assert index.search(people(5)[:queries], 3)[1].shape == (queries, 3)
-            assert faiss.omp_get_max_threads() == 2
-        with pytest.raises(AssertionError):
-            index.search(people(1, width=31), 3)
-        assert faiss.omp_get_max_threads() == 2
-    finally:
-        faiss.omp_set_num_threads(before)
 
 
 @pytest.mark.parametrize("kind, least", [("ivf", 937), ("pq", 256)])
