@@ -10,7 +10,7 @@ from igoas_plugin.core.run_progress import RunProgress
 
 from .block import OCCLUSION_REGISTRY, OcclusionBlock, all_visible, log
 from .fills import ERASING_MEAN, Constant, OtherImages, RandomColour
-from .rectangles import Band, RandomRectangle, Rectangle, ScheduledRectangle
+from .rectangles import RandomRectangle, Rectangle, ScheduledRectangle, band
 from .schedule import build_schedule
 
 DROP = Constant(0, 0, 0)
@@ -117,7 +117,7 @@ class SlowDropBlock(RectangleOcclusion):
 
     @classmethod
     def from_config(cls, cfg) -> dict:
-        return {"rectangle": Band(), "fill": DROP, **super().from_config(cfg)}
+        return {"rectangle": band, "fill": DROP, **super().from_config(cfg)}
 
 
 @OCCLUSION_REGISTRY.register()
@@ -176,11 +176,11 @@ class BatchDropBlock(NoOcclusion):
         rng, progress = self.draw_state()
         visible = all_visible(feature_map)
         if rng.random() < self.prob:
-            band = Band()(rng, progress, *feature_map.shape[2:])
-            rows, columns = band.slices
+            box = band(rng, progress, *feature_map.shape[2:])
+            rows, columns = box.slices
             visible = visible.clone()
             visible[..., rows, columns].zero_()  # an assigned 0 would be copied from the CPU
-            log(share=band.height / feature_map.shape[2], **band._asdict())
+            log(share=box.height / feature_map.shape[2], **box._asdict())
         return feature_map * visible, visible if self.mask == "occluded" else all_visible(feature_map)
 
 

@@ -1,4 +1,4 @@
-"""Rectangles of the occlusion blocks: one small class for each way to draw them."""
+"""Rectangles of the occlusion blocks: one class or function for each way to draw them."""
 
 import math
 from dataclasses import dataclass
@@ -11,6 +11,8 @@ from igoas_plugin.core.run_progress import RunProgress
 
 from .schedule import Schedule
 
+SHARES = (0.25, 0.5)  # of random erasing: smallest and largest part of the area of the image
+BAND_HEIGHT = 0.3  # of a band, as a part of the height of the image
 TRIES = 1000  # on images much wider than high no drawn rectangle fits; a strip of full width always does
 
 
@@ -61,17 +63,15 @@ class RandomRectangle:
     Source: BatchRandomErasing, RandomErasing and RandomDrop of the released code of IGOAS, with their parameters.
 
     Args:
-        share: smallest and largest share of the area of the image.
         aspect_min: smallest height / width; the largest is 1 / aspect_min.
     """
 
-    share: tuple[float, float] = (0.25, 0.5)
     aspect_min: float = 0.5
 
     def __call__(self, rng: np.random.Generator, progress: RunProgress, height: int, width: int) -> Rectangle:
         """Draws a rectangle that is lower and narrower than an image of that height and width, in pixels."""
         for _ in range(TRIES):
-            area, aspect = rng.uniform(*self.share) * height * width, rng.uniform(self.aspect_min, 1 / self.aspect_min)
+            area, aspect = rng.uniform(*SHARES) * height * width, rng.uniform(self.aspect_min, 1 / self.aspect_min)
             h, w = round(math.sqrt(area * aspect)), round(math.sqrt(area / aspect))
             if h < height and w < width:
                 break
@@ -80,21 +80,12 @@ class RandomRectangle:
         return placed(rng, height, width, h, w)
 
 
-@dataclass(frozen=True)
-class Band:
-    """Band of fixed height over the full width.
+def band(rng: np.random.Generator, progress: RunProgress, height: int, width: int) -> Rectangle:
+    """Draws a band over the full width and 30 % of the height of an image, or of a feature map.
 
     Source: SlowDropBlock and Batch_DropBlock of the released code of IGOAS; BDB: Dai et al., ICCV 2019.
-
-    Args:
-        height_ratio: height of the band as a part of the height of the image, in (0, 1).
     """
-
-    height_ratio: float = 0.3
-
-    def __call__(self, rng: np.random.Generator, progress: RunProgress, height: int, width: int) -> Rectangle:
-        """Draws the band for an image, or a feature map, of that height and width."""
-        return placed(rng, height, width, round(self.height_ratio * height), width)
+    return placed(rng, height, width, round(BAND_HEIGHT * height), width)
 
 
 def draw_rectangle(rng: np.random.Generator, height: int, width: int, share: float, aspect_min: float) -> Rectangle:
