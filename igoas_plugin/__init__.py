@@ -1,7 +1,7 @@
 """IGOAS for fast-reid: importing this package patches fast-reid and registers every component of the plugin.
 
-Modules that the environment variable IGOAS_PLUGIN_IMPORT names, with spaces between them, are imported last: components
-of your own for every tool.
+The environment variable IGOAS_PLUGIN_IMPORT names modules of your own, separated by spaces. They are imported last, so
+that every command line knows their components.
 """
 
 import importlib
@@ -9,18 +9,16 @@ import os
 
 from .fastreid_fixes import patch_fastreid
 
-# The rooms above fastreid_fixes patch fast-reid too, each in the module that holds what it puts in the place of
-# fast-reid's. All are applied here, in this order and nowhere else.
+# The folders above fastreid_fixes patch fast-reid too, each in the module that holds the replacement. This list is the
+# only place that applies them, in this order.
 patch_fastreid(
-    "igoas_plugin.checkpoint.imagenet",  # before modeling, which takes build_backbone by its name
-    "igoas_plugin.evaluation.cython_ranking",
-    "igoas_plugin.evaluation.host_metrics",
+    "igoas_plugin.checkpoint.imagenet",  # before modeling, which imports build_backbone by its name
     "igoas_plugin.evaluation.evaluator",
     "igoas_plugin.engine.loader",
     "igoas_plugin.engine.unreadable_images",
     "igoas_plugin.engine.distributed",
     "igoas_plugin.engine.log_files",
-    "igoas_plugin.engine.seeds",
+    "igoas_plugin.engine.run_setup",
     "igoas_plugin.engine.console",
     "igoas_plugin.engine.checkpoints",
     "igoas_plugin.engine.trainer",

@@ -3,8 +3,9 @@
 import logging
 import math
 import os
-from collections.abc import Callable, Iterable
-from typing import NamedTuple
+import warnings
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, nullcontext
 
 import torch
 from fastreid.config import CfgNode
@@ -16,12 +17,13 @@ from fastreid.solver import build_lr_scheduler, build_optimizer
 from fastreid.utils.checkpoint import Checkpointer
 from torch import nn
 
+from .checkpoint.read_ahead import reading_ahead
 from .config import value_of
 from .core.errors import InputError, require_choice
 from .core.files import check_output
 from .datasets.reading import open_data, read_split, unmatched
 from .engine.distributed import under_torchrun
-from .evaluation.evaluator import ranks_on_host
+from .evaluation.evaluator import ranks_densely
 from .evaluation.ranking.distances import METRICS
 from .fastreid_fixes.amp import DTYPES
 from .fastreid_fixes.device import usable_device
@@ -29,69 +31,80 @@ from .fastreid_fixes.nonfinite import POLICIES
 from .modeling.compilation import require_compiler
 from .occlusion import OCCLUSION_REGISTRY
 
-logger = logging.getLogger(f"fastreid.{__name__}")  # a child of the host's logger: shown where the host's lines are
+logger = logging.getLogger(f"fastreid.{__name__}")  # a child of fast-reid's logger, so that its handlers show it
 
-# Names that the host accepts and keeps in no registry; without what cannot train a network with dense gradients
+# Names that fast-reid accepts without a registry. Left out: optimisers that cannot train a network with dense gradients
 NO_OPTIMIZERS = ("Optimizer", "SparseAdam")
 OPTIMIZERS = [name for name, each in vars(torch.optim).items() if isinstance(each, type) and name not in NO_OPTIMIZERS]
 LR_SCHEDULES = ("MultiStepLR", "CosineAnnealingLR")
 IDENTITY_SAMPLERS = ("NaiveIdentitySampler", "BalancedIdentitySampler")
-# without the host's SetReWeightSampler, which fails or never ends, whatever SET_WEIGHT is
+# Left out: SetReWeightSampler of fast-reid, which fails or never ends for every SET_WEIGHT
 SAMPLERS = ("TrainingSampler", *IDENTITY_SAMPLERS, "ImbalancedDatasetSampler")
-
+PAIR_LOSSES = ("TripletLoss", "CircleLoss", "Cosface")
 ON_ERROR = ("stop", "skip")
 RANKINGS = ("auto", "host", "blocked")
 
+# The least value of each key
+LEAST = {
+    "TENSORBOARD.IMAGES_PERIOD": 0,
+    "SOLVER.CHECKPOINT_KEEP": 0,
+    "SOLVER.NONFINITE_LIMIT": 0,
+    "DATALOADER.NUM_WORKERS": 0,
+}
+LEAST_FOR_RERANKING = {"TEST.RERANK.K1": 1, "TEST.RERANK.K2": 1}
+
 
 def check_run(cfg, args) -> None:
-    """Looks at everything a run needs.
+    """Checks everything a run needs.
 
     Args:
         cfg: the config of the run.
-        args: the command line, as the host's default_argument_parser() gives it.
+        args: the command line, as parsed by default_argument_parser() of fast-reid.
 
     Raises:
-        InputError: a name is unknown, OUTPUT_DIR cannot be written, a batch does not divide over the processes or is
-            larger than the training set, a data set's folder is missing or empty, a key of the model has a value out
-            of range, or a file of weights is missing or does not fit the model, or on a resume the optimiser.
+        InputError: a setting is wrong (see check_settings()), a data set is missing or too small, the model cannot be
+            built, or a file of weights is missing or does not fit the model, or on a resume the optimiser.
     """
     train = not args.eval_only
     check_settings(cfg, processes(args), args.num_gpus, train)
     for name in cfg.DATASETS.TESTS:
         check_test_data(name)
-    if not train:
-        return check_model(cfg)
-    identities, images = check_training_data(cfg)
-    check_training(cfg, identities, images, resume=args.resume)
+    same_process = under_torchrun() or processes(args) == 1  # otherwise the run starts in new processes
+    with reading_ahead() if same_process else nullcontext():
+        if not train:
+            return check_model(cfg)
+        identities, images = check_training_data(cfg)
+        check_training(cfg, identities, images, resume=args.resume)
 
 
 def check_settings(cfg, processes: int = 1, per_machine: int = 1, train: bool = True) -> None:
-    """Looks at what needs neither data nor a model.
+    """Checks everything that needs neither data nor a model.
 
     Raises:
-        InputError: a name is unknown, a number is out of range, settings make no sense together, the device is none,
-            OUTPUT_DIR cannot be written, or a batch does not divide.
+        InputError: a name is unknown, a number is out of range, settings exclude each other, the device does not
+            exist, OUTPUT_DIR cannot be written, or a batch does not divide over the processes.
     """
     check_names(cfg)
     if train:
-        refuse_combinations(cfg)
-    ranks_on_host(cfg)
+        check_combinations(cfg)
+    ranks_densely(cfg)
     check_device(cfg.MODEL.DEVICE, per_machine)
     check_amp(cfg)
     if train and cfg.MODEL.IGOAS.COMPILE:
         require_compiler(cfg.MODEL.DEVICE)
     check_ranges(cfg)
+    check_image_settings(cfg)
     check_output(cfg.OUTPUT_DIR)
     check_batches(cfg, processes, train)
 
 
 def processes(args) -> int:
-    """How many processes the run has, torchrun's included; the host takes 0 GPUs for one process."""
+    """Returns the number of processes of the run, torchrun's included; fast-reid takes 0 GPUs for one process."""
     return int(os.environ["WORLD_SIZE"]) if under_torchrun() else max(1, args.num_gpus) * args.num_machines
 
 
 def check_names(cfg) -> None:
-    """Raises InputError where a key names something that is not registered, or a head that is not for the model."""
+    """Raises InputError if a key names nothing registered, or a head that does not fit the model."""
     names = [
         *((DATASET_REGISTRY._obj_map, "DATASETS.NAMES", name) for name in cfg.DATASETS.NAMES),
         *((DATASET_REGISTRY._obj_map, "DATASETS.TESTS", name) for name in cfg.DATASETS.TESTS),
@@ -110,7 +123,7 @@ def check_names(cfg) -> None:
 
 
 def check_model_names(cfg) -> None:
-    """Raises InputError where a key of the model names nothing registered, or a head that is not for the model."""
+    """Raises InputError if a key of the model names nothing registered, or a head that does not fit the model."""
     names = [
         (META_ARCH_REGISTRY._obj_map, "MODEL.META_ARCHITECTURE", cfg.MODEL.META_ARCHITECTURE),
         (BACKBONE_REGISTRY._obj_map, "MODEL.BACKBONE.NAME", cfg.MODEL.BACKBONE.NAME),
@@ -124,8 +137,8 @@ def check_model_names(cfg) -> None:
     require_names(names)
     if cfg.MODEL.HEADS.NAME == "IGOASHead" and META_ARCH_REGISTRY.get(architecture).__module__.startswith("fastreid."):
         raise InputError(
-            f"MODEL.HEADS.NAME IGOASHead is for two branches: {architecture} needs a head for one feature map, such as "
-            "EmbeddingHead"
+            f"MODEL.HEADS.NAME IGOASHead takes two feature maps, and {architecture} gives one: take EmbeddingHead or "
+            "another head for one feature map"
         )
 
 
@@ -135,27 +148,100 @@ def require_names(names: list[tuple[Iterable[str], str, str]]) -> None:
         require_choice(key, name, sorted(known))
 
 
-def check_amp(cfg) -> None:
-    """Raises InputError where SOLVER.AMP.DTYPE is none, or not for MODEL.DEVICE."""
-    require_choice("SOLVER.AMP.DTYPE", cfg.SOLVER.AMP.DTYPE, DTYPES)
-    if cfg.SOLVER.AMP.DTYPE == "float16" and usable_device(cfg.MODEL.DEVICE) == "cpu":
-        raise InputError("SOLVER.AMP.DTYPE float16 is for a GPU, and the model is on the CPU: take bfloat16 or auto")
+def check_combinations(cfg) -> None:
+    """Raises InputError if two settings exclude each other, though each of them is valid."""
+    for loss in pair_losses(cfg):
+        compares = f"MODEL.LOSSES.NAME {loss} compares images of one identity"
+        if cfg.DATALOADER.SAMPLER_TRAIN not in IDENTITY_SAMPLERS:
+            raise InputError(
+                f"{compares}, but DATALOADER.SAMPLER_TRAIN {cfg.DATALOADER.SAMPLER_TRAIN} draws images without regard "
+                f"to identity: take {' or '.join(IDENTITY_SAMPLERS)}, or CrossEntropyLoss alone"
+            )
+        if cfg.DATALOADER.NUM_INSTANCE < 2:
+            raise InputError(
+                f"{compares}, but a batch holds DATALOADER.NUM_INSTANCE {cfg.DATALOADER.NUM_INSTANCE} image of each: "
+                "set it to 2 or more"
+            )
+    heads = cfg.MODEL.HEADS
+    if heads.CLS_LAYER != "Linear" and heads.SCALE <= 1:
+        raise InputError(
+            f"MODEL.HEADS.CLS_LAYER {heads.CLS_LAYER} gives cosines in [-1, 1], whose softmax cannot separate "
+            f"identities: set MODEL.HEADS.SCALE to 16 to 64, got {heads.SCALE}"
+        )
+    mask_loss, occlusion = cfg.MODEL.IGOAS.MASK_LOSS, cfg.MODEL.OCCLUSION
+    on_both_stages = mask_loss.STAGES == "both" and mask_loss.SCALE > 0 and len(mask_loss.BRANCHES) > 0
+    occludes = occlusion.PROB > 0 and occlusion.NAME not in ("NoOcclusion", "BatchDropBlock")
+    if cfg.MODEL.META_ARCHITECTURE == "IGOAS" and on_both_stages and not (occludes and occlusion.MASK == "occluded"):
+        raise InputError(
+            "MODEL.IGOAS.MASK_LOSS.STAGES both supervises a feature map by the mask of the occlusion, but no image is "
+            "occluded or the mask is 1 everywhere: set it to last, or MODEL.OCCLUSION.MASK to occluded and "
+            "MODEL.OCCLUSION.NAME to a block that occludes images"
+        )
+
+
+def pair_losses(cfg) -> list[str]:
+    """Returns the names in MODEL.LOSSES.NAME of losses that compare the images of a batch."""
+    return [name for name in cfg.MODEL.LOSSES.NAME if name in PAIR_LOSSES]
 
 
 def check_device(name: str, processes: int) -> None:
-    """Raises InputError where MODEL.DEVICE is no device, a GPU that torch does not find, or one GPU for several."""
+    """Raises InputError if MODEL.DEVICE is not a device, a GPU that torch does not find, or one GPU for several."""
     try:
         device = torch.device(usable_device(name))
     except RuntimeError:
-        raise InputError(f"MODEL.DEVICE: {name} is no device; take cpu, cuda or cuda:N") from None
+        raise InputError(f"MODEL.DEVICE must be cpu, cuda or cuda:N, got {name}") from None
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        raise InputError(f"MODEL.DEVICE is {name}, but torch finds {torch.cuda.device_count()} GPUs")
+        raise InputError(
+            f"MODEL.DEVICE is {name}, but torch finds {torch.cuda.device_count()} GPUs: take a lower number, or cpu"
+        )
     if device.index is not None and processes > 1:
-        raise InputError(f"MODEL.DEVICE {name} is one GPU for {processes} processes of this machine: write cuda")
+        raise InputError(f"MODEL.DEVICE {name} is one GPU for {processes} processes of this machine: set it to cuda")
+
+
+def check_amp(cfg) -> None:
+    """Raises InputError if SOLVER.AMP.DTYPE is unknown, or does not work on MODEL.DEVICE."""
+    require_choice("SOLVER.AMP.DTYPE", cfg.SOLVER.AMP.DTYPE, DTYPES)
+    if cfg.SOLVER.AMP.DTYPE == "float16" and usable_device(cfg.MODEL.DEVICE) == "cpu":
+        raise InputError("SOLVER.AMP.DTYPE float16 needs a GPU, and the model is on the CPU: take bfloat16 or auto")
+
+
+def check_ranges(cfg: CfgNode) -> None:
+    """Raises InputError if a number of the run is out of range; numbers of a model are checked where it is built."""
+    least = {**LEAST, **LEAST_FOR_RERANKING} if cfg.TEST.RERANK.ENABLED else LEAST
+    for key, smallest in least.items():
+        if value_of(cfg, key) < smallest:
+            raise InputError(f"{key} must be {smallest} or more, got {value_of(cfg, key)}")
+    if cfg.SEED >= 2**31:
+        raise InputError(f"SEED must be -1, or 0 to 2**31 - 1, got {cfg.SEED}")
+    if not all(type(epoch) is int and epoch >= 0 for epoch in cfg.SOLVER.STEPS):
+        raise InputError(f"SOLVER.STEPS must be epochs, integers from 0, got {cfg.SOLVER.STEPS}")
+
+
+def check_image_settings(cfg: CfgNode) -> None:
+    """Raises InputError if the images cannot be resized or normalised."""
+    # with a crop fast-reid takes one number, the shorter side, or 0 for no resizing
+    for key in ("INPUT.SIZE_TRAIN", "INPUT.SIZE_TEST") if not cfg.INPUT.CROP.ENABLED else ():
+        size = value_of(cfg, key)
+        if len(size) != 2 or not all(type(pixels) is int and pixels >= 1 for pixels in size):
+            raise InputError(f"{key} must be height and width, two integers from 1, got {size}")
+    for key in ("MODEL.PIXEL_MEAN", "MODEL.PIXEL_STD"):
+        values = value_of(cfg, key)
+        if len(values) not in (1, 3) or not all(is_finite(value) for value in values):
+            raise InputError(f"{key} must be three numbers, one for each channel, or one for all, got {values}")
+    if min(cfg.MODEL.PIXEL_STD) <= 0:
+        raise InputError(f"MODEL.PIXEL_STD must be more than 0, got {cfg.MODEL.PIXEL_STD}")
+
+
+def is_finite(value) -> bool:
+    """Returns whether a value is a number that fits into a float."""
+    try:
+        return type(value) in (int, float) and math.isfinite(value)
+    except OverflowError:
+        return False
 
 
 def check_batches(cfg, processes: int, train: bool) -> None:
-    """Raises InputError where a batch does not divide over the processes, or not into what each of them needs."""
+    """Raises InputError if a batch does not divide over the processes, or a process gets too few images of it."""
     if processes < 1:
         raise InputError(f"--num-gpus times --num-machines is {processes}: a run has at least one process")
     sizes = {"TEST.IMS_PER_BATCH": cfg.TEST.IMS_PER_BATCH}
@@ -164,16 +250,23 @@ def check_batches(cfg, processes: int, train: bool) -> None:
     for key, size in sizes.items():
         if size < 1 or size % processes:
             raise InputError(f"{key} is {size}, which does not divide over {processes} processes: take a multiple")
+    if train:
+        check_training_batch(cfg, cfg.SOLVER.IMS_PER_BATCH // processes)
+
+
+def check_training_batch(cfg, images: int) -> None:
+    """Raises InputError if BatchNorm, the sampler or the losses need another number of images in a process."""
     sampler, instances = cfg.DATALOADER.SAMPLER_TRAIN, cfg.DATALOADER.NUM_INSTANCE
-    images = cfg.SOLVER.IMS_PER_BATCH // processes
-    if train and images < 2:
-        raise InputError("SOLVER.IMS_PER_BATCH gives a process one image: BatchNorm trains on 2 or more")
-    if train and sampler in IDENTITY_SAMPLERS and (not 1 <= instances <= images or images % instances):
+    if images < 2:
+        raise InputError("SOLVER.IMS_PER_BATCH gives a process one image: BatchNorm needs 2 or more in training")
+    if sampler not in IDENTITY_SAMPLERS:
+        return
+    if not 1 <= instances <= images or images % instances:
         raise InputError(
             f"{sampler} needs a multiple of DATALOADER.NUM_INSTANCE {instances} images a process, "
             f"SOLVER.IMS_PER_BATCH {cfg.SOLVER.IMS_PER_BATCH} gives {images}"
         )
-    if train and sampler in IDENTITY_SAMPLERS and images == instances and pair_losses(cfg):
+    if images == instances and pair_losses(cfg):
         raise InputError(
             f"MODEL.LOSSES.NAME compares images of different identities, and a process gets {images} images of one "
             f"(DATALOADER.NUM_INSTANCE {instances}): raise SOLVER.IMS_PER_BATCH, or lower NUM_INSTANCE"
@@ -181,27 +274,27 @@ def check_batches(cfg, processes: int, train: bool) -> None:
 
 
 def check_test_data(name: str) -> None:
-    """Raises InputError where a data set is missing, or no query of it has anything to be ranked with."""
+    """Raises InputError if a data set is missing or has no query to rank; warns of queries without a match."""
     data = open_data(name)
     for part in ("query", "gallery"):
         if not read_split(name, data, part):
-            raise InputError(f"data set {name}: its {part} has no image; README.md, section Data, shows its layout")
+            raise InputError(f"data set {name}: its {part} has no image; docs/data.md shows its layout")
     left_out = unmatched(data.query, data.gallery)
     if len(left_out) == len(data.query):
         raise InputError(
-            f"data set {name}: no query has an image of its identity and of another camera in the gallery, so there is "
-            "nothing to rank: gallery images of the query's own camera are left out"
+            f"data set {name}: no query has an image of its identity and of another camera in the gallery, and gallery "
+            "images of the query's own camera are left out: nothing can be ranked"
         )
     if left_out:
         logger.warning(
-            "data set %s: %d of %d queries have no image of their identity and of another camera in the gallery; the "
-            "host leaves them out of every metric; the first is %s",
+            "data set %s: %d of %d queries have no image of their identity and of another camera in the gallery; "
+            "fast-reid leaves them out of every metric; the first is %s",
             *(name, len(left_out), len(data.query), os.path.abspath(left_out[0])),
         )
 
 
 def check_training_data(cfg) -> tuple[int, int]:
-    """Numbers of identities and images of the training set.
+    """Returns the numbers of identities and images of the training set.
 
     Raises:
         InputError: a data set is missing, smaller than a batch, or has too few identities for the sampler.
@@ -211,199 +304,106 @@ def check_training_data(cfg) -> tuple[int, int]:
         return [item for name in names for item in open_data(name, combineall=cfg.DATASETS.COMBINEALL).train]
 
     items = training_images(cfg.DATASETS.NAMES)
-    sets = {f"the training set {', '.join(cfg.DATASETS.NAMES)}": items}
+    check_training_images(cfg, f"the training set {', '.join(cfg.DATASETS.NAMES)}", items)
     if cfg.TEST.PRECISE_BN.ENABLED:
-        sets[f"TEST.PRECISE_BN.DATASET {cfg.TEST.PRECISE_BN.DATASET}"] = training_images([cfg.TEST.PRECISE_BN.DATASET])
-    for what, images in sets.items():
-        if not images:
-            raise InputError(
-                f"{what} has no training images: it is a set for testing; train on another, such as Market1501"
-            )
-        if len(images) < cfg.SOLVER.IMS_PER_BATCH:
-            raise InputError(
-                f"SOLVER.IMS_PER_BATCH is {cfg.SOLVER.IMS_PER_BATCH} but {what} has only {len(images)} images: "
-                "lower SOLVER.IMS_PER_BATCH"
-            )
-        wanted = cfg.SOLVER.IMS_PER_BATCH // max(cfg.DATALOADER.NUM_INSTANCE, 1)
-        if cfg.DATALOADER.SAMPLER_TRAIN in IDENTITY_SAMPLERS and identities_of(images) < wanted:
-            raise InputError(
-                f"{cfg.DATALOADER.SAMPLER_TRAIN} needs SOLVER.IMS_PER_BATCH / DATALOADER.NUM_INSTANCE = {wanted} "
-                f"identities, {what} has {identities_of(images)}"
-            )
+        name = cfg.TEST.PRECISE_BN.DATASET
+        check_training_images(cfg, f"TEST.PRECISE_BN.DATASET {name}", training_images([name]))
     return identities_of(items), len(items)
 
 
+def check_training_images(cfg, name: str, items: list) -> None:
+    """Raises InputError if a training set has too few images for a batch, or too few identities for the sampler."""
+    batch, sampler = cfg.SOLVER.IMS_PER_BATCH, cfg.DATALOADER.SAMPLER_TRAIN
+    if not items:
+        raise InputError(
+            f"{name} has no training images, because it is a set for testing: train on another one, such as Market1501"
+        )
+    if len(items) < batch:
+        raise InputError(
+            f"SOLVER.IMS_PER_BATCH is {batch} but {name} has only {len(items)} images: lower SOLVER.IMS_PER_BATCH"
+        )
+    wanted = batch // max(cfg.DATALOADER.NUM_INSTANCE, 1)
+    if sampler in IDENTITY_SAMPLERS and identities_of(items) < wanted:
+        raise InputError(
+            f"{sampler} needs SOLVER.IMS_PER_BATCH / DATALOADER.NUM_INSTANCE = {wanted} identities, {name} has "
+            f"{identities_of(items)}"
+        )
+
+
 def identities_of(items: list) -> int:
+    """Returns the number of identities among (path, identity, camera) items."""
     return len({identity for _, identity, _ in items})
 
 
 def check_model(cfg) -> None:
-    """Builds a model that is thrown away, and loads what an evaluation would load."""
-    model = build_scratch_model(cfg, identities=1)
+    """Checks that the model can be built and that MODEL.WEIGHTS fits it."""
+    model = build_model_shapes(cfg, identities=1)
     if cfg.MODEL.WEIGHTS:
-        Checkpointer(model).load(cfg.MODEL.WEIGHTS)
+        with without_copying():
+            Checkpointer(model).load(cfg.MODEL.WEIGHTS)
 
 
 def check_training(cfg, identities: int, images: int, resume: bool) -> None:
-    """Builds a model, an optimiser and its schedules that are thrown away, and loads what the run would load.
+    """Checks that model, optimiser and schedules can be built, and that the files that the run loads fit them.
 
     Raises:
-        InputError: any of it cannot be.
+        InputError: one of them cannot be built, or a file is missing or does not fit.
     """
     if cfg.SOLVER.MAX_EPOCH < 1:
         raise InputError(f"SOLVER.MAX_EPOCH must be 1 or more, got {cfg.SOLVER.MAX_EPOCH}")
     if not cfg.DATASETS.TESTS:
-        raise InputError("DATASETS.TESTS names no data set: the host evaluates at the end of a training")
+        raise InputError("DATASETS.TESTS names no data set: fast-reid evaluates at the end of a training")
     if 0 < cfg.MODEL.HEADS.NUM_CLASSES < identities:
         raise InputError(
             f"MODEL.HEADS.NUM_CLASSES is {cfg.MODEL.HEADS.NUM_CLASSES}, the training set has {identities} identities: "
             "leave it 0, and it is counted"
         )
-    # weights that must be fetched are fetched here, by one process of a machine
+    # pretrained weights are downloaded here if they are missing, by one process of a machine
     first = not under_torchrun() or os.environ["LOCAL_RANK"] == "0"
-    model = build_scratch_model(cfg, identities, pretrain=cfg.MODEL.BACKBONE.PRETRAIN and first)
+    model = build_model_shapes(cfg, identities, pretrain=cfg.MODEL.BACKBONE.PRETRAIN and first)
     try:
         optimizer = build_optimizer(cfg, model)[0]
         schedules = build_lr_scheduler(cfg, optimizer, images // cfg.SOLVER.IMS_PER_BATCH)
     except InputError:
         raise
     except Exception as error:
-        raise InputError(f"the host can build no optimiser from the keys of SOLVER: {error}") from error
-    if getattr(schedules["lr_sched"], "T_max", 1) < 1:  # the host would divide by it at the end of the warm-up
+        raise InputError(f"fast-reid cannot build an optimiser from the keys of SOLVER: {error}") from error
+    if getattr(schedules["lr_sched"], "T_max", 1) < 1:  # fast-reid would divide by it at the end of the warm-up
         raise InputError(
             f"SOLVER.WARMUP_ITERS {cfg.SOLVER.WARMUP_ITERS} leaves CosineAnnealingLR no epoch of SOLVER.MAX_EPOCH "
             f"{cfg.SOLVER.MAX_EPOCH}: lower the one or raise the other"
         )
     run = Checkpointer(model, cfg.OUTPUT_DIR, optimizer=optimizer, **schedules)
-    run.resume_or_load(cfg.MODEL.WEIGHTS, resume=resume)
+    with without_copying():
+        run.resume_or_load(cfg.MODEL.WEIGHTS, resume=resume)
 
 
-def build_scratch_model(cfg, identities: int, pretrain: bool = False) -> nn.Module:
+def build_model_shapes(cfg, identities: int, pretrain: bool = False) -> nn.Module:
+    """Builds the model on torch's meta device, with names and shapes but no values; only the run builds the values.
+
+    A model that torch cannot build there, such as fast-reid's vision transformer, is built on the CPU.
+    """
+    try:
+        with torch.device("meta"), without_copying():
+            return build_scratch_model(cfg, identities, pretrain, device="meta")
+    except InputError:
+        raise
+    except Exception:
+        return build_scratch_model(cfg, identities, pretrain)
+
+
+@contextmanager
+def without_copying() -> Iterator[None]:
+    """Context in which torch does not warn that loading weights into a model on the meta device copies nothing."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".*which is a no-op")
+        yield
+
+
+def build_scratch_model(cfg, identities: int, pretrain: bool = False, device: str = "cpu") -> nn.Module:
+    """Builds the model of a config for so many identities, with values if the device is not "meta"."""
     cfg = cfg.clone()
     cfg.defrost()
-    cfg.MODEL.BACKBONE.PRETRAIN, cfg.MODEL.DEVICE = pretrain, "cpu"
+    cfg.MODEL.BACKBONE.PRETRAIN, cfg.MODEL.DEVICE = pretrain, device
     cfg.MODEL.HEADS.NUM_CLASSES = cfg.MODEL.HEADS.NUM_CLASSES or identities
     return build_model(cfg)
-
-
-# Settings that are valid each, but make no sense together
-
-PAIR_LOSSES = ("TripletLoss", "CircleLoss", "Cosface")
-
-
-class Combination(NamedTuple):
-    """One that makes no sense.
-
-    Args:
-        title: what goes with what, for the documentation.
-        is_in: whether a config has it.
-        reason: why, and what to do instead; the end of a message.
-    """
-
-    title: str
-    is_in: Callable[[CfgNode], bool]
-    reason: str
-
-
-def pair_losses(cfg: CfgNode) -> list[str]:
-    return [name for name in cfg.MODEL.LOSSES.NAME if name in PAIR_LOSSES]
-
-
-def on_both_stages(cfg: CfgNode) -> bool:
-    keys = cfg.MODEL.IGOAS.MASK_LOSS
-    return keys.STAGES == "both" and keys.SCALE > 0 and len(keys.BRANCHES) > 0
-
-
-def occludes_images(cfg: CfgNode) -> bool:
-    keys = cfg.MODEL.OCCLUSION
-    return keys.MASK == "occluded" and keys.PROB > 0 and keys.NAME not in ("NoOcclusion", "BatchDropBlock")
-
-
-COMBINATIONS = (
-    Combination(
-        "a loss of pairs with batches that are drawn without regard to identities",
-        lambda cfg: bool(pair_losses(cfg)) and cfg.DATALOADER.SAMPLER_TRAIN not in IDENTITY_SAMPLERS,
-        "MODEL.LOSSES.NAME compares images of one identity, and DATALOADER.SAMPLER_TRAIN puts hardly any into a batch: "
-        "take NaiveIdentitySampler or BalancedIdentitySampler, or CrossEntropyLoss alone",
-    ),
-    Combination(
-        "a loss of pairs with one image of each identity",
-        lambda cfg: (
-            bool(pair_losses(cfg))
-            and cfg.DATALOADER.SAMPLER_TRAIN in IDENTITY_SAMPLERS
-            and cfg.DATALOADER.NUM_INSTANCE < 2
-        ),
-        "MODEL.LOSSES.NAME compares images of one identity: DATALOADER.NUM_INSTANCE must be 2 or more",
-    ),
-    Combination(
-        "a softmax of cosines without a scale",
-        lambda cfg: cfg.MODEL.HEADS.CLS_LAYER != "Linear" and cfg.MODEL.HEADS.SCALE <= 1,
-        "MODEL.HEADS.CLS_LAYER gives cosines, between -1 and 1, and their softmax cannot tell identities apart: set "
-        "MODEL.HEADS.SCALE, as a rule to 16 to 64",
-    ),
-    Combination(
-        "the suppression loss on both stages without occluded images",
-        lambda cfg: cfg.MODEL.META_ARCHITECTURE == "IGOAS" and on_both_stages(cfg) and not occludes_images(cfg),
-        "MODEL.IGOAS.MASK_LOSS.STAGES both needs images that are occluded and a mask that tells where: take STAGES "
-        "last, or MODEL.OCCLUSION.MASK occluded and a MODEL.OCCLUSION.NAME that occludes images",
-    ),
-)
-
-
-def refuse_combinations(cfg: CfgNode) -> None:
-    """Raises InputError where a config has one of COMBINATIONS."""
-    for each in COMBINATIONS:
-        if each.is_in(cfg):
-            raise InputError(f"{each.title} makes no sense: {each.reason}")
-
-
-# Ranges of single numbers
-
-# The least value of each key
-LEAST = {
-    "TENSORBOARD.IMAGES_PERIOD": 0,
-    "SOLVER.CHECKPOINT_KEEP": 0,
-    "SOLVER.NONFINITE_LIMIT": 0,
-    "DATALOADER.NUM_WORKERS": 0,
-}
-LEAST_OF_RERANKING = {"TEST.RERANK.K1": 1, "TEST.RERANK.K2": 1}  # of TEST.RERANK.ENABLED
-
-
-def check_ranges(cfg: CfgNode) -> None:
-    """Raises InputError where a number, or a list of them, is none that the run could use."""
-    least = {**LEAST, **LEAST_OF_RERANKING} if cfg.TEST.RERANK.ENABLED else LEAST
-    for key, smallest in least.items():
-        if value_of(cfg, key) < smallest:
-            raise InputError(f"{key} must be {smallest} or more, got {value_of(cfg, key)}")
-    if cfg.SEED >= 2**31:
-        raise InputError(f"SEED must be -1, or 0 to 2**31 - 1, got {cfg.SEED}")
-    if not all(is_whole(epoch) and epoch >= 0 for epoch in cfg.SOLVER.STEPS):
-        raise InputError(f"SOLVER.STEPS must be epochs, whole numbers from 0, got {cfg.SOLVER.STEPS}")
-    check_images(cfg)
-
-
-def check_images(cfg: CfgNode) -> None:
-    """Raises InputError where sizes of images are none, or the channels cannot be normalised."""
-    # a crop gives images of one size; the host then takes one number, the shorter side, or 0 for no resizing
-    for key in ("INPUT.SIZE_TRAIN", "INPUT.SIZE_TEST") if not cfg.INPUT.CROP.ENABLED else ():
-        size = value_of(cfg, key)
-        if len(size) != 2 or not all(is_whole(pixels) and pixels >= 1 for pixels in size):
-            raise InputError(f"{key} must be height and width, two whole numbers from 1, got {size}")
-    for key in ("MODEL.PIXEL_MEAN", "MODEL.PIXEL_STD"):
-        values = value_of(cfg, key)
-        if len(values) not in (1, 3) or not all(is_finite(value) for value in values):
-            raise InputError(f"{key} must be three numbers, one a channel, or one for all, got {values}")
-    if min(cfg.MODEL.PIXEL_STD) <= 0:
-        raise InputError(f"MODEL.PIXEL_STD must be more than 0, got {cfg.MODEL.PIXEL_STD}")
-
-
-def is_whole(value) -> bool:
-    return type(value) is int
-
-
-def is_finite(value) -> bool:
-    """Whether a value is a number that a float holds."""
-    try:
-        return type(value) in (int, float) and math.isfinite(value)
-    except OverflowError:
-        return False

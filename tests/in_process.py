@@ -21,9 +21,9 @@ import torch
 from tiny_data import WIDTH
 
 from igoas_plugin.datasets.published import warn_once
-from igoas_plugin.engine.log_files import STOPPED
-from igoas_plugin.evaluation.host_metrics import RECENT_CMC
+from igoas_plugin.engine.log_files import UNWRITABLE
 from igoas_plugin.fastreid_fixes.amp import amp_dtype
+from igoas_plugin.fastreid_fixes.dense_ranking import RECENT_CMC
 from igoas_plugin.fastreid_fixes.device import usable_device, usable_norm
 
 # of a run whose network is not what a test is about; registered by tiny_data, in this process alone
@@ -122,7 +122,7 @@ def fresh_process_state(command: list[str]) -> Iterator[None]:
 def forget() -> None:
     for function in (*LOGGED_ONCE, fastreid.utils.logger._cached_log_stream):
         function.cache_clear()
-    STOPPED.clear()
+    UNWRITABLE.clear()
     RECENT_CMC.clear()
 
 

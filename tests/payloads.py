@@ -1,4 +1,4 @@
-"""Files that create another file where they are executed."""
+"""Files with a payload that creates another file when it is executed."""
 
 import os
 import pickle
@@ -9,11 +9,11 @@ import torch
 
 
 class Creates:
-    """An object that creates a file when it is unpickled.
+    """Object that creates a file when it is unpickled.
 
     Args:
-        path: of that file.
-        call: the function that does it, one of CALLS.
+        path: path of that file.
+        call: function that creates it, one of CALLS.
     """
 
     def __init__(self, path, call):
@@ -26,7 +26,7 @@ class Creates:
 CALLS = {
     "os.system": lambda path: (os.system, (f"touch {path}",)),
     "exec": lambda path: (exec, (f"open({str(path)!r}, 'w')",)),
-    "getattr": lambda path: (Path.touch, (path,)),  # in Python, a method of a class is taken by getattr
+    "getattr": lambda path: (Path.touch, (path,)),  # pickle finds a method of a class by getattr
 }
 
 
@@ -46,7 +46,7 @@ FORMATS = {"zip": save_zip, "legacy": save_legacy, "pickle": save_pickle}
 
 
 def executed(path: Path) -> None:
-    """Loads a file as torch did by default before version 2.6, to see that the payload is one."""
+    """Loads a file as torch before 2.6 did by default, to show that the payload works."""
     torch.load(path, weights_only=False)
 
 

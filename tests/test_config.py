@@ -1,5 +1,8 @@
+import re
+from pathlib import Path
+
 import pytest
-from fastreid.config import get_cfg as get_host_cfg
+from fastreid.config import get_cfg as get_fastreid_cfg
 
 import igoas_plugin
 from igoas_plugin.config import flat_keys, load_cfg, value_of
@@ -25,11 +28,11 @@ DEFAULTS = {
 }  # fmt: skip
 
 
-def test_the_plugin_adds_exactly_its_keys_and_leaves_the_host_s_values():
-    host, ours = get_host_cfg(), igoas_plugin.get_cfg()
-    added = set(flat_keys(ours)) - set(flat_keys(host))
+def test_the_plugin_adds_exactly_its_keys_and_leaves_those_of_fast_reid():
+    theirs, ours = get_fastreid_cfg(), igoas_plugin.get_cfg()
+    added = set(flat_keys(ours)) - set(flat_keys(theirs))
     assert {key: value_of(ours, key) for key in added} == DEFAULTS
-    assert [key for key in flat_keys(host) if value_of(ours, key) != value_of(host, key)] == []
+    assert [key for key in flat_keys(theirs) if value_of(ours, key) != value_of(theirs, key)] == []
 
 
 def test_adding_again_overwrites_nothing_that_is_set_and_keeps_a_frozen_config_frozen():
@@ -91,7 +94,7 @@ def test_a_file_without_keys_is_refused(tmp_path, text):
 
 
 def test_a_key_that_holds_other_keys_takes_no_value():
-    with pytest.raises(InputError, match="MODEL.IGOAS holds other keys and takes no value itself"):
+    with pytest.raises(InputError, match="MODEL.IGOAS is a section and takes no value itself"):
         load_cfg("", ["MODEL.IGOAS", "3"])
 
 
@@ -116,7 +119,7 @@ def test_a_teacher_s_config_may_hold_the_plugin_s_keys(baseline_cfg, tmp_path, r
 def test_a_key_with_dots_in_a_file_is_refused_in_one_line(tmp_path):
     path = tmp_path / "run.yml"
     path.write_text("MODEL.DEVICE: cpu")
-    with pytest.raises(InputError, match="run.yml: MODEL.DEVICE is one word: write each part of it within the one"):
+    with pytest.raises(InputError, match="run.yml: MODEL.DEVICE is one word: nest its parts, one section in another"):
         load_cfg(str(path))
 
 
@@ -128,7 +131,27 @@ def test_an_alias_stands_for_what_it_names(tmp_path):
 
 def test_a_whole_number_beyond_any_float_is_refused_in_one_line(tmp_path):
     (tmp_path / "run.yml").write_text(f"SOLVER: {{BASE_LR: {10**400}}}")
-    with pytest.raises(InputError, match="run.yml: SOLVER.BASE_LR is larger than any number that a float holds"):
+    with pytest.raises(InputError, match="run.yml: SOLVER.BASE_LR is too large for a float"):
         load_cfg(str(tmp_path / "run.yml"))
-    with pytest.raises(InputError, match="command line: SOLVER.BASE_LR is larger"):
+    with pytest.raises(InputError, match="command line: SOLVER.BASE_LR is too large"):
         load_cfg("", ["SOLVER.BASE_LR", str(10**400)])
+
+
+def rows_of_config_py() -> list[str]:
+    """Returns a row of a Markdown table for each key in config.py: key, default, and the comment above it."""
+    rows, comment = [], []
+    root = Path(__file__).parents[1]
+    for line in (root / "igoas_plugin" / "config.py").read_text().splitlines():
+        if match := re.match(r"    # (?!----)(.*)", line):
+            comment.append(match[1])
+        elif (match := re.match(r"    C\.([\w.]+) = (.*)", line)) and match[2] != "CfgNode()":
+            rows.append(f"| `{match[1]}` | `{match[2]}` | {' '.join(comment)} |")
+            comment = []
+    return rows
+
+
+def test_the_documentation_has_a_row_for_each_key_with_its_default_and_comment():
+    rows = rows_of_config_py()
+    assert sorted(re.match(r"\| `([\w.]+)`", row)[1] for row in rows) == sorted(DEFAULTS)
+    page = (Path(__file__).parents[1] / "docs" / "configs.md").read_text().splitlines()
+    assert [row for row in rows if row not in page] == [], "copy these rows into docs/configs.md"

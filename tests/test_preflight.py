@@ -44,7 +44,9 @@ def test_a_set_for_testing_is_no_training_set(monkeypatch):
     monkeypatch.setattr("igoas_plugin.preflight.open_data", lambda name, **kwargs: SimpleNamespace(train=[]))
     cfg = igoas_plugin.get_cfg()
     cfg.DATASETS.NAMES = ("PartialREID",)
-    with pytest.raises(InputError, match="the training set PartialREID has no training images: .*such as Market1501"):
+    with pytest.raises(
+        InputError, match="training set PartialREID has no training images, because .*such as Market1501"
+    ):
         check_training_data(cfg)
 
 
@@ -68,9 +70,9 @@ def test_the_data_of_precise_bn_must_serve_the_sampler_too(monkeypatch):
 @pytest.mark.parametrize(
     "name, processes, message",
     [
-        ("cuda:0", 2, "cuda:0 is one GPU for 2 processes of this machine: write cuda"),
+        ("cuda:0", 2, "cuda:0 is one GPU for 2 processes of this machine: set it to cuda"),
         ("cuda:2", 1, "MODEL.DEVICE is cuda:2, but torch finds 2 GPUs"),
-        ("gpu", 1, "gpu is no device"),
+        ("gpu", 1, "MODEL.DEVICE must be cpu, cuda or cuda:N, got gpu"),
     ],
 )
 def test_a_device_that_cannot_be_is_refused_on_a_machine_with_two_gpus(monkeypatch, name, processes, message):
@@ -87,7 +89,7 @@ def test_a_type_that_the_device_has_not_is_refused(baseline_cfg):
         baseline_cfg.SOLVER.AMP.DTYPE = dtype
         check_amp(baseline_cfg)
     baseline_cfg.SOLVER.AMP.DTYPE = "float16"
-    with pytest.raises(InputError, match="float16 is for a GPU, and the model is on the CPU: take bfloat16 or auto"):
+    with pytest.raises(InputError, match="float16 needs a GPU, and the model is on the CPU: take bfloat16 or auto"):
         check_amp(baseline_cfg)
     baseline_cfg.SOLVER.AMP.DTYPE = "float8"
     with pytest.raises(InputError, match="SOLVER.AMP.DTYPE"):
@@ -101,14 +103,14 @@ def test_a_type_that_the_device_has_not_is_refused(baseline_cfg):
         (["INPUT.SIZE_TRAIN", "[32]"], "INPUT.SIZE_TRAIN must be height and width"),
         (["INPUT.SIZE_TEST", "[0,0]"], "INPUT.SIZE_TEST must be height and width"),
         (["INPUT.SIZE_TEST", "[32]"], "INPUT.SIZE_TEST must be height and width"),
-        (["MODEL.PIXEL_MEAN", "['a']"], "MODEL.PIXEL_MEAN must be three numbers, one a channel"),
-        (["MODEL.PIXEL_STD", "['a', 1, 1]"], "MODEL.PIXEL_STD must be three numbers, one a channel"),
-        (["MODEL.PIXEL_STD", f"[1, 1, {10**400}]"], "MODEL.PIXEL_STD must be three numbers, one a channel"),
+        (["MODEL.PIXEL_MEAN", "['a']"], "MODEL.PIXEL_MEAN must be three numbers, one for each channel"),
+        (["MODEL.PIXEL_STD", "['a', 1, 1]"], "MODEL.PIXEL_STD must be three numbers, one for each channel"),
+        (["MODEL.PIXEL_STD", f"[1, 1, {10**400}]"], "MODEL.PIXEL_STD must be three numbers, one for each channel"),
         (["MODEL.PIXEL_STD", "[1.0, 0.0, 1.0]"], "MODEL.PIXEL_STD must be more than 0"),
         (["DATALOADER.NUM_WORKERS", "-1"], "DATALOADER.NUM_WORKERS must be 0 or more, got -1"),
         (["TEST.RERANK.ENABLED", "True", "TEST.RERANK.K1", "0"], "TEST.RERANK.K1 must be 1 or more, got 0"),
         (["TEST.RERANK.ENABLED", "True", "TEST.RERANK.K2", "0"], "TEST.RERANK.K2 must be 1 or more, got 0"),
-        (["SOLVER.STEPS", "('a',)"], r"SOLVER.STEPS must be epochs, whole numbers from 0, got \('a',\)|\['a'\]"),
+        (["SOLVER.STEPS", "('a',)"], r"SOLVER.STEPS must be epochs, integers from 0, got \('a',\)|\['a'\]"),
         (["SOLVER.CHECKPOINT_KEEP", "-1"], "SOLVER.CHECKPOINT_KEEP must be 0 or more, got -1"),
         (["SOLVER.NONFINITE_LIMIT", "-1"], "SOLVER.NONFINITE_LIMIT must be 0 or more, got -1"),
         (["OUTPUT_DIR", "a\0b"], r"OUTPUT_DIR 'a\\x00b' cannot be written"),

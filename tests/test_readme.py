@@ -7,9 +7,11 @@ import sys
 from pathlib import Path
 
 import torch
+from test_import_order import ORDER
 from tiny_data import make_tiny_duke
 
 from igoas_plugin.config import flat_keys, get_cfg, load_cfg, value_of
+from igoas_plugin.fastreid_fixes import FIXES
 from igoas_plugin.preflight import build_scratch_model
 
 ROOT = Path(__file__).parents[1]
@@ -49,7 +51,8 @@ def test_every_key_exists():
 
 
 def test_the_paper_s_side_of_each_difference_is_what_the_paper_s_config_sets():
-    rows = re.findall(r"^\| [1-7] \|.*\| (`.*) \|$", TEXT, re.M)
+    page = (ROOT / "docs" / "configs.md").read_text()
+    rows = re.findall(r"^\| [1-7] \|.*\| (`.*) \|$", page, re.M)
     pairs = [pair.split(" ", 1) for row in rows for pair in re.findall(r"`([^`]+)`", row)]
     told = get_cfg()
     for key, value in pairs:
@@ -88,7 +91,8 @@ def test_the_python_examples_run_in_a_fresh_interpreter(tmp_path):
                            "print(*split_backbone(build_my_backbone(None), (64, 32))[2:4])"),
             "Predictor": "print(*descriptors.shape)"}  # fmt: skip
     blocks = {}
-    for block in re.findall(r"```python\n(.*?)```", TEXT, re.S):
+    pages = "\n".join(text for path, text in PAGES.items() if path.name != "extending.md")  # see test_examples.py
+    for block in re.findall(r"```python\n(.*?)```", pages, re.S):
         [name] = [name for name in seen if name in block]
         imports = re.findall(r"^(?:import|from) (igoas_plugin|fastreid)", block, re.M)
         assert imports[:1] != ["fastreid"], f"{name}: fast-reid is imported before the plugin, which patches it"
@@ -101,3 +105,15 @@ def test_the_python_examples_run_in_a_fresh_interpreter(tmp_path):
     assert done.returncode == 0, done.stderr
     printed = json.loads(done.stdout.splitlines()[-1])
     assert printed == {"MyData": "16 16 16", "MyBackbone": "64 256", "Predictor": "2 1024"}
+
+
+def test_the_table_of_patches_names_every_file_with_a_fix():
+    page = (ROOT / "docs" / "architecture.md").read_text()
+    files = {fix.apply.__module__.rpartition(".")[2] for fix in FIXES}
+    assert sorted(name for name in files if f"`{name}`" not in page) == []
+
+
+def test_the_order_of_imports_on_the_page_is_the_tested_one():
+    page = " ".join((ROOT / "docs" / "architecture.md").read_text().split())
+    names = [name if isinstance(name, str) else f"{' and '.join(name)} (side by side)" for name in ORDER]
+    assert ", ".join(names) in page

@@ -1,4 +1,4 @@
-"""Checkpoints: reading them safely, converting them, and weights of ImageNet."""
+"""Checkpoints: safe reading, conversion, and ImageNet weights."""
 
 from .released_igoas import convert_reference_state_dict
 

@@ -1,12 +1,12 @@
-"""The config keys that a model's descriptors depend on."""
+"""Config keys that the descriptors of a model depend on."""
 
 import json
 
 from igoas_plugin.config import flat_keys, value_of
 
-# Keys, or the sections of them, that a descriptor depends on
+# Beginnings of the keys that a descriptor depends on
 SECTIONS = ("MODEL.BACKBONE.", "MODEL.HEADS.", "MODEL.IGOAS.", "MODEL.PIXEL_", "INPUT.SIZE_TEST", "TEST.FLIP.")
-# ... but these, which only a training reads
+# Beginnings of the keys among them that only a training reads
 TRAINING_ONLY = (
     *("MODEL.BACKBONE.PRETRAIN", "MODEL.IGOAS.MASK_LOSS.", "MODEL.IGOAS.ID_WEIGHTS", "MODEL.IGOAS.COMPILE"),
     *("MODEL.IGOAS.FREEZE_", "MODEL.HEADS.NUM_CLASSES", "MODEL.HEADS.CLS_LAYER", "MODEL.HEADS.SCALE"),
@@ -15,9 +15,9 @@ TRAINING_ONLY = (
 
 
 def model_settings(cfg) -> dict[str, object]:
-    """{config key: value} of the keys that a descriptor depends on, as JSON holds them."""
+    """Returns {config key: value} of the keys that a descriptor depends on, with values as JSON stores them."""
     architecture = cfg.MODEL.META_ARCHITECTURE
-    if architecture == "OcclusionWrapper":  # only a training passes the occlusion
+    if architecture == "OcclusionWrapper":  # its occlusion acts in training only
         architecture = cfg.MODEL.OCCLUSION.WRAPS
     sections = (*SECTIONS, "INPUT.CROP.") if cfg.INPUT.CROP.ENABLED else SECTIONS
     keys = [key for key in flat_keys(cfg) if key.startswith(sections) and not key.startswith(TRAINING_ONLY)]
@@ -26,7 +26,7 @@ def model_settings(cfg) -> dict[str, object]:
 
 
 def differing(own: dict[str, object], others: dict[str, object]) -> list[str]:
-    """The keys that differ, each with the own value and the other's.
+    """Returns the keys that differ, each with the value in `own` and in `others`.
 
     Example:
         >>> differing({"INPUT.SIZE_TEST": [256, 128]}, {})

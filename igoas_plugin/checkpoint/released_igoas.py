@@ -9,7 +9,7 @@ from torch import Tensor
 from igoas_plugin.config import get_cfg
 from igoas_plugin.core.errors import InputError
 
-# Original prefix -> prefix here; both ResNets call the inside of a block the same
+# Prefix in the original -> prefix here. Names inside a ResNet block are the same in both
 PREFIXES = {
     "layer0.0": "backbone.conv1",
     "layer0.1": "backbone.bn1",
@@ -34,11 +34,11 @@ PREFIXES = {
 
 @functools.cache
 def names_here() -> dict[str, str]:
-    """The original's name of each tensor -> the name here."""
+    """Returns {name of each tensor in the original: name here}."""
     cfg = get_cfg()
     cfg.MODEL.BACKBONE.DEPTH, cfg.MODEL.BACKBONE.PRETRAIN = "50x", False
     cfg.MODEL.HEADS.NAME, cfg.MODEL.HEADS.EMBEDDING_DIM, cfg.MODEL.HEADS.NUM_CLASSES = "IGOASHead", 512, 1
-    with torch.device("meta"):  # names without memory
+    with torch.device("meta"):  # names without values
         names = META_ARCH_REGISTRY.get("IGOAS")(cfg).state_dict()
     return {
         theirs + name.removeprefix(ours).replace("spatial", "conv_after_concat"): name
@@ -52,13 +52,13 @@ def convert_reference_state_dict(state_dict: dict[str, Tensor]) -> dict[str, Ten
     """Maps the original's parameter names to those of IGOAS with ResNet-50 and the torchvision stem.
 
     Args:
-        state_dict: of the original model, possibly with the prefix "module." of DataParallel. Not modified.
+        state_dict: weights of the original model, with or without the prefix "module." of DataParallel. Not modified.
 
     Returns:
         The same tensors under the names of this model.
 
     Raises:
-        InputError: a name is none of the original's, or one of the original's is missing.
+        InputError: the original has no tensor of a name, or one of its tensors is missing.
     """
     here = names_here()
     given = {name.removeprefix("module."): tensor for name, tensor in state_dict.items()}

@@ -1,4 +1,4 @@
-"""Makes weights for MODEL.WEIGHTS from a file of the original IGOAS; a training's .pth to .safetensors, and back.
+"""Converts weights of the original IGOAS for MODEL.WEIGHTS, and the .pth of a training to .safetensors or back.
 
 python tools/convert_checkpoint.py model.pth.tar-90 igoas_R50.pth
 python tools/convert_checkpoint.py logs/run/model_best.pth igoas_R50.safetensors
@@ -17,7 +17,7 @@ def run() -> None:
     parser.add_argument(
         "source", metavar="IN", help="model.pth.tar-N of the original, .pth of a training, .safetensors"
     )
-    parser.add_argument("target", metavar="OUT", help="file to write; .safetensors where it is called so, else .pth")
+    parser.add_argument("target", metavar="OUT", help="file to write, .safetensors or .pth by its ending")
     args = parser.parse_args()
     with errors_in_one_line():
         print(f"{args.target}: {convert_checkpoint(args.source, args.target)} tensors")

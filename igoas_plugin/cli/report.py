@@ -14,7 +14,7 @@ import shlex
 import sys
 
 from igoas_plugin.core.command_line import errors_in_one_line, log_to_console
-from igoas_plugin.core.files import check_output_file, write_output
+from igoas_plugin.core.files import check_output_file, write_atomically
 from igoas_plugin.inference.fingerprint import fingerprint
 from igoas_plugin.inference.trained import build_trained, check_trained
 from igoas_plugin.preflight import check_test_data
@@ -62,7 +62,7 @@ def run() -> None:
     model = build_trained(folder.cfg)
     sets = evaluate(folder, model, count)
     page = page_of(folder, sets, fingerprint(folder.cfg, model).weights, shlex.join(["python", *sys.argv]))
-    write_output(output, lambda file: file.write(page))
+    write_atomically(output, lambda file: file.write(page))
     print(f"{output}, {len(page) / 1e6:.1f} MB")
 
 

@@ -13,7 +13,7 @@ from torch.multiprocessing import ProcessRaisedException
 
 from igoas_plugin.config import load_cfg
 from igoas_plugin.core.command_line import end_failed, end_interrupted
-from igoas_plugin.core.errors import PluginError, failing_run, raised_elsewhere
+from igoas_plugin.core.errors import PluginError, error_in_traceback, failing_run
 from igoas_plugin.datasets.published import warn_once
 from igoas_plugin.engine.distributed import under_torchrun
 from igoas_plugin.engine.run_lock import run_lock
@@ -53,22 +53,22 @@ def main(args) -> None:
 
 def run() -> None:
     """Runs the command line and ends the process with its exit code."""
-    logging.basicConfig(format="%(message)s")  # until the host sets up its logger
+    logging.basicConfig(format="%(message)s")  # until fast-reid sets up its logger
     logging.getLogger("fastreid").setLevel(logging.INFO)
     args = default_argument_parser().parse_args()
     started = False
     try:
         cfg = load_cfg(args.config_file, args.opts)
         check_run(cfg, args)
-        warn_once.cache_clear()  # what differs in the data is said again, into the log of the run
+        warn_once.cache_clear()  # warnings about the data are repeated in the log of the run
         with run_lock(cfg.OUTPUT_DIR, args.machine_rank):
             started = True
             launch(main, args.num_gpus, args.num_machines, args.machine_rank, args.dist_url, args=(args,))
     except (PluginError, ProcessRaisedException) as raised:
-        error = raised_elsewhere(str(raised)) or raised
+        error = error_in_traceback(str(raised)) or raised
         if not isinstance(error, PluginError):
             raise
-        # every process of torchrun finds the same mistake before the start; an error after it may be that of one alone
+        # every process of torchrun finds the same mistake before the start, and only a later error may be its own
         end_failed(error, silent=not started and under_torchrun() and os.environ["LOCAL_RANK"] != "0")
     except KeyboardInterrupt:
         end_interrupted()

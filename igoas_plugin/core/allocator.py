@@ -1,8 +1,8 @@
-"""Memory that a step has freed stays with the process for the next step.
+"""Setting that lets a process keep freed memory for the next step.
 
-On a CPU up to half of a step is spent in the system, which hands out the same memory again and again: the feature maps
-of a batch are larger than what glibc keeps for itself. Each is taken from the system as empty pages, given back, and
-taken again. Measured in docs/PERFORMANCE.md, training.
+On a CPU up to half of a training step is spent in the kernel, which hands out the same memory again and again. The
+feature maps of a batch are larger than the blocks that glibc keeps: each is allocated as fresh pages, and returned to
+the kernel when it is freed. docs/PERFORMANCE.md has the measurements ("Training on a CPU").
 """
 
 import ctypes
@@ -10,13 +10,13 @@ import functools
 
 from torch import nn
 
-# Of mallopt() in glibc's malloc.h
+# From mallopt() in glibc's malloc.h
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4
 
 
 @functools.cache
 def glibc() -> ctypes.CDLL | None:
-    """The C library, where it is the GNU one (most of Linux); no other can be told what to do with freed memory."""
+    """Returns the C library if it is glibc, as on most Linux systems; no other has mallopt()."""
     try:
         library = ctypes.CDLL(None)
         return library if library.mallopt else None
@@ -25,14 +25,14 @@ def glibc() -> ctypes.CDLL | None:
 
 
 def keep_freed_memory() -> None:
-    """Lets this process keep what it frees, until it ends."""
+    """Makes this process keep the memory that it frees until it ends."""
     if library := glibc():
-        library.mallopt(M_MMAP_MAX, 0)  # no block is the system's own
+        library.mallopt(M_MMAP_MAX, 0)  # never allocates a block by mmap()
         library.mallopt(M_TRIM_THRESHOLD, -1)
 
 
 def keep_on_cpu(model: nn.Module) -> None:
-    """Lets this process keep what it frees where the model is on the CPU; one without parameters is on no device."""
+    """Makes this process keep the memory that it frees if the model has parameters on the CPU."""
     parameter = next(model.parameters(), None) if isinstance(model, nn.Module) else None
     if parameter is not None and parameter.device.type == "cpu":
         keep_freed_memory()

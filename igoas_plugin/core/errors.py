@@ -70,21 +70,21 @@ class OutputError(RunError):
 
 @contextmanager
 def failing_run() -> Iterator[None]:
-    """Turns a mistake that is found in a run which has written files, such as a damaged image, into a RunError."""
+    """Turns an InputError of a run that has already written files, such as a damaged image, into a RunError."""
     try:
         yield
     except InputError as error:
         raise RunError(str(error)) from error
 
 
-def raised_elsewhere(text: str) -> PluginError | None:
-    r"""Returns the error of this module with which the traceback of another process ends, or None.
+def error_in_traceback(text: str) -> PluginError | None:
+    r"""Returns the error of this module with which a traceback ends, or None.
 
     Args:
         text: traceback of a loader's worker or a launched process.
 
     Example:
-        >>> raised_elsewhere("Traceback ...\n  line 3\nigoas_plugin.core.errors.UnreadableImage: a.jpg is empty\n")
+        >>> error_in_traceback("Traceback ...\n  line 3\nigoas_plugin.core.errors.UnreadableImage: a.jpg is empty\n")
         UnreadableImage('a.jpg is empty')
     """
     match = re.search(rf"^{re.escape(__name__)}\.(\w+): (.*)$", text.strip().rsplit("\n", 1)[-1])

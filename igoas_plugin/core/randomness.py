@@ -1,4 +1,4 @@
-"""The global generators: seeded from a key, or borrowed and given back."""
+"""Global random generators: seeding from a key, and contexts that restore their state."""
 
 import random
 
@@ -7,36 +7,36 @@ import torch
 
 
 def seed_generators(*key: int) -> None:
-    """Seeds random, numpy, and torch on the CPU and on the GPUs in use; what follows depends on the key alone.
+    """Seeds random, numpy, and torch on the CPU and on the GPUs in use; the random numbers depend on the key alone.
 
     Args:
-        key: numbers that are not negative, such as a seed, a rank and an iteration; other numbers, other randomness.
+        key: numbers that are not negative, such as seed, rank and iteration.
     """
     for_python, for_numpy, for_torch = (int(word) for word in np.random.SeedSequence(key).generate_state(3))
     random.seed(for_python)
     np.random.seed(for_numpy)
-    torch.default_generator.manual_seed(for_torch)  # torch.manual_seed asks for GPUs, which takes a millisecond
+    torch.default_generator.manual_seed(for_torch)  # torch.manual_seed() looks for GPUs, which takes a millisecond
     if torch.cuda.is_initialized():
         torch.cuda.manual_seed(for_torch)
 
 
-class GivenBack:
-    """A context after which the global generators of the CPU are as they were before it."""
+class PreservedGenerators:
+    """Context at whose end the global CPU generators have the state that they had at its start."""
 
     def __enter__(self) -> None:
-        self._outside = states()
+        self._outer = get_states()
 
     def __exit__(self, *_) -> None:
-        set_states(*self._outside)
+        set_states(*self._outer)
 
 
-class OwnGenerators(GivenBack):
-    """A context with generators of its own: code in it may draw from the global ones, and nobody outside notices.
+class OwnGenerators(PreservedGenerators):
+    """Context with its own state of the global CPU generators: random numbers drawn in it change none drawn outside.
 
-    Entered again, it goes on where it was left. Generators of GPUs are not part of it.
+    The context continues its own state when it is entered again. It does not cover the generators of GPUs.
 
     Args:
-        key: as of seed_generators().
+        key: seeds the state, as for seed_generators().
 
     Example:
         >>> own = OwnGenerators(1)
@@ -63,15 +63,17 @@ class OwnGenerators(GivenBack):
             set_states(*self._own)
 
     def __exit__(self, *_) -> None:
-        self._own = states()
+        self._own = get_states()
         super().__exit__()
 
 
-def states() -> tuple:
+def get_states() -> tuple:
+    """Returns the states of the global CPU generators of random, numpy and torch."""
     return random.getstate(), np.random.get_state(), torch.default_generator.get_state()
 
 
-def set_states(of_python, of_numpy, of_torch) -> None:
-    random.setstate(of_python)
-    np.random.set_state(of_numpy)
-    torch.default_generator.set_state(of_torch)
+def set_states(python_state, numpy_state, torch_state) -> None:
+    """Sets the states that get_states() returned."""
+    random.setstate(python_state)
+    np.random.set_state(numpy_state)
+    torch.default_generator.set_state(torch_state)

@@ -1,13 +1,13 @@
-"""How far the run is, as the host's trainer writes it to its event storage."""
+"""Progress of a run, read from the event storage of fast-reid's trainer."""
 
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from typing import NamedTuple
 
 from fastreid.utils import events
 
 
 class RunProgress(NamedTuple):
-    """Zero-based epoch and iteration; `iters_per_epoch` is None where no trainer has told it."""
+    """Zero-based epoch and iteration; `iters_per_epoch` is None if no trainer has published it."""
 
     epoch: int
     iteration: int
@@ -15,17 +15,18 @@ class RunProgress(NamedTuple):
 
 
 def current_storage() -> events.EventStorage | None:
+    """Returns the open event storage, or None."""
     return events.get_event_storage() if events._CURRENT_STORAGE_STACK else None
 
 
 def run_progress() -> RunProgress | None:
-    """The progress that the event storage knows: epoch 0 in one without epoch, None where no storage is open."""
+    """Returns the progress in the open event storage (epoch 0 if it has no epoch), or None if no storage is open."""
     storage = current_storage()
     if storage is None:
         return None
     return RunProgress(getattr(storage, "epoch", 0), storage.iter, getattr(storage, "iters_per_epoch", None))
 
 
-def ensured_storage():
-    """A context in which the host can log: the open event storage, or a new one that is thrown away."""
+def ensured_storage() -> AbstractContextManager:
+    """Returns a context in which fast-reid can log: the open event storage, or a new one that is discarded."""
     return nullcontext() if current_storage() is not None else events.EventStorage()

@@ -1,4 +1,4 @@
-"""Timing of several ways to do one thing, with a table of the results."""
+"""Timing of several ways to do the same work, and a table of the results."""
 
 import ctypes
 import gc
@@ -23,17 +23,17 @@ MB = 1e6  # bytes
 
 @dataclass
 class Row:
-    """One way of doing a thing, measured.
+    """Measurement of one way to do some work.
 
     Args:
-        case: what was done.
-        way: how.
-        seconds: of each repeat.
-        memory_mb: peak beyond what was in use before, in 10^6 bytes; None where the system does not tell.
-        work: what one repeat does, in `unit`; 0 where there is no natural one.
-        unit: such as "images".
-        facts: anything else that belongs to the row.
-        first_seconds: of the very first run, that of the warm-up.
+        case: name of the work.
+        way: name of the way to do it.
+        seconds: time of each repeat.
+        memory_mb: peak memory above that in use before, in 10^6 bytes; None if the system does not report it.
+        work: amount of work of one repeat, in `unit`; 0 if there is no natural unit.
+        unit: unit of the work, such as "images".
+        facts: further columns of the row, {key of FACTS: value}.
+        first_seconds: time of the first run, which warms up.
     """
 
     case: str
@@ -47,11 +47,12 @@ class Row:
 
     @property
     def median(self) -> float:
+        """Median time of the repeats, in seconds."""
         return statistics.median(self.seconds)
 
     @property
     def spread(self) -> float:
-        """Half of the range of the repeats, as a share of the median."""
+        """Half of the range of the repeats, as a fraction of the median."""
         return (max(self.seconds) - min(self.seconds)) / 2 / self.median
 
 
@@ -63,15 +64,18 @@ def measure(
     device: torch.device | str = "cpu",
     **described,
 ) -> list[Row]:
-    """Times several ways to do one thing, in turn, so that a machine that changes its speed slows all of them down.
+    """Times several ways to do the same work, in turn, so that a change of the machine's speed affects all alike.
 
     Args:
-        ways: {name: function to be timed}, the plain way first.
-        case: name of the thing.
-        repeats: how often each is timed.
-        rounds: how often all are run in turn before that, after the run that each is warmed up by.
-        device: where the work is done; the memory is that device's.
+        ways: {name: function to be timed}, the baseline first.
+        case: name of the work.
+        repeats: number of timed runs of each way.
+        rounds: number of untimed runs of each way after its warm-up run.
+        device: device that does the work, and whose memory is measured.
         described: `work` and `unit` of the rows.
+
+    Returns:
+        A row for each way, in the order of `ways`.
     """
     device = torch.device(device)
     rows = [Row(case, way, **described) for way in ways]
@@ -79,7 +83,7 @@ def measure(
         started = time.perf_counter()
         row.memory_mb = peak_on_gpu(way, device) if device.type == "cuda" else peak_of(way)
         row.first_seconds = time.perf_counter() - started
-        if device.type == "cuda":  # the first peak is that of what it tried out to choose its algorithms
+        if device.type == "cuda":  # the first peak includes the trials by which cuDNN chooses its algorithms
             row.memory_mb = peak_on_gpu(way, device)
     for repeat in range(-rounds, repeats):
         for way, row in zip(ways.values(), rows, strict=True):
@@ -93,13 +97,13 @@ def measure(
 
 
 def wait_for(device: torch.device) -> None:
-    """Lets a GPU finish what it was given."""
+    """Waits until a GPU has finished its work; returns at once for a CPU."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
 
 
 def peak_on_gpu(way: Callable[[], object], device: torch.device) -> float:
-    """Runs it to its end and returns the peak of the GPU's memory beyond what was in use."""
+    """Calls the function and returns the peak of the GPU's memory above that in use before, in 10^6 bytes."""
     torch.cuda.reset_peak_memory_stats(device)
     before = torch.cuda.memory_allocated(device)
     way()
@@ -108,11 +112,14 @@ def peak_on_gpu(way: Callable[[], object], device: torch.device) -> float:
 
 
 def peak_of(way: Callable[[], object]) -> float | None:
-    """Runs it and returns the peak of this process's memory beyond what was in use; None where it is not told."""
+    """Calls the function and returns the peak of this process's memory above that in use before, in 10^6 bytes.
+
+    Returns None if the system does not report the peak.
+    """
     gc.collect()
     try:
-        ctypes.CDLL(None).malloc_trim(0)  # glibc: what it kept of freed memory would be taken again, unseen
-        Path("/proc/self/clear_refs").write_text("5")  # Linux: the peak starts anew
+        ctypes.CDLL(None).malloc_trim(0)  # freed memory that glibc keeps would be reused unseen
+        Path("/proc/self/clear_refs").write_text("5")  # Linux: resets the peak
         before = status("VmHWM")
     except (AttributeError, OSError, TypeError):  # another system
         way()
@@ -122,13 +129,13 @@ def peak_of(way: Callable[[], object]) -> float | None:
 
 
 def status(name: str) -> int:
-    """Bytes that a line of /proc/self/status tells."""
+    """Returns the number of bytes in a line of /proc/self/status, such as VmHWM."""
     lines = Path("/proc/self/status").read_text().splitlines()
     return 1024 * int(next(line for line in lines if line.startswith(f"{name}:")).split()[1])
 
 
 def machine() -> dict:
-    """What the figures depend on: processor, threads, memory, versions."""
+    """Returns what timings depend on: processor, threads, GPU and versions."""
     cpu = platform.processor() or platform.machine()
     capabilities = getattr(torch.cpu, "get_capabilities", dict)()
     return {
@@ -148,7 +155,14 @@ def machine() -> dict:
 
 
 def random_batch(size: tuple[int, int], images: int, device: torch.device, identities: int = 2) -> dict[str, Tensor]:
-    """Random images of that height and width as the host's loader gives them, on the device of the model."""
+    """Returns a batch of random images, as fast-reid's loader gives it.
+
+    Args:
+        size: height and width.
+        images: number of images.
+        device: device of the batch.
+        identities: number of different targets.
+    """
     return {
         "images": 255 * torch.rand(images, 3, *size, device=device),
         "targets": torch.arange(images, device=device) % identities,
@@ -169,16 +183,20 @@ FACTS = {
 
 
 def name_of(dtype: torch.dtype) -> str:
-    """Such as bfloat16."""
+    """Returns the name of a dtype without its module, such as bfloat16."""
     return str(dtype).removeprefix("torch.")
 
 
-def shown(fact: float | str) -> str:
+def format_fact(fact: float | str) -> str:
+    """Returns a fact as text, a number with 4 digits."""
     return fact if isinstance(fact, str) else f"{fact:.4g}"
 
 
 def as_table(rows: list[Row]) -> str:
-    """A row a way; the ratio is that of the medians, to the first way of the same case."""
+    """Returns a Markdown table with a line for each row.
+
+    The column "times faster" compares the medians with that of the first way of the same case.
+    """
     plain, lines = {}, []
     facts = [fact for fact in FACTS if any(fact in row.facts for row in rows)]
     rated = any(row.unit for row in rows)
@@ -192,7 +210,7 @@ def as_table(rows: list[Row]) -> str:
                 *([f"{row.work / row.median:.4g} {row.unit}/s" if row.unit else ""] if rated else []),
                 f"{first.median / row.median:.2f}" if first is not row else "1",
                 "-" if row.memory_mb is None else f"{row.memory_mb:.0f}",
-                *(shown(row.facts.get(fact, "")) for fact in facts),
+                *(format_fact(row.facts.get(fact, "")) for fact in facts),
             ]
         )
     headers = ["case", "way", "seconds", *(["speed"] if rated else []), "times faster", "peak MB"]

@@ -1,4 +1,4 @@
-"""Console of a training: progress line, live line on a terminal, colours."""
+"""Console output of a training: progress line, live line on a terminal, colours."""
 
 import functools
 import logging
@@ -12,19 +12,23 @@ import torch
 from fastreid.engine.hooks import PeriodicWriter
 from fastreid.engine.train_loop import HookBase
 from fastreid.utils.events import CommonMetricPrinter, get_event_storage
-from fastreid.utils.logger import setup_logger as setup_logger_on_host
+from fastreid.utils.logger import setup_logger as host_setup_logger
 from tqdm import tqdm
 
 from igoas_plugin.core.run_progress import run_progress
 from igoas_plugin.fastreid_fixes.async_metrics import HostStorage
 from igoas_plugin.fastreid_fixes.fix import fix, replace_everywhere
 
-FASTEST, SLOWEST = 4.0, 60.0  # seconds between two lines on the console; in between, a sixtieth of the time so far
-LIVE = 1.0  # seconds between two states of the live line
+# Bounds of the seconds between two lines on the console; between the bounds it is a sixtieth of the time so far
+FASTEST, SLOWEST = 4.0, 60.0
+LIVE_SECONDS = 1.0  # time between two updates of the live line
 
 
 def after_step(self):
-    """Files every `period` iterations as the host, the console by time; an epoch's last step is left to after_epoch."""
+    """Replaces PeriodicWriter.after_step: writes files every `period` iterations, and the console by time.
+
+    The last step of an epoch is left to after_epoch().
+    """
     now = time.monotonic()
     if not hasattr(self, "_started"):
         self._started = self._last_line = now
@@ -48,19 +52,19 @@ def after_step(self):
 
 @fix
 def show_progress_by_time() -> None:
-    """A run on a CPU is silent for many minutes: the host prints every 200 iterations.
+    """A run on a CPU is silent for many minutes: fast-reid prints every 200 iterations.
 
-    Metrics of an evaluation were also lost where a multiple of 200 was an epoch's last iteration: the writers saw that
-    iteration as written already.
+    Metrics of an evaluation were also lost if a multiple of 200 was an epoch's last iteration: the writers had already
+    written that iteration.
     """
     PeriodicWriter.after_step = after_step
 
 
 class ProgressPrinter(CommonMetricPrinter):
-    """The host's, with one line that is made for reading.
+    """Printer that replaces fast-reid's and writes one readable line.
 
-    On a terminal that line is live: it is brought up to date after a step, about every second, and stays where an epoch
-    ends. Files, and a console that is none, get each written line.
+    On a terminal the line is live: it is updated about every second, and stays at the end of an epoch. Files, and a
+    console that is no terminal, get each line that is written.
 
     Args:
         max_iter: iterations of the whole run.
@@ -68,15 +72,16 @@ class ProgressPrinter(CommonMetricPrinter):
 
     def __init__(self, max_iter: int):
         super().__init__(max_iter)
-        self._first = None  # (time, iteration) at the end of the first step, whose time says nothing of the others
-        self._live, self._shown = None, -LIVE
+        self._first = None  # (time, iteration) at the end of the first step, whose own time is not typical
+        self._live, self._shown = None, -LIVE_SECONDS
 
     def after_step(self) -> None:
+        """Updates the live line."""
         now = time.monotonic()
         if self._first is None:
             self._first = now, get_event_storage().iter
             self._live = live_line()
-        if self._live is not None and now - self._shown >= LIVE:
+        if self._live is not None and now - self._shown >= LIVE_SECONDS:
             self._live.show(progress_line(self._max_iter, self._seconds_left()))
             self._shown = now
 
@@ -84,20 +89,20 @@ class ProgressPrinter(CommonMetricPrinter):
         storage = get_event_storage()
         if storage.iter == self._max_iter:  # after the last step
             return
-        storage.latest()  # waits for what is on its way from a GPU
+        storage.latest()  # waits for scalars that are being copied from a GPU
         left = self._seconds_left()
         if left is not None:
             storage.put_scalar("eta_seconds", left, smoothing_hint=False)
         length = getattr(storage, "iters_per_epoch", None)
         stays = self._live is None or (length and (storage.iter + 1) % length == 0)
-        self.logger.info(progress_line(self._max_iter, left), extra=None if stays else FOR_FILES)
+        self.logger.info(progress_line(self._max_iter, left), extra=None if stays else FILES_ONLY)
 
     def close(self) -> None:
         if self._live is not None:
             self._live.close()
 
     def _seconds_left(self) -> float | None:
-        """At the rate so far, evaluations included; None before two steps are done."""
+        """Returns the remaining time at the rate so far, evaluations included; None before two steps are done."""
         if self._first is None or (done := get_event_storage().iter - self._first[1]) == 0:
             return None
         return (time.monotonic() - self._first[0]) / done * (self._max_iter - get_event_storage().iter - 1)
@@ -105,18 +110,18 @@ class ProgressPrinter(CommonMetricPrinter):
 
 @fix
 def tell_the_progress_in_one_line() -> None:
-    """The console's line holds no images/s and nothing of the occlusion, and it cannot be read.
+    """The console's line is unreadable, and has neither images/s nor the occluded share.
 
-    It prints up to 17 numbers with "loss" in their names, counts epochs from 0, its time left is without evaluations,
-    and on a terminal nothing moves between two lines.
+    It prints up to 17 numbers with "loss" in their names, counts epochs from 0, leaves evaluations out of the remaining
+    time, and on a terminal nothing changes between two lines.
     """
     replace_everywhere(CommonMetricPrinter, ProgressPrinter)
 
 
 class PublishRun(HookBase):
-    """Tells the event storage how many iterations an epoch has, and images a step, in all processes.
+    """Hook that stores the iterations of an epoch and the images of a step in the event storage, in all processes.
 
-    Without it a model cannot know how far the run is: the storage holds iteration and epoch, but not their ratio.
+    Without it a model cannot know how far the run is: the storage has iteration and epoch, but not their ratio.
     """
 
     def before_train(self):
@@ -125,27 +130,27 @@ class PublishRun(HookBase):
         storage.images_per_step = self.trainer.cfg.SOLVER.IMS_PER_BATCH
 
 
-WINDOW = 20  # steps that a number is smoothed over, as in metrics.json
-LOSS = re.compile(r"(?!total_|raw_|loss_weight_).*loss")  # of those that are summed; IGOAS records others too
+WINDOW = 20  # steps over which a number is smoothed, as in metrics.json
+LOSS = re.compile(r"(?!total_|raw_|loss_weight_).*loss")  # names of the losses in the sum; IGOAS records others too
 
 
 def progress_line(max_iter: int, seconds_left: float | None) -> str:
-    """Epoch, iteration, total loss, covered share, images/s, time left; then what a narrow terminal cuts off.
+    """Returns the progress line: epoch, iteration, total loss, occluded share, images/s and remaining time first.
 
-    That is the learning rate, the part of a step that waits for images, the GPU memory, and each loss as it is summed.
-    What the open event storage does not know is left out. Nobody waits for a GPU: losses that are still on their way
-    come with a later line.
+    Learning rate, share of the time spent waiting for images, GPU memory and the single losses follow, which a narrow
+    terminal cuts off. Values that the event storage does not have are left out. The function does not wait for a GPU:
+    losses that are still being copied appear in a later line.
 
     Args:
         max_iter: iterations of the whole run.
-        seconds_left: as estimated; None: not known yet.
+        seconds_left: estimate of the remaining time; None if there is none yet.
     """
     storage, at = get_event_storage(), run_progress()
     scalars = {name: value for name, (value, _) in HostStorage.latest_with_smoothing_hint(storage, WINDOW).items()}
     step, wait = (
         HostStorage.history(storage, name).avg(WINDOW) if name in scalars else None for name in ("time", "data_time")
     )
-    images = getattr(storage, "images_per_step", None)  # a bare storage does not know
+    images = getattr(storage, "images_per_step", None)  # a bare storage has none
     parts = [
         part("epoch {}/{}", at.epoch + 1, at.iters_per_epoch and max_iter // at.iters_per_epoch),
         part("iter {}/{}", at.iteration + 1, max_iter),
@@ -162,47 +167,51 @@ def progress_line(max_iter: int, seconds_left: float | None) -> str:
 
 
 def part(template: str, *values) -> str | None:
+    """Returns a template with its values, or None if a value is None."""
     return None if None in values else template.format(*values)
 
 
-def ratio(one: float | None, other: float | None) -> float | None:
-    return one / other if one is not None and other else None
+def ratio(numerator: float | None, denominator: float | None) -> float | None:
+    """Returns the ratio, or None if a number is None or the denominator is 0."""
+    return numerator / denominator if numerator is not None and denominator else None
 
 
-FOR_FILES = {"for_files": True}  # `extra` of a log record that the live line stands for on a terminal
+FILES_ONLY = {"files_only": True}  # `extra` of a log record that a terminal does not show
 
 
 class LiveLine(logging.Filter):
-    """Shares the terminal with a handler of the host's logger: it goes away before each record of that is written.
+    """Line at the bottom of a terminal; it disappears before a handler of fast-reid's logger writes a record.
 
     Args:
-        handler: writes to a terminal.
+        handler: handler that writes to a terminal.
     """
 
     def __init__(self, handler: logging.StreamHandler):
         super().__init__()
         self.handler = handler
-        # for some terminals say that they have no columns and rows, and tqdm then draws nothing; show() makes it fit
+        # some terminals report 0 columns and rows, and tqdm then draws nothing; show() cuts the line to fit
         self.line = tqdm(bar_format="{desc}", file=handler.stream, leave=False, ncols=1000, nrows=20)
         handler.addFilter(self)
 
     def show(self, text: str) -> None:
+        """Replaces the text of the line."""
         columns = shutil.get_terminal_size().columns
-        self.line.set_description_str(text[: columns - 1])  # a longer one would begin a new line each time
+        self.line.set_description_str(text[: columns - 1])  # a longer text would start a new line with each update
 
     def filter(self, record: logging.LogRecord) -> bool:
-        if getattr(record, "for_files", False):
+        if getattr(record, "files_only", False):
             return False
         self.line.clear()
         return True
 
     def close(self) -> None:
+        """Removes the line."""
         self.handler.removeFilter(self)
         self.line.close()
 
 
 def live_line() -> LiveLine | None:
-    """A new one; None where what the host logs does not go to a terminal."""
+    """Returns a new live line, or None if fast-reid's log does not go to a terminal."""
     for handler in logging.getLogger("fastreid").handlers:
         if getattr(handler, "stream", None) is sys.stdout and sys.stdout.isatty():
             return LiveLine(handler)
@@ -213,10 +222,10 @@ COLOUR = re.compile(r"\x1b\[[\d;]*m")
 
 
 class WithoutColours(logging.Formatter):
-    """Writes what another formatter makes of a record, without the codes of colours.
+    """Formatter that removes the colour codes from the text of another one.
 
     Args:
-        formatter: of the host.
+        formatter: formatter of fast-reid.
     """
 
     def __init__(self, formatter: logging.Formatter):
@@ -227,11 +236,11 @@ class WithoutColours(logging.Formatter):
         return COLOUR.sub("", self.formatter.format(record))
 
 
-@functools.lru_cache  # as the host's
+@functools.lru_cache  # as fast-reid's function
 def setup_logger(*args, name="fastreid", **kwargs) -> logging.Logger:
-    """The host's; only a terminal gets colours."""
+    """Replaces fast-reid's function: only a terminal gets colours."""
     before = list(logging.getLogger(name).handlers)
-    logger = setup_logger_on_host.__wrapped__(*args, name=name, **kwargs)
+    logger = host_setup_logger.__wrapped__(*args, name=name, **kwargs)
     for handler in logger.handlers:
         if handler not in before and not (handler.stream is sys.stdout and sys.stdout.isatty()):
             handler.setFormatter(WithoutColours(handler.formatter))
@@ -240,8 +249,8 @@ def setup_logger(*args, name="fastreid", **kwargs) -> logging.Logger:
 
 @fix
 def keep_colours_to_the_terminal() -> None:
-    """On a terminal, log.txt gets the codes of its colours: the host colours tables before it logs them.
+    """log.txt contains colour codes: fast-reid colours tables before it logs them.
 
-    The same in the log of every other process; and where FORCE_COLOR is set, in a file that the console goes to.
+    So do the logs of other processes, and with FORCE_COLOR a file to which the console is redirected.
     """
-    replace_everywhere(setup_logger_on_host, setup_logger)
+    replace_everywhere(host_setup_logger, setup_logger)

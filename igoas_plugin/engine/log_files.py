@@ -1,4 +1,4 @@
-"""Files of a run that a training writes: log.txt, metrics.json, tensorboard's, config.yaml."""
+"""Files that a training writes: log.txt, metrics.json, tensorboard events, config.yaml."""
 
 import contextlib
 import functools
@@ -17,33 +17,33 @@ from igoas_plugin.fastreid_fixes.fix import fix
 
 logger = logging.getLogger("fastreid.igoas_plugin")
 
-STOPPED: set[str] = set()  # paths of what cannot be written at present
-ROOM = 2**18  # bytes that there must be for what is written to tensorboard at once
+UNWRITABLE: set[str] = set()  # paths of logs that cannot be written at present
+FREE_BYTES = 2**18  # space that must be free before tensorboard events are written
 
 
 @contextlib.contextmanager
-def tolerated(path: str) -> Iterator[None]:
-    """A context in which a file that cannot be written is told once, until it can be written again."""
+def warn_if_unwritable(path: str) -> Iterator[None]:
+    """Context that turns an OSError into one warning, which is not repeated until the file can be written again."""
     try:
         yield
     except OSError as error:
-        if path not in STOPPED:
-            STOPPED.add(path)  # first: the warning goes to log.txt too
+        if path not in UNWRITABLE:
+            UNWRITABLE.add(path)  # before the warning, which goes to log.txt too
             logger.warning(f"{cannot_write(path, error)}. The training goes on without it")
     else:
-        if path in STOPPED:
-            STOPPED.remove(path)
-            logger.warning(f"{path} is written again; what came meanwhile may be lost")
+        if path in UNWRITABLE:
+            UNWRITABLE.remove(path)
+            logger.warning(f"{path} is written again; lines in between may be lost")
 
 
 class LogStream:
-    """What a logging handler writes to: a text file that is appended to, as far as that can be done.
+    """Stream of a logging handler that appends to a text file, and goes on if the file cannot be written.
 
     Args:
-        path: of the file.
+        path: path of the file.
 
     Raises:
-        OutputError: it cannot be opened.
+        OutputError: the file cannot be opened.
     """
 
     def __init__(self, path: str):
@@ -54,86 +54,87 @@ class LogStream:
             raise cannot_write(path, error) from error
 
     def write(self, text: str) -> None:
-        with tolerated(self.name):
+        with warn_if_unwritable(self.name):
             self._file.write(text)
             self._file.flush()
 
     def flush(self) -> None:
-        """Nothing is kept back."""
+        """Does nothing: write() flushes."""
 
 
-def refuses(construct: Callable[..., None]) -> Callable[..., None]:
-    """The constructor of a writer of the host, which takes a path; an OSError becomes an OutputError."""
+def with_output_error(init: Callable[..., None]) -> Callable[..., None]:
+    """Wraps the constructor of one of fast-reid's writers: an OSError becomes an OutputError."""
 
-    @functools.wraps(construct)
-    def construct_or_refuse(self, path, *args, **kwargs):
+    @functools.wraps(init)
+    def wrapped(self, path, *args, **kwargs):
         try:
-            construct(self, path, *args, **kwargs)
+            init(self, path, *args, **kwargs)
         except OSError as error:
             raise cannot_write(path, error) from error
 
-    return construct_or_refuse
+    return wrapped
 
 
-write_metrics, close_metrics = JSONWriter.write, JSONWriter.close
-write_events, close_events = TensorboardXWriter.write, TensorboardXWriter.close
+host_write_json, host_close_json = JSONWriter.write, JSONWriter.close
+host_write_tensorboard, host_close_tensorboard = TensorboardXWriter.write, TensorboardXWriter.close
 
 
 def write_json(self) -> None:
-    with tolerated(self._file_handle.name):
-        write_metrics(self)
+    """Replaces JSONWriter.write."""
+    with warn_if_unwritable(self._file_handle.name):
+        host_write_json(self)
 
 
 def close_json(self) -> None:
-    with tolerated(self._file_handle.name):
-        close_metrics(self)
+    """Replaces JSONWriter.close."""
+    with warn_if_unwritable(self._file_handle.name):
+        host_close_json(self)
 
 
 def write_tensorboard(self) -> None:
-    """TensorboardXWriter.write, where there is room: without it the thread that writes would die with a traceback."""
+    """Replaces TensorboardXWriter.write: writes only if there is space, because its thread would die without it."""
     folder = self._writer.log_dir
     try:
-        with tolerated(folder):
+        with warn_if_unwritable(folder):
             with tempfile.TemporaryFile(dir=folder) as probe:
-                probe.write(bytes(ROOM))
-            if folder in STOPPED:  # tensorboard reads no file beyond a torn record
+                probe.write(bytes(FREE_BYTES))
+            if folder in UNWRITABLE:  # a new file, because tensorboard does not read on after a torn record
                 with contextlib.suppress(OSError):
-                    close_events(self)
+                    host_close_tensorboard(self)
                 self._writer = type(self._writer)(folder)
-            write_events(self)
+            host_write_tensorboard(self)
             self._writer.flush()
-    finally:  # the host clears them when they are written
+    finally:  # as fast-reid does after it has written them
         get_event_storage().clear_images()
         get_event_storage().clear_histograms()
 
 
 def close_tensorboard(self) -> None:
-    if hasattr(self, "_writer"):  # not where it could not be made
-        with tolerated(self._writer.log_dir):
-            close_events(self)
+    """Replaces TensorboardXWriter.close."""
+    if hasattr(self, "_writer"):  # not after a constructor that failed
+        with warn_if_unwritable(self._writer.log_dir):
+            host_close_tensorboard(self)
 
 
 @fix
 def go_on_where_a_log_cannot_be_written() -> None:
     """A full disk ends a training at the next line of metrics.json, or fills the console with tracebacks of log.txt.
 
-    What cannot be logged is told once, and the training goes on: its checkpoints, which are worth more, may still find
-    room, by then or in another file system; a checkpoint that does not find any ends it.
+    A log that cannot be written now gives one warning, and the training goes on: its checkpoints matter more, and may
+    find space later or on another disk. A checkpoint that cannot be written ends the training.
     """
     fastreid.utils.logger._cached_log_stream = functools.cache(LogStream)
-    JSONWriter.__init__, TensorboardXWriter.__init__ = (
-        refuses(JSONWriter.__init__),
-        refuses(TensorboardXWriter.__init__),
-    )
+    for writer in (JSONWriter, TensorboardXWriter):
+        writer.__init__ = with_output_error(writer.__init__)
     JSONWriter.write, JSONWriter.close = write_json, close_json
     TensorboardXWriter.write, TensorboardXWriter.close = write_tensorboard, close_tensorboard
 
 
-class WholeFile(io.StringIO):
-    """A text that becomes a file where its ``with`` block ends well.
+class AtomicTextFile(io.StringIO):
+    """Text that is written to a file atomically at the end of its ``with`` block, unless the block raises.
 
     Args:
-        path: of the file; one that is there is replaced as a whole.
+        path: path of the file; an existing file is replaced.
     """
 
     def __init__(self, path: str):
@@ -146,20 +147,20 @@ class WholeFile(io.StringIO):
         super().__exit__(kind, *rest)
 
 
-class WholeFiles:
-    """The host's PathManager, with text files that are written as a whole or not at all."""
+class AtomicPathManager:
+    """PathManager of fast-reid that writes text files atomically."""
 
     def __getattr__(self, name: str):
         return getattr(PathManager, name)
 
     def open(self, path: str, mode: str = "r"):
-        return WholeFile(path) if mode == "w" else PathManager.open(path, mode)
+        return AtomicTextFile(path) if mode == "w" else PathManager.open(path, mode)
 
 
 @fix
 def write_the_config_atomically() -> None:
-    """A kill at the start of a run, or a full disk, leaves half a config.yaml, or an empty one in place of the old.
+    """A kill at the start of a run, or a full disk, leaves a torn or empty config.yaml in place of the old one.
 
-    default_setup and auto_scale_hyperparams write it in place; a resume takes its seed from there.
+    default_setup() and auto_scale_hyperparams() write it in place, and a resume reads its seed from it.
     """
-    fastreid.engine.defaults.PathManager = WholeFiles()
+    fastreid.engine.defaults.PathManager = AtomicPathManager()

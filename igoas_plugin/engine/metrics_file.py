@@ -1,86 +1,69 @@
-"""The host's metrics.json: what a training told as it went on."""
+"""Reading of metrics.json, which fast-reid appends to as a training goes on."""
 
 import json
 import os
-from typing import IO
-
-from igoas_plugin.core.errors import InputError
-from igoas_plugin.core.files import open_regular
 
 
 def logged_lines(folder: str) -> list[dict]:
-    """The lines of a run's metrics.json, [] where there is none; what a kill or a full disk has torn is left out.
+    """Returns the lines of a run's metrics.json, without those torn by a kill or a full disk; [] if there is no file.
 
-    The host goes on with the file where a training was resumed, or started anew in the same folder: what the earlier
-    one logged of the iterations from there on is left out.
-
-    Raises:
-        InputError: the file cannot be read.
+    If iterations occur twice, because an older version of the plugin trained again in the folder, the later lines win.
     """
     lines = []
-    try:
-        with opened(folder, "rb") as file:
-            for told in filter(None, map(told_by, file)):
-                while lines and lines[-1]["iteration"] > told["iteration"]:
-                    lines.pop()
-                lines.append(told)
-    except FileNotFoundError:
-        pass
+    for line in filter(None, map(parse_line, read_lines(folder))):
+        while lines and lines[-1]["iteration"] > line["iteration"]:
+            lines.pop()
+        lines.append(line)
     return lines
 
 
-def opened(folder: str, mode: str) -> IO[bytes]:
-    """metrics.json of a run; raises FileNotFoundError where there is none, and InputError where it cannot be opened."""
-    path = os.path.join(folder, "metrics.json")
+def read_lines(folder: str) -> list[bytes]:
+    """Returns the lines of a run's metrics.json with their newlines, torn ones too; [] if there is no file."""
     try:
-        return open_regular(path, mode)
+        with open(os.path.join(folder, "metrics.json"), "rb") as file:
+            return file.readlines()
     except FileNotFoundError:
-        raise
-    except OSError as error:
-        raise InputError(f"{path} cannot be read: {error.strerror or error}: move it away") from None
+        return []
 
 
-def told_by(line: bytes) -> dict | None:
-    """What a line tells; None where it is torn, or tells no iteration."""
+def parse_line(line: bytes) -> dict | None:
+    """Returns the scalars of a line, or None if the line is torn or has no iteration."""
     try:
-        told = json.loads(line.decode(errors="replace"))
+        scalars = json.loads(line.decode(errors="replace"))
     except (ValueError, RecursionError):
         return None
-    return told if isinstance(told, dict) and type(told.get("iteration")) is int else None
+    if not isinstance(scalars, dict) or type(scalars.get("iteration")) is not int:
+        return None
+    # runs of version 0.1 have the suppression loss under another name
+    return {name.replace("loss_mask_", "suppression_loss_"): value for name, value in scalars.items()}
 
 
 def values_of(lines: list[dict], name: str) -> dict[int, float]:
-    """{iterations done: value} of a scalar, in order; of an iteration that is there twice the later one."""
+    """Returns {number of finished iterations: value} of a scalar, in order; the later of two values wins."""
     return {line["iteration"] + 1: line[name] for line in lines if isinstance(line.get(name), (int, float))}
 
 
-def forget_from(folder: str, iteration: int) -> None:
-    """Cuts off what metrics.json of a run holds of an iteration and those after it, which will be trained again.
+def remove_from(folder: str, iteration: int) -> None:
+    """Removes an iteration and all later ones from a run's metrics.json, and a torn last line.
 
-    The file is cut in place, as a writer may have it open; a line that a kill has cut off goes too.
+    The file is changed in place, because a writer may have it open.
 
     Args:
-        folder: of the run.
-        iteration: zero-based, the one that the run goes on with.
-
-    Raises:
-        InputError: the file cannot be read.
+        folder: folder of the run.
+        iteration: zero-based number of the iteration with which the run continues.
     """
-    try:
-        file = opened(folder, "rb+")
-    except FileNotFoundError:
-        return
-    with file:
-        lines = file.readlines()
-        while lines and is_after(lines[-1], iteration):
-            lines.pop()
-        file.truncate(sum(map(len, lines)))
-        if lines and not lines[-1].endswith(b"\n"):
-            file.seek(0, os.SEEK_END)
+    lines = read_lines(folder)
+    while lines and not is_before(lines[-1], iteration):
+        lines.pop()
+    path = os.path.join(folder, "metrics.json")
+    if os.path.exists(path):
+        os.truncate(path, sum(map(len, lines)))
+    if lines and not lines[-1].endswith(b"\n"):
+        with open(path, "ab") as file:
             file.write(b"\n")
 
 
-def is_after(line: bytes, iteration: int) -> bool:
-    """Whether a line is of that iteration or a later one, or torn."""
-    told = told_by(line)
-    return told is None or told["iteration"] >= iteration
+def is_before(line: bytes, iteration: int) -> bool:
+    """Returns whether a line is whole and belongs to an earlier iteration."""
+    scalars = parse_line(line)
+    return scalars is not None and scalars["iteration"] < iteration

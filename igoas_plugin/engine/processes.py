@@ -1,4 +1,4 @@
-"""The processes of a run on this machine: they are started together, and where one fails they end together."""
+"""Processes of a run on one machine: started together, and ended together if one of them fails."""
 
 import contextlib
 import ctypes
@@ -19,14 +19,14 @@ from torch.multiprocessing import ProcessRaisedException
 from igoas_plugin.core import errors
 from igoas_plugin.core.errors import LostProcess, PluginError
 
-CONTINUES = "the run has ended; a training goes on from its last checkpoint with --resume"
-LOOK_SECONDS = 0.5  # how soon a signal to this process is passed on
-END_SECONDS = 10.0  # for the others to say what they have to say, once one has failed; then they are killed
-PR_SET_PDEATHSIG = 1  # of prctl() in Linux' sys/prctl.h
+RESUME_ADVICE = "the run has ended; a training goes on from its last checkpoint with --resume"
+POLL_SECONDS = 0.5  # time within which a signal to this process is forwarded
+GRACE_SECONDS = 10.0  # time that the other processes have to end after one has failed; then they are killed
+PR_SET_PDEATHSIG = 1  # from sys/prctl.h of Linux
 
 
 class Report(NamedTuple):
-    """The error of a process: the name of its class in errors.py, or "" for any other; its text; its time."""
+    """Error of a process: the name of its class in errors.py, or "" for any other class; its text; its time."""
 
     error: str
     text: str
@@ -35,18 +35,18 @@ class Report(NamedTuple):
 
 @dataclass
 class Worker:
-    """A process, as the one that started it sees it."""
+    """Process of the run, as seen by the process that started it."""
 
     process: multiprocessing.Process
     reports: connection.Connection
     report: Report | None = None
     ended_at: float | None = None
-    killed: bool = False  # by us
+    killed: bool = False  # by kill()
 
-    def look(self) -> None:
-        """Takes note of what it has said, and of its end."""
-        ended = not self.process.is_alive()  # first: what it says, it says before its end
-        with contextlib.suppress(EOFError, OSError):  # it ended without a word, or in the middle of one
+    def update(self) -> None:
+        """Reads the report of the process, and notes its end."""
+        ended = not self.process.is_alive()  # before the report is read, because the process sends it before it ends
+        with contextlib.suppress(EOFError, OSError):  # the process ended without a report, or while it sent one
             while not self.reports.closed and self.reports.poll():
                 self.report = self.reports.recv()
         if ended and self.ended_at is None:
@@ -54,62 +54,63 @@ class Worker:
             self.reports.close()
 
     def kill(self) -> None:
+        """Kills the process if it is alive."""
         if self.process.is_alive():
             self.killed = True
             self.process.kill()
 
     @property
     def failed(self) -> bool:
+        """Whether the process has ended with an exit code other than 0."""
         return self.ended_at is not None and self.process.exitcode != 0
 
 
 @dataclass
-class Requests:
-    """Signals that asked this process to end, in their order."""
+class ReceivedSignals:
+    """Numbers of the signals that asked this process to end, in order."""
 
-    signals: list[int] = field(default_factory=list)
+    numbers: list[int] = field(default_factory=list)
 
     @property
     def impatient(self) -> bool:
-        """Whether Ctrl-C was pressed again."""
-        return self.signals.count(signal.SIGINT) > 1
+        """Whether Ctrl-C was pressed twice."""
+        return self.numbers.count(signal.SIGINT) > 1
 
 
 def run_together(target: Callable, count: int, args: tuple = ()) -> None:
     """Runs ``target(i, *args)`` in `count` new processes, and waits for all of them.
 
-    Where one fails, the others have END_SECONDS to end too, then they are killed. They are killed with this process,
-    however it ends (on Linux). SIGTERM, or Ctrl-C, is passed on to all of them once, as SIGTERM, and it is they who
-    decide what to do then; a second Ctrl-C kills them. They take no notice of the Ctrl-C of a terminal, which reaches
-    every process of it.
+    If one fails, the others have GRACE_SECONDS to end, and are then killed. On Linux they are also killed when this
+    process ends in any way. SIGTERM and Ctrl-C are forwarded to all processes once, as SIGTERM; each process decides
+    what to do. A second Ctrl-C kills them. They ignore the Ctrl-C of a terminal, which reaches every process of it.
 
     Raises:
-        PluginError: the first one that a process raised, but a LostProcess only where no other error explains it.
+        PluginError: the first one that a process raised; a LostProcess only if no other error explains it.
         LostProcess: a process was killed.
-        ProcessRaisedException: a process raised another exception; its traceback is in the text.
-        SystemExit: a process ended itself, or was asked to by a signal.
+        ProcessRaisedException: a process raised another exception, whose traceback is in the text.
+        SystemExit: a process ended itself, or ended after a signal.
     """
     context = multiprocessing.get_context("spawn")
     workers: list[Worker] = []
-    with requests_to_end() as requests:
+    with signals_collected() as received:
         try:
             for index in range(count):
                 receiver, sender = context.Pipe(duplex=False)
-                process = context.Process(target=work, args=(target, index, args, sender, os.getpid()))
+                process = context.Process(target=run_target, args=(target, index, args, sender, os.getpid()))
                 process.start()
                 sender.close()
                 workers.append(Worker(process, receiver))
-            watch(workers, requests)
+            watch(workers, received)
         finally:
             for worker in workers:
                 worker.kill()
             for worker in workers:
                 worker.process.join()
-    conclude(workers, requests)
+    raise_failure(workers, received)
 
 
-def work(target: Callable, index: int, args: tuple, reports: connection.Connection, parent: int) -> None:
-    """What a new process does: it runs `target`, and says in the end what was wrong."""
+def run_target(target: Callable, index: int, args: tuple, reports: connection.Connection, parent: int) -> None:
+    """Runs `target` in a new process, and sends a Report if it raises."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     end_with_parent(parent)
     try:
@@ -123,10 +124,10 @@ def work(target: Callable, index: int, args: tuple, reports: connection.Connecti
 
 
 def end_with_parent(parent: int | None = None) -> None:
-    """Lets Linux kill this process when the one that started it ends, however that may be.
+    """Makes Linux kill this process when the process that started it ends in any way.
 
     Args:
-        parent: number of that process, where it is known: it may have ended before.
+        parent: process id of that process if it is known; it may have ended already.
     """
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
@@ -135,58 +136,58 @@ def end_with_parent(parent: int | None = None) -> None:
 
 
 @contextlib.contextmanager
-def requests_to_end() -> Iterator[Requests]:
-    """Collects SIGTERM and SIGINT in place of what they would do; in a thread that cannot, they do what they did."""
-    requests = Requests()
+def signals_collected() -> Iterator[ReceivedSignals]:
+    """Collects SIGTERM and SIGINT while the context runs; outside the main thread, where it cannot, none."""
+    received = ReceivedSignals()
     if threading.current_thread() is not threading.main_thread():
-        yield requests
+        yield received
         return
     before = {
-        number: signal.signal(number, lambda number, _: requests.signals.append(number))
+        number: signal.signal(number, lambda number, _: received.numbers.append(number))
         for number in (signal.SIGTERM, signal.SIGINT)
     }
     try:
-        yield requests
+        yield received
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
 
 
-def watch(workers: list[Worker], requests: Requests) -> None:
-    """Waits until all processes have ended, and sees to it that they do."""
-    passed_on, deadline = False, None
+def watch(workers: list[Worker], received: ReceivedSignals) -> None:
+    """Waits until all processes have ended; forwards signals, and kills the rest after a failure."""
+    forwarded, deadline = False, None
     while True:
         for worker in workers:
-            worker.look()
+            worker.update()
         alive = [worker for worker in workers if worker.ended_at is None]
         if not alive:
             return
-        if requests.signals and not passed_on:
-            passed_on = True
+        if received.numbers and not forwarded:
+            forwarded = True
             for worker in alive:
                 worker.process.terminate()
-        # A process that ends because it was asked to leaves time to the others: one may be writing the checkpoint
-        failed = [worker for worker in workers if worker.failed and not (passed_on and worker.report is None)]
+        # a process that ends because of a signal is no failure: another one may still write the checkpoint
+        failed = [worker for worker in workers if worker.failed and not (forwarded and worker.report is None)]
         if failed and deadline is None:
-            deadline = time.monotonic() + END_SECONDS
-        if requests.impatient or (deadline is not None and time.monotonic() > deadline):
+            deadline = time.monotonic() + GRACE_SECONDS
+        if received.impatient or (deadline is not None and time.monotonic() > deadline):
             for worker in alive:
                 worker.kill()
         handles = [handle for worker in alive for handle in (worker.process.sentinel, worker.reports)]
-        connection.wait(handles, LOOK_SECONDS)
+        connection.wait(handles, POLL_SECONDS)
 
 
-def conclude(workers: list[Worker], requests: Requests) -> None:
-    """Raises what made the processes end, if anything did; see run_together()."""
+def raise_failure(workers: list[Worker], received: ReceivedSignals) -> None:
+    """Raises the error that ended the processes, if there is one: see run_together()."""
     failed = [worker for worker in workers if worker.failed]
     failed.sort(key=lambda worker: worker.report.at if worker.report else worker.ended_at)
     for worker in failed:
         if worker.report and worker.report.error not in ("", LostProcess.__name__):
             raise getattr(errors, worker.report.error)(worker.report.text)
     codes = [worker.process.exitcode for worker in failed]
-    if requests.signals and failed:
-        own = [code for code in codes if code > 0 and code != 128 + signal.SIGTERM]  # not that of what was passed on
-        raise SystemExit(own[0] if own else 128 + requests.signals[0])
+    if received.numbers and failed:
+        own = [code for code in codes if code > 0 and code != 128 + signal.SIGTERM]  # without that of the forwarded one
+        raise SystemExit(own[0] if own else 128 + received.numbers[0])
     for worker in failed:
         index, process, report = workers.index(worker), worker.process, worker.report
         if report and not report.error:
@@ -197,7 +198,7 @@ def conclude(workers: list[Worker], requests: Requests) -> None:
             why = ", as the system does where memory runs out" if name == "SIGKILL" else ""
             raise LostProcess(
                 f"process {index} of the {len(workers)} on this machine (pid {process.pid}) was ended by signal {name}"
-                f"{why}: {CONTINUES}"
+                f"{why}: {RESUME_ADVICE}"
             )
     for worker in failed:
         if worker.report:

@@ -10,17 +10,17 @@ from igoas_plugin.core.randomness import OwnGenerators, seed_generators
 
 
 class WrappedDataset(Dataset):
-    """A data set around another one, whose attributes are its own too.
+    """Data set around another one, which provides every other attribute.
 
     Args:
-        data_set: the host's or a user's.
+        data_set: data set of fast-reid or of a user.
     """
 
     def __init__(self, data_set: Dataset):
         self.data_set = data_set
 
     def __getattr__(self, name: str):
-        if name == "data_set":  # while it is unpickled
+        if name == "data_set":  # during unpickling
             raise AttributeError(name)
         return getattr(self.data_set, name)
 
@@ -28,11 +28,8 @@ class WrappedDataset(Dataset):
         return len(self.data_set)
 
 
-AT_ONCE = 256  # indices that are drawn before the global generators are given back
-
-
 class Draw(int):
-    """An index into a training set that knows how many were drawn before it in this process, since the run began."""
+    """Index into a training set with the number of indices that this process has drawn before it in the run."""
 
     number: int
 
@@ -41,28 +38,33 @@ class Draw(int):
         draw.number = number
         return draw
 
-    def __getnewargs__(self) -> tuple[int, int]:  # it goes to the loader's workers
+    def __getnewargs__(self) -> tuple[int, int]:  # pickled for the loader's workers
         return int(self), self.number
 
 
+CHUNK = 256  # indices that are drawn each time OwnGenerators is entered
+
+
 class NumberedSampler(Sampler):
-    """A sampler whose indices are of type Draw; it can begin in the middle of its stream, and draws from no generator
-    that anything else draws from.
+    """Sampler that yields each index as a Draw, can start in the middle of the run, and leaves global generators alone.
 
     Args:
-        sampler: of the host or of a user; may draw from the global generators.
-        seed: of what it draws, the same in all processes.
+        sampler: sampler of fast-reid or of a user; it may use the global generators.
+        seed: seed of the sampler, the same in all processes.
+
+    Attributes:
+        first: number of the first draw that is yielded; not 0 in a resumed run.
     """
 
     def __init__(self, sampler: Iterable[int], seed: int):
         self.sampler, self.seed = sampler, seed
-        self.first = 0  # number of the first draw that is handed out; the run was resumed there
+        self.first = 0
 
     def __iter__(self) -> Iterator[Draw]:
         generators, stream, number = OwnGenerators(self.seed), iter(self.sampler), 0
         while True:
             with generators:
-                indices = list(islice(stream, AT_ONCE))
+                indices = list(islice(stream, CHUNK))
             if not indices:
                 return
             for index in indices:
@@ -75,13 +77,13 @@ class NumberedSampler(Sampler):
 
 
 class RepeatableDataset(WrappedDataset):
-    """A training set that augments an image by generators which depend on seed, rank and number of the draw alone.
+    """Training set whose augmentation of an image depends on seed, rank and number of the draw alone.
 
-    A run augments in the same way with any number of workers, and goes on in the same way after a resume.
+    The augmentation is the same with any number of workers, and after a resume.
 
     Args:
-        data_set: the host's or a user's.
-        seed: not negative.
+        data_set: data set of fast-reid or of a user.
+        seed: seed, not negative.
     """
 
     def __init__(self, data_set: Dataset, seed: int):
@@ -91,7 +93,7 @@ class RepeatableDataset(WrappedDataset):
     def __getitem__(self, index: int) -> dict:
         if not isinstance(index, Draw):
             return self.data_set[index]
-        if get_worker_info() is not None:  # nothing else draws in a loader's worker: nothing to give back
+        if get_worker_info() is not None:  # nothing else in a loader's worker uses the generators
             seed_generators(*self.key, index.number)
             return self.data_set[index]
         with OwnGenerators(*self.key, index.number):

@@ -1,7 +1,7 @@
-"""Resume of a run: order, augmentation and every generator depend on SEED, rank and iteration alone.
+"""Resume of a run: order, augmentation and random numbers depend on SEED, rank and iteration alone.
 
-A run that is killed and resumed ends with the weights, bit by bit, of one that is not: see also repeatable_data.py.
-The samplers and generators of fast-reid begin anew.
+A run that is killed and resumed ends with exactly the weights of a run that is not: see also repeatable_data.py.
+fast-reid's own samplers and generators start again from the beginning.
 """
 
 import logging
@@ -9,25 +9,24 @@ import logging
 from fastreid.engine.defaults import DefaultTrainer
 from fastreid.utils import comm
 
-from .checkpoints import leave_to_earlier_run, newest_first
-from .metrics_file import forget_from
+from .checkpoints import newest_first
+from .metrics_file import remove_from
 from .repeatable_data import NumberedSampler
 
 logger = logging.getLogger("fastreid.igoas_plugin")
 
 
 def resume_or_load(trainer: DefaultTrainer, resume: bool) -> None:
-    """Loads MODEL.WEIGHTS, or lets a run go on with the iteration after the last one of its newest whole checkpoint.
+    """Loads MODEL.WEIGHTS, or prepares a run to continue after the last iteration of its newest whole checkpoint.
 
-    The checkpoints of an earlier run in OUTPUT_DIR are not those of one that starts anew. metrics.json forgets the
-    iterations that are trained again.
+    A resume also removes the iterations that will be trained again from metrics.json.
 
     Args:
         trainer: gets start_epoch, resumed_iter and evaluation_is_due.
-        resume: whether to go on; with an empty OUTPUT_DIR a warning says that the training starts at epoch 0.
+        resume: whether to resume; a warning is logged if OUTPUT_DIR has no checkpoint.
 
     Raises:
-        InputError: see checkpoints.resume_or_load().
+        InputError: as checkpoints.resume_or_load().
     """
     if resume and not newest_first(trainer.checkpointer):
         folder = trainer.cfg.OUTPUT_DIR
@@ -35,13 +34,6 @@ def resume_or_load(trainer: DefaultTrainer, resume: bool) -> None:
         resume = False
     checkpoint = trainer.checkpointer.resume_or_load(trainer.cfg.MODEL.WEIGHTS, resume=resume)
     if not resume:
-        comm.synchronize()  # all have read what is read
-        if comm.is_main_process() and (names := leave_to_earlier_run(trainer.cfg.OUTPUT_DIR)):
-            logger.warning(
-                f"{trainer.cfg.OUTPUT_DIR} has checkpoints of an earlier training ({', '.join(sorted(names)[:5])}"
-                f"{', ...' if len(names) > 5 else ''}): this one replaces them as it writes its own, and never resumes "
-                "them; --resume goes on with a training"
-            )
         return
     trainer.start_epoch = checkpoint.get("epoch", -1) + 1
     trainer.evaluation_is_due = not checkpoint.get("evaluated", True)
@@ -51,10 +43,10 @@ def resume_or_load(trainer: DefaultTrainer, resume: bool) -> None:
     elif "iteration" in checkpoint and not trainer.evaluation_is_due:
         logger.warning(
             f"An epoch has {trainer.iters_per_epoch} iterations now and had {checkpoint['iters_per_epoch']}: epoch "
-            f"{trainer.start_epoch + 1} begins anew, with the weights of its iteration {checkpoint['iteration']}"
+            f"{trainer.start_epoch + 1} starts again, with the weights of its iteration {checkpoint['iteration']}"
         )
     sampler = getattr(getattr(trainer.data_loader, "batch_sampler", None), "sampler", None)
     if isinstance(sampler, NumberedSampler):
         sampler.first = trainer.resumed_iter * trainer.cfg.SOLVER.IMS_PER_BATCH // comm.get_world_size()
     if comm.is_main_process():
-        forget_from(trainer.cfg.OUTPUT_DIR, trainer.resumed_iter)
+        remove_from(trainer.cfg.OUTPUT_DIR, trainer.resumed_iter)

@@ -1,4 +1,4 @@
-"""Signals: a training that gets one finishes its step, writes a checkpoint and ends."""
+"""Signals: a training that receives one finishes its step, writes a checkpoint and ends."""
 
 import contextlib
 import logging
@@ -16,19 +16,20 @@ from .checkpoints import INTERRUPTED
 
 logger = logging.getLogger("fastreid.igoas_plugin")
 
-SIGNALS = (signal.SIGTERM, signal.SIGINT)  # of a scheduler, and Ctrl-C
-ONE_REQUEST = 1.0  # seconds in which signals are taken for one: a launcher passes on what everybody has got as well
+SIGNALS = (signal.SIGTERM, signal.SIGINT)  # from a scheduler, and Ctrl-C
+# Signals this close together count as one: a launcher forwards a signal that the process has already received
+ONE_REQUEST_SECONDS = 1.0
 
 
 class Interrupted(SystemExit):
-    """A signal has ended the training after its checkpoint was written; the exit code is 128 + its number."""
+    """Exit of a training after a signal and its checkpoint; the exit code is 128 + the signal's number."""
 
 
-class Interruption(HookBase):
-    """Ends a training on SIGTERM or Ctrl-C: the step is finished, a checkpoint is written, the process ends.
+class StopOnSignal(HookBase):
+    """Hook that ends a training on SIGTERM or Ctrl-C: the step is finished, a checkpoint is written, the process exits.
 
-    Between two steps all processes agree, so that one that was told alone ends them all. An evaluation is left at once;
-    a resumed run makes it up. The second signal ends the process as if there were no first.
+    Between two steps all processes agree, so a signal to one process ends all of them. An evaluation is left at once,
+    and a resumed run repeats it. A second signal ends the process as if the hook did not exist.
     """
 
     def __init__(self):
@@ -36,37 +37,40 @@ class Interruption(HookBase):
         self.at_once = False
         self._process = os.getpid()
         self._since = 0.0
-        self._before = {}
+        self._previous_handlers = {}
 
     def before_train(self):
-        heard = [each for each in SIGNALS if signal.getsignal(each) is not signal.SIG_IGN]  # it may be the launcher's
+        # a launcher lets its processes ignore Ctrl-C
+        handled = [number for number in SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]
         try:
-            self._before = {each: signal.signal(each, self.on_signal) for each in heard}
+            self._previous_handlers = {number: signal.signal(number, self.on_signal) for number in handled}
         except ValueError:
             logger.warning("Not in the main thread: a signal ends this training without a checkpoint")
 
     def after_train(self):
-        while self._before:
-            signal.signal(*self._before.popitem())
+        while self._previous_handlers:
+            signal.signal(*self._previous_handlers.popitem())
 
     def on_signal(self, number: int, frame) -> None:
-        if os.getpid() != self._process:  # a worker of the loader, forked with this handler
+        """Notes a signal; leaves an evaluation at once."""
+        if os.getpid() != self._process:  # a loader's worker, which was forked with this handler
             return
         if self.signal is None:
             self.signal, self._since = number, time.monotonic()
-            # a scheduler may have told the loader's workers too, and torch raises wherever it hears of their end
+            # a scheduler may signal the loader's workers too, and torch raises an error when they end
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
             if self.at_once:
                 self.stop(self.trainer.iter, evaluated=False, alone=True)
             return
-        if time.monotonic() - self._since < ONE_REQUEST:
+        if time.monotonic() - self._since < ONE_REQUEST_SECONDS:
             return
         self.after_train()
         signal.raise_signal(number)
 
     def after_step(self):
         done = self.trainer.iter + 1
-        if done % self.trainer.iters_per_epoch and self.agreed():  # else the schedules have to take their step
+        # the last step of an epoch is followed by the steps of the schedules: after_epoch() comes after them
+        if done % self.trainer.iters_per_epoch and self.agreed():
             self.stop(done)
 
     def after_epoch(self):
@@ -74,12 +78,12 @@ class Interruption(HookBase):
             self.stop(self.trainer.iter, evaluated=False)
 
     def agreed(self) -> bool:
-        """Whether some process got a signal."""
+        """Returns whether any process has received a signal."""
         if comm.get_world_size() == 1:
             return self.signal is not None
         number = torch.tensor(self.signal or 0)
         dist.all_reduce(number, dist.ReduceOp.MAX, group=comm._get_global_gloo_group())
-        if number:  # else one that came meanwhile is for the next step
+        if number:  # a signal that came after the tensor was built waits for the next step
             self.signal = int(number)
         return bool(number)
 
@@ -87,17 +91,17 @@ class Interruption(HookBase):
         """Writes the checkpoint and raises Interrupted.
 
         Args:
-            iteration: the one that a resumed run begins with.
-            evaluated: whether nothing but steps is to be done; else an epoch's evaluation, and what follows it, is due.
-            alone: whether the other processes, if there are any, have not agreed to this.
+            iteration: iteration with which a resumed run continues.
+            evaluated: False if the epoch's evaluation, and what follows it, is still due.
+            alone: whether this process stops without the agreement of the others.
         """
-        self.at_once = False  # the checkpoint is written to its end
+        self.at_once = False  # no further signal interrupts the writing of the checkpoint
         trainer, length = self.trainer, self.trainer.iters_per_epoch
         trainer.checkpointer.save(
             INTERRUPTED, epoch=iteration // length - 1, iteration=iteration, iters_per_epoch=length, evaluated=evaluated
         )
         if not alone:
-            comm.synchronize()  # the first process has written it
+            comm.synchronize()  # waits for the main process, which writes the checkpoint
         logger.warning(
             f"{signal.Signals(self.signal).name}: stopped after iteration {iteration:,} of {trainer.max_iter:,}; "
             f"--resume goes on from {os.path.join(trainer.cfg.OUTPUT_DIR, INTERRUPTED)}.pth"
@@ -106,24 +110,24 @@ class Interruption(HookBase):
 
 
 class InterruptibleEval(EvalHook):
-    """The evaluation of fast-reid; a signal leaves it at once.
+    """Evaluation hook of fast-reid that a signal leaves at once.
 
-    A scheduler waits half a minute, and an evaluation takes longer: nothing would be saved before its end.
+    A scheduler waits half a minute before it kills a process, and an evaluation takes longer.
     """
 
     def _do_eval(self):
-        with interruptible(self.trainer.interruption):
+        with interruptible(self.trainer.stop_on_signal):
             super()._do_eval()
 
 
 @contextlib.contextmanager
-def interruptible(interruption: Interruption | None):
-    """A context that a signal leaves at once, because the weights do not change in it."""
-    if interruption is None:
+def interruptible(stop_on_signal: StopOnSignal | None):
+    """Context that a signal leaves at once; the weights must not change in it."""
+    if stop_on_signal is None:
         yield
         return
-    interruption.at_once = True
+    stop_on_signal.at_once = True
     try:
         yield
     finally:
-        interruption.at_once = False
+        stop_on_signal.at_once = False

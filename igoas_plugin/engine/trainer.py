@@ -1,4 +1,4 @@
-"""Trainer: what the plugin adds to a run of fast-reid, with every hook in one list."""
+"""Trainer: everything that the plugin adds to a run of fast-reid, with every hook in one list."""
 
 import logging
 from collections.abc import Callable
@@ -18,46 +18,47 @@ from igoas_plugin.fastreid_fixes.freezing import FreezeNormalisation, FreezePlan
 from igoas_plugin.fastreid_fixes.nonfinite import NonFiniteGuard
 from igoas_plugin.modeling.fast_inference import for_evaluation
 
-from .console import FOR_FILES, PublishRun
+from .console import FILES_ONLY, PublishRun
 from .distributed import AverageNormalisation
+from .earlier_run import CHECKPOINTS, move_earlier_run
 from .resume import resume_or_load
 from .seeds import SeedSteps
-from .signals import InterruptibleEval, Interruption
+from .signals import InterruptibleEval, StopOnSignal
 from .training_summary import SummaryTimer
-from .unreadable_images import SkippedTotal
+from .unreadable_images import ReportSkippedImages
 
 logger = logging.getLogger("fastreid.igoas_plugin")
-loop_logger = logging.getLogger("fastreid.engine.train_loop")  # of fast-reid
+loop_logger = logging.getLogger("fastreid.engine.train_loop")  # fast-reid's own
 
 
 class Trainer(DefaultTrainer):
-    """The trainer of fast-reid with resume to the bit, signals, non-finite checks, progress line and summary.
+    """Trainer of fast-reid with exact resume, signals, non-finite checks, progress line and summary.
 
-    It takes the place of fast-reid's DefaultTrainer, so that fast-reid's own script and subclasses of DefaultTrainer
-    get it too. A subclass overrides the methods that it would override of DefaultTrainer.
+    It replaces fast-reid's DefaultTrainer, so fast-reid's own script and subclasses of DefaultTrainer get it too. A
+    subclass overrides the same methods as one of DefaultTrainer.
 
     Args:
-        cfg: config of the run; keys of the plugin that it lacks count as their defaults.
+        cfg: config of the run; missing keys of the plugin have their defaults.
 
     Attributes:
         more_hooks: functions ``(trainer) -> hook or None``. Their hooks run after each step and before an evaluation.
-            Rooms above the engine, and projects, append to it.
+            Packages that import the engine, and projects, append to it.
         evaluation_is_due: whether the epoch before `start_epoch` was trained but not evaluated before a resume.
-        resumed_iter: the iteration that a resumed run begins with; None: the first one of `start_epoch`.
-        interruption: the hook that ends this run on a signal; None where SOLVER.CHECKPOINT_ON_SIGNAL is off.
+        resumed_iter: first iteration of a resumed run; None in a run that starts anew.
+        stop_on_signal: hook that ends this run on a signal; None if SOLVER.CHECKPOINT_ON_SIGNAL is off.
     """
 
     more_hooks: list[Callable[[DefaultTrainer], HookBase | None]] = []
     evaluation_is_due = False
     resumed_iter: int | None = None
-    interruption: Interruption | None = None
+    stop_on_signal: StopOnSignal | None = None
 
     def __init__(self, cfg):
         super().__init__(cfg)
         solver = self.cfg.SOLVER
         if isinstance(self._trainer, AMPTrainer):
             compute_in(self._trainer, amp_dtype(self._trainer.device_type, solver.AMP.get("DTYPE", "auto")))
-            if self.grad_scaler.is_enabled():  # a resumed run goes on with its scale
+            if self.grad_scaler.is_enabled():  # a resumed run continues with its scale
                 self.checkpointer.checkpointables["grad_scaler"] = self.grad_scaler
         if "ON_NONFINITE" in solver:
             seed = self.cfg.get("SEED", -1)
@@ -68,26 +69,26 @@ class Trainer(DefaultTrainer):
     def build_hooks(self) -> list[HookBase]:
         """Returns every hook of a run, in the order in which they run at each point of the training."""
         cfg, main = self.cfg, comm.is_main_process()
-        of_host = {type(hook): hook for hook in super().build_hooks()}
+        host_hooks = {type(hook): hook for hook in super().build_hooks()}
         freeze_plan = FreezePlan.from_config(cfg)
         if cfg.SOLVER.get("CHECKPOINT_ON_SIGNAL", False):
-            self.interruption = Interruption()
+            self.stop_on_signal = StopOnSignal()
         ordered = [
-            SeedSteps(cfg.SEED) if cfg.get("SEED", -1) >= 0 else None,  # first: every hook may draw
+            SeedSteps(cfg.SEED) if cfg.get("SEED", -1) >= 0 else None,  # first, because any hook may draw
             PublishRun(),
             LookAtLosses(),
             SummaryTimer(),
-            of_host[hooks.LRScheduler],
-            of_host.get(hooks.PreciseBN),
+            host_hooks[hooks.LRScheduler],
+            host_hooks.get(hooks.PreciseBN),
             FreezeNormalisation(self.model, freeze_plan) if freeze_plan else None,
             AverageNormalisation(self.model) if comm.get_world_size() > 1 else None,
-            self.interruption,  # after everything that changes the model, before everything that takes long
+            self.stop_on_signal,  # after all hooks that change the model, before all that take long
             *(make(self) for make in self.more_hooks),
-            InterruptibleEval(cfg.TEST.EVAL_PERIOD, of_host[hooks.EvalHook]._func),
-            # an epoch is logged before its checkpoint: what is resumed from has its line
-            of_host[hooks.PeriodicWriter] if main else None,
-            of_host[hooks.PeriodicCheckpointer] if main else None,
-            SkippedTotal(),
+            InterruptibleEval(cfg.TEST.EVAL_PERIOD, host_hooks[hooks.EvalHook]._func),
+            # an epoch is logged before its checkpoint, so that a resumed run does not lack its line
+            host_hooks[hooks.PeriodicWriter] if main else None,
+            host_hooks[hooks.PeriodicCheckpointer] if main else None,
+            ReportSkippedImages(),
         ]
         return [hook for hook in ordered if hook is not None]
 
@@ -96,24 +97,28 @@ class Trainer(DefaultTrainer):
         resume_or_load(self, resume)
 
     def train(self):
-        """Trains what is left of the run; a finished run is evaluated.
+        """Trains the rest of the run; a finished run is only evaluated.
 
         Returns:
-            The results of the last evaluation, on the main process.
+            The results of the last evaluation in the main process, None in the others.
 
         Raises:
-            PluginError: something that the user can mend ends the training.
-            Interrupted: a signal has ended it, after its checkpoint was written.
+            PluginError: the training ended with an error that the user can correct.
+            Interrupted: a signal has ended the training, after its checkpoint was written.
         """
         if 0 < self.max_epoch <= self.start_epoch and not self.evaluation_is_due:
             logger.info(f"All {self.max_epoch} epochs of {self.cfg.OUTPUT_DIR} are done; nothing is trained.")
             return self.test(self.cfg, self.model)
+        if self.resumed_iter is None and comm.is_main_process():
+            # default_setup() has moved them already, unless a script does not call it
+            if previous := move_earlier_run(self.cfg.OUTPUT_DIR, CHECKPOINTS):
+                logger.warning(f"Checkpoints of an earlier run were moved to {previous}")
         keep_on_cpu(self.model)
         self.run_epochs()
         return self._last_eval_results if comm.is_main_process() else None
 
     def run_epochs(self) -> None:
-        """Runs the training loop; it can begin inside an epoch, or with the evaluation of the epoch before."""
+        """Runs the training loop; it may start inside an epoch, or with the evaluation of the epoch before."""
         length = self.iters_per_epoch
         self.iter = self.start_iter = self.start_epoch * length if self.resumed_iter is None else self.resumed_iter
         loop_logger.info(f"Starting training at iteration {self.iter + 1:,} of {self.max_iter:,}")
@@ -130,8 +135,8 @@ class Trainer(DefaultTrainer):
                         self.after_step()
                         self.iter += 1
                     self.after_epoch()
-            except PluginError as error:  # the tool prints it in one line; log.txt gets that line here
-                loop_logger.error(f"The training ends: {error}", extra=FOR_FILES)
+            except PluginError as error:  # the tool prints the line on the console
+                loop_logger.error(f"The training ends: {error}", extra=FILES_ONLY)
                 raise
             except Exception:
                 loop_logger.exception("Exception during training:")
@@ -140,19 +145,19 @@ class Trainer(DefaultTrainer):
                 self.after_train()
 
     def step_or_stop(self) -> None:
-        """Runs a step, or stops where a signal has ended the loader's workers too, so that the step has no data.
+        """Runs a step, or stops if a signal has ended the loader's workers too, so that the step has no data.
 
-        The loader is asked before anything changes, and once a signal has come nothing else raises LostWorker.
+        The step asks the loader before it changes anything. After a signal a LostWorker has no other cause.
         """
         try:
             self.run_step()
         except LostWorker:
-            if self.interruption is None or self.interruption.signal is None:
+            if self.stop_on_signal is None or self.stop_on_signal.signal is None:
                 raise
-            self.interruption.stop(self.iter, alone=True)
+            self.stop_on_signal.stop(self.iter, alone=True)
 
     def finish_epoch(self, epoch: int) -> None:
-        """Makes up for what is left of an epoch whose steps and schedules are done: evaluation, logs, checkpoint."""
+        """Finishes an epoch whose steps and schedules are done: evaluation, logs and checkpoint."""
         self.epoch = self.storage.epoch = epoch
         self.storage.iter = self.iter - 1
         first = next(at for at, hook in enumerate(self._hooks) if isinstance(hook, hooks.EvalHook))
@@ -161,15 +166,15 @@ class Trainer(DefaultTrainer):
 
     @classmethod
     def build_evaluator(cls, cfg, dataset_name, output_dir=None):
-        """Returns loader and evaluator of a test set; a gallery that the last one had is not described again."""
+        """Returns loader and evaluator of a test set; a gallery shared with the last test set is not computed again."""
         return gallery_cache.build_evaluator(cls, cfg, dataset_name, output_dir)
 
     @classmethod
     def test(cls, cfg, model):
-        """Evaluates a model on DATASETS.TESTS, by TEST.FAST in mixed precision.
+        """Evaluates a model on DATASETS.TESTS; with TEST.FAST in mixed precision.
 
         Returns:
-            {metric: value in %} of one test set; of several {test set: {metric: value}}.
+            {metric: value in %} for one test set, {test set: {metric: value}} for several.
         """
         keep_on_cpu(model)
         with gallery_cache.shared_galleries(cfg):
@@ -178,8 +183,8 @@ class Trainer(DefaultTrainer):
 
 @fix
 def run_by_the_trainer_of_the_plugin() -> None:
-    """A run of fast-reid is lost by a signal, resumes as another run, and tells little of what it does.
+    """A run of fast-reid is lost by a signal, changes its results by a resume, and reports little of what it does.
 
-    Trainer takes the place of DefaultTrainer in every module that imported the name.
+    Trainer replaces DefaultTrainer in every module that imported the name.
     """
     replace_everywhere(DefaultTrainer, Trainer)

@@ -18,7 +18,7 @@ logger = logging.getLogger("fastreid.igoas_plugin")
 
 
 class SummaryTimer(IterationTimer):
-    """The timer of fast-reid, which sums up a training at its end: what was trained, how long, and what came of it."""
+    """Timer of fast-reid that logs a summary at the end: model, data, epochs, duration, speed and best result."""
 
     def before_train(self):
         super().before_train()
@@ -30,19 +30,19 @@ class SummaryTimer(IterationTimer):
             return
         now = time.perf_counter()
         rows = summary(trainer, now - self._began, now - self._start_time - self._total_timer.seconds())
-        failed = sys.exc_info()[0] is not None  # fast-reid calls this while an error is on its way, too
+        failed = sys.exc_info()[0] is not None  # fast-reid calls the hook after an exception too
         done = trainer.iter == trainer.max_iter and not failed
-        told = "Training is done" if done else "Training stopped before its end"
-        logger.info(f"{told}\n{tabulate(rows, tablefmt='plain', disable_numparse=True)}")
+        title = "Training is done" if done else "Training stopped before its end"
+        logger.info(f"{title}\n{tabulate(rows, tablefmt='plain', disable_numparse=True)}")
 
 
 def summary(trainer: DefaultTrainer, seconds: float, outside: float) -> list[tuple[str, str]]:
-    """(what, text) of a training of at least one iteration that has ended.
+    """Returns the rows (name, text) of the summary of a training that has done at least one iteration.
 
     Args:
-        trainer: its `start_epoch` is not 0 where the training was resumed.
-        seconds: since it began.
-        outside: seconds of these that passed between the steps.
+        trainer: trainer after the training; its `start_epoch` is not 0 if the training was resumed.
+        seconds: time since the training began.
+        outside: part of `seconds` between the steps.
     """
     cfg, images = trainer.cfg, trainer.data_loader.dataset
     model, batch = cfg.MODEL, cfg.SOLVER.IMS_PER_BATCH
@@ -54,17 +54,16 @@ def summary(trainer: DefaultTrainer, seconds: float, outside: float) -> list[tup
         ("iterations", f"{trainer.iter:,} of {trainer.max_iter:,}, each of {batch:,} images"),
         ("duration", f"{rounded(seconds)}, {rounded(outside)} of it between the steps: evaluations, checkpoints, logs"),
     ]
-    recorded = HostStorage.latest(trainer.storage)  # waits for no GPU, from which an error may be on its way
+    recorded = HostStorage.latest(trainer.storage)  # does not wait for a GPU, which may be in an error state
     if "time" in recorded:
         speed = batch / HostStorage.history(trainer.storage, "time").global_avg()
         rows.append(("speed", f"{speed:.1f} images/s in the steps"))
-    # model_best.pth may be another training's where this one has not evaluated
-    evaluated = trainer.start_epoch or any(name.split("/")[-1] == "metric" for name in recorded)
-    if evaluated and (best := best_of(cfg.OUTPUT_DIR)):
+    if best := best_of(cfg.OUTPUT_DIR):
         metric = f"the mean of Rank-1 and mAP on {cfg.DATASETS.TESTS[0]}"
         rows.append(("best", f"{best['metric']:.1f}, {metric}, after epoch {best['epoch'] + 1}"))
     return rows
 
 
 def rounded(seconds: float) -> timedelta:
+    """Returns a duration in whole seconds."""
     return timedelta(seconds=round(seconds))

@@ -1,7 +1,8 @@
-"""Training images that cannot be read: named, or skipped and counted."""
+"""Training images that cannot be read: they stop the run, or are skipped and counted (DATALOADER.ON_ERROR)."""
 
 import logging
 import os
+from collections.abc import Iterator
 
 import torch
 from fastreid.data.common import CommDataset
@@ -14,22 +15,22 @@ from igoas_plugin.fastreid_fixes.images import read_image
 
 from .repeatable_data import WrappedDataset
 
-logger = logging.getLogger(f"fastreid.{__name__}")  # a child of the host's logger: shown where the host's lines are
+logger = logging.getLogger(f"fastreid.{__name__}")  # a child of fast-reid's logger, so that it has the same handlers
 
 
 class SkippingDataset(WrappedDataset):
-    """A training set that puts another image in the place of one that cannot be read, and counts.
+    """Training set that replaces an image that cannot be read by another one, and counts.
 
-    The next one of its identity is taken, or where there is none the next one: batches keep their size, and with an
-    identity sampler as far as can be their composition.
+    The replacement is the next readable image of the same identity, or the next readable image of any identity. So
+    batches keep their size, and with an identity sampler as far as possible their composition.
 
     Args:
-        data_set: the host's, with the images.
+        data_set: data set of fast-reid with the images.
     """
 
     def __init__(self, data_set: CommDataset):
         super().__init__(data_set)
-        self.skipped = torch.zeros(len(self), dtype=torch.bool).share_memory_()  # the loader's workers write into it
+        self.skipped = torch.zeros(len(self), dtype=torch.bool).share_memory_()  # the loader's workers write to it
         self.reported = torch.zeros_like(self.skipped)
 
     def __getitem__(self, index: int) -> dict:
@@ -42,30 +43,30 @@ class SkippingDataset(WrappedDataset):
                 error = error or unreadable
         raise error
 
-    def _candidates(self, index: int):
+    def _candidates(self, index: int) -> Iterator[int]:
         yield index
         others = [*range(index + 1, len(self)), *range(index)]
         yield from sorted(others, key=lambda other: self.img_items[other][1] != self.img_items[index][1])
 
     def report(self) -> None:
-        """Logs the images that were skipped since the last call, and how many they are by now."""
+        """Logs the images that were skipped since the last call, and the number of all skipped images."""
         for index in (self.skipped & ~self.reported).nonzero().flatten().tolist():
             self.reported[index] = True
             path = self.img_items[index][0]
             try:
                 read_image(path)
-                why = f"{os.path.abspath(path)} could not be read"
+                reason = f"{os.path.abspath(path)} could not be read"
             except UnreadableImage as error:
-                why = str(error)
+                reason = str(error)
             logger.warning(
                 "%s; another image is taken in its place (%d skipped by this process so far, of %d)",
-                why,
+                reason,
                 self.reported.sum(),
                 len(self),
             )
 
     def report_total(self) -> None:
-        """Logs how many images were skipped in all, where there were any."""
+        """Logs the number of all skipped images if there are any."""
         self.report()
         if self.skipped.any():
             logger.warning(
@@ -75,28 +76,29 @@ class SkippingDataset(WrappedDataset):
             )
 
 
-def skipping(data_set: Dataset) -> SkippingDataset | None:
-    """The SkippingDataset that a loader's data set is, or holds."""
-    inner = data_set.data_set if isinstance(data_set, WrappedDataset) else None  # of a RepeatableDataset
-    return next((each for each in (data_set, inner) if isinstance(each, SkippingDataset)), None)
+def find_skipping(data_set: Dataset) -> SkippingDataset | None:
+    """Returns the SkippingDataset among a loader's data set and the one that it wraps, or None."""
+    wrapped = data_set.data_set if isinstance(data_set, WrappedDataset) else None  # in a RepeatableDataset
+    return next((each for each in (data_set, wrapped) if isinstance(each, SkippingDataset)), None)
 
 
-class SkippedTotal(HookBase):
-    """Tells at the end of a training how many images of a SkippingDataset were skipped."""
+class ReportSkippedImages(HookBase):
+    """Hook that logs the number of skipped images at the end of a training."""
 
     def after_train(self) -> None:
-        if data_set := skipping(self.trainer.data_loader.dataset):
+        if data_set := find_skipping(self.trainer.data_loader.dataset):
             data_set.report_total()
 
 
-def is_news(record: logging.LogRecord) -> bool:
+def has_no_plugin_error(record: logging.LogRecord) -> bool:
+    """Returns whether a log record is not about a PluginError."""
     return not (record.exc_info and isinstance(record.exc_info[1], PluginError))
 
 
 @fix
 def end_in_one_line_where_a_user_can_mend_it() -> None:
-    """A file that cannot be read ends a training with a traceback of 40 lines, of a worker within one of the trainer.
+    """A file that cannot be read ends a training with a traceback of 40 lines, a worker's within the trainer's.
 
-    The error goes on to the tool, which prints its one line.
+    The log leaves out the traceback of a PluginError, and the tool prints the error in one line.
     """
-    logging.getLogger("fastreid.engine.train_loop").addFilter(is_news)
+    logging.getLogger("fastreid.engine.train_loop").addFilter(has_no_plugin_error)

@@ -1,4 +1,4 @@
-"""Where a model responds: feature maps averaged over their channels (Fig. 8 and 9 of the paper)."""
+"""Activation maps: a model's feature maps, averaged over their channels (Fig. 8 and 9 of the paper)."""
 
 from contextlib import nullcontext
 
@@ -10,16 +10,16 @@ from igoas_plugin.modeling.igoas import IGOAS
 
 
 @torch.no_grad()
-def responses(model: nn.Module, images: Tensor) -> dict[str, Tensor]:
-    """Channel means of a model's feature maps in evaluation.
+def activation_maps(model: nn.Module, images: Tensor) -> dict[str, Tensor]:
+    """Returns the activation maps of a model.
 
     Args:
-        model: in evaluation mode; of any meta-architecture with a ``backbone`` that gives one feature map.
+        model: in evaluation mode, of any meta-architecture with a ``backbone`` that returns one feature map.
         images: (B, 3, H, W) in [0, 255].
 
     Returns:
-        {name: (B, h, w)} on the CPU, in the order in which the model computes them. Of IGOAS: the global branch's last
-        feature map, and of the suppression branch what enters and what leaves each of its attention modules. Of another
+        {name: (B, h, w)} on the CPU, in the order in which the model computes them. For IGOAS: the last feature map of
+        the global branch, and the input and output of each attention module of the suppression branch. For another
         model: "backbone".
     """
     with uncompiled() if getattr(model, "compiled", False) else nullcontext():
@@ -44,4 +44,5 @@ def responses(model: nn.Module, images: Tensor) -> dict[str, Tensor]:
 
 
 def channel_mean(feature_map: Tensor) -> Tensor:
+    """Averages a feature map (B, C, h, w) over its channels and moves it to the CPU."""
     return feature_map.float().mean(1).cpu()

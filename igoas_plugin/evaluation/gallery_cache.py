@@ -1,4 +1,4 @@
-"""Gallery that several test sets share: described once."""
+"""Cache of the gallery's descriptors, for test sets that share one gallery."""
 
 import contextlib
 import logging
@@ -6,79 +6,80 @@ from collections.abc import Iterator
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 
-from fastreid import data as host_data
+from fastreid import data as fastreid_data
 from fastreid.data.common import CommDataset
 from fastreid.engine.defaults import DefaultTrainer
 from fastreid.evaluation import ReidEvaluator
 from fastreid.utils import comm
 from torch import Tensor
 
-from .evaluator import gathered
+from .evaluator import gather
 
 logger = logging.getLogger(f"fastreid.{__name__}")
 
 
 @dataclass
-class Gallery:
-    """The last gallery of an evaluation: its images, and what the model made of them, by the names of the evaluator."""
+class CachedGallery:
+    """Gallery of the last test set: its images, and their predictions as fast-reid's evaluator keeps them."""
 
     images: tuple = ()
-    described: dict[str, Tensor] = field(default_factory=dict)
+    predictions: dict[str, Tensor] = field(default_factory=dict)
 
 
-TEST_LOADER = DefaultTrainer.build_test_loader.__func__
-LAST: ContextVar[Gallery | None] = ContextVar("last gallery", default=None)  # None: no evaluation is going on
+ORIGINAL_TEST_LOADER = DefaultTrainer.build_test_loader.__func__
+CACHE: ContextVar[CachedGallery | None] = ContextVar("gallery cache", default=None)  # None: nothing is cached
 
 
 class GalleryEvaluator(ReidEvaluator):
-    """The host's evaluator, which leaves what it knows of its gallery to the next one, or takes it from the last one.
+    """Evaluator that takes the gallery's descriptors from the cache, or puts them there.
 
     Args:
         images: those of the gallery.
-        last: gallery of the evaluation that is going on.
-        args: of the host's evaluator.
+        cache: of the running evaluation.
+        args: of ReidEvaluator.
     """
 
-    def __init__(self, images: tuple, last: Gallery, *args):
+    def __init__(self, images: tuple, cache: CachedGallery, *args):
         super().__init__(*args)
-        self.images, self.last = images, last
+        self.images, self.cache = images, cache
 
     def evaluate(self) -> dict:
-        if self.images == self.last.images:
-            self._predictions.append(self.last.described)
+        if self.images == self.cache.images:
+            self._predictions.append(self.cache.predictions)
         else:
-            whole = gathered(self._predictions, self.cfg.OUTPUT_DIR)
-            self._predictions = [whole]
-            self.last.described = {name: values[self._num_query :] for name, values in whole.items()}
-            self.last.images = self.images
+            predictions = gather(self._predictions, self.cfg.OUTPUT_DIR)
+            self._predictions = [predictions]
+            self.cache.predictions = {name: values[self._num_query :] for name, values in predictions.items()}
+            self.cache.images = self.images
         return super().evaluate()
 
 
 def build_evaluator(cls, cfg, dataset_name, output_dir=None):
-    """DefaultTrainer.build_evaluator; the loader has the queries alone where the gallery is the last one."""
+    """Builds loader and evaluator as DefaultTrainer.build_evaluator; without the gallery if it is in the cache."""
     loader, num_query = cls.build_test_loader(cfg, dataset_name)
-    data, last = getattr(loader, "dataset", None), LAST.get()
-    own_loader = cls.build_test_loader.__func__ is not TEST_LOADER  # it may see each set's images in its own way
-    # several processes share out the images
-    if last is None or own_loader or type(data) is not CommDataset or comm.get_world_size() > 1:
+    data, cache = getattr(loader, "dataset", None), CACHE.get()
+    # a trainer's own loader may transform the images of each test set in another way
+    own_loader = cls.build_test_loader.__func__ is not ORIGINAL_TEST_LOADER
+    # of several processes, none has the whole gallery
+    if cache is None or own_loader or type(data) is not CommDataset or comm.get_world_size() > 1:
         return loader, ReidEvaluator(cfg, num_query, output_dir)
     images = tuple(data.img_items[num_query:])
-    if images == last.images:
-        logger.info("The gallery of %s is that of the last test set: its descriptors are there", dataset_name)
+    if images == cache.images:
+        logger.info("%s has the gallery of the test set before it, whose descriptors are used again", dataset_name)
         queries = CommDataset(data.img_items[:num_query], data.transform, relabel=False)
-        loader, _ = host_data.build_reid_test_loader(cfg, test_set=queries, num_query=num_query)
-    return loader, GalleryEvaluator(images, last, cfg, num_query, output_dir)
+        loader, _ = fastreid_data.build_reid_test_loader(cfg, test_set=queries, num_query=num_query)
+    return loader, GalleryEvaluator(images, cache, cfg, num_query, output_dir)
 
 
 @contextlib.contextmanager
 def shared_galleries(cfg) -> Iterator[None]:
-    """A context in which test sets that follow each other with the same gallery describe it once.
+    """Opens a context in which consecutive test sets with one gallery compute its descriptors once.
 
-    OccludedMarket1501 would describe Market-1501's gallery six times. The last gallery is kept until the context ends.
-    With several processes every test set describes its own.
+    Without it, OccludedMarket1501 would compute those of Market-1501's gallery six times. One gallery is kept until the
+    context ends. With several processes nothing is cached.
     """
-    token = LAST.set(Gallery() if len(cfg.DATASETS.TESTS) > 1 else None)
+    token = CACHE.set(CachedGallery() if len(cfg.DATASETS.TESTS) > 1 else None)
     try:
         yield
     finally:
-        LAST.reset(token)
+        CACHE.reset(token)

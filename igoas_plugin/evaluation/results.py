@@ -1,4 +1,4 @@
-"""The metrics of a run as a file, and as a table of several runs."""
+"""Metrics of a run as a file, and as a table of several runs."""
 
 import json
 import os
@@ -9,29 +9,28 @@ from statistics import mean, stdev
 from tabulate import tabulate
 
 from igoas_plugin.core.errors import InputError
-from igoas_plugin.core.files import open_regular, write_atomically
+from igoas_plugin.core.files import write_atomically
 from igoas_plugin.datasets.published import PROTOCOL_OF
+from igoas_plugin.fastreid_fixes.dense_ranking import RECENT_CMC
 
-from .host_metrics import RECENT_CMC
-
-METRICS = ("Rank-1", "Rank-5", "Rank-10", "mAP", "mINP")  # in %, as the host's evaluator names them
+METRICS = ("Rank-1", "Rank-5", "Rank-10", "mAP", "mINP")  # in %, by the names of fast-reid's evaluator
 CMC = "CMC"  # key of the whole curve: Rank-1, Rank-2, ... in %
-TRAINED, EVALUATED = "results.json", "results_eval.json"  # of a run; of a later evaluation in a run's folder
+TRAINED, EVALUATED = "results.json", "results_eval.json"  # of a run; of a later evaluation in the folder of a training
 
 
 def save_results(results: dict, cfg, eval_only: bool = False) -> str:
-    """Writes the metrics into OUTPUT_DIR: {data set: {metric: value}}, and the CMC curve of each.
+    """Writes the metrics and the CMC curve of each data set into OUTPUT_DIR.
 
     Args:
-        results: as the host's DefaultTrainer.test() gives it, for one data set or for several.
+        results: as fast-reid's DefaultTrainer.test() returns them, for one data set or for several.
         cfg: of the run.
-        eval_only: the run was an evaluation: in the folder of a training it leaves that one's results alone.
+        eval_only: whether the run was an evaluation, which keeps the results of a training in the same folder.
 
     Returns:
-        The path of the file.
+        The path of the file: {data set: {metric: value in %}}.
     """
     tests = cfg.DATASETS.TESTS
-    by_set = {tests[0]: results} if len(set(tests)) == 1 else results  # the host's two forms
+    by_set = {tests[0]: results} if len(set(tests)) == 1 else results  # fast-reid has two forms
     plain = {name: {metric: float(value) for metric, value in metrics.items()} for name, metrics in by_set.items()}
     curves = list(RECENT_CMC)[-len(tests) :]
     if len(curves) == len(tests):
@@ -44,24 +43,28 @@ def save_results(results: dict, cfg, eval_only: bool = False) -> str:
 
 
 def read_results(path: str) -> dict[str, dict]:
-    """What save_results() wrote, {data set: {metric: value}}; InputError where the file is missing or damaged."""
+    """Returns {data set: {metric: value}} from a file of save_results().
+
+    Raises:
+        InputError: the file is missing or damaged.
+    """
     folder = os.path.dirname(path)
     advice = f"remove it, or evaluate {folder} again"
     try:
-        with open_regular(path, "r") as file:
-            return require_results(json.load(file))
+        with open(path) as file:
+            results = json.load(file)
+        require_metrics(results)
+        return results
     except FileNotFoundError:
-        raise InputError(
-            f"{path} does not exist: {folder} is no run of tools/train_net.py that came to its end"
-        ) from None
+        raise InputError(f"{path} does not exist: {folder} holds no finished run of tools/train_net.py") from None
     except OSError as error:
         raise InputError(f"{path} cannot be read: {error.strerror or error}: {advice}") from None
-    except (ValueError, RecursionError):
+    except ValueError:
         raise InputError(f"{path} is damaged: {advice}") from None
 
 
-def require_results(results) -> dict[str, dict]:
-    """The same; raises ValueError where it is not {data set: {metric: value}} as save_results() writes it."""
+def require_metrics(results) -> None:
+    """Raises ValueError if the content of a file is not {data set: {metric: value}} with numbers in it."""
     if not isinstance(results, dict) or not all(isinstance(metrics, dict) for metrics in results.values()):
         raise ValueError(results)
     for metrics in results.values():
@@ -69,17 +72,16 @@ def require_results(results) -> dict[str, dict]:
         values = [metrics[name] for name in METRICS if name in metrics]
         if not isinstance(curve, list) or not all(isinstance(each, (int, float)) for each in (*values, *curve)):
             raise ValueError(metrics)
-    return results
 
 
 def summarize(paths: list[str]) -> str:
-    """A table with one row a run and data set, and where the last run's files are.
+    """Returns a table with one row for each run and data set, and the paths of the last run's files.
 
-    Random draws of one protocol, such as OccludedREIDHalfSplit0 to 9, get a further row with their mean and standard
+    Random splits of one protocol, such as OccludedREIDHalfSplit0 to 9, get one more row with their mean and standard
     deviation (of the sample).
 
     Args:
-        paths: folders of runs, or files that save_results() wrote.
+        paths: folders of runs, or files of save_results().
 
     Raises:
         InputError: a run has no results.
@@ -91,7 +93,7 @@ def summarize(paths: list[str]) -> str:
         rows += [(output_dir, name, *(metrics.get(metric) for metric in METRICS)) for name, metrics in by_set.items()]
     cells = [(run, name, *("" if each is None else f"{each:.1f}" for each in values)) for run, name, *values in rows]
     table = tabulate(
-        cells + means_of_draws(rows),
+        cells + means_of_splits(rows),
         headers=("run", "data set", *METRICS),
         tablefmt="pipe",
         disable_numparse=True,
@@ -100,10 +102,11 @@ def summarize(paths: list[str]) -> str:
     return f"\n{table}\n\n{tabulate(files_of(output_dir), tablefmt='plain')}\n"
 
 
-def means_of_draws(rows: list[tuple]) -> list[tuple[str, ...]]:
-    """A row of cells for each run and protocol with several draws; the rows: run, data set, values of METRICS.
+def means_of_splits(rows: list[tuple]) -> list[tuple[str, ...]]:
+    """Returns a row of cells for each run and protocol with several random splits.
 
-    The folders ``split0``, ``split1``, ... of one folder are one run.
+    Args:
+        rows: run, data set, values of METRICS. The folders ``split0``, ``split1``, ... of one folder are one run.
     """
     by_protocol = {}
     for run, name, *values in rows:
@@ -111,15 +114,16 @@ def means_of_draws(rows: list[tuple]) -> list[tuple[str, ...]]:
             run = os.path.dirname(run) if re.fullmatch(r"split\d+", os.path.basename(run)) else run
             by_protocol.setdefault((run, PROTOCOL_OF[name]), {})[name] = values
     means = []
-    for (run, protocol), draws in by_protocol.items():
-        if len(draws) > 1:
-            columns = zip(*draws.values(), strict=True)
+    for (run, protocol), splits in by_protocol.items():
+        if len(splits) > 1:
+            columns = zip(*splits.values(), strict=True)
             cells = (f"{mean(column):.1f} ± {stdev(column):.1f}" if None not in column else "" for column in columns)
-            means.append((f"{run}: mean ± standard deviation of {len(draws)}", protocol, *cells))
+            means.append((f"{run}: mean ± standard deviation of {len(splits)}", protocol, *cells))
     return means
 
 
 def files_of(output_dir: str) -> list[tuple[str, str]]:
+    """Returns (what it is, path) of each file of a run that exists; of several event files the last."""
     kinds = {
         "config": "config.yaml",
         "log": "log.txt",

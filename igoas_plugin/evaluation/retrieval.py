@@ -1,4 +1,4 @@
-"""An evaluation, query by query: what was found, at which distance, and how well."""
+"""Retrieval: the rank list and the average precision of each query of an evaluation."""
 
 import itertools
 from collections.abc import Iterable, Iterator
@@ -20,18 +20,18 @@ from .descriptors import describe
 from .evaluator import distances_of, metrics_of
 from .ranking import Labels, rank_in_blocks
 
-NEAREST = 100  # gallery images that are kept of each query
+NEAREST = 100  # length of the rank list that is kept of each query
 
 
 class Match(NamedTuple):
-    """A gallery image that a query found.
+    """Gallery image in the rank list of a query.
 
     Args:
         position: of the image in the gallery.
-        distance: as TEST.METRIC measures it: 1 - cosine, or squared Euclidean.
-        rank: counted from 1 without junk; None of junk.
-        state: "right": the query's identity in another camera; "junk": in the same camera, which no metric counts;
-            "wrong": another identity.
+        distance: 1 - cosine or squared Euclidean distance, by TEST.METRIC.
+        rank: from 1, junk not counted; None for junk.
+        state: "right" for the query's identity in another camera, "junk" for its identity in the same camera (no metric
+            counts it), "wrong" for another identity.
     """
 
     position: int
@@ -42,18 +42,18 @@ class Match(NamedTuple):
 
 @dataclass(frozen=True)
 class Retrieval:
-    """What an evaluation of one test set found.
+    """Result of an evaluation on one test set, query by query.
 
     Args:
         name: of the data set.
         query, gallery: (path, identity, camera) of Q and G images.
         features: descriptors of the queries, then of the gallery, (Q + G, D).
-        nearest: positions of the nearest gallery images of each query, best first, (Q, K); of those at an equal
-            distance the right ones come last.
-        distances: of these, (Q, K).
-        ap: average precision of each query, in [0, 1], (Q,); NaN where nothing in the gallery could match.
+        nearest: positions of the K nearest gallery images of each query, best first, (Q, K). Among equal distances the
+            right images come last.
+        distances: of the nearest images, (Q, K).
+        ap: average precision of each query, in [0, 1], (Q,); NaN for a query without a match in the gallery.
         cmc: share of the queries with a match among the first 1, 2, ... images, in [0, 1].
-        metrics: {name: value in %}, by the names of the host's evaluator.
+        metrics: {name: value in %}, by the names of fast-reid's evaluator.
     """
 
     name: str
@@ -67,7 +67,7 @@ class Retrieval:
     metrics: dict[str, float]
 
     def matches(self, query: int) -> list[Match]:
-        """The nearest images of the query at this position, best first, junk among them."""
+        """Returns the rank list of the query at this position, best first, with junk."""
         matches, ranks = [], itertools.count(1)
         for position, distance in zip(self.nearest[query].tolist(), self.distances[query].tolist(), strict=True):
             state = self.state(query, position)
@@ -75,6 +75,7 @@ class Retrieval:
         return matches
 
     def state(self, query: int, position: int) -> str:
+        """Returns the Match.state of a gallery image for a query, both given by their positions."""
         _, identity, camera = self.query[query]
         _, found, found_camera = self.gallery[position]
         if found != identity:
@@ -82,21 +83,21 @@ class Retrieval:
         return "junk" if found_camera == camera else "right"
 
     def by_quality(self) -> np.ndarray:
-        """Positions of the queries that could be answered, the worst average precision first."""
+        """Returns the positions of the queries that have a match, the lowest average precision first."""
         order = np.argsort(self.ap, kind="stable")  # NaN comes last
         return order[: np.count_nonzero(~np.isnan(self.ap))]
 
 
 def retrieve(cfg, model: nn.Module, name: str) -> Retrieval:
-    """Evaluates a model on a test set as the host's evaluator does, and keeps what each query found.
+    """Evaluates a model on a test set as fast-reid's evaluator does, and keeps the rank list of each query.
 
     Args:
-        cfg: of the model; TEST holds, also query expansion and re-ranking.
-        model: in evaluation mode, before TEST.FAST.
+        cfg: of the model; all of TEST is read, query expansion and re-ranking included.
+        model: in evaluation mode, not yet converted by TEST.FAST.
         name: of a registered data set.
 
     Raises:
-        InputError: the data set is missing or damaged, an image cannot be read, or no query can be answered.
+        InputError: the data set is missing or damaged, an image cannot be read, or no query has a match.
     """
     data = open_data(name)
     query, gallery = (list(read_split(name, data, split)) for split in ("query", "gallery"))
@@ -108,47 +109,48 @@ def retrieve(cfg, model: nn.Module, name: str) -> Retrieval:
 def ranked_retrieval(
     name: str, query: list[Item], gallery: list[Item], features: Tensor, blocks: Iterable[tuple[int, Tensor]]
 ) -> Retrieval:
-    """The same from descriptors and distances.
+    """Ranks queries by distances that are given.
 
     Args:
-        name, query, gallery, features: as Retrieval takes them.
+        name, query, gallery, features: as in Retrieval.
         blocks: pairs (position of the first query, distances of shape (block, G)).
 
     Raises:
-        InputError: no query can be answered.
+        InputError: no query has a match.
     """
     count, labels, others = min(NEAREST, len(gallery)), labels_of(query), labels_of(gallery)
     nearest, distances = np.empty((len(query), count), np.int64), np.empty((len(query), count), np.float32)
 
-    def noted() -> Iterator[tuple[int, Tensor]]:
+    def keeping_nearest() -> Iterator[tuple[int, Tensor]]:
         for first, rows in blocks:
             found = torch.topk(rows, count, largest=False)
             values, positions = found.values.numpy(), found.indices.numpy()
             part = slice(first, first + len(rows))
             same = others.pids[positions] == labels.pids[part, None]
             right = same & (others.camids[positions] != labels.camids[part, None])
-            order = np.lexsort((right, values))  # of equal distances the right ones last, as the metrics count them
+            order = np.lexsort((right, values))  # right images last, as the metrics count ties
             distances[part], nearest[part] = (np.take_along_axis(each, order, 1) for each in (values, positions))
             yield first, rows
 
     try:
-        ranked = rank_in_blocks(noted(), labels, others)
+        ranked = rank_in_blocks(keeping_nearest(), labels, others)
     except ValueError as error:
         raise InputError(f"{name}: {error}") from None
     ap = np.full(len(query), np.nan)
-    ap[answerable(labels, others)] = ranked.ap
+    ap[has_match(labels, others)] = ranked.ap
     metrics = {metric: float(value) for metric, value in metrics_of(ranked).items()}
     return Retrieval(name, query, gallery, features, nearest, distances, ap, ranked.cmc, metrics)
 
 
 def labels_of(items: list[Item]) -> Labels:
+    """Returns identities and cameras of (path, identity, camera) as arrays."""
     return Labels(*(np.array([item[part] for item in items]) for part in (1, 2)))
 
 
-def answerable(query: Labels, gallery: Labels) -> np.ndarray:
-    """Whether the gallery holds a query's identity in another camera, (Q,)."""
+def has_match(query: Labels, gallery: Labels) -> np.ndarray:
+    """Returns for each query whether the gallery holds its identity in another camera, shape (Q,)."""
     cameras = {}
     for identity, camera in zip(gallery.pids.tolist(), gallery.camids.tolist(), strict=True):
         cameras.setdefault(identity, set()).add(camera)
-    asked = zip(query.pids.tolist(), query.camids.tolist(), strict=True)
-    return np.array([bool(cameras.get(identity, set()) - {camera}) for identity, camera in asked])
+    queries = zip(query.pids.tolist(), query.camids.tolist(), strict=True)
+    return np.array([bool(cameras.get(identity, set()) - {camera}) for identity, camera in queries])

@@ -1,20 +1,21 @@
-"""Bugs of fast-reid 1.4.0 on today's Python and torch, one function each; nothing of fast-reid is edited on disk.
+"""Fixes of fast-reid 1.4.0 on today's Python and torch, in memory; no file of fast-reid is edited.
 
-Each file concerns one thing, and each ``@fix`` in it is one fault: symptom, cause, upstream issue. They run once, when
-the plugin is imported. ``python -m igoas_plugin.fastreid_fixes`` prints what was done.
+Each function with ``@fix`` fixes one fault, and its docstring names symptom, cause and upstream issue. All fixes run
+once, when the plugin is imported. ``python -m igoas_plugin.fastreid_fixes`` prints them.
 """
 
 import gc
 import importlib
 
 from .fix import FIXES, apply_fixes
-from .imports import require_host
+from .imports import require_fastreid
 
 FILES = (
-    "imports",  # first: it loads fast-reid
+    "imports",  # first: it imports fast-reid
     "registry",  # before anything of the plugin registers
     "yaml_loading",
     "network_files",
+    "regnet_files",
     "device",
     "images",
     "transforms",
@@ -26,23 +27,25 @@ FILES = (
     "train_step",
     "nonfinite",
     "async_metrics",
+    "histories",
     "cross_entropy",
     "eval_hook",
+    "dense_ranking",
 )
 
 
 def patch_fastreid(*more: str) -> None:
-    """Loads fast-reid and applies every fix.
+    """Imports fast-reid and applies every fix.
 
     Args:
-        more: modules of other rooms that hold fixes too, in the order in which they are applied.
+        more: modules of other folders that hold fixes too, in the order in which they are applied.
 
     Raises:
         ImportError: fastreid or faiss is not installed.
     """
-    require_host()
+    require_fastreid()
     collects = gc.isenabled()
-    gc.disable()  # nothing of what is imported is garbage; to look for it again and again takes a fifth of the time
+    gc.disable()  # importing makes no garbage, and searching for it takes a fifth of the time
     try:
         for name in (*(f"{__name__}.{file}" for file in FILES), *more):
             importlib.import_module(name)

@@ -1,4 +1,4 @@
-"""``python -m igoas_plugin.fastreid_fixes``: what was mended of the host on this machine, and why."""
+"""Command ``python -m igoas_plugin.fastreid_fixes``, which prints the fixes of fast-reid on this machine."""
 
 import platform
 import textwrap
@@ -9,13 +9,13 @@ import torchvision
 from tabulate import tabulate
 
 from . import FIXES
-from .imports import require_host
+from .imports import require_fastreid
 
 
 def main() -> None:
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else "CPU"
     versions = {
-        "fastreid": require_host(),
+        "fastreid": require_fastreid(),
         "Python": platform.python_version(),
         "torch": torch.__version__,
         "torchvision": torchvision.__version__,
@@ -27,7 +27,7 @@ def main() -> None:
         (fix.name, "yes" if fix.applied else "no", textwrap.fill(fix.symptom if fix.applied else fix.note, 90))
         for fix in FIXES
     ]
-    print(tabulate(rows, headers=("fix", "applied", "the fault it mends, or why it is not needed here")))
+    print(tabulate(rows, headers=("fix", "applied", "fault of fast-reid, or why the fix is not needed here")))
 
 
 if __name__ == "__main__":

@@ -1,17 +1,19 @@
+"""Alignment of parameters and gradients in fast-reid's flat buffers."""
+
 import torch
 from fastreid.utils.params import ContiguousParams
 
 from .fix import fix
 
-ALIGNMENT = 64  # bytes: a line of a CPU's cache; GPU libraries read 16 at once
+ALIGNMENT = 64  # bytes: a cache line of a CPU; GPU libraries read 16 at once
 
 
 def make_params_contiguous(self) -> None:
-    """ContiguousParams.make_params_contiguous; each parameter, and its gradient, starts at a multiple of ALIGNMENT.
+    """Replaces ContiguousParams.make_params_contiguous; every parameter and gradient starts at a multiple of ALIGNMENT.
 
-    What lies between them is zero and stays zero: without a gradient no optimiser moves a zero.
+    The gaps hold zeros and stay zero, because they have no gradient.
     """
-    self.sizes = []  # values of each parameter, by group
+    self.sizes = []  # number of values of each parameter, by group
     for group, entries in enumerate(self._group_dict.values()):
         parameters = [entry["params"][0] for entry in entries]
         self.sizes.append([parameter.numel() for parameter in parameters])
@@ -27,27 +29,27 @@ def make_params_contiguous(self) -> None:
 
 
 def aligned(sizes: list[int], element_size: int) -> list[int]:
-    """Values that parameters of these sizes take up in a buffer, the gaps behind them included."""
+    """Returns how many values of a buffer each parameter takes, with the gap after it."""
     step = ALIGNMENT // element_size
     return [-(-size // step) * step for size in sizes]
 
 
 def with_gaps(state_dict: dict, sizes: list[list[int]]) -> dict:
-    """An optimiser's state for buffers with gaps, from one that was saved for buffers without; any other as it is.
+    """Converts an optimiser's state that was saved without gaps; a state with gaps is returned unchanged.
 
     Args:
         state_dict: of an optimiser with one flat buffer a group.
-        sizes: values of each parameter, by group.
+        sizes: number of values of each parameter, by group.
     """
     states = dict(state_dict["state"])
     for group, own in zip(state_dict["param_groups"], sizes, strict=False):
         for key in group["params"]:
-            states[key] = {name: spread(value, own) for name, value in states.get(key, {}).items()}
+            states[key] = {name: insert_gaps(value, own) for name, value in states.get(key, {}).items()}
     return {**state_dict, "state": {key: state for key, state in states.items() if state}}
 
 
-def spread(value, sizes: list[int]):
-    """A flat tensor of parameters without gaps, with the gaps; anything else as it is."""
+def insert_gaps(value, sizes: list[int]):
+    """Inserts the gaps into a flat tensor that has none; returns anything else unchanged."""
     if not isinstance(value, torch.Tensor) or value.dim() != 1 or len(value) != sum(sizes):
         return value
     lengths = aligned(sizes, value.element_size())
@@ -59,10 +61,9 @@ def spread(value, sizes: list[int]):
 
 @fix
 def align_parameters() -> None:
-    """SOLVER.AMP.ENABLED on a GPU: "CUDA error: misaligned address", in cuDNN's batch normalisation.
+    """Error "CUDA error: misaligned address" in cuDNN's batch normalisation with SOLVER.AMP.ENABLED on a GPU.
 
-    The host packs parameters without gaps, so most of them start where no GPU library, and no compiled kernel, expects
-    a tensor to start. Seen on an H200 with torch 2.11; a batch normalisation that is channels last reads 16 bytes at
-    once.
+    Cause: fast-reid packs parameters without gaps, and batch normalisation in channels last reads 16 bytes at once.
+    Seen on an H200 with torch 2.11.
     """
     ContiguousParams.make_params_contiguous = make_params_contiguous

@@ -10,7 +10,7 @@ from fastreid.modeling.heads import REID_HEADS_REGISTRY
 from fastreid.modeling.meta_arch import META_ARCH_REGISTRY
 
 from .device import under_autocast
-from .fix import classes_of_host, fix
+from .fix import fastreid_classes, fix
 
 logger = logging.getLogger("fastreid.igoas_plugin")
 
@@ -19,7 +19,7 @@ DTYPES = ("auto", "float16", "bfloat16")  # of SOLVER.AMP.DTYPE
 
 @functools.cache
 def has_bfloat16() -> bool:
-    """Whether this CPU has the instructions that bfloat16 is fast with; without them it is emulated."""
+    """Returns whether this CPU has instructions for bfloat16; without them it is emulated, and slow."""
     try:
         return torch.ops.mkldnn._is_mkldnn_bf16_supported()
     except (AttributeError, RuntimeError):  # a torch without oneDNN
@@ -28,14 +28,14 @@ def has_bfloat16() -> bool:
 
 @functools.cache
 def amp_dtype(device_type: str, wanted: str = "auto") -> torch.dtype | None:
-    """What mixed precision computes in.
+    """Returns the dtype of mixed precision.
 
     Args:
         device_type: "cuda", "cpu" or another type of torch.device.
-        wanted: SOLVER.AMP.DTYPE, one of DTYPES: "auto" is float16 on CUDA, as in the host, and bfloat16 elsewhere.
+        wanted: SOLVER.AMP.DTYPE, one of DTYPES. "auto" is float16 on CUDA, as in fast-reid, and bfloat16 elsewhere.
 
     Returns:
-        The type; or, by "auto", None on a CPU whose bfloat16 is emulated, with one line in the log: a step of
+        The dtype. With "auto", None on a CPU that would emulate bfloat16, with one line in the log: a step of
         MobileNetV2 took 12 times as long there as in float32.
     """
     if wanted != "auto":
@@ -49,34 +49,34 @@ def amp_dtype(device_type: str, wanted: str = "auto") -> torch.dtype | None:
 
 
 def autocast_to(dtype: torch.dtype | None, device_type: str) -> torch.autocast:
-    """Autocast to a type of amp_dtype()."""
+    """Returns a context of autocast to a dtype of amp_dtype(); None is no autocast."""
     return torch.autocast(device_type, dtype or torch.float32, enabled=dtype is not None)
 
 
 def init_amp_trainer(self, model, data_loader, optimizer, param_wrapper, grad_scaler=None):
-    """AMPTrainer.__init__ for any device."""
+    """Replaces AMPTrainer.__init__; works on any device."""
     SimpleTrainer.__init__(self, model, data_loader, optimizer, param_wrapper)
     self.device_type = next(model.parameters()).device.type
     compute_in(self, amp_dtype(self.device_type), grad_scaler)
 
 
 def compute_in(trainer: AMPTrainer, dtype: torch.dtype | None, grad_scaler: torch.amp.GradScaler | None = None) -> None:
-    """Sets the type of a trainer; gradients are scaled in float16 only, the others have the range of float32."""
+    """Sets the dtype of a trainer. Gradients are scaled in float16 only; bfloat16 has the range of float32."""
     trainer.dtype = dtype
     trainer.grad_scaler = grad_scaler or torch.amp.GradScaler(trainer.device_type, enabled=dtype == torch.float16)
 
 
 @fix
 def train_with_amp_on_any_device() -> None:
-    """AMPTrainer scales gradients by the deprecated torch.cuda.amp, and on a CPU too.
+    """AMP uses the deprecated torch.cuda.amp, on a CPU too.
 
-    There it means bfloat16 autocast without gradient scaling, where the CPU has that type.
+    Now AMP on a CPU with bfloat16 instructions is bfloat16 without scaled gradients.
     """
     AMPTrainer.__init__ = init_amp_trainer
 
 
 def warm_up_by_iteration(self):
-    """LRScheduler.after_step; every iteration of the warm-up counts, also one whose gradients overflowed."""
+    """Replaces LRScheduler.after_step; every iteration counts in the warm-up, whether its gradients overflow or not."""
     lr = self._optimizer.param_groups[self._best_param_group_id]["lr"]
     self.trainer.storage.put_scalar("lr", lr, smoothing_hint=False)
     if self.trainer.iter + 1 <= self.trainer.warmup_iters:
@@ -85,17 +85,17 @@ def warm_up_by_iteration(self):
 
 @fix
 def finish_the_warm_up_under_amp() -> None:
-    """With AMP on CUDA the learning rate can stay too low for the whole run: the warm-up is left before its end.
+    """With AMP on CUDA, the warm-up may end too early, and the learning rate stays too low for the whole run.
 
-    The host's hook leaves out each step in which the scale of the gradients changed (an overflow, or a growth of the
-    scale), ends the warm-up at SOLVER.WARMUP_ITERS all the same, and nothing makes up for what was left out.
+    Cause: fast-reid's hook skips each step in which the scale of the gradients changes, but ends the warm-up at
+    SOLVER.WARMUP_ITERS. The skipped steps are never made up for.
     """
     LRScheduler.after_step = warm_up_by_iteration
-    LRScheduler.before_step = HookBase.before_step  # it asked the device for the scale
+    LRScheduler.before_step = HookBase.before_step  # fast-reid's reads the scale, which synchronises with the GPU
 
 
 def in_float32(method):
-    """The method; under autocast it runs outside it, on floating-point tensors (also in dicts and lists) in float32."""
+    """Returns the method without autocast; floating-point tensors, also in dicts and lists, are given as float32."""
 
     def cast(value):
         if isinstance(value, dict):
@@ -106,7 +106,7 @@ def in_float32(method):
 
     @functools.wraps(method)
     def wrapped(self, *args, **kwargs):
-        device = next(value for value in self.parameters()).device.type
+        device = next(self.parameters()).device.type
         if not under_autocast(device):
             return method(self, *args, **kwargs)
         with torch.autocast(device, enabled=False):
@@ -117,12 +117,12 @@ def in_float32(method):
 
 @fix
 def compute_heads_and_losses_in_float32() -> None:
-    """Under AMP the host's logits, margins and (on the CPU) cross-entropy are rounded to 16 bits.
+    """AMP rounds logits, margins and, on a CPU, the cross-entropy to 16 bits.
 
-    CPU autocast leaves log_softmax and the margin layers in bfloat16, whose steps near 5 are 0.03. Heads and losses
-    cost little: they run outside autocast, in float32.
+    Cause: autocast on a CPU leaves log_softmax and the margin layers in bfloat16, whose steps near 5 are 0.03. Heads
+    and losses take little time, so they run in float32.
     """
     for registry, method in ((REID_HEADS_REGISTRY, "forward"), (META_ARCH_REGISTRY, "losses")):
-        for registered in classes_of_host(registry):
+        for registered in fastreid_classes(registry):
             if method in vars(registered):
                 setattr(registered, method, in_float32(vars(registered)[method]))

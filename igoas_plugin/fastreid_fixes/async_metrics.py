@@ -1,6 +1,5 @@
-"""Metrics that arrive from a GPU without a step waiting for them."""
+"""Metrics that are copied from a GPU to the CPU asynchronously, so that no step waits for them."""
 
-import functools
 import math
 from typing import NamedTuple
 
@@ -9,7 +8,6 @@ import torch
 import torch.distributed as dist
 from fastreid.engine.train_loop import HookBase, SimpleTrainer
 from fastreid.utils import comm
-from fastreid.utils.history_buffer import HistoryBuffer
 from torch import Tensor
 
 from igoas_plugin.core.errors import NotFinite
@@ -20,18 +18,18 @@ HostStorage = fastreid.utils.events.EventStorage
 
 
 class Label(NamedTuple):
-    """What belongs to a scalar whose value is not there yet."""
+    """Name, iteration and smoothing hint of a scalar whose value has not arrived yet."""
 
     name: str
     iteration: int
     smoothing_hint: bool
 
 
-class OnTheWay:
-    """Scalars that are being copied from a device to the CPU.
+class AsyncCopy:
+    """Copy of scalars to the CPU that has been started.
 
     Args:
-        values: shape (N,), on the device.
+        values: shape (N,), on any device.
     """
 
     def __init__(self, values: Tensor):
@@ -41,54 +39,55 @@ class OnTheWay:
         if self.event is not None:
             self.event.record(torch.cuda.current_stream(values.device))
 
-    def arrived(self) -> list[float]:
+    def wait(self) -> list[float]:
+        """Waits until the copy is complete and returns the values."""
         if self.event is not None:
             self.event.synchronize()
         return self.values.tolist()
 
 
-def comes_late(value) -> bool:
-    """Whether a value is one that the CPU would have to wait for, and that can be sent for."""
+def is_on_gpu(value) -> bool:
+    """Returns whether the value is a CUDA tensor, so that reading it would synchronise."""
     return isinstance(value, Tensor) and value.is_cuda
 
 
 class EventStorage(HostStorage):
-    """The host's; tensors on a GPU are asked for when somebody looks at the storage, or a step later.
+    """Event storage that takes CUDA tensors and reads them one step later, or when somebody reads the storage.
 
     Raises:
-        NotFinite: by whatever lets scalars arrive: a total_loss that came late is not finite.
+        NotFinite: the total_loss of an earlier step was not finite. Every method that receives values may raise it.
     """
 
     def __init__(self, start_iter=0):
         super().__init__(start_iter)
         self._put: list[tuple[Label, Tensor]] = []
-        self._sent: list[tuple[list[Label], OnTheWay]] = []
+        self._sent: list[tuple[list[Label], AsyncCopy]] = []
         self._infinite_at: int | None = None
 
     def put_scalar(self, name, value, smoothing_hint=True):
-        if not comes_late(value):
+        if not is_on_gpu(value):
             value = value.detach() if isinstance(value, Tensor) else value
             return super().put_scalar(name, value, smoothing_hint)
-        if self._put and self._put[0][0].iteration != self._iter:  # a loop that is not the host's: nobody sends
-            self.receive_then_send()
+        if self._put and self._put[0][0].iteration != self._iter:  # a training loop that never calls receive_and_send()
+            self.receive_and_send()
         label = Label(self._current_prefix + name, self._iter, smoothing_hint)
         self._put.append((label, value.detach().double().reshape(())))
 
-    def receive_then_send(self) -> None:
-        """Takes what was sent in the step before, which is there by now, and starts the copy of what was put since."""
+    def receive_and_send(self) -> None:
+        """Stores the scalars of the step before, whose copy is complete by now, and starts the copy of new ones."""
         sent, self._sent = self._sent, []
         for labels, values in sent:
-            for label, value in zip(labels, values.arrived(), strict=True):
-                self._take(label, value)
+            for label, value in zip(labels, values.wait(), strict=True):
+                self._store(label, value)
         if self._put:
             labels, values = zip(*self._put, strict=True)
             self._put = []
-            self._sent.append((labels, OnTheWay(torch.stack(values))))
+            self._sent.append((labels, AsyncCopy(torch.stack(values))))
         if self._infinite_at is not None:
             at, self._infinite_at = self._infinite_at, None
-            raise infinite(at, {name: value for name, (value, of) in self._latest_scalars.items() if of == at})
+            raise loss_error(at, {name: value for name, (value, of) in self._latest_scalars.items() if of == at})
 
-    def _take(self, label: Label, value: float) -> None:
+    def _store(self, label: Label, value: float) -> None:
         now, prefix = self._iter, self._current_prefix
         self._iter, self._current_prefix = label.iteration, ""
         try:
@@ -99,9 +98,9 @@ class EventStorage(HostStorage):
             self._infinite_at = label.iteration
 
     def receive_all(self) -> None:
-        """Waits for everything that was put."""
+        """Waits for all scalars and stores them."""
         while self._put or self._sent:
-            self.receive_then_send()
+            self.receive_and_send()
 
     def history(self, name):
         self.receive_all()
@@ -120,18 +119,19 @@ class EventStorage(HostStorage):
         return super().latest_with_smoothing_hint(window_size)
 
 
-def infinite(iteration: int, losses: dict[str, float]) -> NotFinite:
-    told = ", ".join(f"{name} {value:.4g}" for name, value in losses.items())
+def loss_error(iteration: int, losses: dict[str, float]) -> NotFinite:
+    """Returns the error of a step whose losses or gradients are not finite."""
+    values = ", ".join(f"{name} {value:.4g}" for name, value in losses.items())
     return NotFinite(
-        f"iteration {iteration + 1:,}: a loss or a gradient is not finite (losses: {told}). Checkpoints are as they "
-        "were: lower SOLVER.BASE_LR, or leave such steps out by SOLVER.ON_NONFINITE skip"
+        f"iteration {iteration + 1:,}: a loss or a gradient is not finite (losses: {values}). No checkpoint has "
+        "changed: lower SOLVER.BASE_LR, or skip such steps by SOLVER.ON_NONFINITE skip"
     )
 
 
 def write_metrics(self, loss_dict, data_time):
-    """SimpleTrainer._write_metrics: the mean of each loss and the longest data_time of all processes."""
+    """Replaces SimpleTrainer._write_metrics; logs the mean of each loss and the longest data_time of all processes."""
     device = next(iter(loss_dict.values())).device
-    device = device if device.type == "cuda" else torch.device("cpu")  # not every other one has float64
+    device = device if device.type == "cuda" else torch.device("cpu")  # some other devices have no float64
     losses = [loss.detach().reshape(()).to(device, non_blocking=device.type == "cuda") for loss in loss_dict.values()]
     losses = torch.stack(losses).double()
     values = torch.cat([losses, torch.full_like(losses[:1], data_time)])
@@ -146,17 +146,17 @@ def write_metrics(self, loss_dict, data_time):
         storage.put_scalar("data_time", of_all[:, -1].max())
         means = of_all[:, :-1].mean(0)
         total, means = means.sum(), dict(zip(loss_dict, means, strict=True))
-        if (finite := self.guard.late) is not None:  # of the gradients too
+        if (finite := self.guard.pending) is not None:  # covers the gradients too
             total = torch.where(finite.to(total.device), total, math.nan)
         storage.put_scalar("total_loss", total)
         if len(means) > 1:
             storage.put_scalars(**means)
-    if isinstance(storage, EventStorage):  # not one of a user who loaded the host first
-        storage.receive_then_send()
+    if isinstance(storage, EventStorage):  # a user may hold fast-reid's own class
+        storage.receive_and_send()
 
 
 class LookAtLosses(HookBase):
-    """After each epoch, before its checkpoint: where the loss became NaN, the run ends here."""
+    """Hook that reads the losses after each epoch, so that a NaN ends the run before its checkpoint."""
 
     def after_epoch(self):
         self.trainer.storage.latest()
@@ -164,29 +164,11 @@ class LookAtLosses(HookBase):
 
 @fix
 def let_no_step_wait_for_its_losses() -> None:
-    """Speed: on a GPU each step waits for the device a dozen times, once for each number that is logged.
+    """A step on a GPU waits for the device a dozen times, once for each number in the log.
 
-    Between two such waits the device has nothing to do. Numbers are now asked for one step later, all at once, or when
-    a line is written; an infinite loss ends the run one step later, and before a checkpoint. On the CPU nothing waits,
-    and the loss is looked at before the weights are changed, as in the host.
+    The device is idle during these waits. Now all numbers are copied at once and read one step later, or when a line is
+    written. An infinite loss ends the run one step later, before any checkpoint. On a CPU the loss is checked before
+    the weights change, as in fast-reid.
     """
     replace_everywhere(HostStorage, EventStorage)
     SimpleTrainer._write_metrics = write_metrics
-
-
-KEPT = 1000  # values of a scalar: the longest window that the host looks at (the median time of a step)
-construct = HistoryBuffer.__init__
-
-
-@functools.wraps(construct)
-def construct_short(self, max_length: int = KEPT):
-    construct(self, max_length)
-
-
-@fix
-def forget_scalars_of_long_ago() -> None:
-    """Memory: a training keeps the last million values of every scalar: 2 kB a step, a GB in half a million steps.
-
-    Nobody looks further back than a thousand; the mean over a whole run is counted beside them.
-    """
-    HistoryBuffer.__init__ = construct_short

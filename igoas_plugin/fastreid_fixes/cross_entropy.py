@@ -1,19 +1,25 @@
+"""Cross-entropy loss that does not synchronise with the GPU."""
+
 import torch
 import torch.nn.functional as F
-from fastreid.modeling.losses import cross_entroy_loss as host
+from fastreid.modeling.losses import cross_entroy_loss as original
 from torch import Tensor
 
 from .fix import fix, replace_everywhere
 
 
 def cross_entropy_loss(pred_class_outputs: Tensor, gt_classes: Tensor, eps: float, alpha: float = 0.2) -> Tensor:
-    """The host's function of this name: label smoothing, mean over the samples whose loss is not 0.
+    """Replaces fast-reid's function of this name: cross-entropy with label smoothing.
 
     Args:
         pred_class_outputs: logits (B, K).
         gt_classes: identities (B,).
-        eps: shared by the other classes; negative: alpha times the sample's own probability of its class.
-        alpha: of a negative eps.
+        eps: probability that the other classes share. If negative, it is alpha times the predicted probability of the
+            sample's own class.
+        alpha: see eps.
+
+    Returns:
+        Mean over the samples whose loss is not 0, a scalar.
     """
     others = pred_class_outputs.size(1) - 1
     log_probs, index = F.log_softmax(pred_class_outputs, dim=1), gt_classes.detach().unsqueeze(1)
@@ -26,8 +32,8 @@ def cross_entropy_loss(pred_class_outputs: Tensor, gt_classes: Tensor, eps: floa
 
 @fix
 def count_losses_on_the_device() -> None:
-    """Speed: each cross-entropy lets the CPU wait for the GPU, to count the samples whose loss is not 0.
+    """Each cross-entropy loss makes the CPU wait for the GPU.
 
-    Same value; the count stays where the losses are.
+    Cause: fast-reid counts the samples whose loss is not 0 on the CPU. The value of the loss is the same.
     """
-    replace_everywhere(host.cross_entropy_loss, cross_entropy_loss)
+    replace_everywhere(original.cross_entropy_loss, cross_entropy_loss)

@@ -1,4 +1,4 @@
-"""How a fault of the host is mended: one small function a fault, applied once, listed in a table."""
+"""Fixes of fast-reid's faults: one small function a fault, applied once, listed in a table."""
 
 import sys
 from collections.abc import Callable
@@ -6,18 +6,18 @@ from dataclasses import dataclass
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-if TYPE_CHECKING:  # nothing of the host can be imported before its first fix
+if TYPE_CHECKING:  # fast-reid cannot be imported before its first fix
     from fastreid.utils.registry import Registry
 
 
 @dataclass
 class Fix:
-    """One mended fault of the host.
+    """Fix of one fault of fast-reid.
 
     Args:
-        apply: the function that mends it; its docstring gives symptom, reason and upstream issue.
-        applied: whether the host was changed.
-        note: what was done, or why nothing had to be done.
+        apply: function that applies it. Its docstring names the symptom in its first line, then the cause.
+        applied: whether fast-reid was changed.
+        note: "applied", or why this machine does not need the fix.
     """
 
     apply: Callable[[], str | None]
@@ -37,30 +37,34 @@ FIXES: list[Fix] = []
 
 
 def fix(apply: Callable[[], str | None]) -> Callable[[], str | None]:
-    """Registers a function that mends one fault of the host; they run once, in the order of registration.
+    """Registers a function that fixes one fault of fast-reid.
 
     Args:
-        apply: takes nothing; returns None where it changed the host, or the reason why nothing had to be changed.
+        apply: takes nothing. Returns None if it changed fast-reid, or the reason why nothing had to be changed.
     """
     FIXES.append(Fix(apply))
     return apply
 
 
 def apply_fixes() -> None:
-    """Runs every registered fix that has not run yet."""
+    """Runs every registered fix that has not run yet, in the order of registration."""
     for each in FIXES:
         if each.note == "not run yet":
             reason = each.apply()
             each.applied, each.note = reason is None, reason or "applied"
 
 
-def classes_of_host(registry: "Registry") -> list:
-    """What the host itself registered; what a user registered stays as the user wrote it."""
+def fastreid_classes(registry: "Registry") -> list:
+    """Returns the classes in a registry that fast-reid registered; those of a user are not patched."""
     return [each for each in registry._obj_map.values() if each.__module__.split(".")[0] == "fastreid"]
 
 
-def modules_with_names_of_host() -> list[ModuleType]:
-    """The host's modules; and, where the host was loaded before the plugin, all that may have imported from it."""
+# Modules that may have imported names of fast-reid before the plugin; none if the plugin imports fast-reid first
+LOADED_BEFORE = set(sys.modules) if "fastreid" in sys.modules else set()
+
+
+def modules_to_patch() -> list[ModuleType]:
+    """Returns the modules of fast-reid, and all others that were loaded before the plugin."""
     plugin = __name__.split(".")[0]
     return [
         module
@@ -70,20 +74,16 @@ def modules_with_names_of_host() -> list[ModuleType]:
     ]
 
 
-# Modules that may hold names of the host from before it was mended: none where the plugin loads the host
-LOADED_BEFORE = set(sys.modules) if "fastreid" in sys.modules else set()
-
-
 def replace_everywhere(original: Any, replacement: Any) -> None:
-    """Puts `replacement` where any loaded module of the host, or of a user who loaded the host first, holds `original`.
+    """Replaces an object of fast-reid in every module that holds it.
 
-    Names are imported by ``from ... import``, so one object has several homes.
+    Several modules hold the same object, because names are imported by ``from ... import``.
 
     Raises:
         RuntimeError: no module holds `original`.
     """
     found = False
-    for module in modules_with_names_of_host():
+    for module in modules_to_patch():
         for attribute, value in list(vars(module).items()):
             if value is original:
                 setattr(module, attribute, replacement)

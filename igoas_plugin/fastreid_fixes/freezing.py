@@ -1,4 +1,4 @@
-"""Freezing of layers by the progress of the run: which ones, until when, and what keeps them as they are."""
+"""Freezing of layers by the run's iteration and epoch."""
 
 import logging
 import re
@@ -20,12 +20,15 @@ logger = logging.getLogger("fastreid.igoas_plugin")
 
 @dataclass(frozen=True)
 class FreezePlan:
-    """Which layers are frozen, and until when. Frozen: skipped by the optimiser, normalisation in eval mode.
+    """Layers that are frozen, and for how long. The optimiser skips them, and their normalisation is in eval mode.
 
     Args:
         layers: regular expressions that match from the start of a parameter's name.
-        iterations: frozen while the run's iteration is below this.
-        epochs: frozen while the run's zero-based epoch is below this.
+        iterations: the layers are frozen while the run's iteration is below this.
+        epochs: the layers are frozen while the run's zero-based epoch is below this.
+
+    Raises:
+        InputError: a layer is no regular expression.
     """
 
     layers: tuple[str, ...] = ()
@@ -34,22 +37,22 @@ class FreezePlan:
 
     @classmethod
     def from_config(cls, cfg) -> "FreezePlan":
-        """The host's keys (MODEL.FREEZE_LAYERS for SOLVER.FREEZE_ITERS) or what the meta-architecture asks for.
+        """Returns the plan of fast-reid's keys (MODEL.FREEZE_LAYERS, SOLVER.FREEZE_ITERS) or of the meta-architecture.
 
-        A meta-architecture asks by a class method ``freeze_plan(cfg) -> FreezePlan``.
+        A meta-architecture freezes layers by a class method ``freeze_plan(cfg) -> FreezePlan``.
 
         Raises:
-            InputError: both ask, or a layer is no regular expression.
+            InputError: both freeze layers, or a layer is no regular expression.
         """
-        by_host = cls(tuple(cfg.MODEL.FREEZE_LAYERS), cfg.SOLVER.FREEZE_ITERS)
+        by_keys = cls(tuple(cfg.MODEL.FREEZE_LAYERS), cfg.SOLVER.FREEZE_ITERS)
         architecture = META_ARCH_REGISTRY.get(cfg.MODEL.META_ARCHITECTURE)
         by_model = architecture.freeze_plan(cfg) if hasattr(architecture, "freeze_plan") else cls()
-        if by_host and by_model:
+        if by_keys and by_model:
             raise InputError(
-                f"MODEL.FREEZE_LAYERS with SOLVER.FREEZE_ITERS and what {cfg.MODEL.META_ARCHITECTURE} freezes itself "
-                "exclude each other: set SOLVER.FREEZE_ITERS 0 or MODEL.IGOAS.FREEZE_EPOCHS 0"
+                f"MODEL.FREEZE_LAYERS cannot be used if {cfg.MODEL.META_ARCHITECTURE} freezes layers itself: set "
+                "SOLVER.FREEZE_ITERS 0 or MODEL.IGOAS.FREEZE_EPOCHS 0"
             )
-        return by_host or by_model
+        return by_keys or by_model
 
     def __post_init__(self):
         for layer in self.layers:
@@ -59,7 +62,7 @@ class FreezePlan:
                 raise InputError(f"MODEL.FREEZE_LAYERS: {layer} is no regular expression: {error}") from None
 
     def require_matches(self, model: nn.Module) -> None:
-        """Raises InputError where a pattern matches no parameter: nothing would be frozen by it."""
+        """Raises InputError if a pattern matches no parameter, so that it would freeze nothing."""
         names = [name for name, _ in model.named_parameters()]
         for layer in self.layers:
             if not any(re.match(layer, name) for name in names):
@@ -71,18 +74,19 @@ class FreezePlan:
         return bool(self.layers) and (self.iterations > 0 or self.epochs > 0)
 
     def holds(self, name: str) -> bool:
+        """Returns whether a parameter's name belongs to a frozen layer."""
         return any(re.match(layer, name) for layer in self.layers)
 
     def active(self) -> bool:
-        """Whether the run is still in the frozen part; read from the event storage, so right after a resume too."""
+        """Returns whether the layers are frozen now, by the progress in the event storage (also after a resume)."""
         progress = run_progress() or RunProgress(epoch=0, iteration=0, iters_per_epoch=None)
         return progress.iteration < self.iterations or progress.epoch < self.epochs
 
 
 class FrozenGroups:
-    """An optimiser that does not see the groups marked "freeze" while its plan is active.
+    """Base class of an optimiser that skips the groups marked "freeze" while its plan is active.
 
-    Skipping matters: Adam with L2 decay moves a parameter even where its gradient is zero.
+    A gradient of zero is not enough: Adam with L2 decay moves such a parameter.
     """
 
     freeze_plan: FreezePlan
@@ -98,9 +102,9 @@ class FrozenGroups:
 
 
 class FreezeNormalisation(HookBase):
-    """Keeps the frozen layers in eval mode, step by step: an evaluation puts the whole model back into train mode.
+    """Hook that puts the frozen layers into eval mode before each step, since an evaluation ends in train mode.
 
-    Only innermost modules are put into eval mode: a head, whose mode decides what it returns, stays in train mode.
+    Only innermost modules are put into eval mode. A head, whose mode decides what it returns, stays in train mode.
     """
 
     def __init__(self, model: nn.Module, plan: FreezePlan):
@@ -129,12 +133,17 @@ def marking_frozen_groups(cfg, plan: FreezePlan):
     return marked
 
 
+def keep_optimizer(cfg, optimizer):
+    """Replaces fast-reid's maybe_add_freeze_layer; the optimiser is returned unchanged."""
+    return optimizer
+
+
 @fix
 def freeze_by_progress_of_the_run() -> None:
-    """A resumed run freezes again: the host counts frozen steps from 0 each start. And an evaluation un-freezes BN.
+    """A resumed run freezes layers again, and an evaluation sets the batch norm of frozen layers to train mode.
 
-    Its BN-eval also covers top-level children only, while its optimiser matches prefixes of parameter names. Here one
-    plan serves both, by prefixes, and reads iteration and epoch of the run; models that freeze by epochs use it too.
-    The optimiser of a plan is made in optimizer.py; FreezeNormalisation takes the place of fast-reid's LayerFreeze.
+    Cause: fast-reid counts the frozen steps from 0 at each start. Its eval mode covers top-level modules only, while
+    its optimiser matches prefixes of parameter names. Now one FreezePlan decides both, by prefixes and by the run's
+    iteration and epoch. optimizer.py builds its optimiser, and FreezeNormalisation replaces fast-reid's LayerFreeze.
     """
-    fastreid.solver.build.maybe_add_freeze_layer = lambda cfg, optimizer: optimizer  # its counter restarts
+    fastreid.solver.build.maybe_add_freeze_layer = keep_optimizer

@@ -1,4 +1,4 @@
-"""Reading of images of every kind as RGB."""
+"""Reading of images of every mode as RGB."""
 
 import functools
 import io
@@ -14,25 +14,21 @@ from igoas_plugin.core.errors import UnreadableImage
 
 from .fix import fix, replace_everywhere
 
+original_read_image = data_utils.read_image
+
 
 @functools.cache
 def kinds() -> list[str]:
-    """The kinds of images that are opened: all that Pillow decodes itself.
-
-    EPS is a program: Pillow hands it to Ghostscript, which runs it, and it need not end.
-    """
+    """Returns the names of Pillow's image formats except EPS, which is a program that Ghostscript would run."""
     Image.init()
     return [kind for kind in Image.OPEN if kind != "EPS"]
 
 
-read_image_of_host = data_utils.read_image
-
-
 def to_rgb(image: Image.Image) -> Image.Image:
-    """The image with three channels; alpha is dropped, 16-bit grey is scaled to 8 bits, RGB stays as it is."""
+    """Converts an image to three channels; alpha is dropped, 16-bit grey is scaled to 8 bits, RGB is unchanged."""
     if image.mode.startswith("I"):  # I;16 and I: Pillow would clip them at 255
         grey = np.array(image)
-        grey //= 257  # in place: a large image exists once
+        grey //= 257  # in place, so that a large image is in memory once
         image = Image.fromarray(grey.clip(0, 255, out=grey).astype(np.uint8))
     if image.mode == "P" and isinstance(image.info.get("transparency"), bytes):
         image = image.convert("RGBA")  # Pillow warns about a direct conversion
@@ -40,34 +36,33 @@ def to_rgb(image: Image.Image) -> Image.Image:
 
 
 def read_image(file_name, format=None):
-    """The host's function of this name; without a format the image always comes as RGB, turned as its EXIF data say.
+    """Replaces fast-reid's function of this name.
 
     Args:
-        file_name: path that the host's PathManager can open.
-        format: a mode of Pillow, or "BGR": what the host does is left as it is.
+        file_name: path that fast-reid's PathManager can open.
+        format: a mode of Pillow, or "BGR": as in fast-reid. None: RGB, rotated by the EXIF orientation.
 
     Raises:
         UnreadableImage: the file is missing, empty, cut off, or no image.
     """
     try:
-        if not os.path.isfile(file_name) and os.path.exists(file_name):  # the read of a pipe would not end
-            raise ValueError("it is no regular file")
-        return read_image_of_host(file_name, format) if format is not None else read_rgb(file_name)
-    except Exception as error:  # Pillow has no class of its own for broken files: some raise KeyError or struct.error
+        return original_read_image(file_name, format) if format is not None else read_rgb(file_name)
+    except Exception as error:  # Pillow raises KeyError, struct.error and others for broken files
         empty = os.path.isfile(file_name) and not os.path.getsize(file_name)
         raise UnreadableImage(f"{os.path.abspath(file_name)} cannot be read: {reason(error, empty)}") from error
 
 
 def refuse_unreadable(title: str, content: bytes) -> None:
-    """Raises UnreadableImage, with the title, where the content of a file is no whole image."""
+    """Raises UnreadableImage, with the title, if the content of a file is no whole image."""
     try:
         with opened(io.BytesIO(content)) as image:
             image.load()
-    except Exception as error:  # as in read_image()
+    except Exception as error:  # see read_image()
         raise UnreadableImage(f"{title} cannot be read: {reason(error, empty=not content)}") from error
 
 
 def reason(error: Exception, empty: bool) -> str:
+    """Returns in one line why an image cannot be read."""
     if isinstance(error, FileNotFoundError):
         return "there is no such file"
     if empty:
@@ -78,36 +73,27 @@ def reason(error: Exception, empty: bool) -> str:
 
 
 def opened(file: BinaryIO) -> Image.Image:
-    """Pillow's image, not decoded yet; raises DecompressionBombError beyond PIL.Image.MAX_IMAGE_PIXELS.
-
-    Pillow itself raises at twice that size, of which a decoder process would take gigabytes.
-    """
-    image = Image.open(file, formats=kinds())
-    pixels, most = image.width * image.height, Image.MAX_IMAGE_PIXELS
-    if most is not None and pixels > most:
-        raise Image.DecompressionBombError(
-            f"it declares {image.width} x {image.height} pixels, PIL.Image.MAX_IMAGE_PIXELS is {most}: could be a "
-            "decompression bomb"
-        )
-    return image
+    """Opens an image without decoding its pixels."""
+    return Image.open(file, formats=kinds())
 
 
 def read_rgb(file_name: str) -> Image.Image:
+    """Reads an image as RGB, rotated by its EXIF orientation."""
     with PathManager.open(file_name, "rb") as file:
         image = opened(file)
         try:
             image = ImageOps.exif_transpose(image)
-        except Exception:  # as in the host: broken EXIF data (Pillow #3973); broken pixels raise below
+        except Exception:  # as in fast-reid: broken EXIF data (Pillow #3973); broken pixels raise below
             pass
         return to_rgb(image)
 
 
 @fix
 def read_every_image_as_rgb() -> None:
-    """Images with alpha or CMYK come with 4 channels (RuntimeError in the model); palette PNGs become index grey.
+    """Images with alpha or in CMYK raise a RuntimeError in the model, and palette PNGs get wrong colours.
 
-    The host converts an image only where a format is asked for, and its data set asks for none. Black-and-white,
-    16-bit, YCbCr and grey-with-alpha files failed or came in the wrong colours too. A file that cannot be read is
-    named: of a truncated one the host's traceback does not tell which it is.
+    Cause: fast-reid converts an image only to a format that the caller names, and its data set names none. Black-and-
+    white, 16-bit, YCbCr and grey-with-alpha images fail too, or get wrong colours. The error of an unreadable file now
+    names the file.
     """
-    replace_everywhere(read_image_of_host, read_image)
+    replace_everywhere(original_read_image, read_image)

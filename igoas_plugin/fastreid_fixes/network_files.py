@@ -1,4 +1,4 @@
-"""Paths that name a local file."""
+"""Paths of fast-reid that must name a local file."""
 
 import re
 
@@ -10,21 +10,21 @@ from .fix import fix
 
 NETWORK = re.compile(r"(https?|ftps?|s3|gs|hdfs)://", re.IGNORECASE)
 
-handler_of_host = PathManager._PathManager__get_path_handler
+handler_of_fastreid = PathManager._PathManager__get_path_handler
 
 
 def local_handler(path: str) -> PathHandler:
-    """What opens a path; raises InputError where it is an address on a network."""
+    """Returns fast-reid's handler of a path; raises InputError if the path is an address on a network."""
     if NETWORK.match(path):
-        raise InputError(f"{path} is no local file, and nothing is fetched unchecked: download it and give its path")
-    return handler_of_host(path)
+        raise InputError(f"{path} is no local file, and nothing is downloaded unchecked: download it and give its path")
+    return handler_of_fastreid(path)
 
 
 @fix
 def open_local_files_only() -> None:
-    """A run fetches whatever address MODEL.WEIGHTS holds, unchecked, where any library has registered a handler for it.
+    """A run downloads any address in MODEL.WEIGHTS unchecked, if a library has registered a handler for addresses.
 
-    The host's PathManager hands a path to the handler of its beginning. What a program registers for names of its own,
-    such as zoo://, still serves.
+    fast-reid's PathManager chooses a handler by the beginning of a path. Handlers that a program registers for names of
+    its own, such as zoo://, still work.
     """
     PathManager._PathManager__get_path_handler = staticmethod(local_handler)

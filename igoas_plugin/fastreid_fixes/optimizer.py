@@ -1,4 +1,4 @@
-"""Optimiser that trains on torch >= 2, fused, and skips what is frozen."""
+"""Optimiser that keeps its gradients on torch >= 2, is fused, and skips frozen layers."""
 
 import fastreid.solver.build
 import torch
@@ -8,17 +8,17 @@ from .alignment import with_gaps
 from .fix import fix, replace_everywhere
 from .freezing import FreezePlan, FrozenGroups, marking_frozen_groups
 
-build_host_optimizer = fastreid.solver.build.build_optimizer
+original_build_optimizer = fastreid.solver.build.build_optimizer
 FUSED = (torch.optim.Adam, torch.optim.AdamW)
 
 
 class KeptGradients:
-    """An optimiser whose gradients are zeroed in place, as in torch < 2: the host's flat buffers stay their storage.
+    """Base class of an optimiser that zeroes gradients in place, so that fast-reid's flat buffers keep them.
 
-    It takes a state that was saved before the buffers had gaps.
+    It also loads a state that was saved before the buffers had gaps (see alignment.py).
     """
 
-    sizes: list[list[int]]  # values of each parameter, by group
+    sizes: list[list[int]]  # number of values of each parameter, by group
 
     def zero_grad(self, set_to_none: bool = False) -> None:
         super().zero_grad(set_to_none=set_to_none)
@@ -28,7 +28,7 @@ class KeptGradients:
 
 
 class FusedStep:
-    """A fused optimiser that stays one with a state that was saved by one that is not."""
+    """Base class of a fused optimiser that stays fused with the state of an optimiser that was not."""
 
     def load_state_dict(self, state_dict: dict) -> None:
         way = {key: self.defaults[key] for key in ("fused", "foreach")}
@@ -38,11 +38,11 @@ class FusedStep:
 
 
 def fused(optimizer: torch.optim.Optimizer) -> torch.optim.Optimizer:
-    """The same with all of a step in one pass over the parameters, where torch does that well; else as it is.
+    """Returns the fused form of Adam and AdamW, which updates all parameters in one pass; others unchanged.
 
-    The plain step of Adam makes five temporary tensors as large as all parameters; and torch's gradient scaler waits
-    for the device in each step, unless the optimiser is fused. Not SGD: torch's fused one starts with a momentum that
-    nothing was written to, where the first step overflows in float16.
+    Adam's plain step makes five temporary tensors as large as all parameters. Also, torch's gradient scaler
+    synchronises with the GPU in each step of an optimiser that is not fused. SGD stays as it is: if its first step
+    overflows in float16, torch's fused form starts with a momentum of uninitialised memory.
     """
     groups = [{**group} for group in optimizer.param_groups]
     if type(optimizer) not in FUSED or groups[0]["params"][0].device.type not in ("cpu", "cuda"):
@@ -62,7 +62,7 @@ def with_base(optimizer: torch.optim.Optimizer, base: type, **attributes) -> tor
 
 
 def build_optimizer(cfg, model, contiguous=True):
-    """The host's function of this name; fused, it keeps its gradients and skips what a FreezePlan freezes.
+    """Replaces fast-reid's function of this name; the optimiser keeps its gradients, is fused, and skips frozen layers.
 
     Raises:
         InputError: the config freezes in two ways, or a pattern of MODEL.FREEZE_LAYERS matches no parameter.
@@ -70,8 +70,8 @@ def build_optimizer(cfg, model, contiguous=True):
     plan = FreezePlan.from_config(cfg)
     if plan:
         plan.require_matches(model)
-    optimizer, params = build_host_optimizer(marking_frozen_groups(cfg, plan) if plan else cfg, model, contiguous)
-    if not cfg.SOLVER.CLIP_GRADIENTS.ENABLED:  # the scaler leaves it to a fused one to unscale: after the clipping
+    optimizer, params = original_build_optimizer(marking_frozen_groups(cfg, plan) if plan else cfg, model, contiguous)
+    if not cfg.SOLVER.CLIP_GRADIENTS.ENABLED:  # a fused step unscales the gradients itself, after the clipping
         optimizer = fused(optimizer)
     if isinstance(params, ContiguousParams):
         optimizer = with_base(optimizer, KeptGradients)
@@ -83,11 +83,11 @@ def build_optimizer(cfg, model, contiguous=True):
 
 @fix
 def keep_gradients_when_zeroing() -> None:
-    """Training changes no weight (AMP off) or crashes (AMP on): zero_grad() of torch >= 2 drops the gradients.
+    """With torch 2 or newer, a training changes no weight (AMP off) or crashes (AMP on).
 
-    The host's ContiguousParams gives the optimiser flat buffers whose .grad is a view of all gradients. Once .grad is
-    None the optimiser has nothing to step on, and the host's check of the buffers passes all the same.
-    The mend is on the host's optimiser alone; torch's classes are untouched. Upstream: fast-reid #700, #704.
-    Adam and AdamW compute their step in one pass besides.
+    Cause: torch's zero_grad() sets gradients to None, and fast-reid's ContiguousParams gives the optimiser flat buffers
+    whose .grad is a view of all gradients. Without it the optimiser has nothing to do, and fast-reid's check of the
+    buffers passes. Only fast-reid's optimiser is changed, not torch's classes. Adam and AdamW are also fused.
+    Upstream: fast-reid #700, #704.
     """
-    replace_everywhere(build_host_optimizer, build_optimizer)
+    replace_everywhere(original_build_optimizer, build_optimizer)

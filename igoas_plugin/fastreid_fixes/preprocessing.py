@@ -8,16 +8,16 @@ from fastreid.layers.non_local import Non_local
 from fastreid.modeling.meta_arch import META_ARCH_REGISTRY
 
 from .device import under_autocast
-from .fix import classes_of_host, fix
+from .fix import fastreid_classes, fix
 
 
 def preprocess_image(self, batched_inputs):
-    """Normalises the images of a batch into a new tensor; in mixed precision it is channels last, and so all maps are.
+    """Normalises the images of a batch into a new tensor, which is channels last in mixed precision.
 
-    16-bit convolutions of a GPU, and of a CPU that has them, take channels last without a copy.
+    Every later feature map is then channels last too, the format of 16-bit convolutions on GPUs and on some CPUs.
 
     Args:
-        batched_inputs: the host's batch dict, or its images alone: (B, 3, H, W) in [0, 255].
+        batched_inputs: fast-reid's batch dict, or its images alone: (B, 3, H, W) in [0, 255].
     """
     images = batched_inputs["images"] if isinstance(batched_inputs, dict) else batched_inputs
     if not isinstance(images, torch.Tensor):
@@ -29,36 +29,40 @@ def preprocess_image(self, batched_inputs):
 
 
 def for_precise_bn(targets: torch.Tensor) -> bool:
-    """Whether a batch in training mode comes from the host's PreciseBN: negative targets, and nothing is learnt.
+    """Returns whether a batch in training mode comes from fast-reid's PreciseBN, which sets targets below 0.
 
-    A training step, which has gradients, is not asked for its targets: a GPU would have to finish its work for that.
+    PreciseBN computes no gradients. In a training step, which does, the targets are not read: that would synchronise
+    with the GPU.
     """
     return not torch.is_grad_enabled() and bool(targets.sum() < 0)
 
 
 @fix
 def normalise_into_a_new_tensor() -> None:
-    """TEST.FLIP gives wrong descriptors: normalisation edits the batch, so the flipped images are normalised twice.
+    """TEST.FLIP gives wrong descriptors, because the flipped images are normalised twice.
 
-    Measured: input mean -1.98 instead of 0.22, cosine to the right descriptor about 0.96.
+    Cause: fast-reid normalises the batch in place. Measured: input mean -1.98 instead of 0.22, cosine to the right
+    descriptor about 0.96.
     """
-    for architecture in classes_of_host(META_ARCH_REGISTRY):
+    for architecture in fastreid_classes(META_ARCH_REGISTRY):
         if "preprocess_image" in vars(architecture):
             architecture.preprocess_image = preprocess_image
 
 
 @fix
 def leave_the_targets_of_the_batch_alone() -> None:
-    """PreciseBN's batch is edited: a host model sets negative targets to 0 in the caller's tensor.
+    """PreciseBN changes the caller's batch: fast-reid's models set negative targets to 0 in it.
 
-    The model now gets a shallow copy of the batch whose targets are its own.
+    Now the model gets a shallow copy of the batch with a copy of the targets.
     """
-    for architecture in classes_of_host(META_ARCH_REGISTRY):
+    for architecture in fastreid_classes(META_ARCH_REGISTRY):
         if "forward" in vars(architecture):
             architecture.forward = with_own_targets(architecture.forward)
 
 
 def with_own_targets(forward):
+    """Returns forward() with a copy of the targets in training mode."""
+
     @functools.wraps(forward)
     def wrapped(self, batched_inputs, *args, **kwargs):
         if self.training and isinstance(batched_inputs, dict) and "targets" in batched_inputs:
@@ -69,12 +73,14 @@ def with_own_targets(forward):
 
 
 def stored_as(like: torch.Tensor, maps: torch.Tensor) -> torch.Tensor:
-    """The same maps (B, C, H, W), stored channels last where `like` is."""
+    """Returns maps (B, C, H, W), converted to channels last if `like` is channels last."""
     last = like.is_contiguous(memory_format=torch.channels_last)
     return maps.contiguous(memory_format=torch.channels_last) if last else maps
 
 
 def with_own_format(forward):
+    """Returns forward() whose output has the memory format of its input."""
+
     @functools.wraps(forward)
     def wrapped(self, maps):
         return stored_as(maps, forward(self, maps))
@@ -84,9 +90,9 @@ def with_own_format(forward):
 
 @fix
 def stay_channels_last_behind_ibn_and_non_local() -> None:
-    """Speed: behind the first IBN or non-local block the maps of a ResNet are no longer channels last.
+    """Mixed precision is slow: after the first IBN or non-local block, feature maps are not channels last.
 
-    Counted in mixed precision: 3 of 53 convolutions of ResNet-50 with IBN got such maps, 21 with non-local blocks.
+    Measured: 3 of 53 convolutions of ResNet-50 with IBN get channels last, and 21 with non-local blocks.
     """
     for layer in (IBN, Non_local):
         layer.forward = with_own_format(layer.forward)

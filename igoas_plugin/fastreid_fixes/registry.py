@@ -1,4 +1,4 @@
-"""Registry that names both modules where two register one name."""
+"""Error of fast-reid's registries that names both modules if two register one name."""
 
 from fastreid.utils.registry import Registry
 
@@ -8,10 +8,10 @@ from .fix import fix
 
 
 def register_once(self, name: str, registered) -> None:
-    """Part of the host's Registry.
+    """Replaces Registry._do_register.
 
     Raises:
-        InputError: something else has the name.
+        InputError: the name is registered already.
     """
     other = self._obj_map.get(name)
     if other is not None:
@@ -23,9 +23,9 @@ def register_once(self, name: str, registered) -> None:
 
 
 @fix
-def name_both_modules_where_two_register_one_name() -> None:
-    """AssertionError without a word of who has the name, where a project registers a name that is taken.
+def name_both_modules_of_a_collision() -> None:
+    """If two modules register one name, the error does not say which modules.
 
-    The host's in-tree project PartialReID registers PartialREID, PartialiLIDS and OccludedREID as the plugin does.
+    fast-reid's project PartialReID registers PartialREID, PartialiLIDS and OccludedREID, as the plugin does.
     """
     Registry._do_register = register_once

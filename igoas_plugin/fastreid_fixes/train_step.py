@@ -10,9 +10,9 @@ from .fix import fix
 
 
 def run_step(self):
-    """SimpleTrainer.run_step and AMPTrainer.run_step; what is not finite does not reach the weights.
+    """Replaces SimpleTrainer.run_step and AMPTrainer.run_step.
 
-    See amp.py for the types of mixed precision, nonfinite.py for the guard.
+    amp.py sets the dtype of mixed precision. The guard of nonfinite.py checks losses and gradients before the step.
     """
     assert self.model.training, "the model was changed to eval mode"
     mixed = isinstance(self, AMPTrainer)
@@ -43,7 +43,7 @@ def run_step(self):
 
 @fix
 def step_on_any_device() -> None:
-    """AssertionError: the host's step of mixed precision demands CUDA, and uses the deprecated torch.cuda.amp.
+    """AssertionError: a training step with SOLVER.AMP.ENABLED needs CUDA.
 
     Upstream: fast-reid #700 (crash), #97, #485 (CPU).
     """

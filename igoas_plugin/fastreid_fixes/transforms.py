@@ -1,3 +1,5 @@
+"""Fixes of fast-reid's transforms: random affine, and conversion of images to tensors."""
+
 import copy
 import inspect
 import types
@@ -12,10 +14,10 @@ from .fix import fix, replace_everywhere
 
 
 class RandomAffine(torchvision.transforms.RandomAffine):
-    """torchvision's RandomAffine under its former argument names, which the host uses.
+    """torchvision's RandomAffine with its former argument names, which fast-reid uses.
 
     Args:
-        resample: a mode of Pillow as a number; False is 0, nearest neighbour.
+        resample: interpolation mode as Pillow's number; False is 0, nearest neighbour.
         fillcolor: colour of the area outside the image.
     """
 
@@ -25,17 +27,18 @@ class RandomAffine(torchvision.transforms.RandomAffine):
 
 @fix
 def build_affine_with_new_argument_names() -> str | None:
-    """INPUT.AFFINE.ENABLED: TypeError, torchvision no longer knows the arguments resample and fillcolor.
+    """TypeError with INPUT.AFFINE.ENABLED on today's torchvision.
 
-    They are called interpolation and fill now. Only the name that the host's build_transforms looks up is replaced.
+    Cause: RandomAffine's arguments resample and fillcolor are called interpolation and fill now. Only the name that
+    fast-reid's build_transforms uses is replaced.
     """
     if "resample" in inspect.signature(torchvision.transforms.RandomAffine).parameters:
-        return "this torchvision still knows the arguments resample and fillcolor"
+        return "this torchvision still has the arguments resample and fillcolor"
     build.T = types.SimpleNamespace(**{**vars(torchvision.transforms), "RandomAffine": RandomAffine})
 
 
 def pixels_of(pic) -> torch.Tensor:
-    """An image as a (C, H, W) tensor in [0, 255], of the type that its pixels have.
+    """Converts an image to a tensor (C, H, W) in [0, 255], in the type of its pixels.
 
     Args:
         pic: a Pillow image, or an array of shape (H, W) or (H, W, C).
@@ -44,36 +47,36 @@ def pixels_of(pic) -> torch.Tensor:
     if getattr(pic, "mode", None) == "1":
         array = 255 * array.astype(np.uint8)
     elif getattr(pic, "mode", None) == "I;16":
-        array = array.astype(np.int16)  # as in the host
+        array = array.astype(np.int16)  # as in fast-reid
     assert array.ndim in (2, 3)
     return torch.from_numpy(array.reshape(*array.shape[:2], -1)).permute(2, 0, 1).contiguous()
 
 
 def to_tensor(pic) -> torch.Tensor:
-    """The host's function of this name: pixels_of(), bytes as float32."""
+    """Replaces fast-reid's function of this name: pixels_of(), with bytes as float32."""
     tensor = pixels_of(pic)
     return tensor.float() if tensor.dtype == torch.uint8 else tensor
 
 
 @fix
 def convert_images_without_typed_storage() -> None:
-    """Every loader process warns that TypedStorage is deprecated; black-and-white images fail with numpy 2.
+    """Every loader worker warns of TypedStorage, and black-and-white images raise a ValueError with numpy 2.
 
-    The host's to_tensor reads pixels through torch.ByteStorage, and through np.array(..., copy=False), which is a
-    ValueError in numpy 2 where a copy is needed. Same values, by torch.from_numpy.
+    Cause: fast-reid reads pixels by torch.ByteStorage and by ``np.array(..., copy=False)``, which numpy 2 refuses if a
+    copy is needed. The values are the same.
     """
     replace_everywhere(functional.to_tensor, to_tensor)
 
 
 class ToPixels(ToTensor):
-    """The host's ToTensor, but bytes stay bytes."""
+    """fast-reid's ToTensor, except that bytes stay bytes."""
 
     def __call__(self, pic) -> torch.Tensor:
         return pixels_of(pic)
 
 
 def with_bytes(data_set: CommDataset) -> CommDataset:
-    """A data set whose images stay bytes, where nothing after ToTensor() computes with them; else the same."""
+    """Returns the data set with images as bytes, or unchanged if a transform after ToTensor() computes with them."""
     steps = getattr(data_set.transform, "transforms", None) if type(data_set) is CommDataset else None
     if not steps or type(steps[-1]) is not ToTensor:
         return data_set

@@ -1,1 +1,1 @@
-"""A trained model on pictures of your own: Predictor, ONNX export, search."""
+"""Use of a trained model on your own pictures: Predictor, ONNX export, search."""

@@ -1,3 +1,5 @@
+"""Fingerprint of a model: whether the descriptors of two models can be compared."""
+
 import hashlib
 import json
 from dataclasses import asdict, dataclass
@@ -11,20 +13,21 @@ from igoas_plugin.engine.checkpoints import CLASSIFIER
 
 @dataclass(frozen=True)
 class Fingerprint:
-    """What makes the descriptors of two models comparable: the same weights, used in the same way.
+    """Weights and settings that must be equal for the descriptors of two models to be comparable.
 
-    Classifiers, which no descriptor passes, do not count; nor does how it is computed (device, TEST.FAST, ONNX).
+    Classifiers are left out, because a descriptor does not depend on them. So is the way of computing (device,
+    TEST.FAST, ONNX).
 
     Args:
-        weights: sha256 of all other weights, in hexadecimal.
-        settings: {config key: value} of the keys that a descriptor depends on, as JSON holds them.
+        weights: SHA-256 of all weights but the classifiers, in hexadecimal.
+        settings: {config key: value} of the keys that a descriptor depends on, with values as JSON stores them.
     """
 
     weights: str
     settings: dict[str, object]
 
     def differences(self, other: "Fingerprint") -> list[str]:
-        """What is not the same, in words, first of this one, then of the other; empty where all is.
+        """Returns the differences in words, with the value of this one first; an empty list if there are none.
 
         Example:
             >>> small, large = Fingerprint("1f", {"INPUT.SIZE_TEST": [256, 128]}), Fingerprint("1f", {})
@@ -34,26 +37,28 @@ class Fingerprint:
         return differing(self.settings, other.settings) + ["other weights"] * (self.weights != other.weights)
 
     def as_json(self) -> str:
+        """Returns the fingerprint as a JSON text."""
         return json.dumps(asdict(self), sort_keys=True)
 
     @classmethod
     def from_json(cls, text: str) -> "Fingerprint":
-        """Raises ValueError, TypeError or KeyError where the text is none of as_json()."""
+        """Reads the text of as_json(); raises ValueError, TypeError or KeyError if it is another text."""
         return cls(**json.loads(text))
 
 
 def fingerprint(cfg, model: nn.Module) -> Fingerprint:
-    """The fingerprint of a model.
+    """Returns the fingerprint of a model.
 
     Args:
-        cfg: that it was built from.
-        model: with its weights, before norms are fused into it.
+        cfg: config that the model was built from.
+        model: model with its weights, before batch normalisation is fused into convolutions.
     """
-    return Fingerprint(sha256_of(model), model_settings(cfg))
+    return Fingerprint(digest_of_weights(model), model_settings(cfg))
 
 
 @torch.no_grad()
-def sha256_of(model: nn.Module) -> str:
+def digest_of_weights(model: nn.Module) -> str:
+    """Returns the SHA-256 of names, shapes, dtypes and values of all weights but the classifiers, in hexadecimal."""
     digest = hashlib.sha256()
     for name, tensor in sorted(model.state_dict().items()):
         if not CLASSIFIER.search(name):

@@ -1,4 +1,4 @@
-"""A trained model as one ONNX file: normalisation, both branches, TEST.FLIP and the scaling to length 1 are inside."""
+"""Export of a trained model to ONNX, with normalisation, both branches, TEST.FLIP and the scaling to length 1."""
 
 import inspect
 import io
@@ -15,33 +15,37 @@ from torch import Tensor, nn
 
 from igoas_plugin.config import value_of
 from igoas_plugin.core.errors import InputError, require_choice, require_packages
-from igoas_plugin.core.files import check_output_file, write_output
+from igoas_plugin.core.files import check_output_file, write_atomically
 from igoas_plugin.core.timing import Row, measure
 from igoas_plugin.core.version import __version__
 
 from .onnx_predictor import OnnxDescription, session_of
 from .predictor import Predictor, descriptors_of
 
-if TYPE_CHECKING:  # they are needed only where a model is exported
+if TYPE_CHECKING:  # only needed when a model is exported
     from onnx import ModelProto
     from onnxruntime import InferenceSession
 
 INPUTS = ("uint8", "float32")
-OPSET = 18  # the oldest that torch has operators for: any later one is made from it, and older runtimes read it
-TOLERATED = 1e-4  # difference of any value of a descriptor to PyTorch's
-TRACED, TRIED = 2, (1, 5)  # images of a batch: while torch looks at what the model does; when its file is tried
-TIMED, REPEATS = 16, 5  # as tools/benchmark.py infer
-READING = ("INPUT.SIZE_TEST", "INPUT.CROP.ENABLED", "INPUT.CROP.SIZE")  # what the host's test transform depends on
+OPSET = 18  # the oldest that torch exports to; it converts to later ones, and older runtimes read it
+TOLERATED = 1e-4  # largest difference to a value of PyTorch's descriptors
+TRACED, TRIED = 2, (1, 5)  # batch sizes: for the export, and for trying the file
+TIMED, REPEATS = 16, 5  # batch size and repetitions, as in tools/benchmark.py infer
+READING = (
+    "INPUT.SIZE_TEST",
+    "INPUT.CROP.ENABLED",
+    "INPUT.CROP.SIZE",
+)  # keys that the test transform depends on
 
 
 class Exported(NamedTuple):
-    """A model that was written as an ONNX file.
+    """Model that was written as an ONNX file.
 
     Args:
-        description: what the file says of itself.
-        megabytes: its size, in 10^6 bytes.
-        difference: the largest of any value of a descriptor to PyTorch's, on random images.
-        graph: what was exported.
+        description: metadata of the file.
+        megabytes: size of the file in 10^6 bytes.
+        difference: largest difference to a value of PyTorch's descriptors, on random images.
+        graph: exported module.
         session: the file in onnxruntime.
     """
 
@@ -52,7 +56,7 @@ class Exported(NamedTuple):
     session: "InferenceSession"
 
     def speed(self, batch: int = TIMED, repeats: int = REPEATS) -> list[Row]:
-        """Times PyTorch eager and onnxruntime on the same random images, with as many threads, on the CPU."""
+        """Times PyTorch eager and onnxruntime on the CPU, with the same random images and number of threads."""
         images = random_images(self.description, batch)
         ways = {
             "PyTorch eager": lambda: described_by_torch(self.graph, images),
@@ -64,31 +68,34 @@ class Exported(NamedTuple):
 
 
 class Graph(nn.Module):
-    """What is exported: images (B, 3, H, W), RGB in [0, 255], to descriptors (B, D) of length 1."""
+    """Module that is exported: from images (B, 3, H, W), RGB in [0, 255], to descriptors (B, D) of length 1."""
 
     def __init__(self, predictor: Predictor):
         super().__init__()
         self.model, self.flip = predictor.model, predictor.flip
 
     def forward(self, images: Tensor) -> Tensor:
+        """Returns descriptors (B, D) of length 1."""
         return descriptors_of(images.float(), self.model, self.flip)
 
 
 def export(cfg: CfgNode, path: str, input_type: str = "uint8", opset: int = OPSET) -> Exported:
-    """Writes the model of a config, with the weights of MODEL.WEIGHTS, as an ONNX file that is tried before.
+    """Writes the model of a config, with the weights in MODEL.WEIGHTS, as an ONNX file.
 
-    Its input "images" is (B, 3, H, W), RGB in [0, 255], of any B; its output "descriptors" is (B, D), float32, as
-    Predictor gives them. It computes in float32, whatever TEST.FAST says.
+    Its input "images" is (B, 3, H, W), RGB in [0, 255], for any B. Its output "descriptors" is (B, D), float32, equal
+    to those of Predictor. It computes in float32 even with TEST.FAST. The file is only written if its descriptors equal
+    those of PyTorch.
 
     Args:
-        cfg: of the model.
-        path: of the file; one that is there is replaced.
-        input_type: of the images, one of INPUTS.
+        cfg: config of the model.
+        path: path of the file; an earlier file is replaced.
+        input_type: dtype of the images, one of INPUTS.
         opset: version of ONNX's operators.
 
     Raises:
-        InputError: a package or the folder is missing, a value is none that can be, the weights do not fit, torch
-            cannot export the model, or the descriptors are not PyTorch's. Nothing is written then.
+        InputError: a package is missing, the folder cannot be made, `input_type` or `opset` is unknown, the weights do
+            not fit, torch cannot export the model, or the descriptors differ from PyTorch's. Nothing is written.
+        OutputError: the file cannot be written.
     """
     require_packages("onnx", "onnxruntime", "onnxscript")
     require_choice("the type of the input", input_type, INPUTS)
@@ -101,19 +108,19 @@ def export(cfg: CfgNode, path: str, input_type: str = "uint8", opset: int = OPSE
     try:
         session = session_of(content)
         difference = max(largest_difference(graph, session, random_images(description, batch)) for batch in TRIED)
-    except Exception as error:  # each of onnxruntime's derives from Exception alone
+    except Exception as error:  # the exceptions of onnxruntime have no common base class
         raise InputError(f"onnxruntime cannot run this model: {' '.join(str(error).split())}") from error
-    if not difference <= TOLERATED:  # nor where it is no number
+    if not difference <= TOLERATED:  # true for NaN too
         raise InputError(
             f"the descriptors of onnxruntime differ from PyTorch's by {difference:.2g}, more than {TOLERATED:g}: "
             f"{path} is not written"
         )
-    write_output(path, lambda file: file.write(content))
+    write_atomically(path, lambda file: file.write(content))
     return Exported(description, len(content) / 1e6, difference, graph, session)
 
 
 def require_exporter(opset: int) -> None:
-    """Raises InputError where the torch or the onnx that is installed does not know that version of the operators."""
+    """Raises InputError if the installed torch cannot export, or the installed onnx does not know the opset."""
     from onnx.defs import onnx_opset_version
 
     if "dynamic_shapes" not in inspect.signature(torch.onnx.export).parameters:
@@ -123,7 +130,7 @@ def require_exporter(opset: int) -> None:
 
 
 def in_float32(cfg: CfgNode) -> CfgNode:
-    """The config of the same model on the CPU, in float32 and not compiled, as it is exported."""
+    """Returns the config of the same model on the CPU, in float32 and not compiled."""
     cfg = cfg.clone()
     cfg.defrost()
     cfg.MODEL.DEVICE, cfg.MODEL.IGOAS.COMPILE = "cpu", False
@@ -132,6 +139,7 @@ def in_float32(cfg: CfgNode) -> CfgNode:
 
 
 def description_of(cfg: CfgNode, predictor: Predictor, input_type: str, opset: int) -> OnnxDescription:
+    """Returns the metadata of the file to write."""
     blank = predictor.read(np.zeros((1, 1, 3), np.uint8))
     return OnnxDescription(
         plugin_version=__version__,
@@ -148,7 +156,7 @@ def description_of(cfg: CfgNode, predictor: Predictor, input_type: str, opset: i
 
 
 def onnx_model(graph: Graph, description: OnnxDescription) -> "ModelProto":
-    """The graph as an ONNX model of any batch, with its description in it; raises InputError where torch cannot."""
+    """Converts the graph to an ONNX model for any batch size, with metadata; raises InputError if torch cannot."""
     import onnx
 
     images = random_images(description, TRACED)
@@ -178,7 +186,7 @@ def onnx_model(graph: Graph, description: OnnxDescription) -> "ModelProto":
 
 
 def forget_sources(model: "ModelProto") -> None:
-    """Takes out what torch notes of each value: the lines of code, with their paths on this machine."""
+    """Removes the source lines, with their paths on this machine, that torch stores with each value."""
     graph = model.graph
     for each in (*graph.node, *graph.value_info, *graph.initializer, *graph.input, *graph.output, graph):
         each.ClearField("metadata_props")
@@ -187,7 +195,7 @@ def forget_sources(model: "ModelProto") -> None:
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Keeps from the console what torch's exporter warns of, logs and prints, which is for its developers."""
+    """Context that hides the warnings, log lines and prints of torch's exporter, which are for its developers."""
     disabled, nowhere = logging.root.manager.disable, io.StringIO()
     logging.disable(logging.ERROR)
     try:
@@ -199,7 +207,7 @@ def quiet() -> Iterator[None]:
 
 
 def random_images(description: OnnxDescription, batch: int) -> Tensor:
-    """Random whole pixels of the type and the size that a file takes, the same ones on each call."""
+    """Returns random whole pixels in the dtype and size that a file takes; equal on each call."""
     generator = torch.Generator().manual_seed(batch)
     shape = (batch, 3, *description.size)
     return torch.randint(256, shape, generator=generator, dtype=getattr(torch, description.input))
@@ -207,12 +215,15 @@ def random_images(description: OnnxDescription, batch: int) -> Tensor:
 
 @torch.no_grad()
 def described_by_torch(graph: Graph, images: Tensor) -> np.ndarray:
+    """Returns the descriptors that PyTorch computes."""
     return graph(images).numpy()
 
 
 def described_by_onnx(session: "InferenceSession", images: Tensor) -> np.ndarray:
+    """Returns the descriptors that onnxruntime computes."""
     return session.run(None, {"images": images.numpy()})[0]
 
 
 def largest_difference(graph: Graph, session: "InferenceSession", images: Tensor) -> float:
+    """Returns the largest difference between a value of onnxruntime and of PyTorch."""
     return float(np.abs(described_by_onnx(session, images) - described_by_torch(graph, images)).max())

@@ -1,4 +1,4 @@
-"""OnnxPredictor: an exported file as a function from pictures to descriptors."""
+"""OnnxPredictor: exported ONNX file as a function from pictures to descriptors."""
 
 import json
 import os
@@ -20,18 +20,18 @@ from .predictor import FeatureExtractor
 
 @dataclass(frozen=True)
 class OnnxDescription:
-    """What an exported file says of itself: each field is an entry of the file's metadata, text or JSON.
+    """Metadata of an exported file: each field is one entry, as a text or as JSON.
 
     Args:
-        plugin_version: of igoas_plugin, which wrote the file.
-        input: type of the images, "uint8" or "float32".
+        plugin_version: version of igoas_plugin that wrote the file.
+        input: dtype of the images, "uint8" or "float32".
         size: [height, width] of the images.
-        mean, std: of the normalisation inside the file, three values each, of pixels in [0, 255].
-        descriptor_width: D, values of a descriptor.
+        mean, std: normalisation inside the file, three values each, for pixels in [0, 255].
+        descriptor_width: number D of values in a descriptor.
         opset: version of ONNX's operators.
-        batch: how many images are described at once, TEST.IMS_PER_BATCH of the config.
-        reading: {config key: value} of what is done to a picture before it is an image of that size.
-        fingerprint: which descriptors its own can be compared with.
+        batch: number of images that the model takes at once, TEST.IMS_PER_BATCH of the config.
+        reading: {config key: value} of the transform from a picture to an image of that size.
+        fingerprint: identity of the model; descriptors of equal fingerprints can be compared.
     """
 
     plugin_version: str
@@ -46,39 +46,40 @@ class OnnxDescription:
     fingerprint: Fingerprint
 
     def as_metadata(self) -> dict[str, str]:
+        """Returns the metadata of an ONNX file."""
         written = {str: str, Fingerprint: Fingerprint.as_json}
         return {each.name: written.get(each.type, json.dumps)(getattr(self, each.name)) for each in fields(self)}
 
     @classmethod
     def from_metadata(cls, metadata: Mapping[str, str]) -> "OnnxDescription":
-        """Raises KeyError, ValueError or TypeError where the metadata are none of as_metadata()."""
+        """Reads the metadata of as_metadata(); raises KeyError, ValueError or TypeError if they are other metadata."""
         read = {str: str, Fingerprint: Fingerprint.from_json}
         return cls(**{each.name: read.get(each.type, json.loads)(metadata[each.name]) for each in fields(cls)})
 
 
-if TYPE_CHECKING:  # it is needed only where a file is opened
+if TYPE_CHECKING:  # only needed when a file is opened
     from onnxruntime import InferenceSession
 
-ONLY_FATAL = 4  # onnxruntime logs every error on the console before it raises it
+ONLY_FATAL = 4  # log level; onnxruntime prints every error before it raises it
 
 
 class OnnxPredictor(FeatureExtractor):
-    """A file of tools/export.py as a function: pictures of persons in, descriptors out.
+    """File of tools/export.py as a function from pictures of persons to descriptors.
 
-    It runs on the CPU, in onnxruntime with as many threads as torch has, and builds no model of torch. Pictures are
-    read and resized as Predictor does; all else is in the file.
+    onnxruntime runs it on the CPU, with as many threads as torch has; no torch model is built. Pictures are read and
+    resized as in Predictor; everything else is inside the file.
 
     Args:
-        path: of the ONNX file.
+        path: path of the ONNX file.
 
     Attributes:
-        width: D, values of a descriptor.
-        size: (height, width) that pictures are resized to.
-        batch: images that are described at once.
-        fingerprint: which descriptors these can be compared with.
+        width: number D of values in a descriptor.
+        size: (height, width) to which pictures are resized.
+        batch: number of images that the model takes at once.
+        fingerprint: identity of the model; descriptors of equal fingerprints can be compared.
 
     Raises:
-        InputError: the file is missing, no ONNX, or not of tools/export.py; or onnxruntime is not installed.
+        InputError: the file is missing, not ONNX, or not from tools/export.py; or onnxruntime is not installed.
     """
 
     def __init__(self, path: str | os.PathLike):
@@ -88,12 +89,12 @@ class OnnxPredictor(FeatureExtractor):
         require_packages("onnxruntime")
         try:
             self.session = session_of(path)
-        except Exception as error:  # each of onnxruntime's derives from Exception alone
+        except Exception as error:  # the exceptions of onnxruntime have no common base class
             raise InputError(f"{path} cannot be opened as an ONNX model: {' '.join(str(error).split())}") from error
         try:
             description = OnnxDescription.from_metadata(self.session.get_modelmeta().custom_metadata_map)
         except (KeyError, ValueError, TypeError):
-            raise InputError(f"{path} does not say how it is used: only files of tools/export.py do") from None
+            raise InputError(f"{path} has no metadata that say how to use it: give a file of tools/export.py") from None
         self.width, self.size, self.batch = description.descriptor_width, tuple(description.size), description.batch
         self.fingerprint = description.fingerprint
         self.dtype = getattr(torch, description.input)
@@ -102,11 +103,12 @@ class OnnxPredictor(FeatureExtractor):
         self.transform = build_transforms(cfg, is_train=False)
 
     def describe(self, images: Tensor) -> np.ndarray:
+        """Returns the descriptors of a batch of images from read(); see FeatureExtractor."""
         return self.session.run(None, {"images": images.to(self.dtype).cpu().numpy()})[0]
 
 
 def session_of(model: str | bytes) -> "InferenceSession":
-    """What runs an ONNX model on the CPU, in as many threads as torch has; the model is a path or a file's content."""
+    """Returns a session that runs an ONNX model, a path or bytes, on the CPU with as many threads as torch."""
     from onnxruntime import InferenceSession, SessionOptions
 
     options = SessionOptions()

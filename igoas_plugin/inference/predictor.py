@@ -1,4 +1,4 @@
-"""Predictor: a trained model as a function from pictures to descriptors."""
+"""Predictor: trained model as a function from pictures to descriptors."""
 
 import os
 from abc import ABC, abstractmethod
@@ -22,20 +22,20 @@ from .fingerprint import Fingerprint, fingerprint
 from .trained import build_trained, check_trained
 
 Picture = str | os.PathLike | np.ndarray
-READERS = 4  # threads that decode pictures: Pillow lets go of Python's lock while it does
+READERS = 4  # threads that decode pictures; Pillow releases the GIL while it decodes
 
 
 class FeatureExtractor(ABC):
-    """Pictures of persons in, descriptors out; what runs the model is left to the subclass.
+    """Function from pictures of persons to descriptors; a subclass runs the model.
 
-    The more alike two persons look to the model, the larger the dot product of their descriptors, which is the cosine.
+    The dot product of two descriptors is their cosine similarity: the larger, the more alike the two persons look.
 
     Attributes:
-        width: D, values of a descriptor.
-        size: (height, width) that pictures are resized to.
-        batch: images that are described at once.
-        fingerprint: which descriptors these can be compared with.
-        transform: what an evaluation does to an RGB image of Pillow.
+        width: number D of values in a descriptor.
+        size: (height, width) to which pictures are resized.
+        batch: number of images that the model takes at once.
+        fingerprint: identity of the model; descriptors of equal fingerprints can be compared.
+        transform: transform of an evaluation, from an RGB image of Pillow to a tensor.
     """
 
     width: int
@@ -45,16 +45,16 @@ class FeatureExtractor(ABC):
     transform: Callable[[Image.Image], Tensor]
 
     def __call__(self, pictures: Iterable[Picture]) -> np.ndarray:
-        """Descriptors of pictures, in their order.
+        """Returns the descriptors of pictures, in their order.
 
         Args:
-            pictures: paths, or RGB arrays of shape (H, W, 3) and type uint8, of any size, mixed as you like.
+            pictures: paths, or RGB arrays of shape (H, W, 3) and dtype uint8; sizes and kinds may be mixed.
 
         Returns:
             Shape (N, D), float32, rows of length 1.
 
         Raises:
-            InputError: a file cannot be read, an array has another shape or type, or it is one picture and no list.
+            InputError: a file cannot be read, an array has another shape or dtype, or `pictures` is a single picture.
         """
         if isinstance(pictures, str | os.PathLike) or (isinstance(pictures, np.ndarray) and pictures.ndim == 3):
             raise InputError("give the predictor a list of pictures: [picture] where it is one")
@@ -66,7 +66,7 @@ class FeatureExtractor(ABC):
         return np.concatenate(rows)
 
     def read(self, picture: Picture) -> Tensor:
-        """A picture as the model takes it: (3, height, width) of ``size``, RGB in [0, 255].
+        """Reads and resizes a picture: shape (3, height, width), RGB in [0, 255].
 
         Raises:
             InputError: as __call__().
@@ -75,10 +75,10 @@ class FeatureExtractor(ABC):
 
     @abstractmethod
     def describe(self, images: Tensor) -> np.ndarray:
-        """Descriptors of a batch that read() made.
+        """Returns the descriptors of a batch of images from read().
 
         Args:
-            images: (B, 3, height, width), RGB in [0, 255].
+            images: shape (B, 3, height, width), RGB in [0, 255].
 
         Returns:
             Shape (B, D), float32, rows of length 1.
@@ -86,7 +86,7 @@ class FeatureExtractor(ABC):
 
 
 def opened(picture: Picture) -> Image.Image:
-    """A picture as an RGB image of Pillow; raises InputError where it is none."""
+    """Opens a path or an array as an RGB image of Pillow; raises InputError if that is impossible."""
     if isinstance(picture, str | os.PathLike):
         return read_image(os.fspath(picture))
     if not isinstance(picture, np.ndarray):
@@ -99,23 +99,23 @@ def opened(picture: Picture) -> Image.Image:
 
 
 class Predictor(FeatureExtractor):
-    """A trained model as a function: pictures of persons in, descriptors out.
+    """Trained model as a function from pictures of persons to descriptors.
 
-    The more alike two persons look to the model, the larger the dot product of their descriptors, which is the cosine.
-    Pictures are read, resized and normalised as in an evaluation; TEST.FLIP, TEST.FAST, TEST.IMS_PER_BATCH and
-    MODEL.DEVICE of the config hold.
+    The dot product of two descriptors is their cosine similarity: the larger, the more alike the two persons look.
+    Pictures are read, resized and normalised as in an evaluation, with TEST.FLIP, TEST.FAST, TEST.IMS_PER_BATCH and
+    MODEL.DEVICE of the config.
 
     Args:
-        config: path of a YAML file, or a config that igoas_plugin.get_cfg() or load_cfg() made.
-        weights: checkpoint of a training; None: MODEL.WEIGHTS of the config.
+        config: path of a YAML file, or a config from igoas_plugin.get_cfg() or load_cfg().
+        weights: path of a checkpoint; None takes MODEL.WEIGHTS of the config.
 
     Attributes:
-        width: D, values of a descriptor.
-        size: (height, width) that pictures are resized to.
-        fingerprint: which descriptors these can be compared with.
+        width: number D of values in a descriptor.
+        size: (height, width) to which pictures are resized.
+        fingerprint: identity of the model; descriptors of equal fingerprints can be compared.
 
     Raises:
-        InputError: the config or the weights are missing, damaged, or do not fit.
+        InputError: the config or the weights are missing, damaged, or do not fit each other.
 
     Example:
         >>> import igoas_plugin, numpy, tempfile, torch
@@ -151,16 +151,17 @@ class Predictor(FeatureExtractor):
 
     @torch.no_grad()
     def describe(self, images: Tensor) -> np.ndarray:
+        """Returns the descriptors of a batch of images from read(); see FeatureExtractor."""
         return descriptors_of(images.to(self.model.device), self.model, self.flip).cpu().numpy()
 
 
 def descriptors_of(images: Tensor, model: nn.Module, flip: bool) -> Tensor:
-    """Descriptors of length 1.
+    """Returns descriptors of length 1.
 
     Args:
-        images: (B, 3, H, W), RGB in [0, 255].
-        model: in evaluation mode.
-        flip: whether those of the mirrored images are added, TEST.FLIP of the config.
+        images: shape (B, 3, H, W), RGB in [0, 255].
+        model: model in evaluation mode.
+        flip: whether the descriptors of the mirrored images are added (TEST.FLIP).
 
     Returns:
         Shape (B, D), float32.

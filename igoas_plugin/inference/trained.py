@@ -1,21 +1,22 @@
-"""A model with the weights that it was trained to, for whatever uses it outside a run."""
+"""The model of a config with its trained weights, for everything that uses a model outside a run."""
 
 from fastreid.modeling import build_model
 from fastreid.utils.checkpoint import Checkpointer
 from torch import nn
 
 from igoas_plugin.checkpoint.checkpoint_file import load_file
+from igoas_plugin.checkpoint.read_ahead import reading_ahead
 from igoas_plugin.core.errors import InputError
 from igoas_plugin.engine.checkpoints import CLASSIFIER
 from igoas_plugin.preflight import check_amp, check_batches, check_device, check_model_names
 
 
 def check_trained(cfg) -> None:
-    """Looks at what build_trained() needs, without building anything.
+    """Checks what build_trained() needs, without building anything.
 
     Raises:
-        InputError: a key of the model names nothing that is registered, the device is none, a batch of
-            TEST.IMS_PER_BATCH is empty, or MODEL.WEIGHTS is empty.
+        InputError: a key of the model names nothing that is registered, the device does not exist,
+            TEST.IMS_PER_BATCH is not positive, or MODEL.WEIGHTS is empty.
     """
     check_model_names(cfg)
     check_device(cfg.MODEL.DEVICE, processes=1)
@@ -26,7 +27,7 @@ def check_trained(cfg) -> None:
 
 
 def build_trained(cfg) -> nn.Module:
-    """The model of a config with the weights that MODEL.WEIGHTS names, in evaluation mode, on MODEL.DEVICE.
+    """Builds the model of a config with the weights in MODEL.WEIGHTS, in evaluation mode, on MODEL.DEVICE.
 
     Raises:
         InputError: the weights are missing, damaged, or of another architecture.
@@ -34,22 +35,25 @@ def build_trained(cfg) -> nn.Module:
     cfg = cfg.clone()
     cfg.defrost()
     cfg.MODEL.BACKBONE.PRETRAIN = False
-    cfg.MODEL.HEADS.NUM_CLASSES = identities_of(cfg.MODEL.WEIGHTS)
+    with reading_ahead():
+        cfg.MODEL.HEADS.NUM_CLASSES = identities_of(cfg.MODEL.WEIGHTS)
     model = build_model(cfg).eval()
     Checkpointer(model).load(cfg.MODEL.WEIGHTS)
     return model
 
 
 def identities_of(path: str) -> int:
-    """How many identities the classifiers of a checkpoint tell apart; 1 where it has none.
+    """Returns the number of identities that the classifiers of a checkpoint distinguish; 1 if it has no classifier.
 
     Raises:
-        InputError: as load_file(); or a classifier is one value.
+        InputError: as load_file(); or a classifier is a single value.
     """
     weights = load_file(path)["model"]
     name = next(filter(CLASSIFIER.search, weights), None)
     if name is None:
         return 1
     if not weights[name].dim():
-        raise InputError(f"checkpoint {path} is refused: {name} is one value, a classifier has a row for each identity")
+        raise InputError(
+            f"checkpoint {path} is refused: {name} is a single value, but a classifier has a row for each identity"
+        )
     return len(weights[name])

@@ -1,3 +1,5 @@
+"""Attention of the suppression branch."""
+
 import torch
 from torch import Tensor, nn
 
@@ -5,12 +7,14 @@ from torch import Tensor, nn
 class OcclusionSuppressionModule(nn.Module):
     """CBAM attention: a gate for each channel, then a gate for each position (OSM, section III-C of the paper).
 
-    Channel gate: sigmoid(fc2(relu(fc1(avg))) + fc2(relu(fc1(max)))) over the positions; spatial gate:
-    sigmoid(conv3x3([mean, max])) over the channels. Source: IGOAS (TIP 2021); CBAM (ECCV 2018); the released code.
+    Channel gate: sigmoid(fc2(relu(fc1(avg))) + fc2(relu(fc1(max)))) over the positions. Spatial gate:
+    sigmoid(conv3x3([mean, max])) over the channels.
+
+    Source: IGOAS (TIP 2021); CBAM (ECCV 2018); the released code.
 
     Args:
         channels: C of the feature map.
-        reduction: the channel gate's hidden layer has channels // reduction units, at least one.
+        reduction: the hidden layer of the channel gate has channels // reduction units, at least one.
     """
 
     def __init__(self, channels: int, reduction: int = 16):
@@ -21,12 +25,14 @@ class OcclusionSuppressionModule(nn.Module):
         self.spatial = nn.Conv2d(2, 1, 3, padding=1)
 
     def forward(self, feature_map: Tensor) -> Tensor:
-        """(B, C, H, W) -> the same shape."""
+        """Returns the gated feature map, (B, C, H, W) -> (B, C, H, W)."""
         average, maximum = feature_map.mean((2, 3), keepdim=True), feature_map.amax((2, 3), keepdim=True)
-        channel_gate = torch.sigmoid(self.hidden(average) + self.hidden(maximum))
+        channel_gate = torch.sigmoid(self.shared_mlp(average) + self.shared_mlp(maximum))
         feature_map = feature_map * channel_gate
         over_channels = torch.cat([feature_map.mean(1, keepdim=True), feature_map.amax(1, keepdim=True)], 1)
-        return feature_map * torch.sigmoid(self.spatial(over_channels))
+        spatial_gate = torch.sigmoid(self.spatial(over_channels))
+        return feature_map * spatial_gate
 
-    def hidden(self, pooled: Tensor) -> Tensor:
+    def shared_mlp(self, pooled: Tensor) -> Tensor:
+        """Returns the channel logits of pooled features, (B, C, 1, 1) -> (B, C, 1, 1)."""
         return self.fc2(torch.relu(self.fc1(pooled)))

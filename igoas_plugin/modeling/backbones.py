@@ -1,4 +1,4 @@
-"""Backbone in two parts: the shared trunk, and the last stage that each branch copies; one function a family."""
+"""Splitting a backbone into the shared trunk and the last stage that each branch copies: one function a family."""
 
 import copy
 from collections import OrderedDict
@@ -23,13 +23,13 @@ from igoas_plugin.core.errors import InputError, require_choice
 
 
 class Parts(NamedTuple):
-    """What a backbone is taken apart into; the modules are taken over, not copied.
+    """Parts of a backbone; its modules are moved, not copied.
 
     Args:
-        trunk: all before the last stage.
-        last_stage: the layers behind the last reduction of the resolution (by MODEL.BACKBONE.LAST_STRIDE, which can
-            be 1), and the convolution that some families end with.
-        block: the last block of that stage; None where a convolution to another width follows it.
+        trunk: everything before the last stage.
+        last_stage: the layers from the last reduction of the resolution on, and the convolution that some families end
+            with. MODEL.BACKBONE.LAST_STRIDE can set that reduction to 1.
+        block: the last block of that stage; None if a convolution to another width follows it.
     """
 
     trunk: nn.Module
@@ -38,12 +38,13 @@ class Parts(NamedTuple):
 
 
 class ResNetTrunk(nn.Module):
-    """Stem and stages 1-3 of a ResNet or ResNeXt, with the non-local blocks that the host runs between their blocks.
+    """Stem and stages 1-3 of a ResNet or ResNeXt, with the non-local blocks that fast-reid runs between their blocks.
 
     Args:
-        backbone: its modules are taken over.
+        backbone: its modules are moved.
         pool: name of its max pooling.
-        padded: whether that is padded by 1, as torchvision's and the ImageNet weights', or is left as the host has it.
+        padded: whether the max pooling is padded by 1, as in torchvision and the ImageNet weights, or not, as in
+            fast-reid.
     """
 
     def __init__(self, backbone: ResNet | ResNeXt, pool: str, padded: bool):
@@ -54,7 +55,7 @@ class ResNetTrunk(nn.Module):
         self.non_local_after = {}  # stage -> indices of the blocks that a non-local block follows
         for stage in (1, 2, 3):
             indices = getattr(backbone, f"NL_{stage}_idx")
-            self.non_local_after[stage] = [index for index in indices if index >= 0]  # the host writes [-1] for none
+            self.non_local_after[stage] = [index for index in indices if index >= 0]  # fast-reid writes [-1] for none
             if hasattr(backbone, f"NL_{stage}"):
                 setattr(self, f"NL_{stage}", getattr(backbone, f"NL_{stage}"))
 
@@ -70,12 +71,12 @@ class ResNetTrunk(nn.Module):
 
 
 def part_of(backbone: nn.Module, *names: str) -> nn.Sequential:
-    """Some children of a backbone, one after the other, under their names."""
+    """Returns the named children of a backbone in a row, under their names."""
     return nn.Sequential(OrderedDict((name, getattr(backbone, name)) for name in names))
 
 
 def last_reduction(blocks: nn.Sequential) -> int:
-    """Index of the last block that reduces the resolution."""
+    """Returns the index of the last block that reduces the resolution."""
     return max(
         index
         for index, block in enumerate(blocks)
@@ -86,7 +87,7 @@ def last_reduction(blocks: nn.Sequential) -> int:
 def split_resnet(backbone: ResNet, stem: str) -> Parts:
     require_choice("MODEL.IGOAS.STEM", stem, ("torchvision", "host"))
     trunk = ResNetTrunk(backbone, "maxpool", padded=stem == "torchvision")
-    return Parts(trunk, backbone.layer4, backbone.layer4[-1])  # the host has no IBN and no non-local block there
+    return Parts(trunk, backbone.layer4, backbone.layer4[-1])  # fast-reid has no IBN and no non-local block there
 
 
 def split_resnext(backbone: ResNeXt, stem: str) -> Parts:
@@ -112,7 +113,7 @@ def split_regnet(backbone: RegNet, stem: str) -> Parts:
 
 def split_effnet(backbone: EffNet, stem: str) -> Parts:
     trunk = part_of(backbone, "stem", "s1", "s2", "s3", "s4", "s5")
-    return Parts(trunk, part_of(backbone, "s6", "s7", "head"))  # the host's LAST_STRIDE is that of s6
+    return Parts(trunk, part_of(backbone, "s6", "s7", "head"))  # fast-reid applies LAST_STRIDE to s6
 
 
 def split_repvgg(backbone: RepVGG, stem: str) -> Parts:
@@ -129,7 +130,7 @@ def split_shufflenet(backbone: ShuffleNetV2, stem: str) -> Parts:
 
 
 def split_features(backbone: nn.Module, first: tuple[str, ...], last: str) -> Parts:
-    """Of the families whose blocks are one sequence `features`; slices of it keep their indices as names."""
+    """Splits a backbone whose blocks are one sequence `features`; the slices keep the indices as names."""
     split = last_reduction(backbone.features)
     trunk, last_stage = part_of(backbone, *first, "features"), part_of(backbone, "features", last)
     trunk.features, last_stage.features = backbone.features[:split], backbone.features[split:]
@@ -151,14 +152,14 @@ FAMILIES: dict[type[nn.Module], Callable[[nn.Module, str], Parts]] = {
 
 
 class SplitBackbone(NamedTuple):
-    """A backbone in two parts, with what a branch must know of them.
+    """Backbone in two parts, with their widths.
 
     Args:
         trunk: images (B, 3, H, W) -> feature map (B, trunk_channels, h, w).
         last_stage: that feature map -> (B, channels, h', w').
-        trunk_channels, channels: as above.
-        make_block: makes one more block, randomly initialised, channels -> channels: of the kind that the last stage
-            ends with where that keeps its width, else a bottleneck as in ResNet-50.
+        trunk_channels, channels: widths of the two feature maps.
+        make_block: builds one more block with random weights, channels -> channels. Its type is that of the last block
+            of the last stage, or the bottleneck of ResNet-50 if that block changes the width.
     """
 
     trunk: nn.Module
@@ -171,18 +172,18 @@ class SplitBackbone(NamedTuple):
 def split_backbone(
     backbone: nn.Module, image_size: tuple[int, int], bn_norm: str = "BN", stem: str = "torchvision"
 ) -> SplitBackbone:
-    """Takes a backbone apart before its last stage, weights included.
+    """Splits a backbone before its last stage, weights included.
 
     Args:
-        backbone: of the host, as build_backbone() gives it; or a user's own, with a method ``split_last_stage()`` that
-            returns two modules, trunk and last stage: ``last_stage(trunk(images))`` is what the backbone gives.
-        image_size: height and width, in pixels, of the images that it is made for; one is passed through to read the
-            widths.
-        bn_norm: MODEL.BACKBONE.NORM, for bottlenecks to be made.
-        stem: MODEL.IGOAS.STEM, for the host's ResNet.
+        backbone: built by build_backbone() of fast-reid, or a backbone of your own with a method
+            ``split_last_stage()``. The method returns two modules, trunk and last stage, such that
+            ``last_stage(trunk(images))`` equals the output of the backbone.
+        image_size: height and width, in pixels, of the images. One image passes the backbone to read the widths.
+        bn_norm: MODEL.BACKBONE.NORM, for new bottlenecks.
+        stem: MODEL.IGOAS.STEM, for the ResNet of fast-reid.
 
     Raises:
-        InputError: the backbone has no stages, or gives no feature map; another stem.
+        InputError: the backbone has no stages or gives no feature map, or the stem is unknown.
     """
     block = None
     if type(backbone) in FAMILIES:
@@ -192,8 +193,8 @@ def split_backbone(
     else:
         families = ", ".join(family.__name__ for family in FAMILIES)
         raise InputError(
-            f"IGOAS cannot take {type(backbone).__name__} apart into a shared trunk and a last stage: "
-            f"MODEL.BACKBONE.NAME must give one of {families}, or a backbone of your own with a method "
+            f"IGOAS cannot split {type(backbone).__name__} into a shared trunk and a last stage: set "
+            f"MODEL.BACKBONE.NAME to a builder of {families}, or of a backbone of your own with a method "
             "split_last_stage() that returns the two modules"
         )
     training = backbone.training
@@ -202,21 +203,22 @@ def split_backbone(
         part.train(training)
 
     def make_block() -> nn.Module:
-        own = block is not None and keeps_width(block, channels)
-        return as_new(block) if own else bottleneck(channels, bn_norm)
+        if block is not None and keeps_width(block, channels):
+            return with_random_weights(block)
+        return bottleneck(channels, bn_norm)
 
     return SplitBackbone(trunk, last_stage, trunk_channels, channels, make_block)
 
 
 def widths(trunk: nn.Module, last_stage: nn.Module, image_size: tuple[int, int]) -> tuple[int, int]:
-    """Channels of the two feature maps of one image; raises InputError where either module gives something else."""
+    """Returns the channels of the two feature maps of an image; raises InputError if a module gives anything else."""
     feature_map, channels = torch.zeros(1, 3, *image_size), []
     for part in (trunk, last_stage):
         with torch.no_grad():
             feature_map = part(feature_map)
         if not (isinstance(feature_map, Tensor) and feature_map.dim() == 4):
             raise InputError(
-                f"IGOAS needs feature maps (B, C, H, W): {type(part).__name__}, a part of the backbone, gives "
+                f"IGOAS needs feature maps (B, C, H, W): the part {type(part).__name__} of the backbone gives "
                 f"{tuple(feature_map.shape) if isinstance(feature_map, Tensor) else type(feature_map).__name__}"
             )
         channels.append(feature_map.shape[1])
@@ -224,13 +226,13 @@ def widths(trunk: nn.Module, last_stage: nn.Module, image_size: tuple[int, int])
 
 
 def keeps_width(block: nn.Module, channels: int) -> bool:
-    """Whether a block maps `channels` to as many at the same resolution: one more of its kind can follow."""
+    """Returns whether a block maps `channels` to `channels` at the same resolution, so that another can follow it."""
     convolutions = [module for module in block.modules() if isinstance(module, nn.Conv2d)]
     return convolutions[0].in_channels == channels and all(each.stride == (1, 1) for each in convolutions)
 
 
-def as_new(block: nn.Module) -> nn.Module:
-    """A copy of a block in torch's own random initialisation."""
+def with_random_weights(block: nn.Module) -> nn.Module:
+    """Returns a copy of a block with the default random initialisation of torch."""
     block = copy.deepcopy(block)
     for module in block.modules():
         if isinstance(module, FrozenBatchNorm):
@@ -241,10 +243,10 @@ def as_new(block: nn.Module) -> nn.Module:
 
 
 def bottleneck(channels: int, bn_norm: str) -> nn.Module:
-    """The host's ResNet bottleneck, channels -> channels; raises InputError where that is no multiple of 4."""
+    """Builds the bottleneck of ResNet-50, channels -> channels; raises InputError for a width not divisible by 4."""
     if channels % Bottleneck.expansion:
         raise InputError(
-            f"MODEL.IGOAS.EXTRA_BLOCK: a bottleneck needs a multiple of {Bottleneck.expansion} channels, the backbone "
-            f"has {channels}: set it False"
+            f"MODEL.IGOAS.EXTRA_BLOCK True needs a multiple of {Bottleneck.expansion} channels, and the backbone has "
+            f"{channels}: set it to False"
         )
     return Bottleneck(channels, channels // Bottleneck.expansion, bn_norm)

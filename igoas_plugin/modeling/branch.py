@@ -1,3 +1,5 @@
+"""One of the two branches behind the shared trunk."""
+
 import copy
 
 from torch import Tensor, nn
@@ -7,29 +9,32 @@ from .backbones import SplitBackbone
 
 
 class Branch(nn.Module):
-    """A private last stage behind the shared trunk: [attention ->] last stage [-> extra block] [-> attention].
+    """Private last stage behind the shared trunk: [attention ->] last stage [-> extra block] [-> attention].
 
     Args:
-        split: the backbone; its last stage is copied, weights included.
-        attention: an OcclusionSuppressionModule before the last stage and one at the end (suppression branch).
-        extra_block: one more block, see SplitBackbone (released code; the paper has none).
+        split: the backbone. The branch copies its last stage, weights included.
+        attention: whether an OcclusionSuppressionModule stands before the last stage and one at the end (suppression
+            branch).
+        extra_block: whether one more block follows the last stage, see SplitBackbone (released code, not in the paper).
     """
 
     def __init__(self, split: SplitBackbone, *, attention: bool, extra_block: bool):
         super().__init__()
+        self.has_attention = attention
         self.attention_before = OcclusionSuppressionModule(split.trunk_channels) if attention else nn.Identity()
         self.last_stage = copy.deepcopy(split.last_stage)
         self.extra_block = split.make_block() if extra_block else nn.Identity()
         self.attention_after = OcclusionSuppressionModule(split.channels) if attention else nn.Identity()
 
     def forward(self, shared: Tensor) -> tuple[Tensor, Tensor]:
-        """Runs the branch.
+        """Returns two feature maps of the branch.
 
         Args:
-            shared: the trunk's feature map, (B, trunk_channels, h, w).
+            shared: feature map of the trunk, (B, trunk_channels, h, w).
 
         Returns:
-            Last feature map (B, channels, h', w'), and the one that enters the last stage, (B, trunk_channels, h, w).
+            The last feature map, (B, channels, h', w'), and the input of the last stage, (B, trunk_channels, h, w).
         """
-        entering = self.attention_before(shared)
-        return self.attention_after(self.extra_block(self.last_stage(entering))), entering
+        attended = self.attention_before(shared)
+        feature_map = self.extra_block(self.last_stage(attended))
+        return self.attention_after(feature_map), attended

@@ -1,4 +1,4 @@
-"""What torch.compile needs, and where it is not wanted."""
+"""torch.compile: its requirements, and how an evaluation avoids it."""
 
 import os
 import shutil
@@ -13,19 +13,17 @@ COMPILERS = ("g++", "clang++", "cl")
 
 
 def require_compiler(device: str) -> None:
-    """Raises InputError where torch.compile cannot work: an old torch, or a CPU without a C++ compiler."""
+    """Raises InputError if torch.compile cannot work: torch is too old, or a CPU has no C++ compiler."""
     if not hasattr(torch.compiler, "set_stance"):
         raise InputError(f"MODEL.IGOAS.COMPILE needs torch 2.6 or newer, and this is torch {torch.__version__}")
     compilers = (os.environ.get("CXX"), *COMPILERS)
     if usable_device(device) == "cpu" and not any(name and shutil.which(name) for name in compilers):
-        raise InputError(
-            "MODEL.IGOAS.COMPILE needs a C++ compiler on a CPU, and there is none: install g++, or set it False"
-        )
+        raise InputError("MODEL.IGOAS.COMPILE needs a C++ compiler on a CPU: install g++, or set it to False")
 
 
 def uncompiled() -> AbstractContextManager:
-    """A context in which what was given to torch.compile runs as it is: each new size of a batch would be compiled.
+    """Returns a context in which compiled modules run uncompiled, because each new batch size would compile again.
 
-    A whole model that is being compiled by its user stays so.
+    A whole model that its user compiles stays compiled.
     """
     return nullcontext() if torch.compiler.is_compiling() else torch.compiler.set_stance("force_eager")

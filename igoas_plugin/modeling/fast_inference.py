@@ -1,3 +1,5 @@
+"""TEST.FAST: a copy of a model that evaluates in a fraction of the time."""
+
 import copy
 import logging
 from collections import Counter
@@ -12,12 +14,12 @@ from igoas_plugin.fastreid_fixes.amp import amp_dtype, autocast_to
 
 logger = logging.getLogger(f"fastreid.{__name__}")
 
-# Of the descriptors, by fused norms: rounding changes them by 1e-6 (float32) to 1e-3 (a GPU's TF32)
-TOLERATED = 1e-2
+# Largest relative change of the descriptors; rounding changes them by 1e-6 (float32) to 1e-3 (TF32 of a GPU)
+TOLERANCE = 1e-2
 
 
 def for_evaluation(cfg, model: nn.Module) -> nn.Module:
-    """What an evaluation runs: with TEST.FAST a FastInference of the model, else the model."""
+    """Returns the model that an evaluation runs: a FastInference with TEST.FAST, else the model itself."""
     if not cfg.TEST.get("FAST", False):
         return model
     plain = model.module if isinstance(model, DistributedDataParallel) else model
@@ -26,14 +28,15 @@ def for_evaluation(cfg, model: nn.Module) -> nn.Module:
 
 
 class FastInference(nn.Module):
-    """A copy of a model for evaluation: the same descriptors, to rounding, in a fraction of the time.
+    """Copy of a model for evaluation, which gives the same descriptors, to rounding, in a fraction of the time.
 
-    Norms that follow a convolution become part of it, where that leaves the descriptors what they are. Convolutions
-    compute in mixed precision, from weights that are stored in its type, channels last; heads stay in float32.
+    Norms that follow a convolution are fused into it if that leaves the descriptors unchanged. Convolutions compute in
+    mixed precision, channels last, with weights stored in that dtype. Heads stay in float32.
 
     Args:
-        model: of any meta-architecture; it is left as it is.
-        images: (B, 3, H, W) in [0, 255], on the model's device: passed through, to see what follows what.
+        model: of any meta-architecture; not modified.
+        images: (B, 3, H, W) in [0, 255], on the device of the model. A forward pass with them shows which norm follows
+            which convolution.
         dtype: of the mixed precision, see amp_dtype(); None: everything stays in float32.
     """
 
@@ -44,10 +47,10 @@ class FastInference(nn.Module):
         self.dtype = dtype
         fused = copy.deepcopy(self.model)
         fuse_norms(fused, images)
-        if relative_change(self.model, fused, images) < TOLERATED:
+        if relative_change(self.model, fused, images) < TOLERANCE:
             self.model = fused
         else:
-            logger.warning("TEST.FAST: norms of this model cannot be fused into its convolutions, they stay")
+            logger.warning("TEST.FAST: the norms of this model cannot be fused into its convolutions: they stay")
         for module in outside_heads(self.model):
             if isinstance(module, nn.Conv2d):
                 module.to(self.dtype, memory_format=torch.channels_last)
@@ -58,32 +61,29 @@ class FastInference(nn.Module):
 
     @torch.no_grad()
     def forward(self, batched_inputs: dict | Tensor) -> Tensor:
-        """What the model gives in evaluation: descriptors (B, D), float32."""
+        """Returns the descriptors of the model, (B, D), float32."""
         with autocast_to(self.dtype, self.device_type):
             return self.model(batched_inputs).float()
 
 
 def fuse_norms(model: nn.Module, images: Tensor) -> int:
-    """Puts each norm whose input is the very output of a convolution into it, in place.
+    """Fuses, in place, each norm into the convolution whose output it takes, and returns the number of fused norms.
 
-    Which norm follows which convolution is seen in a forward pass. Where either of them is used twice in it, both stay.
-    It does not see an output that is used beside the norm, nor what a norm of another library does besides: compare the
-    descriptors.
-
-    Returns:
-        The number of norms that were fused.
+    A forward pass shows which norm follows which convolution. A pair stays if either of them is used twice in it. The
+    function cannot see a second use of the output of the convolution, nor other work of a norm from another library:
+    compare the descriptors afterwards.
     """
     outputs, followed, calls = {}, {}, Counter()
 
-    def note(module: nn.Module, inputs: tuple, output: Tensor) -> None:
+    def record(module: nn.Module, inputs: tuple, output: Tensor) -> None:
         calls[module] += 1
         if isinstance(module, nn.Conv2d):
-            outputs[id(output)] = (module, output)  # kept, so that no later tensor gets its id
+            outputs[id(output)] = (module, output)  # the tensor is kept, so that no later one gets its id
         elif id(inputs[0]) in outputs:
             followed[module] = outputs[id(inputs[0])][0]
 
     watched = [module for module in model.modules() if isinstance(module, nn.Conv2d) or is_fixed_norm(module)]
-    hooks = [module.register_forward_hook(note) for module in watched]
+    hooks = [module.register_forward_hook(record) for module in watched]
     try:
         with torch.no_grad():
             model(images)
@@ -107,18 +107,18 @@ def fuse_norms(model: nn.Module, images: Tensor) -> int:
 
 @torch.no_grad()
 def relative_change(model: nn.Module, other: nn.Module, images: Tensor) -> float:
-    """How far the descriptors of two models lie apart, relative to their length."""
+    """Returns the distance between the descriptors of two models, relative to their length."""
     expected = model(images)
     return float((other(images) - expected).norm() / expected.norm())
 
 
 def outside_heads(model: nn.Module) -> list[nn.Module]:
-    """The modules of a model but those in heads, which run in float32 (fastreid_fixes.amp)."""
+    """Returns the modules of a model outside its heads, which compute in float32 (fastreid_fixes/amp.py)."""
     heads = tuple(REID_HEADS_REGISTRY._obj_map.values())
     inside = {module for head in model.modules() if isinstance(head, heads) for module in head.modules()}
     return [module for module in model.modules() if module not in inside]
 
 
 def is_fixed_norm(module: nn.Module) -> bool:
-    """Whether a module in evaluation scales and shifts channels by what it has learnt, as BatchNorm and its kin."""
+    """Returns whether a module scales and shifts channels by learnt statistics in evaluation, as BatchNorm does."""
     return hasattr(module, "eps") and getattr(module, "running_var", None) is not None

@@ -1,3 +1,5 @@
+"""Heads of IGOAS: pooling, reduction, neck and classifiers of both branches."""
+
 import torch
 import torch.nn.functional as F
 from fastreid.config import configurable
@@ -7,15 +9,17 @@ from torch import Tensor, nn
 
 from igoas_plugin.core.errors import InputError, require_choice
 
-POOL_LAYERS = [name for name in pooling.__all__ if name not in ("Identity", "Flatten")]  # these two pool nothing
-NORMS = ("BN", "syncBN", "GhostBN", "FrozenBN", "GN")  # of the host's get_norm()
+from .losses import BRANCHES
+
+POOL_LAYERS = [name for name in pooling.__all__ if name not in ("Identity", "Flatten")]  # these two do not pool
+NORMS = ("BN", "syncBN", "GhostBN", "FrozenBN", "GN")  # of fast-reid's get_norm()
 GROUPS = 32  # of its GN
 
 
 class Reduction(nn.Module):
-    """Linear, normalisation, ReLU: pooled features (B, C) -> embedding (B, D).
+    """Linear layer, normalisation and ReLU: pooled features (B, C) -> embedding (B, D).
 
-    Initialisation of the released code: linear kaiming normal (fan_out), scale of the norm N(1, 0.02), biases 0.
+    Initialised as in the released code: linear layer kaiming normal (fan_out), scale of the norm N(1, 0.02), biases 0.
 
     Args:
         channels: C.
@@ -34,13 +38,13 @@ class Reduction(nn.Module):
 
     def forward(self, pooled: Tensor) -> Tensor:
         embedding = self.linear(pooled)
-        return F.relu(self.norm(embedding[..., None, None])[..., 0, 0])  # the host's norms are for feature maps
+        return F.relu(self.norm(embedding[..., None, None])[..., 0, 0])  # fast-reid's norms take feature maps
 
 
 class Classifier(nn.Module):
-    """Identity logits of an embedding, with the host's classification layers (margin and scale).
+    """Identity logits of an embedding, by a classification layer of fast-reid (margin and scale).
 
-    Linear has a bias; the margin layers compare normalised embeddings with normalised weights, as the host does.
+    Linear has a bias. The margin layers compare normalised embeddings with normalised weights, as fast-reid does.
 
     Args:
         embedding_dim: D.
@@ -57,23 +61,26 @@ class Classifier(nn.Module):
         nn.init.normal_(self.weight, std=0.01)
 
     def forward(self, embedding: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-        """Returns logits (B, K) with the margin of the target class, for the loss, and without, for the accuracy."""
+        """Returns two logits (B, K): with the margin of the target class for the loss, without it for the accuracy."""
         if self.bias is None:
             logits = F.linear(F.normalize(embedding), F.normalize(self.weight))
         else:
             logits = F.linear(embedding, self.weight, self.bias)
-        return self.cls_layer(logits.clone(), targets), logits * self.cls_layer.s  # the layer edits its input
+        return self.cls_layer(logits.clone(), targets), logits * self.cls_layer.s  # the layer changes its input
 
 
 class BranchNeck(nn.Module):
-    """Pooling, reduction and neck of one branch: feature map (B, C, H, W) -> embedding before and after the neck.
+    """Pooling, reduction and neck of one branch: feature map (B, C, H, W) -> embeddings before and after the neck.
 
     Args:
         channels: C.
         pool_layer: one of POOL_LAYERS.
-        embedding_dim: width of the embedding; 0: no reduction, it is C.
+        embedding_dim: width of the embedding; 0: there is no reduction and the width is C.
         norm: one of NORMS, for reduction and neck.
-        with_bnneck: whether there is a neck; without one, both embeddings are the same.
+        with_bnneck: whether there is a neck; without a neck both embeddings are equal.
+
+    Raises:
+        InputError: the pooling is unknown.
     """
 
     def __init__(self, channels: int, pool_layer: str, embedding_dim: int, norm: str, with_bnneck: bool):
@@ -85,29 +92,30 @@ class BranchNeck(nn.Module):
         self.bnneck = get_norm(norm, self.width, bias_freeze=True) if with_bnneck else nn.Identity()
 
     def forward(self, feature_map: Tensor) -> tuple[Tensor, Tensor]:
+        """Returns the embeddings before and after the neck, (B, D) each."""
         embedding = self.reduction(self.pool(feature_map).flatten(1))
         return embedding, self.bnneck(embedding[..., None, None])[..., 0, 0]
 
 
 @REID_HEADS_REGISTRY.register()
 class IGOASHead(nn.Module):
-    """From the branches' feature maps to three logits (training) or to the descriptor (evaluation).
+    """Heads of both branches: feature maps -> three logits in training, the descriptor in evaluation.
 
-    Runs in float32 under any autocast.
+    They compute in float32 under any autocast.
 
     Args:
         feat_dim: channels of the feature maps.
-        embedding_dim: width of a branch's embedding; 0: no reduction.
-        num_classes: identities.
+        embedding_dim: width of the embedding of a branch; 0: no reduction.
+        num_classes: number of identities.
         global_pool, suppression_pool: names in fastreid.layers.pooling.
-        norm: name of the host's normalisation.
-        with_bnneck: one more normalisation between embedding and classifiers.
-        neck_feat: "before" or "after": which side of that neck the metric losses see.
-        cls_layer, scale, margin: the host's classification layer.
-        descriptor: "joint", "global" or "suppression": what is ranked.
+        norm: one of NORMS.
+        with_bnneck: whether one more normalisation stands between embedding and classifiers.
+        neck_feat: side of that neck that the metric losses see, "before" or "after".
+        cls_layer, scale, margin: classification layer of fast-reid.
+        descriptor: what is ranked, "joint", "global" or "suppression".
 
     Raises:
-        InputError: a name is unknown, or embedding_dim cannot be.
+        InputError: a name is unknown, or embedding_dim is negative or does not fit the norm.
     """
 
     @configurable
@@ -131,15 +139,16 @@ class IGOASHead(nn.Module):
         require_choice("MODEL.HEADS.NECK_FEAT", neck_feat, ("before", "after"))
         require_choice("MODEL.HEADS.NORM", norm, NORMS)
         require_choice("MODEL.HEADS.CLS_LAYER", cls_layer, any_softmax.__all__)
-        require_choice("MODEL.IGOAS.DESCRIPTOR", descriptor, ("joint", "global", "suppression"))
+        require_choice("MODEL.IGOAS.DESCRIPTOR", descriptor, ("joint", *BRANCHES))
         if embedding_dim < 0:
             raise InputError(f"MODEL.HEADS.EMBEDDING_DIM must be 0 (no reduction) or more, got {embedding_dim}")
         if norm == "GN" and (embedding_dim % GROUPS or embedding_dim == GROUPS):  # a group of one value is always 0
             raise InputError(
-                f"MODEL.HEADS.NORM GN needs MODEL.HEADS.EMBEDDING_DIM {2 * GROUPS} or another multiple of {GROUPS}"
+                f"MODEL.HEADS.NORM GN needs MODEL.HEADS.EMBEDDING_DIM {2 * GROUPS} or a larger multiple of {GROUPS}, "
+                f"got {embedding_dim}"
             )
         self.neck_feat = neck_feat
-        self.described = ("global", "suppression") if descriptor == "joint" else (descriptor,)
+        self.descriptor_branches = BRANCHES if descriptor == "joint" else (descriptor,)
         self.global_neck = BranchNeck(feat_dim, global_pool, embedding_dim, norm, with_bnneck)
         self.suppression_neck = BranchNeck(feat_dim, suppression_pool, embedding_dim, norm, with_bnneck)
         width = self.global_neck.width
@@ -165,27 +174,30 @@ class IGOASHead(nn.Module):
             "descriptor": igoas.DESCRIPTOR,
         }
 
-    def forward(self, global_map: Tensor | None, suppression_map: Tensor | None, targets: Tensor | None = None):
-        """Heads of both branches.
+    def forward(
+        self, global_map: Tensor | None, suppression_map: Tensor | None, targets: Tensor | None = None
+    ) -> dict | Tensor:
+        """Returns logits and embedding of a training step, or the descriptors of an evaluation.
 
         Args:
-            global_map, suppression_map: last feature maps, (B, C, H, W) each; in evaluation that of a branch that
-                is not in ``described`` is not looked at.
+            global_map, suppression_map: last feature maps, (B, C, H, W) each. An evaluation reads only those of
+                ``descriptor_branches``.
             targets: identities (B,), in training.
 
         Returns:
-            In training {"global" | "suppression" | "joint": (logits with margin, logits)} and "features": the joint
-            embedding (B, 2D) that the metric losses see. In evaluation the descriptor: each half L2-normalised, global
-            first, (B, 2D), or one half, (B, D).
+            In training {"global" | "suppression" | "joint": (logits with margin, logits), "features": joint embedding
+            (B, 2D) for the metric losses}. In evaluation the descriptor: each half L2-normalised, global first,
+            (B, 2D), or one half, (B, D).
         """
-        maps = {"global": global_map, "suppression": suppression_map}
-        dtype, device = self.joint_classifier.weight.dtype, self.joint_classifier.weight.device
-        with torch.autocast(device.type, enabled=False):  # float32, unless the whole model was converted
+        feature_maps = {"global": global_map, "suppression": suppression_map}
+        weight = self.joint_classifier.weight
+        with torch.autocast(weight.device.type, enabled=False):
             before, after = {}, {}
-            for half in self.described if not self.training else maps:
-                before[half], after[half] = getattr(self, f"{half}_neck")(maps[half].to(dtype))
+            for branch in BRANCHES if self.training else self.descriptor_branches:
+                neck = getattr(self, f"{branch}_neck")
+                before[branch], after[branch] = neck(feature_maps[branch].to(weight.dtype))
             if not self.training:
-                return torch.cat([F.normalize(after[half], dim=1) for half in self.described], 1)
+                return torch.cat([F.normalize(after[branch], dim=1) for branch in self.descriptor_branches], 1)
             after["joint"] = torch.cat([after["global"], after["suppression"]], 1)
             seen = before if self.neck_feat == "before" else after
             return {

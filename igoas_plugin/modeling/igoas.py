@@ -1,3 +1,6 @@
+"""IGOAS: the wiring of trunk, branches, heads and losses."""
+
+from collections.abc import Callable
 from contextlib import nullcontext
 
 import torch
@@ -13,39 +16,41 @@ from igoas_plugin.core.run_progress import current_storage, ensured_storage
 from igoas_plugin.fastreid_fixes.freezing import FreezePlan
 from igoas_plugin.fastreid_fixes.preprocessing import for_precise_bn, preprocess_image
 from igoas_plugin.occlusion import build_occlusion
+from igoas_plugin.occlusion.block import all_visible
 
 from .backbones import split_backbone
 from .branch import Branch
 from .compilation import uncompiled
-from .losses import ID_WEIGHTS, RESIZES, RESPONSES, identity_weights, metric_losses, suppression_loss
+from .losses import BRANCHES, ID_WEIGHTS, SuppressionLoss, identity_weights, metric_losses
 
-IDENTITY_LOSSES = ("global", "suppression", "joint")
-MASK_LOSS_KEYS = ("SCALE", "ON", "RESIZE", "BRANCHES", "STAGES")  # of MODEL.IGOAS.MASK_LOSS
+IDENTITY_LOSSES = (*BRANCHES, "joint")
 
 
 @META_ARCH_REGISTRY.register()
 class IGOAS(nn.Module):
     """Incremental Generative Occlusion Adversarial Suppression network (Zhao et al., IEEE TIP 30:4212-4224, 2021).
 
-    A clean and an occluded form of the batch pass a shared trunk once. The global branch sees the clean half, the
-    suppression branch the occluded one, and learns not to respond where the occlusion is.
+    The clean and the occluded batch pass the shared trunk together. The global branch sees the clean half. The
+    suppression branch sees the occluded half, and learns not to respond inside the occlusion.
 
     Args:
-        backbone: the shared trunk, images -> feature map. It has the host's name, so that the host's keys reach it.
+        backbone: the shared trunk, images -> feature map. fast-reid's name, so that its config keys and its optimiser
+            find it.
         global_branch, suppression_branch: Branch each.
-        heads: IGOASHead, or one with its interface; in evaluation only the branches in its ``described`` are run, where
-            it has that attribute.
-        occlusion: ``occluded, visible = occlusion(images)``; its method ``drop``, where it has one, acts on the
-            suppression branch's last feature map: ``feature_map, visible = occlusion.drop(feature_map)``.
+        heads: IGOASHead, or a head with its interface. A head with an attribute ``descriptor_branches`` names the
+            branches that an evaluation runs.
+        occlusion: called as ``occluded, visible = occlusion(images)``. If it has a method ``drop``, that acts on the
+            last feature map of the suppression branch: ``feature_map, visible = occlusion.drop(feature_map)``.
         pixel_mean, pixel_std: of the normalisation, three values each, in [0, 255].
-        cross_entropy: "eps", "alpha" and "scale" of the host's cross-entropy.
-        metric_losses: the other losses, on the joint embedding: {name: (scale, (features, targets) -> scalar)}.
-        identity_weights: "adaptive" or "mean".
-        mask_loss: of the suppression loss, MASK_LOSS_KEYS in lower case.
-        compiled: a training step runs trunk and branches by torch.compile; an evaluation does not.
+        cross_entropy: "eps", "alpha" and "scale" of fast-reid's cross-entropy.
+        metric_losses: losses on the joint embedding, {name: (scale, (embedding, targets) -> scalar)}.
+        identity_weights: "adaptive" or "mean", see identity_weights().
+        suppression_loss: with its branches and stages.
+        compiled: whether a training step runs trunk and branches by torch.compile; an evaluation never does.
 
     Raises:
-        InputError: by from_config(): a value is unknown, leaves its range or does not go with the others.
+        InputError: a value is unknown, or `suppression_loss` is on both stages and the suppression branch has no
+            attention.
     """
 
     @configurable
@@ -59,13 +64,19 @@ class IGOAS(nn.Module):
         occlusion: nn.Module,
         pixel_mean: list[float],
         pixel_std: list[float],
-        cross_entropy: dict,
-        metric_losses: dict,
+        cross_entropy: dict[str, float],
+        metric_losses: dict[str, tuple[float, Callable[[Tensor, Tensor], Tensor]]],
         identity_weights: str,
-        mask_loss: dict,
+        suppression_loss: SuppressionLoss,
         compiled: bool = False,
     ):
         super().__init__()
+        require_choice("MODEL.IGOAS.ID_WEIGHTS", identity_weights, ID_WEIGHTS)
+        if suppression_loss.on_both_stages and not suppression_branch.has_attention:
+            raise InputError(
+                "MODEL.IGOAS.MASK_LOSS.STAGES both needs MODEL.IGOAS.SUPPRESSION.ATTENTION True: it supervises the "
+                "first attention module too"
+            )
         self.backbone = backbone
         self.global_branch = global_branch
         self.suppression_branch = suppression_branch
@@ -74,9 +85,9 @@ class IGOAS(nn.Module):
         self.cross_entropy = cross_entropy
         self.metric_losses = metric_losses
         self.identity_weights = identity_weights
-        self.mask_loss = mask_loss
+        self.suppression_loss = suppression_loss
         self.compiled = compiled
-        if compiled:  # in place, so that parameters keep their names; occlusion and losses stay as they are
+        if compiled:  # in place, so that parameters keep their names; occlusion and losses stay uncompiled
             for part in (backbone, global_branch, suppression_branch):
                 part.compile()
         self.register_buffer("pixel_mean", torch.tensor(pixel_mean).view(1, -1, 1, 1), persistent=False)
@@ -84,18 +95,15 @@ class IGOAS(nn.Module):
 
     @classmethod
     def from_config(cls, cfg) -> dict:
-        keys, ce, mask = cfg.MODEL.IGOAS, cfg.MODEL.LOSSES.CE, cfg.MODEL.IGOAS.MASK_LOSS
+        keys, ce = cfg.MODEL.IGOAS, cfg.MODEL.LOSSES.CE
         split = split_backbone(build_backbone(cfg), cfg.INPUT.SIZE_TRAIN, cfg.MODEL.BACKBONE.NORM, keys.STEM)
         cfg = cfg.clone()
         cfg.defrost()
-        cfg.MODEL.BACKBONE.FEAT_DIM = split.channels  # the host's default is ResNet-50's, whatever the depth
-        attention = keys.SUPPRESSION.ATTENTION
-        check_mask_loss(mask, attention)
-        require_choice("MODEL.IGOAS.ID_WEIGHTS", keys.ID_WEIGHTS, ID_WEIGHTS)
+        cfg.MODEL.BACKBONE.FEAT_DIM = split.channels  # fast-reid's default is ResNet-50's, whatever the depth
         return {
             "backbone": split.trunk,
             "global_branch": Branch(split, attention=False, extra_block=keys.EXTRA_BLOCK),
-            "suppression_branch": Branch(split, attention=attention, extra_block=keys.EXTRA_BLOCK),
+            "suppression_branch": Branch(split, attention=keys.SUPPRESSION.ATTENTION, extra_block=keys.EXTRA_BLOCK),
             "heads": build_two_branch_heads(cfg),
             "occlusion": build_occlusion(cfg),
             "pixel_mean": cfg.MODEL.PIXEL_MEAN,
@@ -103,13 +111,15 @@ class IGOAS(nn.Module):
             "cross_entropy": {"eps": ce.EPSILON, "alpha": ce.ALPHA, "scale": ce.SCALE},
             "metric_losses": metric_losses(cfg),
             "identity_weights": keys.ID_WEIGHTS,
-            "mask_loss": {key.lower(): mask[key] for key in MASK_LOSS_KEYS},
+            "suppression_loss": SuppressionLoss(**{key.lower(): value for key, value in keys.MASK_LOSS.items()}),
             "compiled": keys.COMPILE,
         }
 
     @classmethod
     def freeze_plan(cls, cfg) -> FreezePlan:
-        """What the released code freezes at the start: all but extra blocks, attention, reductions, two classifiers.
+        """Returns the layers that the released code freezes at first, for MODEL.IGOAS.FREEZE_EPOCHS epochs.
+
+        Extra blocks, attention, reductions and the classifiers of the two branches are trained from the start.
 
         Raises:
             InputError: MODEL.IGOAS.FREEZE_EPOCHS is negative.
@@ -127,96 +137,79 @@ class IGOAS(nn.Module):
 
     preprocess_image = preprocess_image
 
-    def forward(self, batched_inputs: dict | Tensor):
-        """The host's interface.
+    def forward(self, batched_inputs: dict | Tensor) -> dict[str, Tensor] | Tensor:
+        """Returns the losses of a training step, or the descriptors of an evaluation.
 
         Args:
-            batched_inputs: "images" (B, 3, H, W) in [0, 255], in training also "targets" (B,); not modified. Negative
-                targets and no gradients (the host's PreciseBN) mean: no occlusion, clean images through both branches.
+            batched_inputs: "images" (B, 3, H, W) in [0, 255] and in training "targets" (B,); not modified. PreciseBN of
+                fast-reid gives negative targets without gradients: both branches then see clean images.
 
         Returns:
-            In training {name: weighted loss}, whose sum is the total; in evaluation the descriptors (B, D).
+            In training {name: weighted loss}, whose sum is the total loss; in evaluation descriptors (B, D).
         """
         images = self.preprocess_image(batched_inputs)
         if not self.training:
-            with uncompiled() if self.compiled else nullcontext():
-                shared, halves = self.backbone(images), getattr(self.heads, "described", ("global", "suppression"))
-                maps = {half: getattr(self, f"{half}_branch")(shared)[0] for half in halves}
-            return self.heads(maps.get("global"), maps.get("suppression"))
+            return self.descriptors(images)
 
-        targets, drop = batched_inputs["targets"], getattr(self.occlusion, "drop", None)
+        targets, occlusion = batched_inputs["targets"], self.occlusion
         if for_precise_bn(targets):
-            targets, drop = torch.zeros_like(targets), None
-            occluded, visible = images, images.new_ones(len(images), 1, *images.shape[2:])
-        else:
-            occluded, visible = self.occlusion(images)
-        with ensured_storage():
-            clean_shared, occluded_shared = self.backbone(torch.cat([images, occluded])).chunk(2)
-            global_map, _ = self.global_branch(clean_shared)
-            suppression_map, attended = self.suppression_branch(occluded_shared)
-            if drop is not None:
-                suppression_map, visible = drop(suppression_map)
-            outputs = self.heads(global_map, suppression_map, targets)
-            with torch.autocast(images.device.type, enabled=False):
-                maps = {"global": [global_map], "suppression": [suppression_map, attended]}
-                return self.losses(outputs, targets, maps, visible)
+            targets, occlusion = torch.zeros_like(targets), keep_clean
+        occluded, visible = occlusion(images)
+        clean_shared, occluded_shared = self.backbone(torch.cat([images, occluded])).chunk(2)
+        global_map, _ = self.global_branch(clean_shared)
+        suppression_map, attended = self.suppression_branch(occluded_shared)
+        if hasattr(occlusion, "drop"):
+            suppression_map, visible = occlusion.drop(suppression_map)
+        outputs = self.heads(global_map, suppression_map, targets)
+        feature_maps = {"global": [global_map], "suppression": [suppression_map, attended]}
+        with ensured_storage(), torch.autocast(images.device.type, enabled=False):
+            return self.losses(outputs, targets, feature_maps, visible)
 
-    def losses(self, outputs: dict, targets: Tensor, maps: dict[str, list[Tensor]], visible: Tensor) -> dict:
-        """Weighted losses; the raw ones and the weights of the identity losses go to the event storage."""
-        ce, features = self.cross_entropy, outputs["features"]
+    def descriptors(self, images: Tensor) -> Tensor:
+        """Returns the descriptors of normalised images, (B, 3, H, W) -> (B, D); runs only the branches in use."""
+        with uncompiled() if self.compiled else nullcontext():
+            shared = self.backbone(images)
+            branches = getattr(self.heads, "descriptor_branches", BRANCHES)
+            feature_maps = {branch: getattr(self, f"{branch}_branch")(shared)[0] for branch in branches}
+        return self.heads(feature_maps.get("global"), feature_maps.get("suppression"))
+
+    def losses(
+        self, outputs: dict, targets: Tensor, feature_maps: dict[str, list[Tensor]], visible: Tensor
+    ) -> dict[str, Tensor]:
+        """Returns the weighted losses; logs the losses without weights, and the weights of the identity losses."""
+        ce = self.cross_entropy
         identity = torch.stack(
             [cross_entropy_loss(outputs[name][0], targets, ce["eps"], ce["alpha"]) for name in IDENTITY_LOSSES]
         )
         weights = identity_weights(identity, self.identity_weights)
-        mask = self.mask_losses(maps, visible)
-        metric = {name: loss(features, targets) for name, (_, loss) in self.metric_losses.items()}
+        suppression = {
+            f"suppression_loss_{branch}": loss for branch, loss in self.suppression_loss(feature_maps, visible).items()
+        }
+        metric = {name: loss(outputs["features"], targets) for name, (_, loss) in self.metric_losses.items()}
 
         weighted = ce["scale"] * weights * identity
         losses = {f"loss_identity_{name}": loss for name, loss in zip(IDENTITY_LOSSES, weighted, strict=True)}
-        losses.update({name: self.mask_loss["scale"] * loss for name, loss in mask.items()})
+        losses.update({name: self.suppression_loss.scale * loss for name, loss in suppression.items()})
         losses.update({name: self.metric_losses[name][0] * loss for name, loss in metric.items()})
 
         log_accuracy(outputs["joint"][1].detach(), targets)
-        raw = {f"raw_loss_{name}": loss for name, loss in zip(IDENTITY_LOSSES, identity, strict=True)}
-        raw.update({f"raw_{name}": loss for name, loss in {**mask, **metric}.items()})
-        raw.update({f"loss_weight_{name}": weight for name, weight in zip(IDENTITY_LOSSES, weights, strict=True)})
-        current_storage().put_scalars(**raw)
+        logged = {f"raw_loss_{name}": loss for name, loss in zip(IDENTITY_LOSSES, identity, strict=True)}
+        logged.update({f"raw_{name}": loss for name, loss in {**suppression, **metric}.items()})
+        logged.update({f"loss_weight_{name}": weight for name, weight in zip(IDENTITY_LOSSES, weights, strict=True)})
+        current_storage().put_scalars(**logged)
         return losses
 
-    def mask_losses(self, maps: dict[str, list[Tensor]], visible: Tensor) -> dict:
-        """Suppression loss of each chosen branch, not weighted: on its last feature map, or on every supervised one."""
-        if self.mask_loss["scale"] == 0:
-            return {}
-        supervised = slice(1) if self.mask_loss["stages"] == "last" else slice(None)
-        on, resize = self.mask_loss["on"], self.mask_loss["resize"]
-        return {
-            f"loss_mask_{branch}": sum(suppression_loss(each, visible, on, resize) for each in maps[branch][supervised])
-            for branch in self.mask_loss["branches"]
-        }
+
+def keep_clean(images: Tensor) -> tuple[Tensor, Tensor]:
+    """Returns the images as they are and a mask that is 1 everywhere: the occlusion of PreciseBN."""
+    return images, all_visible(images)
 
 
 def build_two_branch_heads(cfg) -> nn.Module:
-    """The heads of MODEL.HEADS.NAME; raises InputError where they are the host's, for one feature map."""
+    """Builds MODEL.HEADS.NAME; raises InputError if it is a head of fast-reid, which takes one feature map."""
     heads = build_heads(cfg)
     if isinstance(heads, EmbeddingHead):  # in evaluation it would take the second feature map for targets
         raise InputError(
-            f"MODEL.HEADS.NAME {cfg.MODEL.HEADS.NAME} is for one feature map: IGOAS needs IGOASHead or one like it"
+            f"MODEL.HEADS.NAME {cfg.MODEL.HEADS.NAME} takes one feature map, and IGOAS gives two: set it to IGOASHead"
         )
     return heads
-
-
-def check_mask_loss(keys, attention: bool) -> None:
-    """Raises InputError where a key of MODEL.IGOAS.MASK_LOSS has a value that it cannot have, or that has no effect."""
-    if keys.SCALE < 0:
-        raise InputError(f"MODEL.IGOAS.MASK_LOSS.SCALE must not be negative, got {keys.SCALE}")
-    require_choice("MODEL.IGOAS.MASK_LOSS.ON", keys.ON, RESPONSES)
-    require_choice("MODEL.IGOAS.MASK_LOSS.RESIZE", keys.RESIZE, RESIZES)
-    require_choice("MODEL.IGOAS.MASK_LOSS.STAGES", keys.STAGES, ("last", "both"))
-    used = keys.SCALE > 0 and len(keys.BRANCHES) > 0
-    if used and keys.STAGES == "both" and not (attention and "suppression" in keys.BRANCHES):
-        raise InputError(
-            "MODEL.IGOAS.MASK_LOSS.STAGES both is for the attention of the suppression branch: it needs "
-            "MODEL.IGOAS.SUPPRESSION.ATTENTION True, and suppression in MODEL.IGOAS.MASK_LOSS.BRANCHES"
-        )
-    for branch in keys.BRANCHES:
-        require_choice("Each of MODEL.IGOAS.MASK_LOSS.BRANCHES", branch, ("global", "suppression"))

@@ -1,3 +1,5 @@
+"""OcclusionWrapper: any meta-architecture behind an occlusion block."""
+
 import inspect
 
 from fastreid.modeling.meta_arch import META_ARCH_REGISTRY
@@ -12,9 +14,9 @@ from .igoas import IGOAS
 
 
 class OccludedTraining:
-    """Mixed into a meta-architecture: in training its normalised batch is replaced by an occluded one.
+    """Mix-in of a meta-architecture that occludes its normalised batch in training.
 
-    The architecture's parameters keep their names: its checkpoints fit with and without the wrapper.
+    The parameters keep their names, so that checkpoints fit with and without it.
     """
 
     occlusion: nn.Module
@@ -28,19 +30,19 @@ class OccludedTraining:
 
 @META_ARCH_REGISTRY.register()
 def OcclusionWrapper(cfg) -> nn.Module:
-    """Any registered meta-architecture (MODEL.OCCLUSION.WRAPS), trained behind the block MODEL.OCCLUSION.NAME.
+    """Builds the meta-architecture MODEL.OCCLUSION.WRAPS, which is trained behind the block MODEL.OCCLUSION.NAME.
 
-    Table VIII of the paper: a plain ResNet-50 with an occlusion block. The wrapped class must normalise its batch in
-    a method ``preprocess_image(batched_inputs)``, as the host's do.
+    Table VIII of the paper trains a plain ResNet-50 so. The wrapped class must normalise its batch in a method
+    ``preprocess_image(batched_inputs)``, as the classes of fast-reid do.
 
     Raises:
-        InputError: it is no class, has no such method, or brings an occlusion block of its own; or the block acts on
-            feature maps.
+        InputError: WRAPS names no class, a class without that method or with an occlusion of its own, or the block
+            acts on feature maps.
     """
     name = cfg.MODEL.OCCLUSION.WRAPS
     wrapped = META_ARCH_REGISTRY.get(name)
-    own = not inspect.isclass(wrapped) or issubclass(wrapped, IGOAS)
-    if own or not hasattr(wrapped, "preprocess_image"):
+    occludes = not inspect.isclass(wrapped) or issubclass(wrapped, IGOAS)
+    if occludes or not hasattr(wrapped, "preprocess_image"):
         raise InputError(
             f"OcclusionWrapper cannot wrap {name}: MODEL.OCCLUSION.WRAPS must name a class with a method "
             "preprocess_image and no occlusion of its own, such as Baseline or MGN"
@@ -49,11 +51,15 @@ def OcclusionWrapper(cfg) -> nn.Module:
     model.occlusion = build_occlusion(cfg)
     if hasattr(model.occlusion, "drop"):
         block = cfg.MODEL.OCCLUSION.NAME
-        raise InputError(f"OcclusionWrapper occludes images: {block} drops a part of the feature map of IGOAS")
+        raise InputError(
+            f"OcclusionWrapper occludes images, and {block} drops a part of the feature map of IGOAS: set "
+            "MODEL.OCCLUSION.NAME to a block on images, such as IncrementalErasing"
+        )
     return model
 
 
 def freeze_plan_of_wrapped(cfg) -> FreezePlan:
+    """Returns what the wrapped meta-architecture freezes."""
     wrapped = META_ARCH_REGISTRY.get(cfg.MODEL.OCCLUSION.WRAPS)
     return wrapped.freeze_plan(cfg) if hasattr(wrapped, "freeze_plan") else FreezePlan()
 

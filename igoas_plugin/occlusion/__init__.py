@@ -1,3 +1,5 @@
+"""Occlusion blocks of IGOAS: schedule, rectangles, fills and the registered blocks."""
+
 from . import cutout_block, rectangle_blocks  # noqa: F401  (registers the occlusion blocks)
 from .block import OCCLUSION_REGISTRY, OcclusionBlock, build_occlusion
 

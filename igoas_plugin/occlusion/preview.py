@@ -1,21 +1,23 @@
+"""Examples of an occlusion block outside a training."""
+
 from fastreid.utils.events import EventStorage
 from torch import Tensor, nn
 
-from . import build_occlusion
+from .block import build_occlusion
 
 
 def occluded_batch(occlusion: nn.Module, images: Tensor, epoch: int) -> tuple[Tensor, Tensor, float]:
-    """What an occlusion block does to a batch in an epoch of a training.
+    """Occludes a batch as a training does in an epoch.
 
-    An epoch is taken for one iteration: what is drawn is an example, and the same in each call.
+    Each epoch counts as one iteration, so that every call draws the same example.
 
     Args:
         occlusion: a block of OCCLUSION_REGISTRY.
         images: normalised, (B, 3, H, W); not modified.
-        epoch: counted from 0.
+        epoch: zero-based.
 
     Returns:
-        Occluded images, what is visible of them (B, 1, H, W), and the share of the images that is covered, in [0, 1].
+        Occluded images, their mask (B, 1, H, W) with 1 kept and 0 occluded, and the occluded share, in [0, 1].
     """
     with EventStorage(epoch) as storage:
         storage.epoch, storage.iters_per_epoch = epoch, 1
@@ -24,7 +26,7 @@ def occluded_batch(occlusion: nn.Module, images: Tensor, epoch: int) -> tuple[Te
 
 
 def sure_block(cfg) -> nn.Module:
-    """The block of a config, but it occludes every batch and tells what it hides."""
+    """Builds the block of a config so that it occludes every batch and its mask shows the occlusion."""
     cfg = cfg.clone()
     cfg.defrost()
     cfg.MODEL.OCCLUSION.PROB, cfg.MODEL.OCCLUSION.MASK = 1.0, "occluded"

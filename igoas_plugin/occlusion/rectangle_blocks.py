@@ -1,4 +1,4 @@
-"""The registered occlusion blocks: where a rectangle lies, and what fills it."""
+"""The registered occlusion blocks that place rectangles: each is a way to draw a rectangle and a fill."""
 
 from collections.abc import Callable
 
@@ -8,7 +8,7 @@ from torch import Tensor
 
 from igoas_plugin.core.run_progress import RunProgress
 
-from .block import OCCLUSION_REGISTRY, OcclusionBlock, block_settings, log
+from .block import OCCLUSION_REGISTRY, OcclusionBlock, all_visible, log
 from .fills import ERASING_MEAN, Constant, OtherImages, RandomColour
 from .rectangles import Band, RandomRectangle, Rectangle, ScheduledRectangle
 from .schedule import build_schedule
@@ -17,12 +17,12 @@ DROP = Constant(0, 0, 0)
 
 
 class RectangleOcclusion(OcclusionBlock):
-    """An occlusion by rectangles.
+    """Occlusion block that fills rectangles.
 
     Args:
-        rectangle: draws where it lies: ``rectangle(rng, progress, height, width)``.
-        fill: what it holds: ``fill(rng, images, part, rows, columns)``.
-        per_image: each image gets a rectangle of its own; else there is one for the whole batch.
+        rectangle: draws a rectangle, ``rectangle(rng, progress, height, width)``.
+        fill: gives its pixels, ``fill(rng, images, part, rows, columns)``.
+        per_image: whether each image gets its own rectangle; otherwise one rectangle serves the whole batch.
         settings: of OcclusionBlock.
     """
 
@@ -56,7 +56,7 @@ class RectangleOcclusion(OcclusionBlock):
 
 @OCCLUSION_REGISTRY.register()
 class IncrementalErasing(RectangleOcclusion):
-    """The paper's IGO block: one rectangle for the whole batch, larger as training goes on, each channel one value.
+    """IGO block of the paper: one rectangle for the whole batch, larger as training goes on, one value a channel.
 
     Source: IGOAS (TIP 2021), section III-B; BatchIncErasing of the released code.
     """
@@ -64,134 +64,126 @@ class IncrementalErasing(RectangleOcclusion):
     @classmethod
     def from_config(cls, cfg) -> dict:
         fill = RandomColour(cfg.MODEL.OCCLUSION.FILL, cfg.MODEL.PIXEL_MEAN, cfg.MODEL.PIXEL_STD)
-        return {"rectangle": scheduled(cfg), "fill": fill, **block_settings(cfg)}
+        return {"rectangle": scheduled(cfg), "fill": fill, **super().from_config(cfg)}
 
 
 @OCCLUSION_REGISTRY.register()
 class IncrementalDrop(RectangleOcclusion):
-    """IncrementalErasing with zeros on the normalised images (table VII: batch incremental drop).
+    """IncrementalErasing that fills zeros into the normalised images (table VII: batch incremental drop).
 
     Source: IGOAS (TIP 2021), table VII; BatchDrop of the released code.
     """
 
     @classmethod
     def from_config(cls, cfg) -> dict:
-        return {"rectangle": scheduled(cfg), "fill": DROP, **block_settings(cfg)}
+        return {"rectangle": scheduled(cfg), "fill": DROP, **super().from_config(cfg)}
 
 
 @OCCLUSION_REGISTRY.register()
 class PatchOcclusion(RectangleOcclusion):
-    """Each image has a rectangle of its own, as large as IncrementalErasing's, filled from another image of the batch.
+    """Block that gives each image its own rectangle, as large as IncrementalErasing's, filled from another image.
 
-    The occlusion looks like what occludes people in photographs, people and background, and not like one colour. The
-    released code of IGOAS has an unused block of this kind (BatchPatch): one rectangle for the batch, and an image may
-    take from itself.
+    The fill shows people and background, as real occlusions do, and not one colour. The released code of IGOAS has an
+    unused block of this kind (BatchPatch), with one rectangle for the batch, in which an image can take from itself.
     """
 
     @classmethod
     def from_config(cls, cfg) -> dict:
-        return {"rectangle": scheduled(cfg), "fill": OtherImages(), "per_image": True, **block_settings(cfg)}
+        return {"rectangle": scheduled(cfg), "fill": OtherImages(), "per_image": True, **super().from_config(cfg)}
 
 
 @OCCLUSION_REGISTRY.register()
 class BatchRandomErasing(RectangleOcclusion):
-    """Random erasing with one rectangle for the whole batch: 25 to 50 % of the image, height / width 1/4 to 4.
+    """Random erasing with one rectangle for the whole batch, 25 to 50 % of the image, height / width 1/4 to 4.
 
     Source: IGOAS (TIP 2021), tables VII and VIII (BRE); the class of this name in the released code.
     """
 
     @classmethod
     def from_config(cls, cfg) -> dict:
-        return {"rectangle": RandomRectangle(aspect_min=0.25), "fill": Constant(*ERASING_MEAN), **block_settings(cfg)}
+        return {
+            "rectangle": RandomRectangle(aspect_min=0.25),
+            "fill": Constant(*ERASING_MEAN),
+            **super().from_config(cfg),
+        }
 
 
 @OCCLUSION_REGISTRY.register()
 class SlowDropBlock(RectangleOcclusion):
-    """A block of zeros on the image, 30 % of its height over the full width, one for the whole batch.
+    """Band of zeros over the full width and 30 % of the height of the images, one for the whole batch.
 
     Source: IGOAS (TIP 2021), table VII (SDB); the class of this name in the released code.
     """
 
     @classmethod
     def from_config(cls, cfg) -> dict:
-        return {"rectangle": Band(), "fill": DROP, **block_settings(cfg)}
+        return {"rectangle": Band(), "fill": DROP, **super().from_config(cfg)}
 
 
 @OCCLUSION_REGISTRY.register()
 class RandomErasing(RectangleOcclusion):
-    """Random erasing with a rectangle of each image's own: 25 to 50 % of the image, height / width 1/2 to 2.
+    """Random erasing with a rectangle for each image, 25 to 50 % of the image, height / width 1/2 to 2.
 
-    Source: IGOAS (TIP 2021), table VII (per-image random erasing); the class of this name in the released code, whose
-    mask is all ones: MODEL.OCCLUSION.MASK.
+    Source: IGOAS (TIP 2021), table VII (per-image random erasing); the class of this name in the released code, which
+    returns a mask of ones (MODEL.OCCLUSION.MASK ones).
     """
 
     @classmethod
     def from_config(cls, cfg) -> dict:
         fill = Constant(*ERASING_MEAN)
-        return {"rectangle": RandomRectangle(), "fill": fill, "per_image": True, **block_settings(cfg)}
+        return {"rectangle": RandomRectangle(), "fill": fill, "per_image": True, **super().from_config(cfg)}
 
 
 @OCCLUSION_REGISTRY.register()
 class RandomDrop(RectangleOcclusion):
-    """RandomErasing with zeros on the normalised images.
+    """RandomErasing that fills zeros into the normalised images.
 
     Source: IGOAS (TIP 2021), table VII (per-image random dropping); the class of this name in the released code.
     """
 
     @classmethod
     def from_config(cls, cfg) -> dict:
-        return {"rectangle": RandomRectangle(), "fill": DROP, "per_image": True, **block_settings(cfg)}
+        return {"rectangle": RandomRectangle(), "fill": DROP, "per_image": True, **super().from_config(cfg)}
 
 
 @OCCLUSION_REGISTRY.register()
 class NoOcclusion(OcclusionBlock):
-    """Nothing is occluded: the row without occlusion of table VII."""
-
-    def __init__(self, cfg):
-        super().__init__(**block_settings(cfg))
+    """Block that occludes nothing (table VII, row without occlusion)."""
 
     def occlude(self, rng: np.random.Generator, progress: RunProgress, images: Tensor) -> tuple[Tensor, Tensor, float]:
-        return images.clone(), images.new_ones(1, 1, *images.shape[2:]).expand(len(images), -1, -1, -1), 0.0
-
-
-def scheduled(cfg) -> ScheduledRectangle:
-    """The rectangle that grows by MODEL.OCCLUSION.SCHEDULE."""
-    return ScheduledRectangle(build_schedule(cfg), cfg.MODEL.OCCLUSION.ASPECT_MIN)
+        return images.clone(), all_visible(images), 0.0
 
 
 @OCCLUSION_REGISTRY.register()
-class BatchDropBlock(OcclusionBlock):
-    """A block of zeros on the suppression branch's last feature map, one for the whole batch; the images stay clean.
+class BatchDropBlock(NoOcclusion):
+    """Band of zeros on the last feature map of the suppression branch, one for the whole batch; images stay clean.
 
-    30 % of the height over the full width, before the pooling. IGOAS asks it for that by ``drop(feature_map)``.
+    The band covers 30 % of the height over the full width. IGOAS calls ``drop(feature_map)`` before the pooling.
 
-    Source: Dai et al., *Batch DropBlock Network*, ICCV 2019; IGOAS (TIP 2021), table VII (BDB), and Batch_DropBlock of
-    the released code, which has the block but no line that shows where the paper's row used it.
+    Source: Dai et al., *Batch DropBlock Network*, ICCV 2019; IGOAS (TIP 2021), table VII (BDB). The released code has
+    the block (Batch_DropBlock) but no line that shows where the paper used it.
     """
 
-    def __init__(self, cfg):
-        super().__init__(**block_settings(cfg))
-        self.rectangle = Band()
-
-    def occlude(self, rng: np.random.Generator, progress: RunProgress, images: Tensor) -> tuple[Tensor, Tensor, float]:
-        return images.clone(), images.new_ones(1, 1, *images.shape[2:]).expand(len(images), -1, -1, -1), 0.0
-
     def drop(self, feature_map: Tensor) -> tuple[Tensor, Tensor]:
-        """Drops a block.
+        """Drops a band.
 
         Args:
             feature_map: shape (B, C, h, w); not modified.
 
         Returns:
-            The map with zeros in the block, and what is visible of it, shape (B, 1, h, w).
+            The map with zeros in the band, and its mask, shape (B, 1, h, w).
         """
-        rng, progress = self.randomness()
-        visible = feature_map.new_ones(1, 1, *feature_map.shape[2:])
+        rng, progress = self.draw_state()
+        visible = all_visible(feature_map)
         if rng.random() < self.prob:
-            box = self.rectangle(rng, progress, *feature_map.shape[2:])
-            rows, columns = box.slices
-            visible[..., rows, columns].zero_()
-            log(share=box.height * box.width / visible.numel(), **box._asdict())
-        everything = feature_map.new_ones(1, 1, *feature_map.shape[2:])
-        told = visible if self.mask == "occluded" else everything
-        return feature_map * visible, told.expand(len(feature_map), -1, -1, -1)
+            band = Band()(rng, progress, *feature_map.shape[2:])
+            rows, columns = band.slices
+            visible = visible.clone()
+            visible[..., rows, columns].zero_()  # an assigned 0 would be copied from the CPU
+            log(share=band.height / feature_map.shape[2], **band._asdict())
+        return feature_map * visible, visible if self.mask == "occluded" else all_visible(feature_map)
+
+
+def scheduled(cfg) -> ScheduledRectangle:
+    """Returns the rectangle that grows by MODEL.OCCLUSION.SCHEDULE."""
+    return ScheduledRectangle(build_schedule(cfg), cfg.MODEL.OCCLUSION.ASPECT_MIN)

@@ -1,4 +1,4 @@
-"""Where the rectangle of an occlusion block lies: one small class a way of drawing it."""
+"""Rectangles of the occlusion blocks: one small class for each way to draw them."""
 
 import math
 from dataclasses import dataclass
@@ -9,13 +9,13 @@ import numpy as np
 from igoas_plugin.core.errors import InputError
 from igoas_plugin.core.run_progress import RunProgress
 
-from .schedule import PaperSchedule, ReleasedSchedule
+from .schedule import Schedule
 
-TRIES = 1000  # drawing fails where the image is much wider than high; a strip of full width always fits
+TRIES = 1000  # on images much wider than high no drawn rectangle fits; a strip of full width always does
 
 
 class Rectangle(NamedTuple):
-    """In pixels; (top, left) is the first pixel inside."""
+    """Rectangle in pixels; (top, left) is its first pixel."""
 
     top: int
     left: int
@@ -24,13 +24,13 @@ class Rectangle(NamedTuple):
 
     @property
     def slices(self) -> tuple[slice, slice]:
-        """Indexes the last two dimensions of an image."""
+        """Returns the index of the last two dimensions of an image."""
         return slice(self.top, self.top + self.height), slice(self.left, self.left + self.width)
 
 
 @dataclass(frozen=True)
 class ScheduledRectangle:
-    """A rectangle whose share of the image grows with the progress of the run.
+    """Rectangle whose share of the image grows with the progress of the run.
 
     Source: BatchIncErasing and BatchDrop of the released code of IGOAS (torchreid/models/bfe.py).
 
@@ -39,29 +39,29 @@ class ScheduledRectangle:
         aspect_min: smallest height / width of a rectangle that is narrower than the image, in (0, 1].
 
     Raises:
-        InputError: aspect_min leaves its range.
+        InputError: aspect_min is outside its range.
     """
 
-    schedule: ReleasedSchedule | PaperSchedule
+    schedule: Schedule
     aspect_min: float = 0.5
 
     def __post_init__(self):
         if not 0 < self.aspect_min <= 1:
-            raise InputError(f"MODEL.OCCLUSION.ASPECT_MIN must stay in (0, 1], got {self.aspect_min}")
+            raise InputError(f"MODEL.OCCLUSION.ASPECT_MIN must be in (0, 1], got {self.aspect_min}")
 
     def __call__(self, rng: np.random.Generator, progress: RunProgress, height: int, width: int) -> Rectangle:
-        """One rectangle for an image of that height and width, in pixels."""
+        """Draws a rectangle for an image of that height and width, in pixels."""
         return draw_rectangle(rng, height, width, self.schedule(progress), self.aspect_min)
 
 
 @dataclass(frozen=True)
 class RandomRectangle:
-    """A rectangle of a random share of the image, as random erasing draws it; the progress does not matter.
+    """Rectangle with a random share of the image, as in random erasing, whatever the progress of the run.
 
     Source: BatchRandomErasing, RandomErasing and RandomDrop of the released code of IGOAS, with their parameters.
 
     Args:
-        share: smallest and largest share of the image's area.
+        share: smallest and largest share of the area of the image.
         aspect_min: smallest height / width; the largest is 1 / aspect_min.
     """
 
@@ -69,7 +69,7 @@ class RandomRectangle:
     aspect_min: float = 0.5
 
     def __call__(self, rng: np.random.Generator, progress: RunProgress, height: int, width: int) -> Rectangle:
-        """One rectangle that is lower and narrower than an image of that height and width, in pixels."""
+        """Draws a rectangle that is lower and narrower than an image of that height and width, in pixels."""
         for _ in range(TRIES):
             area, aspect = rng.uniform(*self.share) * height * width, rng.uniform(self.aspect_min, 1 / self.aspect_min)
             h, w = round(math.sqrt(area * aspect)), round(math.sqrt(area / aspect))
@@ -82,31 +82,31 @@ class RandomRectangle:
 
 @dataclass(frozen=True)
 class Band:
-    """A block of fixed size over the full width.
+    """Band of fixed height over the full width.
 
     Source: SlowDropBlock and Batch_DropBlock of the released code of IGOAS; BDB: Dai et al., ICCV 2019.
 
     Args:
-        height_ratio: its height as a part of the image's, in (0, 1).
+        height_ratio: height of the band as a part of the height of the image, in (0, 1).
     """
 
     height_ratio: float = 0.3
 
     def __call__(self, rng: np.random.Generator, progress: RunProgress, height: int, width: int) -> Rectangle:
-        """The block in an image, or a feature map, of that height and width."""
+        """Draws the band for an image, or a feature map, of that height and width."""
         return placed(rng, height, width, round(self.height_ratio * height), width)
 
 
 def draw_rectangle(rng: np.random.Generator, height: int, width: int, share: float, aspect_min: float) -> Rectangle:
-    """One rectangle that covers a share of an image, at a uniformly random place.
+    """Draws a rectangle that covers a share of an image, at a uniformly random place.
 
-    While a square of that area fits the width: height / width of the rectangle ~ U(aspect_min, 1), redrawn until it
-    fits; else a strip of full width.
+    If a square of that area fits the width, height / width ~ U(aspect_min, 1), redrawn until the rectangle fits.
+    Otherwise the rectangle is a strip of full width.
 
     Args:
         rng: the only source of randomness.
         height, width: of the image, in pixels.
-        share: of the image's area, in (0, 1).
+        share: of the area of the image, in (0, 1).
         aspect_min: smallest height / width, in (0, 1].
 
     Example:
@@ -126,7 +126,7 @@ def draw_rectangle(rng: np.random.Generator, height: int, width: int, share: flo
 
 
 def placed(rng: np.random.Generator, height: int, width: int, h: int, w: int) -> Rectangle:
-    """A rectangle of h x w pixels, at least one each, uniformly over all places that fit."""
+    """Draws the place of a rectangle of h x w pixels, at least 1 x 1, uniformly over all places that fit."""
     h, w = max(h, 1), max(w, 1)
     top, left = rng.integers(0, height - h, endpoint=True), rng.integers(0, width - w, endpoint=True)
     return Rectangle(int(top), int(left), h, w)

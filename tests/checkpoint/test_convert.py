@@ -1,4 +1,4 @@
-"""Weights as .safetensors and back, by tools/convert_checkpoint.py and wherever a config names a file of weights."""
+"""Conversion to .safetensors and back, and .safetensors in every key that names a file of weights."""
 
 import json
 import os
@@ -23,7 +23,7 @@ from igoas_plugin.checkpoint import imagenet
 from igoas_plugin.checkpoint.checkpoint_file import as_safetensors, load_file, read_safetensors
 from igoas_plugin.checkpoint.convert import convert_checkpoint, convert_pretrained
 from igoas_plugin.core import files
-from igoas_plugin.core.errors import InputError
+from igoas_plugin.core.errors import InputError, OutputError
 from igoas_plugin.inference.trained import build_trained
 
 ROOT = Path(__file__).parents[2]
@@ -31,7 +31,7 @@ SETTINGS = json.dumps({"SEED": 3, "NAME": "größer"})
 
 
 def weights() -> dict:
-    """Tensors of every kind that a checkpoint has: of one flat buffer, twice the same, transposed, empty, single."""
+    """Returns tensors of every kind in a checkpoint: in one flat buffer, shared, transposed, empty, scalar."""
     torch.manual_seed(0)
     flat = torch.randn(50)
     return {
@@ -112,7 +112,7 @@ def test_every_builder_starts_from_safetensors(name, depth, tmp_path):
     cfg.MODEL.BACKBONE.NAME, cfg.MODEL.BACKBONE.DEPTH = name, depth
     cfg.MODEL.BACKBONE.PRETRAIN = False
     source = build_backbone(cfg)
-    prefix = "module.encoder." if "resnext" in name else ""  # the host takes two words off there
+    prefix = "module.encoder." if "resnext" in name else ""  # fast-reid expects this prefix
     state = {prefix + key: value for key, value in source.state_dict().items()}
     (tmp_path / "a.safetensors").write_bytes(as_safetensors(state))
     cfg.MODEL.BACKBONE.PRETRAIN, cfg.MODEL.BACKBONE.PRETRAIN_PATH = True, str(tmp_path / "a.safetensors")
@@ -135,10 +135,10 @@ def test_imagenet_weights_are_converted_from_and_to_safetensors(tmp_path):
 
 
 @pytest.mark.parametrize("source, target, message", [
-    ("a.pth", "b.pth", "a.pth is what a training writes, and MODEL.WEIGHTS takes it: name a .safetensors"),
+    ("a.pth", "b.pth", "a.pth is of a training, and MODEL.WEIGHTS takes it: name a .safetensors"),
     ("a.safetensors", "b.safetensors", "a.safetensors is a .safetensors already: name a .pth to write"),
     ("a.pth", "a.safetensors", "a.safetensors exists: remove it or name another file"),
-    ("a.pth", "nowhere/b.safetensors", "cannot write .*/nowhere/b.safetensors: No such file or directory"),
+    ("a.pth", "list.pth/b.safetensors", "the folder of OUT .*/list.pth' cannot be written"),
     ("absent.safetensors", "b.pth", "absent.safetensors does not exist"),
     ("empty.safetensors", "b.pth", "empty.safetensors cannot be read"),
     ("pickle.safetensors", "b.pth", "pickle.safetensors cannot be read .*: it is damaged or no .safetensors"),
@@ -176,14 +176,14 @@ def test_a_full_disk_leaves_no_half_of_a_file(target, tmp_path, monkeypatch):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(files.os, "fsync", full)
-    with pytest.raises(InputError, match="cannot write .*: No space left on device"):
+    with pytest.raises(OutputError, match="cannot write .*: No space left on device"):
         convert_checkpoint(str(source), str(tmp_path / target))
     assert os.listdir(tmp_path) == [source.name]
 
 
 @pytest.mark.fault
 def test_a_flipped_byte_of_safetensors_is_refused_or_changes_nothing(tmp_path):
-    """Of 700 flips at random, in the header and in the values."""
+    """Tries 700 random flips in the header and in the values."""
     state, path, generator = weights(), tmp_path / "a.safetensors", random.Random(0)
     whole, refused = as_safetensors(state, SETTINGS), 0
     for _ in range(700):
@@ -197,7 +197,7 @@ def test_a_flipped_byte_of_safetensors_is_refused_or_changes_nothing(tmp_path):
         except InputError as error:
             assert "\n" not in str(error)
             refused += 1
-    assert refused > 600  # what is not: the padding of the header, and the name of the format
+    assert refused > 600  # the padding of the header and the name of the format have no checksum
 
 
 @pytest.mark.fault
@@ -209,7 +209,7 @@ def test_safetensors_that_are_cut_off_are_refused(length, tmp_path):
 
 
 def test_the_config_that_a_checkpoint_carries_can_be_read_again(tmp_path):
-    """Settings are a text: what a config dumps survives too."""
+    """Settings are a text, so the dump of a config survives too."""
     text = json.dumps({"yaml": saved_igoas(tmp_path).dump()})
     (tmp_path / "a.safetensors").write_bytes(as_safetensors({"a": torch.ones(1)}, text))
     assert isinstance(CfgNode.load_cfg(json.loads(read_safetensors(str(tmp_path / "a.safetensors"))[1])["yaml"]), dict)

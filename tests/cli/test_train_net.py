@@ -1,4 +1,4 @@
-"""tools/train_net.py as a user runs it: a whole run, and every mistake a user can make."""
+"""Runs of tools/train_net.py as a user starts them: whole runs, mistakes, exit codes."""
 
 import json
 import re
@@ -14,7 +14,7 @@ ROOT = Path(__file__).parents[2]
 
 @pytest.fixture
 def train_net(run_tool):
-    """run_tool() with a network of three layers."""
+    """Returns run_tool() with a network of three layers."""
 
     def run(*pairs, **given):
         return run_tool(*pairs, *TINY_NETWORK, **given)
@@ -57,7 +57,7 @@ def test_a_run_ends_with_the_table_and_the_files_and_can_be_evaluated_and_resume
 
 @pytest.mark.slow
 def test_the_toy_recipe_triples_rank_1_of_the_untrained_model(call_tool, tmp_path, monkeypatch):
-    """What `make train` runs, but for its OUTPUT_DIR."""
+    """Runs the commands of `make train` with another OUTPUT_DIR."""
     monkeypatch.setenv("FASTREID_DATASETS", str(tmp_path / "datasets"))
     rank_1 = {}
     for name, flags in (("untrained", ["--eval-only"]), ("trained", [])):
@@ -70,7 +70,7 @@ def test_the_toy_recipe_triples_rank_1_of_the_untrained_model(call_tool, tmp_pat
 
 
 def yaml_file(text):
-    """Given the test's folder, writes the file: the options of run_tool() that name it."""
+    """Returns a function that writes the file into a folder, and returns the options of run_tool() that name it."""
 
     def write(folder):
         (folder / "bad.yml").write_text(text)
@@ -96,7 +96,7 @@ MISTAKES = {
     "base missing": (yaml_file("_BASE_: nowhere.yml"), (), "a _BASE_ that does not exist"),
     "unknown key": ({}, ("MODEL.IGOAS.STEMM", "host"), "nearest known key is MODEL.IGOAS.STEM"),
     "wrong type": ({}, ("SOLVER.MAX_EPOCH", "many"), "config key: SOLVER.MAX_EPOCH"),
-    "schedule out of range": ({}, ("MODEL.OCCLUSION.AREA_START", "1.5"), r"must stay in \(0, 1\), got 1.5"),
+    "schedule out of range": ({}, ("MODEL.OCCLUSION.AREA_START", "1.5"), r"must be in \(0, 1\), got 1.5"),
     "unknown schedule": ({}, ("MODEL.OCCLUSION.SCHEDULE", "fast"), "must be released or paper, got fast"),
     "batch too large": ({}, ("SOLVER.IMS_PER_BATCH", "64"), "IMS_PER_BATCH is 64 but .* has only 16 images"),
     "batch not divisible": (
@@ -123,7 +123,7 @@ MISTAKES = {
         {}, ("DATALOADER.ON_ERROR", "ignore"), "DATALOADER.ON_ERROR must be skip or stop, got ignore",
     ),
     "unknown metric": ({}, ("TEST.METRIC", "cosin"), "TEST.METRIC must be cosine or euclidean, got cosin"),
-    "no device": ({}, ("MODEL.DEVICE", "gpu"), "MODEL.DEVICE: gpu is no device; take cpu, cuda"),
+    "no device": ({}, ("MODEL.DEVICE", "gpu"), "MODEL.DEVICE must be cpu, cuda or cuda:N, got gpu"),
     "seed too large": ({}, ("SEED", "5000000000"), "SEED must be -1, or 0 to"),
     "precise BN without its data": (
         {}, ("TEST.PRECISE_BN.ENABLED", "True"), "data set Market1501: .* is not found; .*FASTREID_DATASETS",
@@ -172,7 +172,7 @@ MISTAKES = {
         "WRAPS must be .*Baseline.*, got Foo",
     ),
     "head of another model": (
-        {}, ("MODEL.META_ARCHITECTURE", "Baseline"), "IGOASHead is for two branches: Baseline needs a head",
+        {}, ("MODEL.META_ARCHITECTURE", "Baseline"), "IGOASHead takes two feature maps, and Baseline gives one",
     ),
     "one image a process": ({"flags": ["--num-gpus", "2"]}, ("SOLVER.IMS_PER_BATCH", "2"), "gives a process one image"),
     "too few classes": ({}, ("MODEL.HEADS.NUM_CLASSES", "3"), "NUM_CLASSES is 3, the training set has 4 identities"),
@@ -202,7 +202,10 @@ MISTAKES = {
 
 @pytest.fixture
 def fault_of(run_tool, tmp_path):
-    """Runs the tool in the folder of an earlier run: what is not as it should be, one line, code 2 and no change."""
+    """Returns a function that runs the tool in the folder of an earlier run and returns a description of any deviation.
+
+    Expected are one line, exit code 2, and an unchanged folder.
+    """
     folder = tmp_path / "run"
     kept = {"config.yaml": "SEED: 5", "model_final.pth": "weights", "results.json": "{}"}
     folder.mkdir()
@@ -289,6 +292,27 @@ def test_the_host_s_own_script_with_two_lines_added_gives_the_same_losses(train_
     assert losses[0] == losses[1] and len(losses[0]) == 1
 
 
+def test_a_loss_that_is_not_finite_ends_the_training_in_one_line_and_code_1(train_net, tiny_duke, tmp_path):
+    done = train_net("MODEL.PIXEL_STD", "[1e-42]", "MODEL.PIXEL_MEAN", "[0.0]")  # the pixels become infinite
+    assert done.returncode == 1
+    assert re.match(r"igoas_plugin \S+: .*iteration 1\b.*not finite", done.stderr.splitlines()[-1])
+    assert "Traceback" not in done.stdout + done.stderr and not list((tmp_path / "run").glob("*.pth"))
+
+
+def test_a_training_starts_anew_with_config_and_weights_of_the_run_in_its_folder(train_net, tiny_duke, tmp_path):
+    run = tmp_path / "run"
+    first = train_net("SEED", "1")
+    assert first.returncode == 0, first.stderr[-2000:]
+    weights = ("MODEL.WEIGHTS", str(run / "model_final.pth"))
+    again = train_net("SEED", "1", *weights, config=run / "config.yaml")
+    assert again.returncode == 0, again.stderr[-2000:]
+    assert f"Files of an earlier run were moved to {run / 'previous'}; to continue a run" in again.stdout
+    assert (run / "model_final.pth").is_file() and (run / "previous" / "model_final.pth").is_file()
+    trained_from = yaml.safe_load((run / "config.yaml").read_text())["MODEL"]["WEIGHTS"]
+    assert trained_from == str(run / "previous" / "model_final.pth")
+    assert len((run / "metrics.json").read_text().splitlines()) == 1
+
+
 @pytest.mark.parametrize(
     "flags, workers", [((), "0"), pytest.param(("--num-gpus", "2"), "1", marks=pytest.mark.slow)], ids=["one", "two"]
 )
@@ -296,7 +320,7 @@ def test_an_unreadable_image_ends_the_training_in_one_line_that_names_it(run_too
     damaged = tiny_duke / "Occluded_Duke" / "bounding_box_train" / "0003_c1_f0000002.jpg"
     damaged.write_bytes(damaged.read_bytes()[:300])
     done = run_tool("DATALOADER.NUM_WORKERS", workers, *(() if flags else TINY_NETWORK), flags=flags)
-    assert done.returncode == 2
+    assert done.returncode == 1  # the run has started
     # of a launched process that is stopped with the failed one, Python's resource tracker may warn after that line
     lines = re.findall(rf"^igoas_plugin \S+: {re.escape(str(damaged))} cannot be read: .+$", done.stderr, re.M)
     assert len(lines) == 1, done.stderr[-2000:]
@@ -316,7 +340,7 @@ def test_an_unreadable_query_ends_an_evaluation_in_one_line_that_names_it(train_
     damaged = tiny_duke / "Occluded_Duke" / "query" / "0003_c1_f0000002.jpg"
     damaged.write_text("no image")
     done = train_net("DATALOADER.ON_ERROR", "skip", flags=["--eval-only"])  # of a query, nothing may be skipped
-    assert done.returncode == 2
+    assert done.returncode == 1
     assert f"{damaged} cannot be read: it is no image" in done.stderr.strip().splitlines()[-1]
 
 

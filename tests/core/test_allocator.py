@@ -10,8 +10,8 @@ from igoas_plugin.core import allocator
 from igoas_plugin.core.allocator import glibc, keep_freed_memory
 from igoas_plugin.engine.trainer import Trainer
 
-# In a process of its own: what other tests have left in the memory of this one would be used again in any case. It gets
-# the source of two functions, since loading the plugin would take seconds.
+# Runs in its own process, because freed memory of other tests would be reused in this one. The script contains the
+# source of two functions, because importing the plugin takes seconds.
 PAGES = f"""
 import ctypes, functools, resource
 
@@ -45,7 +45,7 @@ def test_a_freed_block_is_used_again():
 
 @pytest.fixture
 def told(monkeypatch) -> list:
-    """How often the process was told to keep its memory."""
+    """Returns a list that grows when the process is told to keep its memory."""
     seen = []
     monkeypatch.setattr(allocator, "keep_freed_memory", lambda: seen.append("keep"))
     return seen

@@ -134,7 +134,7 @@ def test_a_period_of_zero_saves_the_final_and_the_best_checkpoint_only(baseline_
 
 
 def run_with_metrics(cfg, metrics, resume=False):
-    """A run whose evaluations give these metrics, one an epoch."""
+    """Runs a training whose evaluations give these metrics, one an epoch, and returns its best checkpoint."""
     trainer = start(cfg, resume)
     given = iter(metrics)
     trainer.test = lambda cfg, model: {"metric": next(given)}

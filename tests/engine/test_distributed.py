@@ -1,4 +1,4 @@
-"""Two processes on the CPU (gloo), started by the host's launcher and by torchrun."""
+"""Runs of two processes on the CPU (gloo), started by fast-reid's launcher and by torchrun."""
 
 import os
 import random
@@ -18,7 +18,7 @@ from igoas_plugin.modeling.igoas import IDENTITY_LOSSES
 
 
 def train(cfg, folder):
-    """A run of two epochs, the first one frozen; what is seen on the way is written into the folder."""
+    """Trains two epochs, the first one frozen, and writes what each process saw into the folder."""
     trainer = start(cfg)
     drawn, before, after_epochs, evaluated = random.random(), weights(trainer), [], []
     average, process = AverageNormalisation.after_epoch, ReidEvaluator.process
@@ -53,7 +53,7 @@ def train(cfg, folder):
 
 @pytest.fixture(scope="module")
 def two_ranks(tmp_path_factory):
-    """One training in two processes: what each rank holds at its end, and the final checkpoint."""
+    """Returns what each of two ranks has at the end of a training, and the final checkpoint."""
     import tiny_data
 
     import igoas_plugin
@@ -93,12 +93,12 @@ def test_the_statistics_are_the_mean_of_those_of_all_processes(two_ranks):
 
 
 def own_losses(scalars: dict) -> list[float]:
-    """The total loss of each step of one process, from the parts that it logs itself."""
+    """Returns the total loss of each step of one process, computed from its own logged parts."""
     totals = []
     for step in range(len(scalars["raw_loss_joint"])):
         value = {name: history[step][0] for name, history in scalars.items() if len(history) > step}
         identity = sum(value[f"loss_weight_{name}"] * value[f"raw_loss_{name}"] for name in IDENTITY_LOSSES)
-        totals.append(identity + value["raw_loss_mask_global"] + value["raw_loss_mask_suppression"])
+        totals.append(identity + value["raw_suppression_loss_global"] + value["raw_suppression_loss_suppression"])
     return totals
 
 
@@ -166,7 +166,7 @@ def test_no_gpu_asked_for_is_one_process():
 
 
 def test_under_torchrun_its_variables_count_the_processes(monkeypatch):
-    """One process, so that its port is not needed by others; several are started by the slow test below."""
+    """Starts one process, so that nothing else needs the port; the slow test below starts several."""
     port = sys.modules["fastreid.engine.launch"]._find_free_port()
     for name, value in {
         "TORCHELASTIC_RUN_ID": "none", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port),

@@ -1,4 +1,4 @@
-"""A training on a GPU: float32, and float16 with scaled gradients."""
+"""Training on a GPU: in float32, and in float16 with scaled gradients."""
 
 import math
 

@@ -16,7 +16,7 @@ from terminal import Console, console
 from test_progress import Clock, Trainer
 
 from igoas_plugin.engine import console as engine_console
-from igoas_plugin.engine.console import FOR_FILES, live_line
+from igoas_plugin.engine.console import FILES_ONLY, live_line
 
 logger = logging.getLogger("fastreid.test")
 
@@ -25,7 +25,7 @@ PROGRESS = re.compile(r"epoch (\d+)/\d+  iter (\d+)/\d+")  # epoch, from 1, and 
 
 @contextmanager
 def run_on_a_terminal(folder):
-    """Within a test: pytest gives every fixture and test another sys.stdout."""
+    """Context with a terminal; no fixture, because pytest gives each fixture and test another sys.stdout."""
     with console() as terminal:
         setup_logger(str(folder))
         yield terminal
@@ -43,11 +43,11 @@ def test_log_lines_stand_alone_above_the_live_line(tmp_path):
         assert terminal.screen() == ["epoch 2"]
         logger.info("logged")
         live.show("epoch 3")
-        logger.info("in files alone", extra=FOR_FILES)
+        logger.info("in files alone", extra=FILES_ONLY)
         *above, last = terminal.screen()
         assert len(above) == 1 and above[0].endswith("logged") and last == "epoch 3"
         live.close()
-        logger.info("end", extra=FOR_FILES)
+        logger.info("end", extra=FILES_ONLY)
         assert terminal.screen()[1].endswith("end") and len(terminal.screen()) == 3
     assert lines_of(tmp_path / "log.txt") == ["logged", "in files alone", "end"]
 

@@ -68,10 +68,10 @@ def test_the_losses_of_every_architecture_are_named_one_by_one(igoas_cfg, name):
 
 
 def test_nobody_waits_for_a_gpu(monkeypatch):
-    monkeypatch.setattr(async_metrics, "comes_late", lambda value: isinstance(value, torch.Tensor))
+    monkeypatch.setattr(async_metrics, "is_on_gpu", lambda value: isinstance(value, torch.Tensor))
     with EventStorage() as storage:
         for storage.iter in range(2):
             storage.put_scalar("total_loss", torch.tensor(1.0 + storage.iter))
-            storage.receive_then_send()
-        monkeypatch.setattr(async_metrics.OnTheWay, "arrived", lambda self: pytest.fail("waits"))
+            storage.receive_and_send()
+        monkeypatch.setattr(async_metrics.AsyncCopy, "wait", lambda self: pytest.fail("waits"))
         assert progress_line(max_iter=3, seconds_left=None) == "iter 2/3  loss 1"

@@ -1,15 +1,18 @@
 import logging
+import os
 import re
 
 import pytest
 from fastreid.data.datasets import DATASET_REGISTRY
+from fastreid.utils.checkpoint import Checkpointer
 from runs import logged, start, stop_at
 from tiny_data import TinyReID
+from torch import nn
 
 
 @pytest.fixture
 def told(host_log):
-    """Runs a trainer; gives what the summary tells, {what: text}, with its first line under ''."""
+    """Returns a function that runs a trainer and returns its summary, {row: text}, with the title under ''."""
 
     def run(trainer) -> dict[str, str]:
         host_log.set_level(logging.INFO)
@@ -27,7 +30,7 @@ def read(host_log) -> dict[str, str]:
 
 
 def best_logged(cfg) -> str:
-    """What is to be told of the best metric of metrics.json; an epoch has two steps."""
+    """Returns the expected row of the best metric in metrics.json; an epoch has two steps."""
     evaluated = [line for line in logged(cfg) if "metric" in line]
     best = max(evaluated, key=lambda line: line["metric"])
     epoch = (best["iteration"] + 1) // 2
@@ -56,8 +59,9 @@ def test_a_training_ends_with_what_was_trained_how_long_it_took_and_what_came_of
 
 
 def test_a_training_that_is_stopped_says_so_and_claims_no_best_of_an_earlier_one(baseline_cfg, told, host_log):
+    os.makedirs(baseline_cfg.OUTPUT_DIR)
+    Checkpointer(nn.Linear(1, 1), baseline_cfg.OUTPUT_DIR).save("model_best", epoch=7, metric=99.0)
     trainer = stop_at(start(baseline_cfg), 1)
-    trainer.checkpointer.save("model_best", epoch=7, metric=99.0)
     with pytest.raises(KeyboardInterrupt):
         told(trainer)
     summary = read(host_log)

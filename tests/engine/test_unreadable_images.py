@@ -1,6 +1,6 @@
-"""Images that cannot be read: named in one line, or skipped and counted."""
+"""Unreadable images: one line names the file, or they are skipped and counted."""
 
-import igoas_plugin  # noqa: F401  (first: it mends the host)
+import igoas_plugin  # noqa: F401  (first: it patches fast-reid)
 
 # isort: split
 import os
@@ -16,7 +16,7 @@ from fastreid.data.common import CommDataset
 from fastreid.data.data_utils import read_image
 from PIL import Image
 
-from igoas_plugin.core.errors import InputError, UnreadableImage, raised_elsewhere
+from igoas_plugin.core.errors import InputError, UnreadableImage, error_in_traceback
 from igoas_plugin.engine.unreadable_images import SkippingDataset
 
 
@@ -137,7 +137,7 @@ def test_the_replacement_is_of_the_same_identity_where_one_can_be_read(data_root
 
 
 class SubclassOfAUser(CommDataset):
-    """As a script passes it to build_reid_train_loader(train_set=...)."""
+    """Data set of a user, as a script passes it to build_reid_train_loader(train_set=...)."""
 
     @property
     def num_classes(self):
@@ -174,6 +174,6 @@ def test_the_host_s_config_without_the_plugin_s_keys_stops(baseline_cfg, data_ro
 
 
 def test_an_error_of_another_process_is_read_from_its_last_line_alone():
-    assert raised_elsewhere("Traceback\nValueError: igoas_plugin.core.errors.InputError: no") is None
-    error = raised_elsewhere("igoas_plugin.core.errors.InputError: a: b")
+    assert error_in_traceback("Traceback\nValueError: igoas_plugin.core.errors.InputError: no") is None
+    error = error_in_traceback("igoas_plugin.core.errors.InputError: a: b")
     assert type(error) is InputError and str(error) == "a: b"

@@ -4,14 +4,14 @@ import torch
 from fastreid.modeling import build_model
 from torch.testing import assert_close
 
-from igoas_plugin.evaluation.activation_maps import responses
+from igoas_plugin.evaluation.activation_maps import activation_maps
 from igoas_plugin.occlusion import build_occlusion
 from igoas_plugin.occlusion.preview import occluded_batch
 
 SUPPRESSION = "suppression, attention {} the last stage: {}"
 
 
-def test_responses_of_igoas_are_channel_means_of_both_branches_before_and_after_each_attention(igoas_cfg):
+def test_activation_maps_of_igoas_are_channel_means_of_both_branches_before_and_after_each_attention(igoas_cfg):
     model, images = build_model(igoas_cfg).eval(), tiny_data.random_batch(images=2)["images"]
     with torch.no_grad():
         shared = model.backbone(model.preprocess_image(images))
@@ -24,19 +24,19 @@ def test_responses_of_igoas_are_channel_means_of_both_branches_before_and_after_
             SUPPRESSION.format("after", "in"): leaving,
             SUPPRESSION.format("after", "out"): model.suppression_branch.attention_after(leaving),
         }
-    found = responses(model, images)
+    found = activation_maps(model, images)
     assert list(found) == list(expected)
     for name, feature_map in expected.items():
         assert_close(found[name], feature_map.mean(1), msg=name)
     assert not any(module._forward_hooks for module in model.modules())
 
 
-def test_the_response_of_another_model_is_that_of_its_backbone(baseline_cfg):
+def test_the_activation_map_of_another_model_is_that_of_its_backbone(baseline_cfg):
     baseline_cfg.MODEL.HEADS.NUM_CLASSES = 4
     model, images = build_model(baseline_cfg).eval(), tiny_data.random_batch(images=2)["images"]
     with torch.no_grad():
         expected = model.backbone(model.preprocess_image(images)).mean(1)
-    assert_close(responses(model, images), {"backbone": expected})
+    assert_close(activation_maps(model, images), {"backbone": expected})
 
 
 @pytest.mark.parametrize("schedule", ["released", "paper"])

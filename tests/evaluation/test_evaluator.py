@@ -1,4 +1,4 @@
-import igoas_plugin  # first: it mends the host
+import igoas_plugin  # first: it patches fast-reid
 
 # isort: split
 import os
@@ -12,15 +12,15 @@ from fastreid.utils import comm
 
 from igoas_plugin.core.errors import InputError
 from igoas_plugin.evaluation import evaluator
-from igoas_plugin.evaluation.host_metrics import RECENT_CMC
 from igoas_plugin.evaluation.ranking import distances, memory
+from igoas_plugin.fastreid_fixes.dense_ranking import RECENT_CMC
 from igoas_plugin.preflight import check_names, check_settings
 
 QUERIES, IMAGES = 12, 90
 
 
 def described(seed=0) -> dict[str, torch.Tensor]:
-    """What a model could have made of queries and gallery: people who overlap."""
+    """Returns descriptors of queries and gallery, of people who overlap."""
     generator = torch.Generator().manual_seed(seed)
     pids = torch.randint(6, (QUERIES + IMAGES,), generator=generator)
     features = torch.randn(6, 16, generator=generator)[pids] + torch.randn(len(pids), 16, generator=generator)
@@ -39,13 +39,13 @@ def results(given, batch=16, **options) -> dict:
 
 @pytest.mark.parametrize("metric", ["cosine", "euclidean"])
 @pytest.mark.parametrize("option", [None, "AQE", "RERANK"])
-def test_the_figures_are_the_host_s(metric, option):
+def test_the_metrics_are_fast_reid_s(metric, option):
     options = {"TEST__METRIC": metric} | ({f"TEST__{option}__ENABLED": True} if option else {})
     given = described()
-    ours, hosts = (results(given, TEST__RANKING=ranking, **options) for ranking in ("blocked", "host"))
-    assert list(ours) == list(hosts)
-    # a match and a stranger whose distances differ by less than float32 tells may change places
-    assert dict(ours) == pytest.approx(dict(hosts), abs=1e-3)
+    ours, theirs = (results(given, TEST__RANKING=ranking, **options) for ranking in ("blocked", "host"))
+    assert list(ours) == list(theirs)
+    # images may change places if their distances are equal in float32
+    assert dict(ours) == pytest.approx(dict(theirs), abs=1e-3)
     assert 5 < ours["mAP"] < 95
 
 
@@ -63,7 +63,7 @@ def test_a_block_of_queries_is_ranked_at_once_and_not_all_of_them(raw_host, monk
     assert shapes == [[4, IMAGES]] * 3
 
 
-def test_auto_is_in_blocks_and_on_the_host_for_a_roc_curve(monkeypatch):
+def test_auto_is_in_blocks_except_for_a_roc_curve(monkeypatch):
     called = []
     monkeypatch.setattr(rank, "evaluate_rank", lambda *args: called.append(1) or (np.ones(50), np.ones(1), np.ones(1)))
     results(described())
@@ -72,11 +72,10 @@ def test_auto_is_in_blocks_and_on_the_host_for_a_roc_curve(monkeypatch):
     assert called
 
 
-def test_a_config_of_the_host_alone_is_ranked_in_blocks_too(monkeypatch):
+def test_a_config_of_fast_reid_is_ranked_in_blocks_too(monkeypatch):
     from fastreid.config import get_cfg
 
     monkeypatch.setattr(rank, "evaluate_rank", None)
-    monkeypatch.setattr(evaluator, "compile_on_host", None)  # nothing is compiled
     given = described()
     found = ReidEvaluator(get_cfg(), QUERIES)
     found.process({"targets": given["pids"], "camids": given["camids"]}, given["feats"])
@@ -124,26 +123,26 @@ def test_descriptors_that_are_not_finite_are_told_and_found_last(host_log):
 
 
 def test_descriptors_beyond_the_memory_go_to_a_file(monkeypatch, tmp_path):
-    made, map_on_disk = [], evaluator.mapped
+    made, original = [], evaluator.allocate_in_file
     expected = results(described())
     monkeypatch.setattr(evaluator, "memory_limit", lambda: 4 * 16 * 40)  # of 40 descriptors
     for module in (evaluator, memory):
-        monkeypatch.setattr(module, "mapped", lambda *given: made.append(given[0]) or map_on_disk(*given))
+        monkeypatch.setattr(module, "allocate_in_file", lambda *given: made.append(given[0]) or original(*given))
     assert results(described(), OUTPUT_DIR=str(tmp_path / "run")) == expected
     assert made == [(16, 16)] * 4 + [(6, 16)] + [(102, 16)]  # batches from the third on; then all of them
     assert os.listdir(tmp_path / "run") == []
 
 
 def gather_and_save(folder):
-    """Each process has a third of the images, the last one none at all."""
+    """Gathers on the first of three processes, of which the last has no image, and saves the result of each."""
     given, rank = described(), comm.get_rank()
     own = {name: values[rank * 51 : (rank + 1) * 51] for name, values in given.items()}
     found = ReidEvaluator(igoas_plugin.get_cfg(), QUERIES)
     for at in range(0, len(own["pids"]), 20):
-        wide = torch.cat([own["feats"][at : at + 20]] * 2, dim=1)  # a model may give a part of a larger tensor
+        wide = torch.cat([own["feats"][at : at + 20]] * 2, dim=1)  # a model may return a view of a larger tensor
         labels = {"targets": own["pids"][at : at + 20], "camids": own["camids"][at : at + 20]}
         found.process(labels, wide[:, :16])
-    torch.save(evaluator.gathered(found._predictions, folder), os.path.join(folder, f"rank{rank}.pth"))
+    torch.save(evaluator.gather(found._predictions, folder), os.path.join(folder, f"rank{rank}.pth"))
 
 
 @pytest.mark.slow
@@ -155,9 +154,9 @@ def test_the_first_of_several_processes_gets_every_descriptor_in_the_order_of_th
         assert torch.equal(first[name], values)
 
 
-def test_a_batch_is_let_go_once_it_is_copied():
+def test_a_batch_is_freed_once_it_is_copied():
     given = described()
     batches = [{name: values[part] for name, values in given.items()} for part in (slice(50), slice(50, None))]
-    whole = evaluator.gathered(batches, "")
+    whole = evaluator.gather(batches, "")
     assert len(batches) == 1 and batches[0] is whole
-    assert evaluator.gathered([whole], "") is whole  # and one alone is not copied
+    assert evaluator.gather([whole], "") is whole  # a single batch is not copied

@@ -10,7 +10,7 @@ from tiny_data import TinyReID
 
 @DATASET_REGISTRY.register()
 class TinyOtherQueries(TinyReID):
-    """The gallery of TinyReID, half of its queries."""
+    """Data set with the gallery of TinyReID and half of its queries."""
 
     @property
     def query(self):
@@ -19,7 +19,7 @@ class TinyOtherQueries(TinyReID):
 
 @DATASET_REGISTRY.register()
 class TinyOtherGallery(TinyReID):
-    """The queries of TinyReID, a gallery that lacks an image."""
+    """Data set with the queries of TinyReID, and its gallery without one image."""
 
     @property
     def gallery(self):
@@ -28,7 +28,7 @@ class TinyOtherGallery(TinyReID):
 
 @pytest.fixture
 def tested(igoas_cfg):
-    """Evaluates a model on some sets: the results, and how many images the model saw."""
+    """Returns a function that evaluates a model on test sets: the results, and how many images the model saw."""
     torch.manual_seed(0)
     igoas_cfg.MODEL.HEADS.NUM_CLASSES, igoas_cfg.TEST.IMS_PER_BATCH = 4, 5
     model, seen = DefaultTrainer.build_model(igoas_cfg).eval(), []
@@ -48,13 +48,13 @@ NAMES = ("TinyReID", "TinyOtherQueries", "TinyOtherGallery")
 
 
 @pytest.mark.parametrize("option", ["ROC", "FLIP", "RERANK", "AQE"])
-def test_a_shared_gallery_is_described_once_and_the_figures_are_the_same(tested, option):
+def test_a_shared_gallery_is_computed_once_and_the_metrics_are_the_same(tested, option):
     alone = {name: tested(name, **{option: True})[0] for name in NAMES}
     together, images = tested(*NAMES)
     # 8 queries and 16 of the gallery; 4 other queries; 8 queries and another gallery of 15
     assert images == (8 + 16 + 4 + 8 + 15) * (2 if option == "FLIP" else 1)
     for name in NAMES:
-        # not to the bit: an image's neighbours in its batch are others
+        # not bit by bit: rounding depends on the batch
         own = {key: value for key, value in together[name].items() if key != "dataset"}
         assert own == pytest.approx({key: value for key, value in alone[name].items() if key != "dataset"}, abs=1e-4)
 
@@ -71,13 +71,13 @@ def test_each_set_ranks_its_own_gallery_alone(tested, monkeypatch):
     assert ranked == [8 + 16, 4 + 16, 8 + 15]
 
 
-def test_the_next_evaluation_describes_the_gallery_anew(tested):
+def test_the_next_evaluation_computes_the_gallery_anew(tested):
     assert tested("TinyReID")[1] == tested("TinyReID")[1] == 24
 
 
-def test_a_trainer_with_its_own_evaluator_keeps_it_and_the_host_s_describes_the_gallery_twice(tested):
+def test_a_trainer_with_its_own_evaluator_keeps_it_and_computes_the_gallery_twice(tested):
     class Own(DefaultTrainer):
-        """Has the host's method, word for word."""
+        """Trainer with a copy of fast-reid's method."""
 
         @classmethod
         def build_evaluator(cls, cfg, dataset_name, output_dir=None):
@@ -87,9 +87,9 @@ def test_a_trainer_with_its_own_evaluator_keeps_it_and_the_host_s_describes_the_
     assert tested("TinyReID", "TinyOtherQueries", trainer=Own)[1] == 24 + 20
 
 
-def test_a_trainer_with_its_own_loader_describes_every_gallery(tested):
+def test_a_trainer_with_its_own_loader_computes_every_gallery(tested):
     class Own(DefaultTrainer):
-        """Shows the second set in another size."""
+        """Trainer that loads the second set in another size."""
 
         @classmethod
         def build_test_loader(cls, cfg, dataset_name):

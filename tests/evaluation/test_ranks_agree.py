@@ -27,7 +27,7 @@ class SixOfTinyReID(TinyReID):
 
 
 def evaluate(cfg, model) -> dict:
-    """Figures of the sets, and for each the descriptors of its images, in its order."""
+    """Returns the metrics of the sets, and the descriptors of each set in its order."""
     cfg = cfg.clone()
     cfg.defrost()
     cfg.DATASETS.TESTS = SETS
@@ -74,7 +74,7 @@ def test_all_processes_hold_the_same_model_and_evaluate_as_one_does(baseline_cfg
     for name in SETS:
         one, many = of_one["described"][name], of_many["described"][name]
         assert torch.equal(one["pids"], many["pids"]) and torch.equal(one["camids"], many["camids"])
-        torch.testing.assert_close(one["feats"], many["feats"])  # batches of other sizes round otherwise
+        torch.testing.assert_close(one["feats"], many["feats"])  # rounding depends on the batch size
         queries = 8 if name == "TinyReID" else 3
         assert torch.equal(order(one, queries), order(many, queries))
         assert of_one["figures"][name] == of_many["figures"][name]

@@ -49,7 +49,7 @@ def test_no_answerable_query_is_one_line_with_the_name_of_the_data_set():
 
 
 @pytest.mark.parametrize("keys", [[], ["TEST.RERANK.ENABLED", True]])
-def test_it_finds_what_the_evaluator_of_the_host_finds(igoas_cfg, keys):
+def test_it_finds_what_fast_reid_s_evaluator_finds(igoas_cfg, keys):
     igoas_cfg.merge_from_list(keys)
     assert_finds_what_the_evaluator_finds(igoas_cfg)
 

@@ -1,4 +1,4 @@
-"""Faults of the unmended host in what it prints and logs."""
+"""Faults of fast-reid without the plugin: console and logs."""
 
 import logging
 from collections import OrderedDict

@@ -1,4 +1,4 @@
-"""Faults of the unmended host in training: loader, optimiser, trainer, launcher, checkpoints."""
+"""Faults of fast-reid without the plugin: loader, optimiser, trainer, launcher, checkpoints."""
 
 import functools
 import logging
@@ -160,7 +160,7 @@ def key_of_a_bare_ON():
 
 
 class Ran(TrainerBase):
-    """A trainer that only counts."""
+    """Trainer that only counts its steps."""
 
     def __init__(self, hooks, max_epoch=2, iters=2):
         super().__init__()
@@ -193,7 +193,7 @@ def metrics_where_an_epoch_ends_at_a_multiple_of_the_writers_period():
 
 @fault
 def learning_rate_after_warm_up():
-    """Of 1.0, where the gradients overflow in every second step: their scale is halved."""
+    """Returns the learning rate, 1.0 at most, if every second step overflows and halves the scale."""
     cfg = tiny_data.host_cfg()
     cfg.SOLVER.WARMUP_ITERS = 4
     optimizer = torch.optim.SGD([torch.nn.Parameter(torch.ones(1))], lr=1.0)
@@ -303,7 +303,7 @@ def loading_a_checkpoint_of_another_model():
 
 @fault
 def change_of_frozen_weights_after_a_resume():
-    """Frozen for 4 iterations; the run is resumed at iteration 10: the counter of the host starts at 0 again."""
+    """Resumes a run at iteration 10 that freezes 4 iterations; fast-reid counts from 0 again."""
     cfg = tiny_data.host_cfg()
     cfg.MODEL.HEADS.NUM_CLASSES = 4
     cfg.MODEL.FREEZE_LAYERS, cfg.SOLVER.FREEZE_ITERS = ["backbone"], 4
@@ -327,16 +327,10 @@ def frozen_bn_in_train_mode_after_an_evaluation():
     hook.before_step()
     frozen = model.backbone.bn1.training
     model.eval()
-    model.train(True)  # what the host's inference_context does
+    model.train(True)  # as fast-reid's inference_context does
     trainer.iter = 1
     hook.before_step()
     return [frozen, model.backbone.bn1.training]
-
-
-@fault
-def stem_of_the_host():
-    _, model = made_model()
-    return [model.backbone.maxpool.padding, model.backbone.maxpool.ceil_mode]
 
 
 @fault
@@ -365,7 +359,7 @@ def numpy_scalar_in_a_checkpoint():
 
 @functools.cache
 def errors_of_a_new_process() -> list[str]:
-    """Errors of a new process: it unpickles a data set, imports the host, and imports it with torch._six lent."""
+    """Returns the errors of a new process that unpickles a data set, and then imports fast-reid twice."""
     pickled = pickle.dumps(CommDataset([("a.png", "p", "c")]))
     code = f"""
 import pickle, sys, types
@@ -388,8 +382,8 @@ tell(load)
 
 
 @fault
-def plain_imports_of_the_host():
-    """Without torch._six; and with it lent, without collections.Mapping."""
+def plain_imports():
+    """Returns the errors without torch._six, and with torch._six but without collections.Mapping."""
     return errors_of_a_new_process()[1:]
 
 
@@ -412,7 +406,7 @@ def truncated_image():
 
 @fault
 def cross_entropy():
-    """No fault: the values that the mended function must give."""
+    """Returns the values that the patched function must give; this is no fault."""
     from fastreid.modeling.losses import cross_entropy_loss
 
     logits = torch.randn(4, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64).float()
@@ -420,8 +414,8 @@ def cross_entropy():
 
 
 @fault
-def questions_of_a_training_step_to_the_device():
-    """Each ``Tensor.item()`` of a step lets the CPU wait for a GPU."""
+def waits_of_a_training_step():
+    """Counts the calls of ``Tensor.item()`` in a step; each makes the CPU wait for a GPU."""
     cfg, model = made_model()
     optimizer, wrapper = build_optimizer(cfg, model)
     item, asked = torch.Tensor.item, []

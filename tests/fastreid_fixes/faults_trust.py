@@ -1,7 +1,6 @@
-"""What the host executes, fetches or takes unchecked from a file."""
+"""Faults of fast-reid without the plugin: files that it executes, downloads or does not check."""
 
 import os
-import pickle
 from pathlib import Path
 from unittest import mock
 
@@ -11,12 +10,11 @@ from fastreid.config import CfgNode
 from fastreid.modeling.backbones import build_backbone
 from fastreid.utils.checkpoint import Checkpointer
 from fastreid.utils.file_io import PathHandler, PathManager
-from fastreid.utils.visualizer import Visualizer
 from raw_host import fault
 
 
 class Asked(PathHandler):
-    """A handler of addresses, as another library may register one: it notes what it was asked for."""
+    """Handler of addresses, as another library may register one, that keeps the paths it gets."""
 
     paths = []
 
@@ -61,7 +59,7 @@ def weights_from_an_address():
 
 @fault
 def loads_that_ask_for_weights_alone():
-    """Which of the host's loads say weights_only, without which torch < 2.6 executes a pickle."""
+    """Returns which loads of fast-reid pass weights_only, without which torch < 2.6 executes a pickle."""
     load, said = torch.load, {}
 
     def noting(name):
@@ -78,18 +76,6 @@ def loads_that_ask_for_weights_alone():
     with mock.patch.object(torch, "load", noting("MODEL.WEIGHTS")):
         Checkpointer(torch.nn.Linear(1, 1)).load("model.pth")
     return said
-
-
-class MakesFolder:
-    def __reduce__(self):
-        return os.mkdir, ("made_by_roc_file",)
-
-
-@fault
-def a_roc_file():
-    Path("roc_info.pickle").write_bytes(pickle.dumps(MakesFolder()))
-    Visualizer.load_roc_info("roc_info.pickle")
-    return "executed" if os.path.isdir("made_by_roc_file") else "read"
 
 
 @fault

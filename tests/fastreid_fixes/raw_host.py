@@ -1,7 +1,8 @@
-"""The published host as it is, without the plugin: runs every registered fault and prints what it did, as JSON.
+"""Script that runs the faults of fast-reid without the plugin, and prints what happened as JSON.
 
-Only the two imports that have left Python and torch are put back, for without them nothing of the host can be loaded.
-Run once a test session by the fixture ``raw_host``; each ``faults_*.py`` beside this file adds functions by ``@fault``.
+Only two names that Python and torch have removed are restored, because fast-reid cannot be imported without them. The
+fixture ``raw_host`` runs the script once a test session. Each ``faults_*.py`` beside it registers functions by
+``@fault``.
 """
 
 import collections
@@ -17,7 +18,7 @@ FAULTS = {}
 
 
 def fault(function):
-    """Registers a function that returns what the unmended host does (a JSON value); an exception becomes its text."""
+    """Registers a function that returns what fast-reid does, as a JSON value; an exception is recorded as text."""
     FAULTS[function.__name__] = function
     return function
 
@@ -36,7 +37,7 @@ def main():
     for name, function in FAULTS.items():
         try:
             seen[name] = function()
-        except BaseException as error:  # what the host does wrong is what is recorded, SystemExit included
+        except BaseException as error:  # SystemExit too is a fault
             seen[name] = f"{type(error).__name__}: {error}"
     print("\n" + json.dumps(seen))
 

@@ -74,7 +74,7 @@ def test_convolutions_get_channels_last_in_mixed_precision(igoas_cfg, architectu
         sum(model(random_batch(size=(64, 32))).values()).backward()
     last = [name for name, each in seen.items() if each.is_contiguous(memory_format=torch.channels_last)]
     assert len(last) > 10 and set(seen) == set(last)
-    assert all(each.is_contiguous() for each in model.parameters())  # the host's flat buffers hold them
+    assert all(each.is_contiguous() for each in model.parameters())  # as fast-reid's flat buffers need them
 
 
 def test_a_whole_run_with_amp_ends_with_metrics(igoas_cfg, dtype_of_cpu):
@@ -89,7 +89,7 @@ def test_a_whole_run_with_amp_ends_with_metrics(igoas_cfg, dtype_of_cpu):
 
 
 @pytest.mark.parametrize("architecture", ["Baseline", "MGN"])
-def test_logits_and_losses_of_the_host_stay_in_float32(baseline_cfg, raw_host, architecture):
+def test_logits_and_losses_of_fast_reid_stay_in_float32(baseline_cfg, raw_host, architecture):
     assert raw_host["dtype_of_logits_under_autocast"] == "torch.bfloat16"
     cfg = baseline_cfg
     cfg.MODEL.META_ARCHITECTURE, cfg.MODEL.HEADS.NUM_CLASSES = architecture, 4

@@ -1,4 +1,4 @@
-"""What a training step asks of the device. On the CPU, whose tensors are taken for those of a GPU here."""
+"""Waits of a training step for the device, counted on a CPU whose tensors are taken for those of a GPU."""
 
 import traceback
 from pathlib import Path
@@ -17,13 +17,14 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from igoas_plugin.fastreid_fixes import async_metrics
 from igoas_plugin.fastreid_fixes.amp import compute_in
 from igoas_plugin.fastreid_fixes.nonfinite import NonFiniteGuard
+from igoas_plugin.occlusion.fills import to_device_of
 
-# Where the CPU must have a value of the device, or gives it one that is not in pinned memory
+# Operations in which the CPU reads a value of the device, or sends one that is not in pinned memory
 WAITING = {"_local_scalar_dense", "nonzero", "masked_select", "equal", "is_nonzero", "_unique2", "lift_fresh"}
 
 
 class CountWaits(TorchDispatchMode):
-    """Counts the operations that would let the CPU wait for a GPU."""
+    """Mode that counts the operations in which the CPU would wait for a GPU."""
 
     def __init__(self):
         super().__init__()
@@ -31,7 +32,9 @@ class CountWaits(TorchDispatchMode):
 
     def __torch_dispatch__(self, function, types, args=(), kwargs=None):
         name = function.overloadpacket.__name__
-        pinned = name == "lift_fresh" and any(frame.name == "on_device_of" for frame in traceback.extract_stack())
+        pinned = name == "lift_fresh" and any(
+            frame.name == to_device_of.__name__ for frame in traceback.extract_stack()
+        )
         if name in WAITING and not pinned:
             self.waits.append(name)
         return function(*args, **(kwargs or {}))
@@ -39,11 +42,11 @@ class CountWaits(TorchDispatchMode):
 
 @pytest.fixture
 def as_on_gpu(monkeypatch):
-    monkeypatch.setattr(async_metrics, "comes_late", lambda value: isinstance(value, torch.Tensor))
+    monkeypatch.setattr(async_metrics, "is_on_gpu", lambda value: isinstance(value, torch.Tensor))
 
 
 def waits(cfg, steps=3) -> list[str]:
-    """What each step but the first, in which nothing is on its way, waits for."""
+    """Returns what each step waits for, but the first, which has no values of a step before it."""
     cfg.MODEL.HEADS.NUM_CLASSES = 4
     model = build_model(cfg).train()
     optimizer, wrapper = build_optimizer(cfg, model)
@@ -60,7 +63,6 @@ def waits(cfg, steps=3) -> list[str]:
     return found[1:]
 
 
-# numbers that arrived are in the CPU's memory: reading them there is no wait
 OCCLUSIONS = (
     "IncrementalErasing",
     "IncrementalDrop",
@@ -84,7 +86,7 @@ def test_neither_does_one_with_truncation_and_the_triplet_loss(igoas_cfg, as_on_
 
 
 def test_neither_does_a_whole_step_in_float16(igoas_cfg, as_on_gpu):
-    """Of the host's trainer with its hooks, gradients scaled, but in float32: a CPU's float16 has other needs."""
+    """Counts the waits of a whole step with hooks and scaled gradients, in float32, which a CPU can compute."""
     igoas_cfg.SOLVER.AMP.ENABLED, igoas_cfg.SOLVER.MAX_EPOCH, igoas_cfg.SOLVER.WARMUP_ITERS = True, 1, 3
     trainer, found = start(igoas_cfg), []
     compute_in(trainer._trainer, None, torch.amp.GradScaler("cpu"))
@@ -105,29 +107,29 @@ def test_neither_does_a_whole_step_in_float16(igoas_cfg, as_on_gpu):
     assert set(found[1].waits) <= {"lift_fresh"}  # the loader's, which makes tensors on the CPU here
 
 
-def test_the_count_sees_the_one_question_of_the_host_s_baseline(baseline_cfg, as_on_gpu, raw_host):
-    assert raw_host["questions_of_a_training_step_to_the_device"] > 0
+def test_the_count_finds_the_one_wait_of_fast_reid_s_baseline(baseline_cfg, as_on_gpu, raw_host):
+    assert raw_host["waits_of_a_training_step"] > 0
     found = waits(baseline_cfg)
     assert found == [["_local_scalar_dense"]] * 2  # whether its targets are those of PreciseBN
 
 
-def test_numbers_arrive_a_step_later_under_their_own_iteration(as_on_gpu):
+def test_values_arrive_one_step_later_under_their_own_iteration(as_on_gpu):
     with EventStorage(5) as storage:
         storage.put_scalar("loss", torch.tensor([3.0]))
         with storage.name_scope("part"):
             storage.put_scalar("loss", torch.tensor(4.0), smoothing_hint=False)
-        storage.receive_then_send()
+        storage.receive_and_send()
         storage.step()
         storage.put_scalar("loss", torch.tensor(2.0))
         assert storage._latest_scalars == {}
-        storage.receive_then_send()
+        storage.receive_and_send()
         assert storage._latest_scalars == {"loss": (3.0, 5), "part/loss": (4.0, 5)}
         assert storage.latest() == {"loss": (2.0, 6), "part/loss": (4.0, 5)}
     assert storage.history("loss").values() == [(3.0, 5), (2.0, 6)]
     assert storage.smoothing_hints() == {"loss": True, "part/loss": False}
 
 
-def test_a_loop_that_is_not_the_host_s_keeps_nothing_for_long(as_on_gpu):
+def test_a_training_loop_of_a_user_keeps_few_values_on_the_gpu(as_on_gpu):
     with EventStorage() as storage:
         for storage.iter in range(5):
             storage.put_scalar("loss", torch.tensor(float(storage.iter)))
@@ -135,7 +137,7 @@ def test_a_loop_that_is_not_the_host_s_keeps_nothing_for_long(as_on_gpu):
     assert [value for value, _ in storage.history("loss").values()] == [0, 1, 2, 3, 4]
 
 
-def test_a_storage_of_a_user_who_loaded_the_host_first_serves_too(baseline_cfg):
+def test_an_event_storage_of_a_user_works_too(baseline_cfg):
     class Own(async_metrics.HostStorage):
         pass
 
@@ -158,7 +160,7 @@ def test_losses_on_several_devices_or_of_several_types_are_put_together(baseline
 
 
 @pytest.mark.parametrize("look", ["history", "histories", "latest", "latest_with_smoothing_hint"])
-def test_whoever_looks_sees_everything(as_on_gpu, look):
+def test_every_reader_of_the_storage_gets_all_values(as_on_gpu, look):
     with EventStorage() as storage:
         storage.put_scalar("loss", torch.tensor(1.0))
         found = getattr(storage, look)(*(["loss"] if look == "history" else []))
@@ -169,7 +171,7 @@ def test_a_run_logs_the_same_late_or_at_once(igoas_cfg, monkeypatch, tmp_path):
     lines = []
     for late in (False, True):
         igoas_cfg.OUTPUT_DIR = str(tmp_path / str(late))
-        monkeypatch.setattr(async_metrics, "comes_late", lambda value, late=late: late and torch.is_tensor(value))
+        monkeypatch.setattr(async_metrics, "is_on_gpu", lambda value, late=late: late and torch.is_tensor(value))
         start(igoas_cfg).train()
         lines.append(
             [
@@ -183,7 +185,7 @@ def test_a_run_logs_the_same_late_or_at_once(igoas_cfg, monkeypatch, tmp_path):
 
 @pytest.mark.parametrize("late", [False, True])
 def test_an_infinite_loss_ends_the_run_before_a_checkpoint(igoas_cfg, monkeypatch, late):
-    monkeypatch.setattr(async_metrics, "comes_late", lambda value: late and torch.is_tensor(value))
+    monkeypatch.setattr(async_metrics, "is_on_gpu", lambda value: late and torch.is_tensor(value))
     igoas_cfg.SOLVER.CHECKPOINT_PERIOD = 1
     trainer = start(igoas_cfg)
     spoilt = trainer._trainer.model.heads.joint_classifier.weight

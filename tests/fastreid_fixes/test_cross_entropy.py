@@ -10,7 +10,7 @@ def drawn_logits() -> torch.Tensor:
 
 
 def smoothed(logits, eps, alpha) -> torch.Tensor:
-    """The mean over samples of -sum_k t_k log p_k, written out."""
+    """Returns the mean over samples of -sum_k t_k log p_k, computed one by one."""
     losses = []
     for row, target in zip(logits, TARGETS, strict=True):
         probabilities = row.exp() / row.exp().sum()
@@ -35,7 +35,7 @@ def test_samples_without_a_loss_do_not_count():
     assert cross_entropy_loss(logits[1:], torch.tensor([0]), 0.0) == 0
 
 
-def test_it_is_the_host_s_own_value(raw_host):
+def test_it_is_fast_reid_s_value(raw_host):
     expected = raw_host["cross_entropy"]
     values = [float(cross_entropy_loss(drawn_logits().float(), TARGETS, eps)) for eps in (0.1, -1.0)]
     assert values == pytest.approx(expected, rel=1e-6)  # float32

@@ -40,5 +40,5 @@ def test_every_option_of_the_evaluation_does_its_work_on_the_cpu(igoas_cfg, monk
     results = start(igoas_cfg).train()
     assert all(0 <= results[name] <= 100 for name in ("Rank-1", "mAP", "mINP"))
     assert ("TPR@FPR=1e-02" in results) == (switch == "ROC")
-    unchanged = np.allclose(*ranked, rtol=0, atol=1e-4)  # the host ranks for a ROC curve, and rounds otherwise
-    assert unchanged == (switch in (None, "ROC"))  # the others change what is ranked
+    unchanged = np.allclose(*ranked, rtol=0, atol=1e-4)  # fast-reid's ranking, used for a ROC curve, rounds differently
+    assert unchanged == (switch in (None, "ROC"))  # the other options change the distances

@@ -13,14 +13,14 @@ from igoas_plugin.fastreid_fixes.freezing import FreezePlan
 
 @pytest.fixture
 def frozen_cfg(igoas_cfg):
-    """Two frozen epochs of four."""
+    """Returns a config with two frozen epochs of four."""
     igoas_cfg.MODEL.IGOAS.FREEZE_EPOCHS = 2
     igoas_cfg.SOLVER.MAX_EPOCH = 4
     return igoas_cfg
 
 
 def train_until(cfg, epochs: int, resume=False):
-    """Weights before and after; the trainer stops after `epochs`, as if killed."""
+    """Returns the weights before and after a run that stops after `epochs`, as if it were killed."""
     trainer = start(cfg, resume)
     before = weights(trainer)
     trainer.max_epoch = epochs
@@ -54,7 +54,7 @@ def test_the_joint_classifier_is_frozen_by_its_own_key(frozen_cfg):
     assert unchanged(before, after) == frozen_names(after) - joint
 
 
-def test_the_host_s_freezing_goes_by_the_iteration_of_the_run(baseline_cfg, raw_host):
+def test_freezing_by_fast_reid_s_keys_goes_by_the_iteration_of_the_run(baseline_cfg, raw_host):
     assert raw_host["change_of_frozen_weights_after_a_resume"] == 0.0
     cfg = baseline_cfg
     cfg.MODEL.HEADS.NUM_CLASSES = 4
@@ -72,7 +72,7 @@ def test_the_host_s_freezing_goes_by_the_iteration_of_the_run(baseline_cfg, raw_
     assert changes[0] == 0 and changes[1] > 0
 
 
-def test_an_evaluation_does_not_thaw_the_host_s_frozen_layers(baseline_cfg, raw_host):
+def test_an_evaluation_does_not_thaw_layers_frozen_by_fast_reid_s_keys(baseline_cfg, raw_host):
     assert raw_host["frozen_bn_in_train_mode_after_an_evaluation"] == [False, True]
     baseline_cfg.MODEL.FREEZE_LAYERS, baseline_cfg.SOLVER.FREEZE_ITERS = ["backbone"], 4
     trainer = start(baseline_cfg)
@@ -91,9 +91,9 @@ def test_outside_a_run_it_is_epoch_0(frozen_cfg):
     assert unchanged(before, dict(model.named_parameters())) == frozen_names(before)
 
 
-def test_two_freezings_at_once_are_refused(frozen_cfg):
+def test_freezing_by_two_settings_is_refused(frozen_cfg):
     frozen_cfg.MODEL.FREEZE_LAYERS, frozen_cfg.SOLVER.FREEZE_ITERS = ["backbone"], 4
-    with pytest.raises(InputError, match="exclude each other"):
+    with pytest.raises(InputError, match="cannot be used if IGOAS freezes layers itself"):
         FreezePlan.from_config(frozen_cfg)
 
 

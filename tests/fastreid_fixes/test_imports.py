@@ -1,24 +1,26 @@
 import collections
 import copy
+import inspect
 import pickle
 import runpy
 import subprocess
 import sys
 
+from failures import Failures
 from fastreid.data.common import CommDataset
 
 from igoas_plugin.fastreid_fixes import FIXES, apply_fixes
-from igoas_plugin.fastreid_fixes.imports import HOST_VERSION, require_host
+from igoas_plugin.fastreid_fixes.imports import FASTREID_VERSION, require_fastreid
 
 
-def test_names_lent_to_the_host_are_taken_back(raw_host):
-    without_six, without_mapping = raw_host["plain_imports_of_the_host"]
+def test_names_restored_for_fast_reid_are_removed_again(raw_host):
+    without_six, without_mapping = raw_host["plain_imports"]
     assert "torch._six" in without_six and "Mapping" in without_mapping
     assert not hasattr(collections, "Mapping")
     assert "torch._six" not in sys.modules
 
 
-def test_a_spawned_worker_unpickles_a_data_set_of_the_host_and_loads_the_plugin_without_scikit_learn(raw_host):
+def test_a_spawned_worker_unpickles_a_data_set_of_fast_reid_and_loads_the_plugin_without_scikit_learn(raw_host):
     assert "torch._six" in raw_host["spawned_worker_without_the_plugin"]
     pickled = pickle.dumps(CommDataset([("a.png", "p", "c")]))
     code = (
@@ -31,7 +33,7 @@ def test_a_spawned_worker_unpickles_a_data_set_of_the_host_and_loads_the_plugin_
     assert done.stdout.splitlines() == ["1 1", "False True True", "[0.0, 1.0, 1.0] True"], done.stderr
 
 
-def test_scikit_learn_that_is_there_stays_there_and_garbage_collection_that_was_off_stays_off():
+def test_scikit_learn_stays_imported_and_garbage_collection_stays_off():
     code = (
         "import gc, sklearn, sys; gc.disable(); import igoas_plugin\n"
         "print(sys.modules['sklearn'] is sklearn, gc.isenabled())"
@@ -40,8 +42,24 @@ def test_scikit_learn_that_is_there_stays_there_and_garbage_collection_that_was_
     assert done.stdout.split() == ["True", "False"], done.stderr
 
 
+def test_what_stands_in_fast_reid_s_modules_can_be_sent_to_spawned_processes():
+    replacements = {
+        f"{module.__name__}.{name}": value
+        for module in list(sys.modules.values())
+        if getattr(module, "__name__", "").startswith("fastreid.")
+        for name, value in vars(module).items()
+        if (inspect.isfunction(value) or inspect.isclass(value)) and value.__module__.startswith("igoas_plugin.")
+    }
+    assert len(replacements) > 20
+    failures = Failures()
+    for name, replacement in replacements.items():
+        with failures.of(name):
+            assert pickle.loads(pickle.dumps(replacement)) is replacement
+    assert failures == []
+
+
 class OwnDataSet(CommDataset):
-    """A data set of the user's own."""
+    """Data set of a user."""
 
 
 def test_a_data_set_of_the_user_s_own_pickles_too():
@@ -49,7 +67,7 @@ def test_a_data_set_of_the_user_s_own_pickles_too():
     assert type(data) is OwnDataSet and data.num_classes == 1
 
 
-def test_without_the_host_the_pip_line_is_printed():
+def test_without_fast_reid_the_pip_command_is_printed():
     code = (
         "import sys, importlib.util as util; find = util.find_spec\n"
         "util.find_spec = lambda name, *rest: None if name == 'fastreid' else find(name, *rest)\n"
@@ -57,12 +75,12 @@ def test_without_the_host_the_pip_line_is_printed():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 1
-    assert done.stderr.splitlines()[-1].endswith(f"pip install --no-deps fastreid=={HOST_VERSION}")
+    assert done.stderr.splitlines()[-1].endswith(f"pip install --no-deps fastreid=={FASTREID_VERSION}")
 
 
-def test_another_version_of_the_host_gets_one_warning(monkeypatch, host_log):
+def test_another_version_of_fast_reid_gets_one_warning(monkeypatch, host_log):
     monkeypatch.setattr("importlib.metadata.version", lambda name: "1.3.0")
-    assert require_host() == "1.3.0"
+    assert require_fastreid() == "1.3.0"
     assert [record.getMessage().count("found 1.3.0") for record in host_log.records] == [1]
 
 
@@ -75,14 +93,14 @@ def test_every_fix_ran_once_and_tells_its_symptom():
         assert fix.note != "not run yet" and len(fix.symptom) > 20, fix.name
 
 
-def test_the_table_names_host_torch_and_each_fix(capsys):
+def test_the_table_names_fast_reid_torch_and_each_fix(capsys):
     runpy.run_module("igoas_plugin.fastreid_fixes", run_name="__main__")  # python -m igoas_plugin.fastreid_fixes
     printed = capsys.readouterr().out
     for word in ("1.4.0", "torch", "device", *(fix.name for fix in FIXES)):
         assert word in printed
 
 
-HOST_FIRST = """
+FASTREID_FIRST = """
 import collections, collections.abc, sys, types
 collections.Mapping = collections.abc.Mapping
 sys.modules["torch._six"] = types.SimpleNamespace(string_classes=(str, bytes))
@@ -107,17 +125,17 @@ assert build_optimizer is fastreid.solver.build_optimizer and build_optimizer.__
 assert launch is fastreid.engine.launch and launch.__module__.startswith("igoas_plugin")
 assert default_setup is fastreid.engine.default_setup and default_setup.__module__.startswith("igoas_plugin")
 assert Mine.preprocess_image(None, None) == "mine" and Mine.forward(None, None, extra=2) == 2
-print("mended")
+print("patched")
 """
 
 
-def test_a_script_that_imported_the_host_first_gets_the_mended_names_and_keeps_its_own_classes():
-    done = subprocess.run([sys.executable, "-c", HOST_FIRST], capture_output=True, text=True)
-    assert done.stdout.split() == ["mended"], done.stderr
+def test_a_script_that_imported_fast_reid_first_gets_the_patched_names_and_keeps_its_own_classes():
+    done = subprocess.run([sys.executable, "-c", FASTREID_FIRST], capture_output=True, text=True)
+    assert done.stdout.split() == ["patched"], done.stderr
 
 
 class WithHandle(CommDataset):
-    """A data set that holds what cannot be pickled, and leaves it out as Python's protocol says."""
+    """Data set with a file handle, which it leaves out of its pickle."""
 
     def __getstate__(self):
         return {name: value for name, value in self.__dict__.items() if name != "handle"}

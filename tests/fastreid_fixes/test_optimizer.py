@@ -27,7 +27,7 @@ def train(model, optimizer, steps=3) -> list[float]:
 
 
 @pytest.mark.parametrize("name", ["Adam", "SGD", "AdamW"])
-def test_steps_of_the_host_equal_steps_of_plain_torch(baseline_cfg, raw_host, name):
+def test_steps_of_fast_reid_equal_steps_of_plain_torch(baseline_cfg, raw_host, name):
     assert raw_host["change_of_all_weights_after_two_steps"] == 0.0
     baseline_cfg.SOLVER.OPT = name
     # float64: Adam divides by the size of the gradient, so that where it is near 0 rounding would decide on the step.
@@ -37,9 +37,9 @@ def test_steps_of_the_host_equal_steps_of_plain_torch(baseline_cfg, raw_host, na
     settings = {"lr": baseline_cfg.SOLVER.BASE_LR, "weight_decay": baseline_cfg.SOLVER.WEIGHT_DECAY}
     if name == "SGD":
         settings["momentum"] = baseline_cfg.SOLVER.MOMENTUM
-    by_host = train(ours, optimizer)
+    by_fastreid = train(ours, optimizer)
     by_torch = train(plain, getattr(torch.optim, name)(plain.parameters(), **settings))
-    assert by_host == pytest.approx(by_torch, rel=1e-9)
+    assert by_fastreid == pytest.approx(by_torch, rel=1e-9)
     # a thousandth of a step of Adam, which is BASE_LR where the gradient is not 0
     atol = 1e-3 * baseline_cfg.SOLVER.BASE_LR
     for (key, mine), theirs in zip(ours.named_parameters(), plain.parameters(), strict=True):
@@ -86,7 +86,7 @@ def test_a_state_of_a_plain_optimiser_goes_on_in_one_pass(baseline_cfg, contiguo
     optimizer, _ = build_optimizer(baseline_cfg, model, contiguous)
     train(model, optimizer, steps=1)
     saved = optimizer.state_dict()
-    for group in saved["param_groups"]:  # as torch's own default, and as plugin and host saved it before
+    for group in saved["param_groups"]:  # torch's default, and that of earlier checkpoints
         group.update(fused=None, foreach=None)
     model = baseline(baseline_cfg)
     resumed, _ = build_optimizer(baseline_cfg, model, contiguous)

@@ -23,7 +23,7 @@ def test_a_batch_is_not_normalised_in_place(baseline_cfg, raw_host):
 
 
 class Collector:
-    """An evaluator that keeps the descriptors."""
+    """Evaluator that keeps the descriptors."""
 
     def reset(self):
         self.outputs = []

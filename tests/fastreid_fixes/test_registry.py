@@ -1,4 +1,4 @@
-"""Two modules that register one name: the line tells which they are, whichever comes first."""
+"""Two modules that register one name: the error names both, whichever comes first."""
 
 import subprocess
 import sys
@@ -28,7 +28,7 @@ def test_a_project_that_comes_second_is_refused_in_one_line_with_both_modules():
     )
 
 
-def test_so_is_the_plugin_where_it_comes_second():
+def test_the_plugin_is_refused_too_if_it_comes_second():
     script = (
         "import importlib, igoas_plugin\n"
         "from igoas_plugin.datasets import partial_reid\n"
@@ -40,7 +40,7 @@ def test_so_is_the_plugin_where_it_comes_second():
 
 
 @pytest.mark.parametrize("name", ["OccludedREID", "PartialREID", "PartialiLIDS"])
-def test_the_names_of_the_host_s_project_are_the_plugin_s(name):
+def test_the_names_of_fast_reid_s_project_are_the_plugin_s(name):
     import igoas_plugin  # noqa: F401
 
     # isort: split
@@ -49,7 +49,7 @@ def test_the_names_of_the_host_s_project_are_the_plugin_s(name):
     assert DATASET_REGISTRY.get(name).__module__.startswith("igoas_plugin.datasets.")
 
 
-def test_without_the_plugin_the_line_does_not_say_who_has_the_name(raw_host):
+def test_without_the_plugin_the_error_does_not_say_who_has_the_name(raw_host):
     assert raw_host["a_name_registered_twice"] == (
         "AssertionError: An object named 'Market1501' was already registered in 'DATASET' registry!"
     )

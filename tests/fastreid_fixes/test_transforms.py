@@ -1,4 +1,4 @@
-import igoas_plugin  # noqa: F401  (first: it mends the host)
+import igoas_plugin  # noqa: F401  (first: it patches fast-reid)
 
 # isort: split
 import pickle
@@ -43,7 +43,7 @@ def test_without_the_plugin_affine_fails(raw_host):
 
 
 @pytest.mark.parametrize("names", [(name,) for name in TRANSFORMS] + [TRANSFORMS], ids="+".join)
-def test_every_transform_of_the_host_changes_a_pillow_image_without_a_warning(names, seeded):
+def test_every_transform_of_fast_reid_changes_a_pillow_image_without_a_warning(names, seeded):
     transforms, plain = with_transforms(*names), with_transforms()(some_image())
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -103,7 +103,7 @@ def test_without_the_plugin_every_tensor_warns_and_black_and_white_fails_by_nump
     assert ("Error" in str(raw_host["black_and_white_tensor"])) == (int(np.__version__.split(".")[0]) >= 2)
 
 
-def test_tensors_have_the_values_that_the_host_gives(raw_host):
+def test_tensors_have_the_values_of_fast_reid(raw_host):
     pixels = np.arange(18, dtype=np.uint8).reshape(2, 3, 3)
     with warnings.catch_warnings():
         warnings.simplefilter("error")

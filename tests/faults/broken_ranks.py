@@ -1,4 +1,4 @@
-"""A run of tiny images in several processes for tests to break: python broken_ranks.py FOLDER WHAT [PROCESSES]."""
+"""Run of several processes that tests break: python broken_ranks.py FOLDER WHAT PROCESSES."""
 
 import os
 import sys
@@ -6,7 +6,7 @@ import time
 from datetime import timedelta
 from pathlib import Path
 
-import igoas_plugin  # before the host: it mends it
+import igoas_plugin  # first: it patches fast-reid
 from igoas_plugin.core.errors import PluginError
 from igoas_plugin.engine import distributed
 
@@ -24,7 +24,7 @@ if "SECONDS_TO_WAIT" in os.environ:
 
 
 def note_process(folder: str) -> None:
-    """Tells a test that this process is in the middle of its work."""
+    """Writes a file that tells the test that this process is at work."""
     path = Path(folder, f"rank{comm.get_rank()}")
     if not path.exists():
         path.with_suffix(".new").write_text(str(os.getpid()))
@@ -42,7 +42,7 @@ class Break(HookBase):
 
 
 def rank_for_long(evaluator):
-    """ReidEvaluator.evaluate; the first process, which ranks, takes twice as long as a collective may."""
+    """Replaces ReidEvaluator.evaluate: rank 0, which ranks, takes twice as long as the timeout of a collective."""
     results = EVALUATE(evaluator)
     if comm.is_main_process():
         time.sleep(2 * distributed.COLLECTIVE_TIMEOUT.total_seconds())
@@ -54,7 +54,7 @@ def run(cfg, folder: str, what: str) -> None:
     if what.startswith("rank"):
         ReidEvaluator.evaluate = rank_for_long
         if what == "rank unwaited":
-            distributed.FIRST_ALONE = None
+            distributed.RANKING_GROUP = None
         note_process(folder)
         DefaultTrainer.test(cfg, trainer.model)
         return comm.synchronize()

@@ -2,17 +2,18 @@
 
 python tests/faults/dying_run.py POINT COUNT COUNTED [ARGUMENTS OF tools/train_net.py]
 
-The point is counted in events and not in seconds, so that a slow or busy machine changes nothing. POINT says which:
-  start     audit events of Python (imports, opened files ...) before the first forward pass; where there are fewer
-            than COUNT, the first forward pass
+The point is counted in events and not in seconds, so it does not depend on the speed of the machine. POINT says which:
+  start     audit events of Python (imports, opened files ...) before the first forward pass; the first forward pass
+            if there are fewer than COUNT
   training  forward passes of modules, steps of the optimiser and audit events from the first forward pass on
-  writing   pieces of files that write_atomically() has not finished, from the first forward pass on
+  writing   pieces of files that write_atomically() is writing, from the first forward pass on
   a name    pieces of the file of that name, such as model_0001.pth
 
 The process sends itself SIGKILL at number COUNT, or never where COUNT is 0. A process that ends in another way writes
 the number of all events into the file COUNTED, as JSON.
 """
 
+import io
 import json
 import os
 import runpy
@@ -52,21 +53,22 @@ import igoas_plugin  # noqa: E402, F401  (first: it patches fast-reid)
 from torch.nn.modules.module import register_module_forward_pre_hook  # noqa: E402
 from torch.optim.optimizer import register_optimizer_step_post_hook  # noqa: E402
 
-from igoas_plugin.core.files import NewFile  # noqa: E402
-
-write = NewFile.write
+from igoas_plugin.core import files  # noqa: E402
 
 
-def write_piece(file, content) -> int:
-    if seen["training"]:
-        see("writing")
-    if Path(file.name).name.startswith(f"{POINT}."):
-        see(POINT)
-    return write(file, content)
+class CountedFile(io.FileIO):
+    """A file that counts the pieces that are written into it."""
+
+    def write(self, content) -> int:
+        if seen["training"]:
+            see("writing")
+        if Path(self.name).name.startswith(f"{POINT}."):
+            see(POINT)
+        return super().write(content)
 
 
 if __name__ == "__main__":
-    NewFile.write = write_piece
+    files.open = lambda path, mode: io.BufferedWriter(CountedFile(path, mode))
     register_module_forward_pre_hook(forward)
     register_optimizer_step_post_hook(lambda *given: see("training"))
     sys.argv = [str(ROOT / "tools/train_net.py"), *sys.argv[4:]]

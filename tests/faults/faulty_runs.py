@@ -1,4 +1,4 @@
-"""Runs of tools/train_net.py that something is done to while they go on."""
+"""Runs of tools/train_net.py that a test disturbs."""
 
 import contextlib
 import os
@@ -11,7 +11,7 @@ from pathlib import Path
 
 
 def children_of(pid: int) -> list[int]:
-    """Processes that this one has started, by /proc; a zombie is one too."""
+    """Returns the child processes of a process, zombies too, from /proc."""
     found = []
     for stat in Path("/proc").glob("[0-9]*/stat"):
         with contextlib.suppress(OSError):  # it has ended meanwhile
@@ -25,7 +25,7 @@ def descendants_of(pid: int) -> list[int]:
 
 
 def is_loader_worker(pid: int) -> bool:
-    """Whether a process is a forked copy of its parent: it has the same command line."""
+    """Returns whether a process is a forked copy of its parent: both have the same command line."""
     with contextlib.suppress(OSError):
         stat = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
         return Path(f"/proc/{pid}/cmdline").read_bytes() == Path(f"/proc/{stat[1]}/cmdline").read_bytes()
@@ -33,7 +33,7 @@ def is_loader_worker(pid: int) -> bool:
 
 
 def wait_for(condition: Callable[[], object], seconds: float = 600):
-    """What the condition gives once it is true; AssertionError where it is not in time."""
+    """Waits until the condition is true, and returns its value; raises AssertionError after a timeout."""
     end = time.monotonic() + seconds
     while not (found := condition()):
         assert time.monotonic() < end, "it did not come in time"
@@ -42,7 +42,7 @@ def wait_for(condition: Callable[[], object], seconds: float = 600):
 
 
 class FaultyRun:
-    """A run in a process group of its own.
+    """Run in its own process group.
 
     Args:
         command: as the fixture tool_command gives it.
@@ -60,17 +60,17 @@ class FaultyRun:
         self.started: set[int] = set()
 
     def says(self, text: str) -> bool:
-        """Whether its log holds a text."""
+        """Returns whether the log contains a text."""
         return self.log.exists() and text in self.log.read_text()
 
     def workers(self) -> list[int]:
-        """Loader workers that are there now."""
+        """Returns the present loader workers."""
         found = descendants_of(self.process.pid)
         self.started |= {*found}
         return [pid for pid in found if is_loader_worker(pid)]
 
     def ends(self, seconds: float) -> float:
-        """How long it takes to end from now on; AssertionError where it takes longer than `seconds`."""
+        """Waits for the end and returns the time it took; raises AssertionError after `seconds`."""
         since = time.monotonic()
         self.workers()
         try:
@@ -80,7 +80,7 @@ class FaultyRun:
         return time.monotonic() - since
 
     def left(self) -> list[int]:
-        """Processes of the run that are still there, zombies too."""
+        """Returns the processes of the run that still exist, zombies too."""
         self.started |= {*descendants_of(self.process.pid)}
         return [pid for pid in self.started if os.path.exists(f"/proc/{pid}")]
 
@@ -90,7 +90,7 @@ class FaultyRun:
 
 @contextlib.contextmanager
 def faulty_run(*args, **kwargs) -> Iterator[FaultyRun]:
-    """A run, of which nothing is left at the end."""
+    """Context with a run, whose processes are killed at the end."""
     run = FaultyRun(*args, **kwargs)
     try:
         yield run

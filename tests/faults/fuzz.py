@@ -1,8 +1,8 @@
-"""Tries hostile inputs by the thousand: python tests/faults/fuzz.py --what images --cases 10000 --seed 1
+"""Tries thousands of hostile inputs: python tests/faults/fuzz.py --what images --cases 10000 --seed 1
 
-Each case must give a result or one of the plugin's own errors, in time. Cases run in processes of their own, so that a
-crash of the interpreter or a hang outside Python is seen, counted, and does not end the count. What one seed tries is
-the same every time. Exit code 1 where a case gave anything else; the case is printed.
+Each case must end in time with a result or an error of the plugin. Cases run in a process of their own, so that a crash
+of the interpreter or a hang outside Python is counted too. A seed determines the cases. Any other end of a case is
+printed, and the exit code is 1.
 """
 
 import argparse
@@ -20,7 +20,7 @@ from pathlib import Path
 
 sys.path[:0] = [str(Path(__file__).parents[2]), str(Path(__file__).parents[1])]
 
-import igoas_plugin  # noqa: E402, F401  (first: it mends the host)
+import igoas_plugin  # noqa: E402, F401  (first: it patches fast-reid)
 
 # isort: split
 from hostile import every_case, outcome, peak_megabytes  # noqa: E402
@@ -34,10 +34,10 @@ def target_of(kind: str):
 
 
 def try_cases(kind: str, count: int, seed: int, path: str) -> None:
-    """Tries cases in this process; each is a line in the file before it is tried, and what came of it after it."""
+    """Tries cases in this process, and notes each in a file before and after it is tried."""
     target, stderr = target_of(kind), os.dup(2)
     with open(path, "w", encoding="utf-8", errors="backslashreplace") as notes, open(os.devnull, "w") as devnull:
-        os.dup2(devnull.fileno(), 2)  # what C libraries say of each broken file
+        os.dup2(devnull.fileno(), 2)  # messages of C libraries
 
         def note(**what) -> None:
             notes.write(json.dumps(what) + "\n")
@@ -48,7 +48,7 @@ def try_cases(kind: str, count: int, seed: int, path: str) -> None:
             faulthandler.dump_traceback_later(15 * target.seconds, exit=True, file=stderr)
             try:
                 note(ended=outcome(target, case))
-            except BaseException as error:  # what must not be is what is looked for
+            except BaseException as error:  # any other end is a finding
                 note(ended="else", why=f"{type(error).__name__}: {error}"[:2000])
             faulthandler.cancel_dump_traceback_later()
 
@@ -58,7 +58,7 @@ def try_cases(kind: str, count: int, seed: int, path: str) -> None:
 
 
 def count_cases(kind: str, count: int, seed: int) -> tuple[Counter, float]:
-    """How often each end came, and the most memory of a process, in MB; prints the cases that ended wrong."""
+    """Returns the number of cases by their end, and the peak memory in MB; prints the findings."""
     ended, megabytes, done, part = Counter(), 0.0, 0, 0
     with tempfile.TemporaryDirectory() as folder:
         notes = Path(folder, "notes")
@@ -90,7 +90,7 @@ def main() -> None:
     parser.add_argument("--what", nargs="+", choices=KINDS, default=KINDS, help="kinds of input (all)")
     parser.add_argument("--cases", type=int, default=1000, help="of each kind (1000)")
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--notes", help=argparse.SUPPRESS)  # where a process of this command's own notes its cases
+    parser.add_argument("--notes", help=argparse.SUPPRESS)  # notes of a process that this command starts
     args = parser.parse_args()
     if args.notes:
         return try_cases(args.what[0], args.cases, args.seed, args.notes)

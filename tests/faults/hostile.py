@@ -1,4 +1,4 @@
-"""What hostile input must come to: a result or an error of the plugin, in time, in little memory, without a trace."""
+"""Rules for hostile input: a result or an error of the plugin, in time, in little memory, without files left over."""
 
 import contextlib
 import resource
@@ -13,18 +13,18 @@ from hypothesis.strategies import SearchStrategy
 
 from igoas_plugin.core.errors import InputError
 
-MEGABYTES = 1000  # by which the memory of the process may grow in one case
+MEGABYTES = 1000  # largest growth of the process in one case
 
 
 class Target(NamedTuple):
-    """A part of the plugin that reads what others made.
+    """Part of the plugin that reads foreign input.
 
     Args:
-        cases: what may come.
-        put: `put(case, folder)` makes the input and returns what `use` takes.
-        use: `use(subject)` has the plugin read it; AssertionError where the result is not sound.
-        seconds: of the processor that `use` may take; ten times that of the clock, for a busy machine.
-        writes: whether `use` is to leave a file.
+        cases: strategy that draws inputs.
+        put: `put(case, folder)` writes an input and returns the argument of `use`.
+        use: `use(subject)` reads the input with the plugin; raises AssertionError if the result is wrong.
+        seconds: processor time that `use` may take; the wall clock may take ten times as long.
+        writes: whether `use` leaves a file.
     """
 
     cases: SearchStrategy
@@ -35,7 +35,7 @@ class Target(NamedTuple):
 
 
 class TooLong(BaseException):
-    """A case took longer than it may; no Exception, or the part that is tried would catch it."""
+    """Case that took too long; not an Exception, so that the tested code cannot catch it."""
 
 
 @contextlib.contextmanager
@@ -60,12 +60,11 @@ def peak_megabytes() -> float:
 
 
 def outcome(target: Target, case) -> str:
-    """ "result" or "own error"; any other end of a case is an exception.
+    """Returns "result" or "own error"; any other end of a case raises.
 
     Raises:
-        TooLong: it took too long.
-        AssertionError: the result is not sound, the error is no single line, a file was left, or it took too much
-            memory.
+        TooLong: the case took too long.
+        AssertionError: the result is wrong, the error has several lines, a file was left, or memory grew too much.
     """
     with tempfile.TemporaryDirectory() as folder:
         subject = target.put(case, Path(folder))
@@ -88,7 +87,7 @@ def everything_in(folder: str) -> set[str]:
 
 
 def every_case(target: Target, count: int, start: int, see: Callable[[Any], None]) -> None:
-    """Calls `see` with `count` cases of a target, which the seed `start` determines."""
+    """Calls `see` with `count` cases of a target; the seed `start` determines them."""
 
     @seed(start)
     @settings(
@@ -106,7 +105,7 @@ def every_case(target: Target, count: int, start: int, see: Callable[[Any], None
 
 
 def in_suite(target: Target, examples: int):
-    """Returns a function that tries the same `examples` cases of a target every time and makes one that fails small."""
+    """Returns a test of `examples` cases, the same every time, that shrinks a failing case."""
 
     @settings(
         max_examples=examples,

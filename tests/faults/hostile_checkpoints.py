@@ -1,4 +1,4 @@
-"""Checkpoints of which bytes are other than they were written."""
+"""Checkpoints with altered bytes."""
 
 import functools
 import io
@@ -12,7 +12,7 @@ from torch import nn
 
 from igoas_plugin.checkpoint.checkpoint_file import load_file
 
-places = st.one_of(st.floats(0, 1), st.floats(0.9, 1), st.floats(0, 0.3))  # names are at the beginning and the end
+places = st.one_of(st.floats(0, 1), st.floats(0.9, 1), st.floats(0, 0.3))  # the names are at both ends
 cases = st.lists(
     st.one_of(
         st.tuples(st.just("flip"), places, st.integers(1, 255)),

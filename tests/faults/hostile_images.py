@@ -1,4 +1,4 @@
-"""Image files as a broken disk, a broken download or an attacker makes them."""
+"""Images from a broken disk, a broken download or an attacker."""
 
 import functools
 import io
@@ -41,7 +41,7 @@ def sixteen_bits() -> Image.Image:
 
 @functools.cache
 def whole() -> dict[str, bytes]:
-    """Valid files, {name: content}, of every kind and mode that cameras and tools write."""
+    """Returns {name: content} of valid files in every format and mode that cameras and tools write."""
     frames = {"save_all": True, "append_images": [picture(shift=9)], "duration": 50}
     return {
         "jpeg": saved(picture(), "JPEG"),
@@ -73,20 +73,20 @@ def chunk(name: bytes, content: bytes) -> bytes:
 
 
 def zeros(count: int) -> bytes:
-    """So many bytes of zero, deflated to a thousandth."""
+    """Returns zeros, deflated to a thousandth of their size."""
     deflate = zlib.compressobj(6)
     step = bytes(2**20)
     return b"".join(deflate.compress(step[: count - at]) for at in range(0, count, 2**20)) + deflate.flush()
 
 
 def png(side: int, content: bytes, extra: bytes = b"") -> bytes:
-    """A square black-and-white PNG."""
+    """Returns a square black-and-white PNG."""
     header = chunk(b"IHDR", struct.pack(">IIBBBBB", side, side, 1, 0, 0, 0, 0))
     return b"\x89PNG\r\n\x1a\n" + header + extra + chunk(b"IDAT", content) + chunk(b"IEND", b"")
 
 
 def tiff(side: int, content: bytes) -> bytes:
-    """A square black-and-white TIFF in one deflated strip."""
+    """Returns a square black-and-white TIFF in one deflated strip."""
     tags = [(256, side), (257, side), (258, 1), (259, 8), (262, 1), (273, 8 + 2 + 9 * 12 + 4), (277, 1), (278, side)]
     tags.append((279, len(content)))
     entries = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in tags)
@@ -95,7 +95,7 @@ def tiff(side: int, content: bytes) -> bytes:
 
 @functools.cache
 def bomb(name: str) -> bytes:
-    """A small file that grows without measure where it is read without care."""
+    """Returns a small file that decodes to a huge image."""
     rows = {side: (side + 7) // 8 + 1 for side in (13_000, 9_400, 8)}
     if name == "png, 169 million pixels":
         return png(13_000, zeros(13_000 * rows[13_000]))
@@ -118,7 +118,7 @@ BOMBS = (
 
 
 def declare(content: bytes, width: int, height: int) -> bytes:
-    """The file with another width and height in its header, where the place is known; sums are right again."""
+    """Returns the file with another width and height in its header and corrected checksums."""
     content = bytearray(content)
     if content.startswith(b"\x89PNG"):
         content[16:24] = struct.pack(">II", width % 2**31, height % 2**31)
@@ -191,7 +191,7 @@ def put(case: tuple, folder: Path) -> str:
 def use(path: str) -> None:
     image = read_image(path)
     assert image.mode == "RGB" and min(image.size) > 0
-    if image.width * image.height < 10**7:  # a large one would exist three times
+    if image.width * image.height < 10**7:  # a large image would be copied three times
         assert np.asarray(image).shape == (image.height, image.width, 3)
 
 

@@ -1,4 +1,4 @@
-"""Gallery indexes of which bytes are other than they were written, by accident or with sums that are right again."""
+"""Gallery indexes with altered bytes, with and without corrected checksums."""
 
 import functools
 import io
@@ -57,7 +57,7 @@ cases = st.one_of(bytes_changed, members_changed, told_otherwise)
 
 
 def with_member(content: bytes, name: str, change_member) -> bytes:
-    """The archive with one member changed, and sums that are right."""
+    """Returns the archive with one member changed and its checksum corrected."""
     file = io.BytesIO()
     with zipfile.ZipFile(io.BytesIO(content)) as before, zipfile.ZipFile(file, "w") as after:
         for member in MEMBERS:

@@ -1,4 +1,4 @@
-"""Settings that pass one by one: what they name is built, or refused in one line, before a run starts."""
+"""Settings that are valid one by one: the checks build the model or raise one line."""
 
 import functools
 import os
@@ -41,7 +41,7 @@ def use(words: list[str]) -> None:
     os.environ["FASTREID_DATASETS"] = data_root().name
     try:
         cfg = load_cfg("", words)
-        if cfg.MODEL.BACKBONE.PRETRAIN:  # nothing is fetched here
+        if cfg.MODEL.BACKBONE.PRETRAIN:  # no network
             cfg.MODEL.BACKBONE.PRETRAIN = False
         check_run(cfg, Namespace(eval_only=False, resume=False, num_gpus=1, num_machines=1))
         if cfg.DATALOADER.NUM_WORKERS == 0:

@@ -1,4 +1,4 @@
-"""File names as no data set has them, in the folders of data sets, of crops, and in what is written about them."""
+"""Unusual file names, in data sets, among crops, and in reports about them."""
 
 import json
 import os
@@ -90,7 +90,7 @@ def put(case: tuple, folder: Path) -> tuple[str, Path]:
             path = folder / top / part / name.rstrip("/").replace("\0", "").replace("/", "")
             try:
                 path.mkdir() if name.endswith("/") else path.touch()
-            except OSError:  # ".", "..", the same name twice, or a name that this file system does not have
+            except OSError:  # ".", "..", a repeated name, or one that the file system refuses
                 pass
     return data_set, folder
 
@@ -103,13 +103,13 @@ def use(subject: tuple[str, Path]) -> None:
     data = open_data(data_set, root=str(folder))
     for split in ("train", "query", "gallery"):
         for path, identity, camera in read_split(data_set, data, split):
-            # the host takes a folder that is named like an image for one, and it is refused when it is read
+            # fast-reid lists a folder with the name of an image; reading it raises
             assert os.path.isfile(path) or data_set == "Market1501"
             assert type(identity) is type(camera) is (str if split == "train" else int)
 
 
 def show(paths: list[str], folder: str) -> None:
-    """What is written about such files, as text, JSON, a page and a figure: it can be written, and holds no markup."""
+    """Writes text, JSON, a page and a figure about such files, and asserts that names are escaped."""
     matches = [Match(rank, 0.5, path) for rank, path in enumerate(paths, start=1)]
     answers = Answers("gallery.index", folder, "flat", len(paths), [(path, matches) for path in paths])
     assert all(line.isprintable() for line in as_text(answers).encode().decode().splitlines())

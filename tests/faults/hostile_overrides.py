@@ -1,4 +1,4 @@
-"""KEY VALUE pairs of a command line that nobody should give."""
+"""Nonsensical KEY VALUE pairs of a command line."""
 
 from pathlib import Path
 
@@ -36,14 +36,14 @@ lists = st.lists(st.one_of(st.integers(-3, 600), st.floats(-1, 300)), max_size=4
 
 
 def of_the_type(key: str) -> st.SearchStrategy[str]:
-    """Values that a key may take by their type, its default among them."""
+    """Returns a strategy for values of the right type for a key, including its default."""
     default = value_of(DEFAULTS, key)
     own = {bool: st.sampled_from(["True", "False"]), str: st.text(max_size=8), list: lists, tuple: lists}
     return st.one_of(st.just(str(default)), own.get(type(default), numbers))
 
 
 def pairs_of(keys: list[str]) -> st.SearchStrategy[list[tuple[str, str]]]:
-    """Up to four pairs of these keys."""
+    """Returns a strategy for up to four pairs of these keys."""
 
     def values(key: str) -> st.SearchStrategy[tuple[str, str]]:
         return st.tuples(st.just(key), st.one_of(of_the_type(key), st.sampled_from(VALUES), numbers, lists))

@@ -1,4 +1,4 @@
-"""Config files that are torn, foreign, or written to do harm."""
+"""Config files that are torn, foreign or malicious."""
 
 import functools
 from pathlib import Path
@@ -11,16 +11,11 @@ from hypothesis import strategies as st
 from igoas_plugin.config import load_cfg
 
 CONFIGS = Path(__file__).parents[2] / "configs"
-LAUGHS = "\n".join(
-    ["a0: &a0 {x: 1}", *(f"a{n}: &a{n} {{{', '.join(f'k{i}: *a{n - 1}' for i in range(9))}}}" for n in range(1, 12))]
-)
 HARMFUL = (
     "!!python/object/apply:os.system ['touch harm']",
     "MODEL: !!python/object/new:os.system ['touch harm']",
     "SEED: !!python/object/apply:time.sleep [600]",
     "_BASE_: !!python/object/apply:os.system ['touch harm']",
-    LAUGHS,
-    LAUGHS + "\nMODEL: *a11",
     "_BASE_: config.yml",
     "_BASE_: [config.yml]",
     "_BASE_: .",
@@ -111,7 +106,7 @@ cases = st.one_of(
 
 
 def put(case: bytes, folder: Path) -> str:
-    for base in CONFIGS.glob("*.yml"):  # the published files name them by ../
+    for base in CONFIGS.glob("*.yml"):  # the published configs name them by ../
         (folder / base.name).symlink_to(base)
     (folder / "in").mkdir()
     path = folder / "in" / "config.yml"

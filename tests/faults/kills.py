@@ -1,8 +1,8 @@
-"""Kills a training at random points, resumes it, and compares its end with that of a run that was left alone.
+"""Kills a training at random points, resumes it, and compares its result with that of an undisturbed run.
 
 python tests/faults/kills.py --kills 20 --seed 1 [--folder FOLDER]
 
-A point is a number of events (see dying_run.py) and not of seconds: the kills are the same on any machine.
+A point is a number of events (see dying_run.py) and not of seconds, so the kills are the same on any machine.
 """
 
 import argparse
@@ -21,14 +21,14 @@ import torch
 ROOT = Path(__file__).parents[2]
 DYING_RUN = Path(__file__).with_name("dying_run.py")
 sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
-import igoas_plugin  # noqa: E402, F401  (first: the host, which tiny_data imports, is mended by it)
+import igoas_plugin  # noqa: E402, F401  (first: it patches fast-reid, which tiny_data imports)
 
 # isort: split
 from tiny_data import make_tiny_duke  # noqa: E402
 
 STEPS = 2  # of an epoch
 MOMENTS = ("training", "writing", "start")
-EPOCHS = 3  # that a run trains at most before it is killed
+EPOCHS = 3  # most epochs that a run trains before it is killed
 SETTINGS = {
     "DATASETS.NAMES": "('OccludedDuke',)", "DATASETS.TESTS": "('OccludedDuke',)",
     "INPUT.SIZE_TRAIN": "[32,16]", "INPUT.SIZE_TEST": "[32,16]", "INPUT.REA.ENABLED": "True",
@@ -39,12 +39,12 @@ SETTINGS = {
 
 
 class Run:
-    """A training in a folder, by tools/train_net.py.
+    """Training in a folder by tools/train_net.py.
 
     Args:
-        folder: of the run, OUTPUT_DIR.
-        data: FASTREID_DATASETS, with the tiny Occluded-Duke of the tests.
-        epochs: of two steps each.
+        folder: OUTPUT_DIR of the run.
+        data: FASTREID_DATASETS with the tiny Occluded-Duke of the tests.
+        epochs: number of epochs of two steps each.
     """
 
     def __init__(self, folder: Path, data: Path, epochs: int):
@@ -71,15 +71,15 @@ class Run:
         return json.loads(self.counted.read_text())
 
     def iterations_logged(self) -> list[int]:
-        """The iterations of which metrics.json has a line."""
+        """Returns the iterations that have a line in metrics.json."""
         return [json.loads(line)["iteration"] for line in (self.folder / "metrics.json").read_text().splitlines()]
 
 
 def kill_once(run: Run, rng: random.Random, events: dict[str, int], moment: str) -> bool:
-    """Starts or resumes the run until it is killed; returns whether it was, or had come to its end before.
+    """Starts or resumes the run until it is killed; returns whether it was killed before its end.
 
     Args:
-        events: of a whole run, by moment.
+        events: number of events of a whole run, by moment.
         moment: one of MOMENTS.
     """
     last = events[moment] if moment == "start" else events[moment] * EPOCHS // run.epochs
@@ -90,7 +90,7 @@ def kill_once(run: Run, rng: random.Random, events: dict[str, int], moment: str)
 
 
 def differences(first: Path, second: Path) -> list[str]:
-    """What differs, bit by bit, between the final checkpoints of two runs: weights, optimiser, schedules, metric."""
+    """Returns the names of what differs between the final checkpoints of two runs, compared bit by bit."""
     one, other = (torch.load(folder / "model_final.pth", weights_only=False) for folder in (first, second))
     return sorted(compare(one, other, ""))
 
@@ -112,7 +112,7 @@ def compare(one, other, where: str):
 
 
 def kill_and_resume(folder: Path, kills: int, seed: int, epochs: int) -> dict[str, object]:
-    """A run that is left alone and one that is killed `kills` times: what was hit, and what differs at the end."""
+    """Trains one run undisturbed and kills another one `kills` times; returns the moments and the differences."""
     make_tiny_duke(folder / "data")
     expected = [STEPS * (epoch + 1) - 1 for epoch in range(epochs)]
     alone, killed = (Run(folder / name, folder / "data", epochs) for name in ("alone", "killed"))

@@ -1,4 +1,4 @@
-"""Trains, or evaluates, again and again in one process; prints its memory and open files as it goes on, as JSON.
+"""Trains or evaluates many times in one process, and prints its memory and open files as JSON.
 
 python tests/faults/long_run.py train FOLDER STEPS EVERY WORKERS
 python tests/faults/long_run.py evaluate FOLDER TIMES EVERY WORKERS
@@ -28,7 +28,7 @@ from igoas_plugin.config import load_cfg  # noqa: E402
 
 
 def state() -> tuple[float, int, int]:
-    """Resident memory in MB, open files, and child processes, of this process."""
+    """Returns resident memory in MB, open files and child processes of this process."""
     status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
     children = Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()
     return int(status["VmRSS"].split()[0]) / 1024, len(os.listdir("/proc/self/fd")), len(children)
@@ -49,7 +49,7 @@ def tell(done: int) -> None:
 
 
 def config(folder: str, steps: int, workers: str):
-    """configs/Toy/igoas_R18.yml with TinyBackbone, small images and batches of half."""
+    """Returns configs/Toy/igoas_R18.yml with TinyBackbone, small images and batches of half the size."""
     options = {
         "MODEL.HEADS.EMBEDDING_DIM": "64", "SOLVER.IMS_PER_BATCH": "8",
         "INPUT.SIZE_TRAIN": "[32,16]", "INPUT.SIZE_TEST": "[32,16]",

@@ -1,4 +1,4 @@
-"""The processes that a test has started, their children and orphans included, as /proc lists them."""
+"""Processes that a test has started, with their children and orphans, from /proc."""
 
 import os
 import time
@@ -8,12 +8,12 @@ MARK = "STARTED_BY_TEST"  # an environment variable: it is handed down, whoever 
 
 
 def marked(folder) -> dict[str, str]:
-    """The environment of what is started for a test, by its folder."""
+    """Returns an environment that marks the processes of a test by its folder."""
     return {**os.environ, MARK: str(folder)}
 
 
 def left(folder, seconds: float = 0.0) -> list[str]:
-    """Command lines of the processes of a test that are still there after that time at most."""
+    """Returns the command lines of the processes of a test that still exist after a waiting time."""
     deadline = time.monotonic() + seconds
     while (found := _running(folder)) and time.monotonic() < deadline:
         time.sleep(0.1)
@@ -33,7 +33,7 @@ def _running(folder) -> list[str]:
 
 
 def wait_for(condition, seconds: float = 600.0):
-    """What `condition()` gives once it gives something; a machine with much else to do takes minutes to start a run."""
+    """Waits until `condition()` is true, and returns its value; a busy machine takes minutes to start a run."""
     deadline = time.monotonic() + seconds
     while not (value := condition()):
         assert time.monotonic() < deadline, "it did not come to that"

@@ -1,4 +1,4 @@
-"""A disk that is full, or cannot be written at all, is one line; what was there before stays, and nothing half-made."""
+"""A full or read-only disk gives one line; earlier files stay, and no partial file is left."""
 
 import contextlib
 import json
@@ -26,11 +26,11 @@ from tensorboard.backend.event_processing.event_file_loader import EventFileLoad
 
 from igoas_plugin.checkpoint.checkpoint_file import load_file
 from igoas_plugin.core.errors import InputError, OutputError
-from igoas_plugin.core.files import check_output, write_output
+from igoas_plugin.core.files import check_output, write_atomically
 from igoas_plugin.datasets.drawn_folder import provide
 from igoas_plugin.datasets.prepare import prepare
 from igoas_plugin.engine import log_files
-from igoas_plugin.engine.log_files import STOPPED
+from igoas_plugin.engine.log_files import UNWRITABLE
 from igoas_plugin.engine.metrics_file import logged_lines
 from igoas_plugin.evaluation.results import save_results
 from igoas_plugin.reports.comparison.training import write_seconds
@@ -42,7 +42,7 @@ MB = 10**6
 
 @pytest.fixture
 def disk(tmp_path):
-    """Room for three checkpoints, of 134 MB each where the backbone is ResNet-18: one is written beside two."""
+    """Returns a disk with space for three checkpoints of 134 MB (ResNet-18): one is written beside two."""
     with mounted(tmp_path / "disk", "size=450m") as folder:
         yield folder
 
@@ -55,7 +55,7 @@ def full_disk(tmp_path):
 
 @pytest.fixture
 def cfg(baseline_cfg, disk):
-    """One epoch, then two checkpoints: of the best epoch and of the last."""
+    """Returns the config of a run of one epoch, which writes two checkpoints: the best and the final one."""
     baseline_cfg.OUTPUT_DIR = str(disk / "run")
     baseline_cfg.SOLVER.MAX_EPOCH, baseline_cfg.TEST.EVAL_PERIOD = 1, 0
     return baseline_cfg
@@ -99,7 +99,7 @@ def test_the_tool_says_it_in_one_line_and_exits_with_1(run_tool, tiny_duke, tmp_
 
 
 class LoggingLoop(TrainerBase):
-    """A loop of the host that trains nothing and logs a lot; its disk is full for a while.
+    """Loop of fast-reid that trains nothing and logs a lot; its disk is full for a while.
 
     Args:
         disk: it logs into ``run`` there.
@@ -123,7 +123,7 @@ class LoggingLoop(TrainerBase):
 
 
 def iterations_in(path: Path) -> list[int]:
-    """Of the lines of metrics.json that are whole."""
+    """Returns the iterations of the whole lines of metrics.json."""
     iterations = []
     for line in path.read_text().splitlines():
         with contextlib.suppress(ValueError):
@@ -139,7 +139,7 @@ def test_logs_that_cannot_be_written_are_told_once_and_the_training_goes_on(tmp_
         out, err = capfd.readouterr()
         told = [re.search(r"cannot write (\S+): No space left", line) for line in out.splitlines() if "goes on" in line]
         assert sorted(each[1] for each in told) == [str(run), str(run / "log.txt"), str(run / "metrics.json")]
-        assert out.count("is written again; what came meanwhile may be lost") == 3 and not STOPPED
+        assert out.count("is written again; lines in between may be lost") == 3 and not UNWRITABLE
         assert "Traceback" not in out + err and "rror" not in err
         for found in (
             iterations_in(run / "metrics.json"),
@@ -151,8 +151,8 @@ def test_logs_that_cannot_be_written_are_told_once_and_the_training_goes_on(tmp_
 
 
 @pytest.mark.fault
-def test_without_the_mend_a_full_disk_ends_the_training_at_a_log(tmp_path, monkeypatch):
-    monkeypatch.setattr(JSONWriter, "write", log_files.write_metrics)
+def test_without_the_fix_a_full_disk_ends_the_training_at_a_log(tmp_path, monkeypatch):
+    monkeypatch.setattr(JSONWriter, "write", log_files.host_write_json)
     with mounted(tmp_path / "disk", "size=2m") as disk:
         with pytest.raises(OSError, match="No space left on device"):
             LoggingLoop(disk).train(0, 1, 1000)
@@ -172,19 +172,19 @@ def test_a_config_that_cannot_be_written_leaves_that_of_the_run_before(cfg, disk
     cfg.SOLVER.MAX_EPOCH = 7
     ballast = fill(disk, leave=0)
     with pytest.raises(OutputError, match="cannot write .*/run/config.yaml: No space left"):
-        start(cfg)
+        start(cfg, resume=True)
     assert (disk / "run" / "config.yaml").read_bytes() == before
 
     ballast.unlink()
-    monkeypatch.setattr(fastreid.engine.defaults, "PathManager", PathManager)  # without the mend
+    monkeypatch.setattr(fastreid.engine.defaults, "PathManager", PathManager)  # without the fix
     monkeypatch.setattr(type(cfg), "dump", lambda self: "x" * 10 * MB)
     fill(disk, leave=MB)
     with pytest.raises(OSError, match="No space left"):
-        start(cfg)
+        start(cfg, resume=True)
     assert (disk / "run" / "config.yaml").read_bytes() != before
 
 
-def test_both_of_the_hosts_ways_to_write_the_config_are_mended(cfg, disk, monkeypatch):
+def test_both_of_fast_reids_ways_to_write_the_config_are_fixed(cfg, disk, monkeypatch):
     written = []
     monkeypatch.setattr(
         "igoas_plugin.engine.log_files.write_atomically", lambda path, write: written.append(os.path.basename(path))
@@ -201,7 +201,7 @@ def results_cfg(folder: Path):
 
 WRITERS = {
     "results.json": lambda path: save_results({"mAP": 1.0}, results_cfg(path.parent)),
-    "page.html": lambda path: write_output(str(path), lambda file: file.write(b"page")),
+    "page.html": lambda path: write_atomically(str(path), lambda file: file.write(b"page")),
     "curve.csv": lambda path: write_csv([], str(path)),
     "picture.png": lambda path: save_figure(Figure(), str(path)),
     "seconds.json": lambda path: write_seconds(str(path.parent), [1.0]),
@@ -227,7 +227,7 @@ def test_generated_images_that_do_not_fit_leave_nothing(full_disk):
 
     with pytest.raises(OutputError, match=f"^Noise: cannot write {full_disk}/a/noise: No space .*FASTREID_DATASETS"):
         provide("Noise", str(full_disk / "a" / "noise"), 1, [f"part/{number}.png" for number in range(99)], noise)
-    assert os.listdir(full_disk) == []
+    assert os.listdir(full_disk / "a") == []
 
 
 def test_a_data_set_that_does_not_fit_leaves_nothing(tmp_path):
@@ -246,12 +246,12 @@ def test_a_read_only_file_system_is_told_before_a_run_starts(tmp_path):
             with pytest.raises(InputError, match=f"OUTPUT_DIR '{folder}' cannot be written"):
                 check_output(str(folder))
         with pytest.raises(OutputError, match=f"cannot write {disk}/page.html: Read-only file system: name another"):
-            write_output(str(disk / "page.html"), lambda file: file.write(b"page"))
+            write_atomically(str(disk / "page.html"), lambda file: file.write(b"page"))
 
 
 @pytest.fixture(autouse=True)
 def no_logs_kept():
-    """What one test filled is not remembered by the next."""
+    """Forgets the logs that a test could not write."""
     yield
-    STOPPED.clear()
+    UNWRITABLE.clear()
     logging.getLogger("fastreid").handlers.clear()

@@ -1,4 +1,4 @@
-"""Runs of several processes, one of which is killed, hangs or raises: they end, in one line, and leave nothing."""
+"""Runs of several processes, one of which is killed, hangs or raises: all end with one line, and none is left."""
 
 import os
 import signal
@@ -14,6 +14,7 @@ from process_table import left, marked, wait_for
 SCRIPT = Path(__file__).with_name("broken_ranks.py")
 TORCHRUN = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2")
 WORKERS_SECONDS = 600.0  # a loader's worker looks for its parent every 5 s, and a busy machine takes long to end it
+NO_ANSWER = "cannot go on because another one has not answered"
 COLLECTIVE = "30"  # seconds after which a collective ends a run: more than two processes need to start at once
 
 pytestmark = [
@@ -24,7 +25,7 @@ pytestmark = [
 
 @pytest.fixture
 def ranks(tmp_path):
-    """Starts a run of two processes, and gives it and their numbers when both are at work."""
+    """Returns a function that starts a run of two processes, and returns it and their pids when both are at work."""
     tiny_data.make_tiny_data(tmp_path / "datasets")
     started = []
 
@@ -112,9 +113,9 @@ def test_a_process_that_hangs_ends_the_run_after_the_time_of_a_collective(ranks,
     run, pids = ranks(launcher=launcher, SECONDS_TO_WAIT=COLLECTIVE)
     os.kill(pids[1], signal.SIGSTOP)
     if not launcher:
-        return assert_ended_in_one_line(run, tmp_path, "process 0 of 2 cannot go on, for another one does not answer")
+        return assert_ended_in_one_line(run, tmp_path, f"process 0 of 2 {NO_ANSWER}")
     assert run.wait(timeout=600) == 1
-    assert any("process 0 of 2 cannot go on, for another one does not answer" in line for line in said(tmp_path))
+    assert any(f"process 0 of 2 {NO_ANSWER}" in line for line in said(tmp_path))
     assert left(tmp_path, WORKERS_SECONDS) == []
 
 
@@ -145,4 +146,4 @@ def test_a_ranking_may_take_longer_than_a_collective(ranks, tmp_path):
 @pytest.mark.slow
 def test_without_a_barrier_of_its_own_the_ranking_ends_the_run(ranks, tmp_path):
     run, _ = ranks("rank unwaited", SECONDS_TO_WAIT=COLLECTIVE)
-    assert_ended_in_one_line(run, tmp_path, "process 1 of 2 cannot go on, for another one does not answer", seconds=600)
+    assert_ended_in_one_line(run, tmp_path, f"process 1 of 2 {NO_ANSWER}", seconds=600)

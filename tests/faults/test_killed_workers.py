@@ -1,4 +1,4 @@
-"""Workers of the data loader that are killed, as the kernel does where memory is short."""
+"""Workers of the data loader that are killed, as by a kernel that is out of memory."""
 
 import os
 import re

@@ -1,4 +1,4 @@
-"""Thousands of steps and many evaluations in one process: memory, open files and processes stay what they are.
+"""Thousands of steps and many evaluations in one process: memory, open files and processes do not grow.
 
 Each takes some minutes: the default suite has the shorter checks of the parts (histories, logs, hooks) instead.
 """
@@ -21,7 +21,7 @@ GROWTH = 0.02
 
 
 def watched(command: str, folder: Path, count: int, every: int, workers: int) -> list[tuple[int, float, int, int]]:
-    """(done, MB, open files, child processes), as long_run.py tells them."""
+    """Returns (done, MB, open files, child processes), as long_run.py prints them."""
     words = [sys.executable, SCRIPT, command, folder, count, every, workers]
     done = subprocess.run([str(word) for word in words], capture_output=True, text=True, timeout=3600)
     assert done.returncode == 0, done.stderr[-2000:]

@@ -1,4 +1,4 @@
-"""What is not finite ends a run, or is left out, before it reaches the weights."""
+"""Losses, gradients and weights that are not finite: the run stops or skips the step before the weights change."""
 
 import re
 from pathlib import Path
@@ -16,19 +16,19 @@ SPOILT = 2  # the iteration, the first of the second epoch
 
 
 class Spoil(HookBase):
-    """Begins a fault before an iteration and ends it after it; `named` is the first tensor that it makes not finite."""
+    """Hook that causes a fault in some iterations; `named` is the first tensor that is not finite."""
 
     def __init__(self, spoil, iterations=(SPOILT,)):
         self.spoil, self.iterations, self.named = spoil, iterations, ""
 
     def before_step(self):
-        self.mend = None
+        self.undo = None
         if self.trainer.iter in self.iterations:
-            self.mend, self.named = self.spoil(self.trainer)
+            self.undo, self.named = self.spoil(self.trainer)
 
     def after_step(self):
-        if self.mend:
-            self.mend()
+        if self.undo:
+            self.undo()
 
 
 def model_of(trainer):
@@ -36,7 +36,7 @@ def model_of(trainer):
 
 
 def module_of(trainer, kind) -> tuple[str, torch.nn.Module]:
-    """Name and module of the second of a kind in the backbone."""
+    """Returns name and module of the second module of a kind in the backbone."""
     found = [(f"backbone.{name}", each) for name, each in model_of(trainer).backbone.named_modules()]
     return [(name, each) for name, each in found if isinstance(each, kind)][1]
 
@@ -62,7 +62,7 @@ def nan_pixels(trainer):
         batch[0]["images"][3, 0, 5, 5] = float("nan")
 
     hook = model_of(trainer).register_forward_pre_hook(spoilt)
-    return hook.remove, r"the image \S+\.png, as the augmentation left it,"
+    return hook.remove, r"the image \S+\.png after augmentation"
 
 
 def infinite_output(trainer):

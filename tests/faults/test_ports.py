@@ -1,4 +1,4 @@
-"""The port by which the processes of a run meet: free unless it is given, and refused where it is in use."""
+"""Port by which the processes of a run find one another: a free one, or a given one that is not in use."""
 
 import re
 import socket

@@ -1,4 +1,4 @@
-"""A run that is resumed is, bit by bit, the run that was never stopped."""
+"""A resumed run gives, bit by bit, the same results as a run that was never stopped."""
 
 import random
 import signal
@@ -17,7 +17,7 @@ EPOCHS, STEPS = 4, 2
 
 
 class Recorder(HookBase):
-    """What a run saw and drew, by iteration: images, pixels, occlusion, and the next number of each generator."""
+    """Hook that records each iteration: image paths, pixels, occlusion, and the next number of each generator."""
 
     def __init__(self):
         self.seen = {}
@@ -42,7 +42,7 @@ class Recorder(HookBase):
 
 
 def assert_same(first, second, where="") -> None:
-    """Bit by bit, in tensors, lists and dicts."""
+    """Compares two values bit by bit, through tensors, lists and dicts."""
     assert type(first) is type(second), where
     if isinstance(first, torch.Tensor):
         assert torch.equal(first, second), where
@@ -59,7 +59,7 @@ def assert_same(first, second, where="") -> None:
 
 
 def demanding_cfg():
-    """IGOAS with all that has a state: freezing, warm-up, steps, augmentation, an identity sampler; several epochs."""
+    """Returns a config with everything that has a state: freezing, warm-up, steps, augmentation, identity sampler."""
     cfg = igoas_plugin.get_cfg()
     tiny_data.tiny_settings(cfg, "")
     cfg.SEED, cfg.MODEL.META_ARCHITECTURE, cfg.MODEL.HEADS.NAME, cfg.MODEL.HEADS.EMBEDDING_DIM = (
@@ -78,7 +78,7 @@ def demanding_cfg():
 
 @pytest.fixture(scope="module")
 def uninterrupted(tmp_path_factory):
-    """What a run that was never stopped saw, and its final checkpoint."""
+    """Returns the records of a run that was never stopped, and its final checkpoint."""
     folder = tmp_path_factory.mktemp("uninterrupted")
     tiny_data.make_tiny_data(folder / "datasets")
     with pytest.MonkeyPatch.context() as patch:
@@ -115,7 +115,7 @@ def test_a_run_resumed_at_the_end_of_an_epoch_is_the_run_that_was_never_stopped(
 
 
 class Signal(HookBase):
-    """A signal to this process, in the middle of a step or of an evaluation."""
+    """Hook that sends a signal to this process before a step."""
 
     def __init__(self, at, number=signal.SIGTERM):
         self.at, self.number = at, number
@@ -127,7 +127,7 @@ class Signal(HookBase):
 
 @pytest.fixture
 def ctrl_c_is_heard():
-    """Whoever runs these tests, pytest-xdist for one, may ignore Ctrl-C, and then it is no way to stop a run."""
+    """Handles Ctrl-C in the default way, because pytest-xdist lets its processes ignore it."""
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
     signal.signal(signal.SIGINT, before)

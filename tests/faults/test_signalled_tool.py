@@ -1,4 +1,4 @@
-"""A training in a process of its own, with loader workers, that gets a signal as schedulers and terminals send it."""
+"""Training in its own process, with loader workers, that receives signals as schedulers and terminals send them."""
 
 import contextlib
 import os
@@ -18,20 +18,20 @@ SLOW_STEPS = ("SOLVER.MAX_EPOCH", "100000", "SOLVER.CHECKPOINT_PERIOD", "0", "DA
 
 
 def children_of(group: int) -> list[str]:
-    """Command lines of the processes of a group that are alive."""
+    """Returns the command lines of the living processes of a group."""
     listed = subprocess.run(["ps", "-eo", "pgid=,stat=,args="], capture_output=True, text=True).stdout.splitlines()
     fields = [line.split(maxsplit=2) for line in listed]
     return [args for pgid, state, args in fields if int(pgid) == group and not state.startswith("Z")]
 
 
 def hear_ctrl_c() -> None:
-    """Whoever runs these tests may ignore Ctrl-C, which a process hands on to those that it starts."""
+    """Handles Ctrl-C in the default way, because a child process inherits that Ctrl-C is ignored."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 @pytest.fixture
 def start():
-    """Starts a command in a process group of its own; what is left of the groups is killed at the end."""
+    """Returns a function that starts a command in its own process group; the groups are killed at the end."""
     started = []
 
     def start(command, log) -> subprocess.Popen:
@@ -121,7 +121,7 @@ def test_random_splits_waits_for_the_checkpoint_of_its_training_and_ends_with_it
     assert code == 128 + number and f"{number.name}: stopped after iteration" in told, told[-3000:]
     assert "Traceback" not in told and children_of(process.pid) == []
     assert (tmp_path / "run" / "split0" / "model_interrupted.pth").is_file()
-    assert not (tmp_path / "run" / "split0" / ".lock").exists()
+    assert not (tmp_path / "run" / "split0" / ".lock_owner").exists()
 
 
 def ctrl_c(*words, **options):

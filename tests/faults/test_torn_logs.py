@@ -1,11 +1,11 @@
-"""Files that are appended to may end in the middle of a line, or hold what was never written: readers pass over it."""
+"""Logs that end in the middle of a line, or contain garbage: readers skip it."""
 
 import json
 import types
 
 import pytest
 
-from igoas_plugin.engine.metrics_file import forget_from, logged_lines, values_of
+from igoas_plugin.engine.metrics_file import logged_lines, remove_from, values_of
 from igoas_plugin.reports.comparison.plots import training_curves
 from igoas_plugin.reports.comparison.training import MADE_BY, makers_of
 
@@ -55,7 +55,7 @@ def test_a_comparison_draws_what_a_torn_log_holds(metrics, tmp_path):
 def test_a_line_that_tells_no_number_of_an_iteration_is_passed_over_and_cut_off(garbage, metrics, tmp_path):
     metrics.write_bytes(garbage + CONTENT + garbage)
     assert logged_lines(str(tmp_path)) == LINES
-    forget_from(str(tmp_path), 4)
+    remove_from(str(tmp_path), 4)
     assert metrics.read_bytes() == garbage + b"".join(CONTENT.splitlines(keepends=True)[:2])
 
 

@@ -1,7 +1,6 @@
-"""A file of weights from somewhere else: what it would execute is not executed, and damage is not loaded."""
+"""Files of weights from a stranger: nothing in them is executed, and damaged ones are not loaded."""
 
 import io
-import json
 import os
 import pickle
 import random
@@ -20,7 +19,6 @@ from fastreid.engine.hooks import PeriodicCheckpointer
 from fastreid.modeling import build_model
 from fastreid.modeling.backbones import build_backbone
 from fastreid.utils.checkpoint import Checkpointer
-from fastreid.utils.visualizer import Visualizer
 from torch import nn
 from torch_versions import writes_onnx
 
@@ -75,7 +73,7 @@ def test_the_payloads_do_create_the_file_where_torch_executes_them(kind, call, t
 
 @pytest.fixture
 def bad(tmp_path):
-    """A checkpoint with a payload, and the path of the file that it would create."""
+    """Checkpoint with a payload, and the path of the file that the payload would create."""
     created, path = tmp_path / "created", tmp_path / "bad.pth"
     model = {"model": {}, "state_dict": {}, "epoch": payloads.Creates(created, "os.system")}
     torch.save(model, path)
@@ -83,7 +81,7 @@ def bad(tmp_path):
 
 
 def refused(bad, call) -> None:
-    """A call ends in one line that names the file, and nothing was created."""
+    """Asserts that a call raises one line that names the file, and that the payload did not run."""
     with pytest.raises(InputError, match="bad.*holds .*system, which is neither a tensor nor a plain value") as caught:
         call()
     assert "\n" not in str(caught.value) and not bad[1].exists()
@@ -91,7 +89,7 @@ def refused(bad, call) -> None:
 
 @pytest.fixture
 def tool(monkeypatch, capsys):
-    """Runs a tool in this process with these words; it must end with exit code 2 and the one line."""
+    """Function that runs a tool in this process and raises its one line; the exit code must be 2."""
 
     def run(name, *words):
         monkeypatch.setattr(sys, "argv", [f"tools/{name}.py", *map(str, words)])
@@ -159,26 +157,6 @@ def test_a_pretrain_path_is_not_executed_by_any_builder(name, bad):
     refused(bad, lambda: build_backbone(cfg))
 
 
-def test_the_builders_do_not_read_a_file_that_was_exchanged_after_it_was_looked_at(bad, tmp_path, monkeypatch):
-    """The host opens the file again: what it gets is what was looked at."""
-    good = tmp_path / "good.pth"
-    torch.save({"conv1.weight": torch.full((64, 3, 7, 7), 0.5)}, good)
-    find = imagenet.find_weights
-
-    def find_and_exchange(options):
-        weights = find(options)
-        os.replace(bad[0], good)
-        return weights
-
-    monkeypatch.setattr(imagenet, "find_weights", find_and_exchange)
-    cfg = igoas_plugin.get_cfg()
-    cfg.MODEL.BACKBONE.NAME, cfg.MODEL.BACKBONE.DEPTH = "build_resnet_backbone", "18x"
-    cfg.MODEL.BACKBONE.PRETRAIN, cfg.MODEL.BACKBONE.PRETRAIN_PATH = True, str(good)
-    load = torch.load
-    assert (build_backbone(cfg).conv1.weight == 0.5).all()
-    assert not bad[1].exists() and torch.load is load
-
-
 @pytest.mark.parametrize("name", ["convert_checkpoint", "convert_pretrained"])
 def test_a_file_to_convert_is_not_executed(name, bad, tool, tmp_path):
     refused(bad, lambda: tool(name, bad[0], tmp_path / "out.pth"))
@@ -191,7 +169,7 @@ def test_a_file_in_a_wheel_is_not_executed(bad, tool, tmp_path):
 
 
 def test_an_index_is_not_executed(bad, tool, tmp_path):
-    """A pickle as an index, and one in place of its descriptors."""
+    """Tries a pickle as an index, and one in place of its descriptors."""
     pickled = io.BytesIO()
     np.save(pickled, np.array([payloads.Creates(bad[1], "os.system")], dtype=object), allow_pickle=True)
     whole, member = tmp_path / "whole.index", tmp_path / "member.index"
@@ -205,42 +183,13 @@ def test_an_index_is_not_executed(bad, tool, tmp_path):
         assert not bad[1].exists()
 
 
-def test_a_roc_file_of_the_host_is_not_executed(call, tmp_path, raw_host):
-    assert raw_host["a_roc_file"] == "executed"
-    path = tmp_path / "roc_info.pickle"
-    path.write_bytes(pickle.dumps({"fpr": payloads.Creates(tmp_path / "created", call)}))
-    with pytest.raises(InputError, match="roc_info.pickle is no file of save_roc_info.*which is no array"):
-        Visualizer.load_roc_info(path)
-    assert not (tmp_path / "created").exists()
-
-
-@pytest.mark.parametrize("protocol", [4, 5])
-def test_what_the_host_saves_of_a_roc_is_read_again(protocol, tmp_path, monkeypatch):
-    monkeypatch.setattr(pickle, "HIGHEST_PROTOCOL", protocol)
-    Visualizer.save_roc_info(tmp_path, *(np.linspace(0, 1, 5) + shift for shift in range(4)))
-    read = Visualizer.load_roc_info(tmp_path / "roc_info.pickle")
-    assert read["pos"].tolist() == [2, 2.25, 2.5, 2.75, 3] and read.keys() == {"fpr", "tpr", "pos", "neg"}
-
-
-def test_what_the_plugin_allows_in_its_own_loads_is_not_allowed_to_others(tmp_path):
-    torch.save({"model": {}, "metric": np.float64(1.5)}, tmp_path / "scalar.pth")
-    before = set(torch.serialization.get_safe_globals())
+@pytest.mark.parametrize("module", ["numpy.core.multiarray", "numpy._core.multiarray"])
+def test_a_numpy_scalar_is_read_whichever_numpy_wrote_it(module, tmp_path):
+    torch.save({"model": {}, "metric": np.float64(1.5)}, tmp_path / "scalar.pth", _use_new_zipfile_serialization=False)
+    content = (tmp_path / "scalar.pth").read_bytes()
+    written = b"numpy._core.multiarray" if b"numpy._core.multiarray" in content else b"numpy.core.multiarray"
+    (tmp_path / "scalar.pth").write_bytes(content.replace(written, module.encode()))
     assert load_file(str(tmp_path / "scalar.pth"))["metric"] == 1.5
-    assert set(torch.serialization.get_safe_globals()) == before
-    with pytest.raises(pickle.UnpicklingError):
-        torch.load(tmp_path / "scalar.pth", weights_only=True)
-
-
-def test_what_a_user_allows_stays_allowed(tmp_path):
-    torch.save({"epoch": Path("a")}, tmp_path / "path.pth")
-    kinds, before = [type(Path("a")), Path], list(torch.serialization.get_safe_globals())
-    torch.serialization.add_safe_globals(kinds)
-    try:
-        read_file(str(tmp_path / "path.pth"))
-        assert set(kinds) <= set(torch.serialization.get_safe_globals())
-    finally:
-        torch.serialization.clear_safe_globals()
-        torch.serialization.add_safe_globals(before)
 
 
 # Addresses
@@ -278,7 +227,7 @@ def same(one, other) -> bool:
 
 @pytest.mark.fault
 def test_a_flipped_byte_anywhere_is_refused_or_changes_nothing(tmp_path):
-    """Every fifth byte of the weights in turn, and 250 at random anywhere."""
+    """Tries every fifth byte of the weights, and 250 random bytes anywhere."""
     path, generator = tmp_path / "a.pth", random.Random(0)
     state = saved(path)
     whole = path.read_bytes()
@@ -299,15 +248,15 @@ def test_a_flipped_byte_anywhere_is_refused_or_changes_nothing(tmp_path):
 
 
 def test_an_entry_that_is_marked_as_a_folder_is_refused(tmp_path):
-    """torch would read nothing of it, and hand out whatever is in the memory of its tensor."""
+    """torch.load() reads nothing from such an entry and returns uninitialised memory."""
     path = tmp_path / "a.pth"
     saved(path)
     content = bytearray(path.read_bytes())
     entry = content.rindex(b"archive/data/0") if b"archive/data/0" in content else content.rindex(b"/data/0")
     start = content.rindex(b"PK\x01\x02", 0, entry)
-    content[start + 38] |= 0x10  # of the external attributes
+    content[start + 38] |= 0x10  # external attributes
     path.write_bytes(content)
-    with pytest.raises(InputError, match="data/0 is marked as a folder"):
+    with pytest.raises(InputError, match="a.pth is damaged in .*data/0"):
         load_file(str(path))
 
 
@@ -316,7 +265,7 @@ def test_a_damaged_entry_is_named(tmp_path):
     content = bytearray((tmp_path / "a.pth").read_bytes())
     content[content.index(state["model"]["weight"].numpy().tobytes()) + 100] ^= 1
     (tmp_path / "a.pth").write_bytes(content)
-    with pytest.raises(InputError, match="a.pth is damaged: a/data/0 has another CRC-32 than when it was written"):
+    with pytest.raises(InputError, match="a.pth is damaged in a/data/0: it differs from what was written"):
         read_file(str(tmp_path / "a.pth"))
 
 
@@ -330,7 +279,7 @@ def test_a_file_that_is_cut_off_is_refused(share, tmp_path):
 
 
 def test_files_without_checksums_load(tmp_path):
-    """What an older torch wrote, and what was written with the checksums turned off, which are 0 then."""
+    """Tries the format of an older torch, and a file whose checksums were turned off and are 0."""
     assert same(saved(tmp_path / "a.pth", _use_new_zipfile_serialization=False), load_file(str(tmp_path / "a.pth")))
     if not hasattr(torch.serialization, "set_crc32_options"):  # torch 2.4
         return
@@ -347,15 +296,6 @@ def test_files_without_checksums_load(tmp_path):
 # Odd content
 
 
-ODD_TENSORS = {
-    "sparse": (lambda: torch.eye(3).to_sparse(), "is a sparse tensor"),
-    "sparse by rows": (lambda: torch.eye(3).to_sparse_csr(), "is a sparse tensor"),
-    "quantised": (lambda: torch.quantize_per_tensor(torch.ones(3), 1.0, 0, torch.qint8), "is a quantised tensor"),
-    "without values": (lambda: torch.zeros(3, device="meta"), "is a tensor without values"),
-    "nested": (lambda: torch.nested.nested_tensor([torch.ones(2), torch.ones(3)]), "is a nested tensor"),
-    "complex": (lambda: torch.ones(2, 3, dtype=torch.complex64), "is a tensor of complex numbers"),
-    "expanded": (lambda: torch.zeros(1).expand(2**40), "has 4,398,046,511,104 bytes, more than the file"),
-}
 ODD_WEIGHTS = {
     "a text": ("weight", "x", "weight is of the type str, not a tensor"),
     "nothing": ("weight", None, "weight is of the type NoneType, not a tensor"),
@@ -367,22 +307,13 @@ ODD_WEIGHTS = {
 
 
 def refused_by_every_user(path, message) -> None:
-    """By whatever loads the file into a model, asks how many identities it knows, or converts it."""
+    """Asserts that loading, counting identities and conversion all refuse a file."""
     model, target = nn.Linear(3, 2), f"{path}.safetensors"
     users = (Checkpointer(model).load, identities_of, lambda path: convert_checkpoint(path, target))
     for use in users:
         with pytest.raises(InputError, match=f"checkpoint .*odd.pth is refused: {message}") as caught:
             use(str(path))
         assert "\n" not in str(caught.value) and not os.path.exists(target)
-
-
-@pytest.mark.filterwarnings("ignore")
-@pytest.mark.parametrize("kind", ODD_TENSORS)
-@pytest.mark.parametrize("name", ["weight", "heads.weight"])
-def test_an_odd_tensor_is_refused_by_name(kind, name, tmp_path):
-    make, message = ODD_TENSORS[kind]
-    torch.save({"model": {**nn.Linear(3, 2).state_dict(), name: make()}}, tmp_path / "odd.pth")
-    refused_by_every_user(tmp_path / "odd.pth", f"{name} {message}")
 
 
 @pytest.mark.parametrize("kind", ODD_WEIGHTS)
@@ -407,34 +338,13 @@ def test_a_number_as_a_name_in_a_pretrain_path_is_refused(tmp_path):
     cfg = igoas_plugin.get_cfg()
     cfg.MODEL.BACKBONE.NAME, cfg.MODEL.BACKBONE.DEPTH = "build_resnet_backbone", "18x"
     cfg.MODEL.BACKBONE.PRETRAIN, cfg.MODEL.BACKBONE.PRETRAIN_PATH = True, str(tmp_path / "odd.pth")
-    with pytest.raises(InputError, match="odd.pth: build_resnet_backbone 18x cannot take these weights"):
+    with pytest.raises(InputError, match="odd.pth is refused: the name 3 of a weight is no text"):
         build_backbone(cfg)
-
-
-def test_an_odd_tensor_of_an_optimiser_is_refused_and_what_holds_itself_is_looked_at_once(tmp_path):
-    circle = []
-    circle.append(circle)
-    torch.save({"model": {}, "circle": circle, "epoch": 3}, tmp_path / "a.pth")
-    assert load_file(str(tmp_path / "a.pth"))["epoch"] == 3
-    state = {0: {"momentum_buffer": torch.zeros(1).expand(2**31)}}
-    torch.save({"model": {}, "optimizer": {"state": state}}, tmp_path / "a.pth")
-    with pytest.raises(InputError, match="a.pth is refused: momentum_buffer has 8,589,934,592 bytes"):
-        load_file(str(tmp_path / "a.pth"))
-
-
-def test_complex_safetensors_are_refused(tmp_path):
-    header = json.dumps({"weight": {"dtype": "C64", "shape": [2, 3], "data_offsets": [0, 48]}}).encode()
-    (tmp_path / "odd.safetensors").write_bytes(len(header).to_bytes(8, "little") + header + bytes(48))
-    # the oldest safetensors does not know them
-    with pytest.raises(
-        InputError, match="odd.safetensors (is refused: weight is a tensor of complex numbers|cannot be)"
-    ):
-        load_file(str(tmp_path / "odd.safetensors"))
 
 
 def test_a_classifier_that_is_one_value_is_refused(tmp_path):
     torch.save({"model": {"heads.weight": torch.tensor(3.0)}}, tmp_path / "odd.pth")
-    with pytest.raises(InputError, match="odd.pth is refused: heads.weight is one value, a classifier has a row for"):
+    with pytest.raises(InputError, match="odd.pth is refused: heads.weight is a single value, but a classifier"):
         identities_of(str(tmp_path / "odd.pth"))
 
 
@@ -452,23 +362,13 @@ def test_a_program_and_a_tar_are_refused_without_advice_to_execute_them(tmp_path
         for name in ("sys_info", "pickle", "storages", "tensors"):
             archive.addfile(tarfile.TarInfo(name))
     recwarn.clear()
-    for name, kind in {"program.pth": "a program of TorchScript", "tar.pth": "a tar archive of an old torch"}.items():
+    for name, kind in {"program.pth": "a TorchScript program", "tar.pth": "a tar archive of an old torch"}.items():
         with pytest.raises(
             InputError, match=f"{name} cannot be read, and nothing in it was executed: it is {kind}"
         ) as caught:
             load_file(str(tmp_path / name))
-        assert str(caught.value).endswith("have whoever made it save a state_dict() alone")
+        assert str(caught.value).endswith("ask its author to save a state_dict() alone")
     assert not recwarn.list
-
-
-def test_a_bomb_is_refused_before_it_is_unpacked(tmp_path, monkeypatch):
-    with zipfile.ZipFile(tmp_path / "a.pth", "w", zipfile.ZIP_DEFLATED) as archive:
-        archive.writestr("a/data.pkl", b"\x80\x02}.")
-        archive.writestr("a/data/0", bytes(2**24))
-    assert (tmp_path / "a.pth").stat().st_size < 2**16
-    monkeypatch.setattr(zipfile.ZipFile, "open", lambda *_: pytest.fail("it was unpacked"))
-    with pytest.raises(InputError, match="unpacked it is larger than the file itself"):
-        read_file(str(tmp_path / "a.pth"))
 
 
 def test_a_folder_and_an_unreadable_file_are_named(tmp_path):
@@ -476,3 +376,9 @@ def test_a_folder_and_an_unreadable_file_are_named(tmp_path):
         read_file(str(tmp_path))
     with pytest.raises(InputError, match="absent.pth does not exist"):
         read_file(str(tmp_path / "absent.pth"))
+
+
+@pytest.mark.parametrize("name", ["a\0.pth", "a\0.safetensors"])
+def test_a_null_character_in_a_path_is_one_line(name, tmp_path):
+    with pytest.raises(InputError, match=r"checkpoint .*a\\x00.* cannot be read"):
+        load_file(str(tmp_path / name))

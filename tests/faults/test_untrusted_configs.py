@@ -1,7 +1,7 @@
-"""A config file from somewhere else: nothing in it is executed or fetched, and it stays small."""
+"""Config files from a stranger: nothing in them is executed or downloaded."""
 
+import json
 import os
-import re
 import time
 from pathlib import Path
 
@@ -10,17 +10,10 @@ from fastreid.config import CfgNode
 
 import igoas_plugin
 from igoas_plugin.config import load_cfg
-from igoas_plugin.core.errors import InputError
+from igoas_plugin.core.errors import InputError, printable
 from igoas_plugin.core.yaml_file import read_config
 
 ROOT = Path(__file__).parents[2]
-
-
-@pytest.fixture(autouse=True)
-def outside_of_a_checkout(monkeypatch):
-    """Tests make trees of their own; where temporary folders lie in a checkout, that one does not count."""
-    real = Path.exists
-    monkeypatch.setattr(Path, "exists", lambda path: path.name != ".git" and real(path))
 
 
 def written(path, text):
@@ -30,14 +23,14 @@ def written(path, text):
 
 
 def refusal(path) -> str:
-    """The one line of the plugin's reader and of the host's method, which are the same, within seconds of computing."""
+    """Returns the one line that the plugin's reader and fast-reid's method raise, within 5 s of computing."""
     start = time.process_time()
     with pytest.raises(InputError) as ours:
         load_cfg(path)
     with pytest.raises(InputError) as hosts:
         igoas_plugin.get_cfg().merge_from_file(path, allow_unsafe=True)
     assert str(ours.value) == str(hosts.value) and "\n" not in str(ours.value)
-    assert time.process_time() - start < 5  # takes 0.3 at most; the bombs would take for ever
+    assert time.process_time() - start < 5
     return str(ours.value)
 
 
@@ -76,37 +69,18 @@ def test_what_yaml_trips_over_is_one_line(text, reason, tmp_path):
     assert "\n" not in str(caught.value)
 
 
-# What would become huge or endless
-
-
-def laughs(levels=9, times=9):
-    """Each name stands for nine of the one before: a billion values in 400 bytes."""
-    lines = ["l0: &l0 x"]
-    for level in range(1, levels + 1):
-        lines.append(f"l{level}: &l{level} [{', '.join([f'*l{level - 1}'] * times)}]")
-    return "\n".join(lines)
-
-
-def merges(levels=9, times=9):
-    """The same by YAML's merge keys."""
-    lines = ["l0: &l0 {x: 1}"]
-    for level in range(1, levels + 1):
-        lines.append(f"l{level}: &l{level}\n  <<: [{', '.join([f'*l{level - 1}'] * times)}]\n  k{level}: 1")
-    return "\n".join(lines)
+# Huge and endless files
 
 
 @pytest.mark.parametrize("text, message", [
-    (laughs(), "has more than 10000 values, aliases counted in"),
-    (merges(), "has more than 10000 values, aliases counted in"),
-    ("SEED: [" + "1," * 10_001 + "]", "has more than 10000 values"),
-    ("SEED: " + "[" * 5000 + "]" * 5000, "nested more than 50 deep"),
-    ("SEED: " + "{a: " * 5000 + "1" + "}" * 5000, "nested more than 50 deep"),
-    ("SEED: &a [*a]", r"\*a in it holds itself"),
-    ("MODEL: &m {HEADS: {NAME: *m}}", r"\*m in it holds itself"),
+    ("SEED: " + "[" * 5000 + "]" * 5000, "cannot be read: it is nested too deeply, or holds itself"),
+    ("SEED: " + "{a: " * 5000 + "1" + "}" * 5000, "cannot be read: it is nested too deeply, or holds itself"),
+    ("MODEL: &m {HEADS: {NAME: *m}}", "cannot be read: it is nested too deeply, or holds itself"),
+    ("SEED: &a [*a]", "cannot be read: it is nested too deeply, or holds itself"),
     ("#" * 2**20 + "\n", "larger than 1048576 bytes"),
 ])  # fmt: skip
-def test_a_bomb_is_refused_before_it_is_made(text, message, tmp_path):
-    assert re.search(message, refusal(written(tmp_path / "run.yml", text)))
+def test_a_config_that_is_huge_or_endless_is_refused(text, message, tmp_path):
+    assert message in refusal(written(tmp_path / "run.yml", text))
 
 
 def test_a_few_aliases_are_taken(tmp_path):
@@ -138,41 +112,25 @@ def test_bases_that_loop_are_refused_with_their_chain(base, way, tmp_path):
     assert "_BASE_ leads back to itself" in line and line.endswith(way.format(folder=tmp_path))
 
 
-@pytest.mark.parametrize(
-    "address", ["http://example.org/a.yml", "https://example.org/a.yml", "s3://bucket/a.yml", "file:/etc/a.yml"]
-)
-def test_a_base_that_is_an_address_is_refused_and_not_asked_for(address, tmp_path, monkeypatch):
+@pytest.mark.parametrize("address", ["http://example.org/a.yml", "https://example.org/a.yml", "s3://bucket/a.yml"])
+def test_a_base_that_is_an_address_is_not_downloaded(address, tmp_path, monkeypatch):
     monkeypatch.setattr("socket.socket.connect", lambda *_: pytest.fail("a connection was made"))
-    assert f"_BASE_ '{address}' is no local file" in refusal(written(tmp_path / "run.yml", f"_BASE_: {address}\n"))
+    assert "a _BASE_ that does not exist" in refusal(written(tmp_path / "run.yml", f"_BASE_: {address}\n"))
 
 
-@pytest.mark.parametrize("base", ["[a.yml, b.yml]", "1", "''", "{a: b}", '"a\\0b"', r'"\ud800"'])
+@pytest.mark.parametrize("base", ["[a.yml, b.yml]", "1", "{a: b}"])
 def test_a_base_that_is_no_path_is_refused(base, tmp_path):
     assert "is no path: name one file" in refusal(written(tmp_path / "run.yml", f"_BASE_: {base}\n"))
 
 
-@pytest.mark.parametrize("base", ["/etc/hostname", "../../outside.yml", "~/outside.yml", "../link.yml", "../out/a.yml"])
-def test_a_base_outside_the_tree_is_refused_be_it_there_or_not(base, tmp_path, monkeypatch):
+def test_a_base_may_lie_anywhere(tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
-    for name in ("outside.yml", "home/outside.yml", "elsewhere/a.yml"):
-        written(tmp_path / name, "SEED: 1\n")
-    path = written(tmp_path / "tree" / "mine" / "run.yml", f"_BASE_: {base}\n")
-    (tmp_path / "tree" / "link.yml").symlink_to(tmp_path / "outside.yml")
-    (tmp_path / "tree" / "out").symlink_to(tmp_path / "elsewhere")
-    assert f"out of {tmp_path}/tree: " in refusal(path)
-
-
-def test_a_base_may_lie_in_the_folder_above_or_anywhere_around_configs_or_in_a_checkout(tmp_path, monkeypatch):
-    written(tmp_path / "tree" / "base.yml", "SEED: 5\n")
-    above = written(tmp_path / "tree" / "mine" / "run.yml", "_BASE_: ../base.yml\n")
-    around = written(tmp_path / "tree" / "configs" / "a" / "b" / "run.yml", "_BASE_: ../../../base.yml\n")
-    deep = written(tmp_path / "tree" / "a" / "b" / "c" / "run.yml", "_BASE_: ../../../base.yml\n")
-    assert [read_config(path) for path in (above, around)] == [{"SEED": 5}] * 2
-    with pytest.raises(InputError, match="leads to .*/tree/base.yml, out of .*/tree/a/b: "):
-        read_config(deep)
-    monkeypatch.undo()
-    (tmp_path / "tree" / ".git").mkdir()
-    assert read_config(deep) == {"SEED": 5}
+    elsewhere = written(tmp_path / "elsewhere" / "a.yml", "SEED: 5\n")
+    written(tmp_path / "home" / "a.yml", "SEED: 5\n")
+    (tmp_path / "deep" / "er").mkdir(parents=True)
+    (tmp_path / "deep" / "er" / "link.yml").symlink_to(elsewhere)
+    for base in (elsewhere, "../../elsewhere/a.yml", "~/a.yml", "link.yml"):
+        assert read_config(written(tmp_path / "deep" / "er" / "run.yml", f"_BASE_: {base}\n")) == {"SEED": 5}
 
 
 def test_a_config_elsewhere_may_inherit_from_the_configs_of_the_plugin(tmp_path):
@@ -181,36 +139,22 @@ def test_a_config_elsewhere_may_inherit_from_the_configs_of_the_plugin(tmp_path)
     assert (cfg.SEED, cfg.MODEL.META_ARCHITECTURE) == (3, "IGOAS")
 
 
-def test_a_base_of_a_base_is_held_to_the_tree_of_the_first_config(tmp_path):
-    written(tmp_path / "outside.yml", "SEED: 1\n")
-    written(tmp_path / "tree" / "base.yml", "_BASE_: ../outside.yml\n")
-    path = written(tmp_path / "tree" / "mine" / "run.yml", "_BASE_: ../base.yml\n")
-    assert f"base.yml: _BASE_ '../outside.yml' leads to {tmp_path}/outside.yml, out of {tmp_path}/tree" in refusal(path)
-
-
-def test_a_link_within_the_tree_is_followed(tmp_path):
-    written(tmp_path / "tree" / "base.yml", "SEED: 5\n")
-    path = written(tmp_path / "tree" / "mine" / "run.yml", "_BASE_: base.yml\n")
-    (tmp_path / "tree" / "mine" / "base.yml").symlink_to("../base.yml")
-    assert read_config(path) == {"SEED": 5}
-
-
-@pytest.mark.parametrize("base", ["nowhere.yml", "circle.yml", "folder.yml", "x" * 5000])
+@pytest.mark.parametrize("base", ["nowhere.yml", "circle.yml", "folder.yml", "x" * 5000, "", "a\0b", "\ud800"])
 def test_a_base_that_is_not_there_is_named(base, tmp_path):
     (tmp_path / "circle.yml").symlink_to("circle.yml")
     (tmp_path / "folder.yml").mkdir()
-    path = written(tmp_path / "run.yml", f"_BASE_: {base}\n")
-    assert refusal(path) == f"config file {path} has a _BASE_ that does not exist: {tmp_path / base}"
+    path = written(tmp_path / "run.yml", f"_BASE_: {json.dumps(base)}\n")
+    assert refusal(path) == printable(f"config file {path} has a _BASE_ that does not exist: {tmp_path / base}")
 
 
 def test_a_section_over_a_value_of_the_base_is_refused(tmp_path):
     written(tmp_path / "base.yml", "MODEL: {HEADS: 1}\n")
     path = written(tmp_path / "run.yml", "_BASE_: base.yml\nMODEL: {HEADS: {NAME: IGOASHead}}\n")
-    assert "HEADS holds other keys, and is a value in its _BASE_" in refusal(path)
+    assert "HEADS is a section, and a single value in its _BASE_" in refusal(path)
 
 
 def test_every_config_of_the_plugin_is_read_as_the_host_reads_it(monkeypatch):
-    """The host's own reader, taken out of its module, over all files: the same keys, but for a bare ON."""
+    """Compares all files with fast-reid's unpatched reader: the same keys, except for a bare ON."""
     import importlib.util
 
     from fastreid.config import config as module

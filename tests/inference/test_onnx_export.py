@@ -1,4 +1,4 @@
-"""tools/export.py: the file gives PyTorch's descriptors, says what it is, and is written only then."""
+"""Export to ONNX: a file is only written if its descriptors equal those of PyTorch."""
 
 import json
 import re
@@ -14,7 +14,7 @@ from backbones import SMALLEST
 from saved_models import saved_igoas, saved_model
 from torch_versions import writes_onnx
 
-import igoas_plugin  # first: mends the host
+import igoas_plugin  # first: patches fast-reid
 
 # isort: split
 from fastreid.modeling.backbones import BACKBONE_REGISTRY
@@ -30,7 +30,7 @@ from igoas_plugin.inference.predictor import Predictor
 pytestmark = writes_onnx
 ROOT = Path(__file__).parents[2]
 TOOL = ROOT / "tools/export.py"
-DEVIATION = 1e-4  # what an export may differ from PyTorch by
+DEVIATION = 1e-4  # largest difference to PyTorch
 
 
 def shape_of(value) -> list:
@@ -38,7 +38,7 @@ def shape_of(value) -> list:
 
 
 def assert_gives_descriptors(path, cfg, dtype=np.uint8, atol=DEVIATION) -> None:
-    """Another batch than those that an export tries."""
+    """Returns a batch of another size than those that an export tries."""
     predictor = Predictor(cfg)
     images = np.random.default_rng(7).integers(0, 256, (3, 3, *cfg.INPUT.SIZE_TEST)).astype(dtype)
     (found,) = session_of(str(path)).run(["descriptors"], {"images": images})
@@ -46,7 +46,7 @@ def assert_gives_descriptors(path, cfg, dtype=np.uint8, atol=DEVIATION) -> None:
     assert found.dtype == np.float32 and found.shape == (3, predictor.width)
     np.testing.assert_allclose(found, expected, rtol=0, atol=atol)
     np.testing.assert_allclose(np.linalg.norm(found, axis=1), 1, atol=1e-5)  # rounding of 64 and more squares
-    assert np.abs(expected[0] - expected[1]).max() > 10 * atol  # they depend on the images
+    assert np.abs(expected[0] - expected[1]).max() > 10 * atol  # descriptors depend on the images
 
 
 def test_both_branches_are_in_the_file(igoas_onnx):
@@ -76,7 +76,7 @@ def test_a_file_tells_nothing_of_the_machine_that_made_it(igoas_onnx):
 
 
 class Tiny(nn.Module):
-    """A backbone of one layer, which torch cannot export where it looks at the values."""
+    """Backbone of one layer, which torch cannot export if it branches on values."""
 
     def __init__(self, looks: bool):
         super().__init__()
@@ -89,7 +89,7 @@ class Tiny(nn.Module):
 
 @pytest.fixture
 def tiny(tmp_path, monkeypatch):
-    """Makes a config of a host model with that backbone, and its checkpoint."""
+    """Makes a config of a fast-reid model with that backbone, and its checkpoint."""
 
     def make(looks=False, **keys):
         monkeypatch.setitem(BACKBONE_REGISTRY._obj_map, "build_tiny", lambda cfg: Tiny(looks))
@@ -177,7 +177,7 @@ def test_models_of_the_host(name, tmp_path):
 @pytest.mark.slow
 @pytest.mark.parametrize("name", SMALLEST)
 def test_igoas_with_each_family_of_backbones(name, tmp_path, monkeypatch):
-    untrained = 1e-3  # such a model magnifies rounding: PyTorch in float32 is up to 6e-5 away from itself in float64
+    untrained = 1e-3  # this model magnifies rounding: float32 and float64 in PyTorch differ by up to 6e-5
     monkeypatch.setattr(onnx_export, "TOLERATED", untrained)
     size = {"INPUT__SIZE_TRAIN": [64, 32], "INPUT__SIZE_TEST": [64, 32]}
     cfg = saved_igoas(tmp_path, MODEL__BACKBONE__NAME=name, MODEL__BACKBONE__DEPTH=SMALLEST[name], **size)
@@ -189,7 +189,7 @@ def test_igoas_with_each_family_of_backbones(name, tmp_path, monkeypatch):
 
 
 def cache_of_one(function):
-    """The function, which computes once and gives its first result from then on."""
+    """Returns the function with a cache of its first result."""
     results = []
 
     def cached(*args):

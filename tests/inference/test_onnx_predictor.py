@@ -1,4 +1,4 @@
-"""A file of tools/export.py as a function: the same descriptors as Predictor, without a model of torch."""
+"""OnnxPredictor returns the descriptors of Predictor, without a torch model."""
 
 import sys
 
@@ -22,7 +22,7 @@ from igoas_plugin.inference.predictor import Predictor
 
 
 def pictures(count=3) -> list[np.ndarray]:
-    """Of other sizes than a model's images."""
+    """Returns pictures of other sizes than the images of a model."""
     rng = np.random.default_rng(0)
     return [rng.integers(0, 256, (60 + 10 * index, 37, 3), dtype=np.uint8) for index in range(count)]
 
@@ -36,7 +36,7 @@ def test_pictures_of_any_size_and_kind_get_the_descriptors_of_the_predictor(igoa
     given = [tmp_path / "first.png", *others, str(tmp_path / "grey.jpg")]
     predictor, found = Predictor(cfg), OnnxPredictor(path)
     descriptors = found(given)
-    np.testing.assert_allclose(descriptors, predictor(given), rtol=0, atol=1e-4)  # what an export may differ by
+    np.testing.assert_allclose(descriptors, predictor(given), rtol=0, atol=1e-4)  # largest difference of an export
     assert descriptors.shape == (4, 64) and descriptors.dtype == np.float32
     assert (found.width, found.size, found.batch) == (predictor.width, predictor.size, predictor.batch)
     assert found.fingerprint == predictor.fingerprint and not found.fingerprint.differences(predictor.fingerprint)
@@ -56,7 +56,7 @@ def test_no_model_of_torch_is_built_and_no_checkpoint_read(igoas_onnx, monkeypat
 
 
 def refuse_models(call):
-    """Modules may be called where they resize pictures, as torchvision's are."""
+    """Allows calls of modules that resize pictures, as those of torchvision."""
 
     def checked(self, *args, **kwargs):
         assert type(self).__module__.startswith("torchvision."), type(self)
@@ -144,7 +144,7 @@ def test_a_model_that_is_not_of_the_tool_is_refused(spoilt, tmp_path):
         model = onnx.load(path)
         helper.set_model_props(model, {each.key: each.value for each in model.metadata_props} | spoilt)
         onnx.save(model, path)
-    with pytest.raises(InputError, match="model.onnx does not say how it is used: only files of tools/export.py do"):
+    with pytest.raises(InputError, match="model.onnx has no metadata that say how to use it: give a file"):
         OnnxPredictor(path)
 
 

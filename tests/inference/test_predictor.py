@@ -16,7 +16,7 @@ from igoas_plugin.modeling.fast_inference import for_evaluation
 
 @pytest.fixture
 def saved(igoas_cfg, tmp_path):
-    """A config, a model with weights of its own, and the checkpoint that holds them."""
+    """Config, model, and the checkpoint of its weights."""
     model = DefaultTrainer.build_model(igoas_cfg).eval()
     path = tmp_path / "model.pth"
     torch.save({"model": model.state_dict()}, path)
@@ -36,7 +36,7 @@ def test_descriptors_are_those_of_an_evaluation(saved, keys):
     cfg.merge_from_list(keys)
     paths, expected = described(cfg, model)
     found = igoas_plugin.Predictor(cfg, path)(paths)
-    assert_allclose(found, expected, rtol=0, atol=1e-5)  # float32: the sums of batches of other sizes round otherwise
+    assert_allclose(found, expected, rtol=0, atol=1e-5)  # float32 rounds differently in batches of another size
     assert_allclose(np.linalg.norm(found, axis=1), 1, rtol=1e-5)  # rounding of 64 squares and their sum
 
 
@@ -48,8 +48,8 @@ def test_fast_descriptors_are_those_of_a_fast_evaluation(saved, dtype_of_cpu):
     found = predictor(paths)
     assert predictor.model.dtype == (None if dtype_of_cpu == torch.float32 else dtype_of_cpu)
     assert found.dtype == np.float32
-    # Both ways compute in one type. Sums in another order round otherwise: a value of float32 by 1e-7 of itself, and
-    # one of bfloat16, which has 8 bits, by 1/256.
+    # Both compute in the same dtype, but sums in another order round differently: float32 by 1e-7 of a value,
+    # bfloat16, with 8 bits, by 1/256.
     assert_allclose(found, expected, rtol=0, atol=2**-8 if dtype_of_cpu == torch.bfloat16 else 1e-5)
 
 

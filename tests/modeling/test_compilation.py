@@ -10,7 +10,7 @@ from torch import nn
 from torch_versions import compiles
 
 from igoas_plugin.core.errors import InputError
-from igoas_plugin.evaluation.activation_maps import responses
+from igoas_plugin.evaluation.activation_maps import activation_maps
 from igoas_plugin.modeling.compilation import require_compiler
 from igoas_plugin.preflight import build_scratch_model, check_settings
 
@@ -56,7 +56,7 @@ def test_a_run_compiles_twice_where_layers_thaw_and_never_for_an_evaluation(igoa
 @compiles
 def test_looking_at_responses_compiles_nothing(igoas_cfg, graphs):
     igoas_cfg.MODEL.IGOAS.COMPILE = True
-    responses(build_model(igoas_cfg).eval(), random_batch()["images"])
+    activation_maps(build_model(igoas_cfg).eval(), random_batch()["images"])
     assert graphs == []
 
 

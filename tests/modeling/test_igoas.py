@@ -80,7 +80,7 @@ def test_losses_are_the_weighted_sum_of_the_paper(igoas_cfg):
     model.heads.register_forward_hook(lambda module, inputs, output: seen.update(output, maps=inputs[:2]))
     model.occlusion.register_forward_hook(lambda module, inputs, output: seen.update(visible=output[1]))
     losses, storage = train_step(model, random_batch(size=(96, 48)))
-    assert min(losses["loss_mask_global"], losses["loss_mask_suppression"]) > 0
+    assert min(losses["suppression_loss_global"], losses["suppression_loss_suppression"]) > 0
     identity = [
         cross_entropy_loss(seen[name][0], random_batch()["targets"], 0.1) for name in ("global", "suppression", "joint")
     ]
@@ -93,8 +93,8 @@ def test_losses_are_the_weighted_sum_of_the_paper(igoas_cfg):
         assert logged["raw_loss"] == pytest.approx(raw.item())
         assert logged["raw_loss"] * logged["loss_weight"] == pytest.approx(losses[f"loss_identity_{name}"].item())
     for branch in ("global", "suppression"):
-        raw = storage.latest()[f"raw_loss_mask_{branch}"][0]
-        assert raw == pytest.approx(2 * losses[f"loss_mask_{branch}"].item())
+        raw = storage.latest()[f"raw_suppression_loss_{branch}"][0]
+        assert raw == pytest.approx(2 * losses[f"suppression_loss_{branch}"].item())
 
 
 def test_the_scale_of_the_cross_entropy_is_for_all_three_identity_losses(igoas_cfg):
@@ -102,7 +102,7 @@ def test_the_scale_of_the_cross_entropy_is_for_all_three_identity_losses(igoas_c
     twice, _ = train_step(built(igoas_cfg, MODEL__LOSSES__CE__SCALE=2.0))
     for name in ("global", "suppression", "joint"):
         torch.testing.assert_close(twice[f"loss_identity_{name}"], 2 * once[f"loss_identity_{name}"])
-    assert torch.equal(twice["loss_mask_global"], once["loss_mask_global"])
+    assert torch.equal(twice["suppression_loss_global"], once["suppression_loss_global"])
 
 
 def test_the_extra_block_is_of_the_backbone_s_own_type(igoas_cfg):
@@ -127,9 +127,9 @@ MASK = "MODEL__IGOAS__MASK_LOSS__"
         ({MASK + "SCALE": 0.0}, set()),
     ],
 )
-def test_the_mask_loss_is_for_the_branches_of_its_key(igoas_cfg, keys, names):
+def test_the_suppression_loss_is_for_the_branches_of_its_key(igoas_cfg, keys, names):
     losses, _ = train_step(built(igoas_cfg, **keys))
-    assert {name.removeprefix("loss_mask_") for name in losses if "mask" in name} == names
+    assert {name.removeprefix("suppression_loss_") for name in losses if name.startswith("suppression_loss_")} == names
 
 
 def test_both_stages_adds_the_first_attention_of_the_suppression_branch_only(igoas_cfg):
@@ -142,10 +142,10 @@ def test_both_stages_adds_the_first_attention_of_the_suppression_branch_only(igo
     )
     model.occlusion.register_forward_hook(lambda module, inputs, output: seen.update(visible=output[1]))
     both, _ = train_step(model, batch)
-    assert torch.equal(both["loss_mask_global"], last["loss_mask_global"])
+    assert torch.equal(both["suppression_loss_global"], last["suppression_loss_global"])
     extra = suppression_loss(seen["map"], seen["visible"])
     assert extra > 0
-    torch.testing.assert_close(both["loss_mask_suppression"], last["loss_mask_suppression"] + extra)
+    torch.testing.assert_close(both["suppression_loss_suppression"], last["suppression_loss_suppression"] + extra)
 
 
 @pytest.mark.parametrize("descriptor, other", [("global", "suppression"), ("suppression", "global")])
@@ -185,7 +185,7 @@ def test_every_switch_trains_all_parameters_and_evaluates(igoas_cfg, keys):
 
 
 def watched_step(model) -> tuple[dict, dict]:
-    """Losses of one step on images whose feature maps the rectangle reaches, with these maps and the mask."""
+    """Returns the losses of a step on images whose feature maps the rectangle reaches, with the maps and the mask."""
     seen = {}
     model.heads.register_forward_hook(lambda module, inputs, output: seen.update(maps=inputs[:2]))
     model.occlusion.register_forward_hook(lambda module, inputs, output: seen.update(visible=output[1]))
@@ -198,18 +198,20 @@ def test_mean_weights_are_a_third_of_each_raw_loss(igoas_cfg):
         assert losses[f"loss_identity_{name}"].item() == pytest.approx(storage.latest()[f"raw_loss_{name}"][0] / 3)
 
 
-def test_the_mask_loss_on_the_feature_map_is_the_mean_over_its_channels_too(igoas_cfg):
+def test_the_suppression_loss_on_the_feature_map_is_the_mean_over_its_channels_too(igoas_cfg):
     losses, seen = watched_step(built(igoas_cfg, **{MASK + "ON": "feature_map"}))
     for name, each in zip(("global", "suppression"), seen["maps"], strict=True):
-        torch.testing.assert_close(losses[f"loss_mask_{name}"], suppression_loss(each, seen["visible"], "feature_map"))
-        assert losses[f"loss_mask_{name}"] > suppression_loss(each, seen["visible"], "channel_mean")  # Jensen
+        torch.testing.assert_close(
+            losses[f"suppression_loss_{name}"], suppression_loss(each, seen["visible"], "feature_map")
+        )
+        assert losses[f"suppression_loss_{name}"] > suppression_loss(each, seen["visible"], "channel_mean")  # Jensen
 
 
-def test_the_mask_loss_by_area_sees_what_the_corners_miss(igoas_cfg):
+def test_the_suppression_loss_by_area_sees_what_the_corners_miss(igoas_cfg):
     losses, seen = watched_step(built(igoas_cfg, **{MASK + "RESIZE": "area"}))
     for name, each in zip(("global", "suppression"), seen["maps"], strict=True):
         expected = suppression_loss(each, seen["visible"], resize="area")
-        torch.testing.assert_close(losses[f"loss_mask_{name}"], expected)
+        torch.testing.assert_close(losses[f"suppression_loss_{name}"], expected)
         assert expected != suppression_loss(each, seen["visible"])
 
 
@@ -240,7 +242,7 @@ def test_each_branch_has_the_pooling_of_its_key(igoas_cfg):
 
 
 def test_extra_blocks_and_attention_start_as_torch_s_convolutions_do(igoas_cfg):
-    """Uniform within 1 / sqrt(fan_in), the default of torch; the host's blocks would be normal, with outliers."""
+    """Uniform within 1 / sqrt(fan_in), the default of torch; blocks of fast-reid are normal, with outliers."""
     use_resnet(igoas_cfg)
     model = built(igoas_cfg)
     branch = model.suppression_branch
@@ -274,7 +276,7 @@ def test_precise_bn_sees_clean_images_in_both_branches(igoas_cfg):
     with EventStorage(), torch.no_grad():
         losses = model.train()(batch)
     assert torch.equal(seen[0][:8], seen[0][8:])
-    assert losses["loss_mask_suppression"] == 0
+    assert losses["suppression_loss_suppression"] == 0
     assert batch["targets"].tolist() == [-1] * 8
 
 
@@ -324,12 +326,15 @@ def test_evaluation_takes_a_bare_tensor_of_images(igoas_cfg):
         ),
         (
             {MASK + "STAGES": "both", MASK + "BRANCHES": "('global',)"},
-            "and suppression in MODEL.IGOAS.MASK_LOSS.BRANCHES",
+            "STAGES both needs suppression in MODEL.IGOAS.MASK_LOSS.BRANCHES",
         ),
         ({MASK + "BRANCHES": "(1,)"}, "BRANCHES must be global or suppression, got 1"),
         ({MASK + "SCALE": -1.0}, "MASK_LOSS.SCALE must not be negative, got -1.0"),
-        ({"MODEL__HEADS__NORM": "GN"}, "needs MODEL.HEADS.EMBEDDING_DIM 64 or another multiple of 32"),
-        ({"MODEL__HEADS__NAME": "EmbeddingHead"}, "EmbeddingHead is for one feature map: IGOAS needs IGOASHead"),
+        ({"MODEL__HEADS__NORM": "GN"}, "needs MODEL.HEADS.EMBEDDING_DIM 64 or a larger multiple of 32"),
+        (
+            {"MODEL__HEADS__NAME": "EmbeddingHead"},
+            "EmbeddingHead takes one feature map, and IGOAS gives two: set it to IGOASHead",
+        ),
         ({"MODEL__LOSSES__NAME": "('TripletLoss',)"}, "needs CrossEntropyLoss"),
     ],
 )

@@ -5,7 +5,7 @@ import torch
 
 import igoas_plugin
 from igoas_plugin.core.errors import InputError
-from igoas_plugin.modeling.losses import identity_weights, metric_losses, suppression_loss
+from igoas_plugin.modeling.losses import SuppressionLoss, identity_weights, metric_losses, suppression_loss
 
 
 def mask(*rows):
@@ -106,7 +106,7 @@ def test_losses_that_the_model_cannot_have_are_refused(names, message):
         metric_losses(cfg)
 
 
-def test_metric_losses_are_the_host_s_with_their_settings():
+def test_metric_losses_are_those_of_fast_reid_with_their_settings():
     from fastreid.modeling.losses import pairwise_circleloss, triplet_loss
 
     cfg = igoas_plugin.get_cfg()
@@ -114,8 +114,28 @@ def test_metric_losses_are_the_host_s_with_their_settings():
     cfg.MODEL.LOSSES.TRI.SCALE, cfg.MODEL.LOSSES.TRI.HARD_MINING = 2.0, True
     features, targets = torch.randn(8, 4), torch.arange(8) // 2
     losses = metric_losses(cfg)
-    assert set(losses) == {"loss_triplet", "loss_circle"}  # as in the host's Baseline
+    assert set(losses) == {"loss_triplet", "loss_circle"}  # as in fast-reid's Baseline
     assert {name: scale for name, (scale, _) in losses.items()} == {"loss_triplet": 2.0, "loss_circle": 1.0}
     triplet, circle = losses["loss_triplet"][1], losses["loss_circle"][1]
     assert torch.equal(triplet(features, targets), triplet_loss(features, targets, 0.3, False, True))
     assert torch.equal(circle(features, targets), pairwise_circleloss(features, targets, 0.25, 128))
+
+
+def test_the_settings_of_the_suppression_loss_are_checked_without_a_config_too():
+    for settings, message in (
+        ({"scale": -1.0}, "SCALE must not be negative, got -1.0"),
+        ({"on": "pixels"}, "ON must be channel_mean or feature_map, got pixels"),
+        ({"branches": ("global",), "stages": "both"}, "STAGES both needs suppression"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            SuppressionLoss(**settings)
+
+
+def test_the_suppression_loss_is_computed_for_the_chosen_branches_and_stages():
+    visible = torch.tensor([[[[1.0, 0.0]]]])
+    first, second = torch.tensor([[[[2.0, 4.0]]]]), torch.tensor([[[[1.0, 2.0]]]])
+    maps = {"global": [first], "suppression": [first, second]}
+    # half of 4^2 for the first map, half of 2^2 for the second
+    assert SuppressionLoss()(maps, visible) == {"global": 8, "suppression": 8}
+    assert SuppressionLoss(branches=("suppression",), stages="both")(maps, visible) == {"suppression": 10}
+    assert SuppressionLoss(scale=0.0)(maps, visible) == {}

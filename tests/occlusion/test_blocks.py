@@ -1,4 +1,4 @@
-"""Every registered occlusion block: what it changes, what it tells of that, and its parameters."""
+"""Every registered occlusion block: what it changes, its mask, its log and its parameters."""
 
 import numpy as np
 import pytest
@@ -210,7 +210,7 @@ def test_a_value_outside_its_range_is_refused(block):
     for name in (*ON_IMAGES, *CLEAN):
         with failures.of(name), pytest.raises(InputError, match="MASK must be occluded or ones, got none"):
             block(name, MASK="none")
-        with failures.of(name), pytest.raises(InputError, match=r"PROB must stay in \[0, 1\], got 2.0"):
+        with failures.of(name), pytest.raises(InputError, match=r"PROB must be in \[0, 1\], got 2.0"):
             block(name, PROB=2.0)
     assert failures == []
 
@@ -267,7 +267,7 @@ def test_igoas_trains_every_parameter_behind_every_block(name, mask, igoas_cfg, 
         losses = model(random_batch(images=4, size=(128, 64)))
     sum(losses.values()).backward()
     assert [name for name, each in model.named_parameters() if each.requires_grad and each.grad is None] == []
-    suppressed = losses["loss_mask_global"].item()
+    suppressed = losses["suppression_loss_global"].item()
     assert (suppressed > 0) == (mask == "occluded" and name != "NoOcclusion")
 
 

@@ -1,4 +1,4 @@
-"""Cut-outs of a user: how they are read and placed."""
+"""Reading and placing of cut-outs."""
 
 import numpy as np
 import pytest
@@ -6,7 +6,7 @@ import torch
 from PIL import Image
 
 from igoas_plugin.core.errors import InputError
-from igoas_plugin.occlusion.cutout_block import LARGEST, placed_cutout, read_cutouts
+from igoas_plugin.occlusion.cutout_block import LARGEST, draw_layer, read_cutouts
 
 
 def save(path, alpha, colour=(10, 20, 30)):
@@ -62,8 +62,8 @@ def text(folder):
 
 @pytest.mark.parametrize("make, message", [
     (no_alpha, "a.png has no alpha channel: cut the object out"),
-    (transparent, "a.png is transparent all over: take it out"),
-    (wires, "a.png is transparent all over: take it out"),
+    (transparent, "a.png has no opaque pixels: remove it from the folder"),
+    (wires, "a.png has no opaque pixels: remove it from the folder"),
     (text, "a.png cannot be read"),
     (lambda folder: None, "no images in"),
     (lambda folder: folder.rmdir(), "cannot read the folder"),
@@ -87,7 +87,7 @@ def cutout(height, width):
 @pytest.mark.parametrize("share", [0.1, 0.35])
 def test_a_cutout_covers_the_share_though_the_border_cuts_it_off(shape, share):
     for seed in range(20):
-        layer = placed_cutout(np.random.default_rng(seed), [cutout(*shape)], (128, 64), share)
+        layer = draw_layer(np.random.default_rng(seed), [cutout(*shape)], (128, 64), share)
         covered = float((layer[3] >= 0.5).float().mean())
         assert layer.shape == (4, 128, 64)
         # a step towards the share may end above it, by less than the growth of both sides in one step
@@ -97,14 +97,14 @@ def test_a_cutout_covers_the_share_though_the_border_cuts_it_off(shape, share):
 def test_an_object_with_a_hole_ends_though_it_cannot_cover_the_share():
     ring = torch.zeros(4, 100, 100)
     ring[:, [0, -1]], ring[:, :, [0, -1]] = 1, 1
-    layer = placed_cutout(np.random.default_rng(0), [ring], (128, 64), 0.5)
+    layer = draw_layer(np.random.default_rng(0), [ring], (128, 64), 0.5)
     assert layer.shape == (4, 128, 64)
 
 
 def test_objects_places_and_sides_differ():
     wide = torch.ones(4, 10, 20)
     wide[0, :, :10] = 5  # its left half
-    layers = [placed_cutout(np.random.default_rng(seed), [wide], (128, 64), 0.1) for seed in range(40)]
+    layers = [draw_layer(np.random.default_rng(seed), [wide], (128, 64), 0.1) for seed in range(40)]
     tops = [int((layer[3] > 0.5).nonzero()[0, 0]) for layer in layers]
     assert min(tops) < 15 and max(tops) > 85
     left_first = [bool(layer[0].argmax() % 64 < 32) for layer in layers]

@@ -167,9 +167,9 @@ def test_share_and_rectangle_are_logged():
 @pytest.mark.parametrize(
     "key, value, message",
     [
-        ("ASPECT_MIN", 0.0, r"ASPECT_MIN must stay in \(0, 1\], got 0.0"),
-        ("ASPECT_MIN", 1.1, r"ASPECT_MIN must stay in \(0, 1\], got 1.1"),
-        ("PROB", -0.1, r"PROB must stay in \[0, 1\], got -0.1"),
+        ("ASPECT_MIN", 0.0, r"ASPECT_MIN must be in \(0, 1\], got 0.0"),
+        ("ASPECT_MIN", 1.1, r"ASPECT_MIN must be in \(0, 1\], got 1.1"),
+        ("PROB", -0.1, r"PROB must be in \[0, 1\], got -0.1"),
         ("FILL", "grey", "FILL must be normalised or pixel, got grey"),
     ],
 )

@@ -66,18 +66,18 @@ def test_the_paper_s_schedule_runs_from_the_start_to_the_final_share_of_the_keys
 
 @pytest.mark.parametrize("kind", [ReleasedSchedule, PaperSchedule])
 def test_a_schedule_has_an_epoch(kind):
-    with pytest.raises(InputError, match="EPOCHS, or SOLVER.MAX_EPOCH where that is 0, must be 1 or more, got 0"):
+    with pytest.raises(InputError, match="EPOCHS, or SOLVER.MAX_EPOCH if that is 0, must be 1 or more, got 0"):
         kind(epochs=0)
 
 
 @pytest.mark.parametrize(
     "key, value, message",
     [
-        ("AREA_START", 0.0, r"AREA_START: .* \(0, 1\), got 0"),
-        ("AREA_START", 1.0, r"AREA_START: .* \(0, 1\), got 1"),
-        ("AREA_SLOPE", 1.5, r"AREA_START \+ AREA_SLOPE \* AREA_RAMP: .* got 1.017"),
-        ("AREA_SLOPE", -0.4, r"AREA_SLOPE \* AREA_RAMP: .* got -0.1444"),
-        ("AREA_FINAL", 1.2, r"AREA_FINAL: .* got 1.2"),
+        ("AREA_START", 0.0, r"AREA_START, .* \(0, 1\), got 0"),
+        ("AREA_START", 1.0, r"AREA_START, .* \(0, 1\), got 1"),
+        ("AREA_SLOPE", 1.5, r"AREA_START \+ AREA_SLOPE \* AREA_RAMP, .* got 1.017"),
+        ("AREA_SLOPE", -0.4, r"AREA_SLOPE \* AREA_RAMP, .* got -0.1444"),
+        ("AREA_FINAL", 1.2, r"AREA_FINAL, .* got 1.2"),
         ("AREA_RAMP", -1.0, r"AREA_RAMP, .* \[0, 1\], got -1.0"),
         ("SCHEDULE", "linear", "must be released or paper, got linear"),
         ("EPOCHS", -1, "must be 1 or more, got -1"),

@@ -82,5 +82,5 @@ def test_without_the_key_nothing_is_drawn_for_it():
 
 @pytest.mark.parametrize("prob", ["-0.1", "1.5"])
 def test_a_probability_out_of_range_is_refused(prob):
-    with pytest.raises(InputError, match=rf"MODEL.OCCLUSION.TRUNCATION must stay in \[0, 1\], got {prob}"):
+    with pytest.raises(InputError, match=rf"MODEL.OCCLUSION.TRUNCATION must be in \[0, 1\], got {prob}"):
         build_occlusion(load_cfg("", ["MODEL.OCCLUSION.TRUNCATION", prob]))

@@ -1,4 +1,4 @@
-"""tools/benchmark.py, each command at a size that takes a second: that it runs and counts right, not how fast it is."""
+"""Each command of tools/benchmark.py at a size of a second: whether it runs and counts right, not how fast it is."""
 
 import importlib.util
 import json
@@ -40,7 +40,7 @@ def benchmark(tmp_path, capsys):
 
 def test_every_way_of_ranking_finds_the_same(benchmark):
     rows, printed = benchmark("rank", "--queries", "30", "--gallery", "2000", "--width", "64")
-    assert list(rows) == ["host", "blocked", "blocked, gallery in a file"]
+    assert list(rows) == ["fast-reid", "blocked", "blocked, gallery in a file"]
     figures = [(row["facts"]["rank_1"], row["facts"]["map"]) for row in rows.values()]
     assert 0 < figures[0][1] < 100
     assert figures[1] == pytest.approx(figures[0], abs=1e-2) and figures[2] == figures[1]
@@ -56,7 +56,7 @@ def test_several_galleries_are_plotted(benchmark, tmp_path):
 @pytest.mark.parametrize("what", ["reranking", "expansion"])
 def test_the_dense_forms_are_beside_the_blocks(benchmark, what):
     rows, _ = benchmark("rank", what, "--queries", "10", "--gallery", "120", "--width", "8")
-    assert list(rows) == ["host", "blocked"]
+    assert list(rows) == ["fast-reid", "blocked"]
 
 
 def test_each_kind_of_index_tells_its_recall(benchmark):

@@ -1,1 +1,1 @@
-"""Measurements of the plugin's fast ways beside the plain ones: one file a command of tools/benchmark.py."""
+"""Benchmarks of tools/benchmark.py, one file for each of its commands."""

@@ -10,12 +10,12 @@ from igoas_plugin.reports.figures.figure_file import rendered
 
 
 def as_json(rows: list[Row], machine: dict, command: str) -> str:
-    """All repeats of all rows, with what they were measured on."""
+    """Returns all repeats of all rows, with the command and the machine, as JSON."""
     return json.dumps({"command": command, "machine": machine, "rows": [asdict(row) for row in rows]}, indent=2)
 
 
 def growth_plot(rows: list[Row]) -> bytes | None:
-    """A PNG of time and peak memory over the size of the gallery, a line a way; None of fewer than two sizes."""
+    """Returns a PNG of time and peak memory over the size of the gallery, or None with fewer than two sizes."""
     rows = [row for row in rows if "gallery" in row.facts]
     if len({row.facts["gallery"] for row in rows}) < 2:
         return None
@@ -27,6 +27,6 @@ def growth_plot(rows: list[Row]) -> bytes | None:
         panels[0].plot(sizes, [row.median for row in own], "o-", label=way)
         panels[1].plot(sizes, [row.memory_mb or float("nan") for row in own], "o-", label=way)
     panels[0].set(xlabel="gallery images (thousands)", ylabel="seconds", ylim=0)
-    panels[1].set(xlabel="gallery images (thousands)", ylabel="peak memory beyond the descriptors (MB)", ylim=0)
+    panels[1].set(xlabel="gallery images (thousands)", ylabel="peak memory (MB)", ylim=0)
     panels[0].legend()
     return rendered(figure)

@@ -1,4 +1,4 @@
-"""Descriptors by a config's model: as the host evaluates, beside the steps of FastInference and all of them."""
+"""Benchmark of inference: fast-reid's way, the steps of FastInference one by one, and all of them."""
 
 import copy
 from collections.abc import Iterator
@@ -17,7 +17,7 @@ from .memory import measure_memory
 
 
 def with_statistics(model: nn.Module) -> nn.Module:
-    """A model whose norms do something, as after a training: random statistics and weights."""
+    """Gives the norms of a model random statistics and weights, as if it had been trained."""
     generator = torch.Generator().manual_seed(0)
     for module in model.modules():
         if is_fixed_norm(module):
@@ -29,13 +29,13 @@ def with_statistics(model: nn.Module) -> nn.Module:
 
 
 def inference(cfg, batch: int, repeats: int, profile: bool = False) -> Iterator[Row]:
-    """Descriptors of random images of INPUT.SIZE_TEST.
+    """Times the descriptors of random images of INPUT.SIZE_TEST.
 
     Args:
-        cfg: of the model; MODEL.WEIGHTS is not read: the time does not depend on them.
+        cfg: of the model; MODEL.WEIGHTS is not read, because the time does not depend on it.
         batch: images at once.
         repeats: of each way.
-        profile: whether the largest costs of each way are looked for.
+        profile: whether the largest costs of each way are measured too.
     """
     device, size = torch.device(usable_device(cfg.MODEL.DEVICE)), cfg.INPUT.SIZE_TEST
     torch.manual_seed(0)

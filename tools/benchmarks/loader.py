@@ -1,4 +1,4 @@
-"""Batches of the training loader, by the number of its workers: reading, decoding, transforms, collating."""
+"""Benchmark of the training loader (reading, decoding, transforms, collating) by the number of its workers."""
 
 import os
 import tempfile
@@ -14,11 +14,11 @@ from PIL import Image
 from igoas_plugin.core.timing import Row, measure
 
 FILES, IDENTITIES = 256, 32
-SIZES = ((128, 64), (256, 128))  # of the files, height and width: Market-1501's, and those of larger sets
+SIZES = ((128, 64), (256, 128))  # height and width of the files: those of Market-1501 and of larger data sets
 
 
 def draw_files(folder: str, size: tuple[int, int]) -> list[tuple[str, str, str]]:
-    """Writes JPEGs of smooth random colours, about as large as photographs are; returns the items of a data set."""
+    """Writes JPEGs of smooth random colours, about as large as photographs, and returns the items of a data set."""
     draw, items = np.random.default_rng(0), []
     for index in range(FILES):
         coarse = Image.fromarray(draw.integers(256, size=(16, 8, 3), dtype=np.uint8)).resize(size[::-1], Image.BICUBIC)
@@ -30,13 +30,13 @@ def draw_files(folder: str, size: tuple[int, int]) -> list[tuple[str, str, str]]
 
 
 def loading(cfg, workers: list[int], batches: int, repeats: int) -> Iterator[Row]:
-    """The time that `batches` batches of SOLVER.IMS_PER_BATCH take, the start of the workers included.
+    """Times `batches` batches of SOLVER.IMS_PER_BATCH images, with the start of the workers.
 
     Args:
-        cfg: its INPUT and DATALOADER hold; the data set is drawn.
-        workers: numbers of loader processes; 0 is the training's own.
+        cfg: INPUT, DATALOADER and SOLVER are read; the data set is generated.
+        workers: numbers of loader workers; 0 loads in the main process.
         batches: of each repeat.
-        repeats: of each number.
+        repeats: of each number of workers.
     """
     size = cfg.SOLVER.IMS_PER_BATCH
     for height, width in SIZES:
@@ -59,5 +59,5 @@ def loading(cfg, workers: list[int], batches: int, repeats: int) -> Iterator[Row
             ways = {f"{number} workers": load(number) for number in workers}
             rows = measure(ways, case, repeats, work=batches * size, unit="images")
             for row in rows:
-                row.memory_mb = None  # that of the workers is not seen
+                row.memory_mb = None  # the memory of the workers is not measured
             yield from rows

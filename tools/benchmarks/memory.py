@@ -1,3 +1,5 @@
+"""Timing of functions without and with kept memory (see igoas_plugin.core.allocator)."""
+
 from collections.abc import Callable
 
 import torch
@@ -17,18 +19,18 @@ def measure_memory(
     profile: bool = False,
     **described,
 ) -> list[Row]:
-    """Times ways as the process takes and gives back memory by itself, then others as host.kept_memory has it.
+    """Times ways by which the process frees its memory, then ways by which it keeps it.
 
-    One group after the other: a process that has kept its memory reuses parts of it for good, whatever it is told. Each
-    group is run once in turn before it is timed, so that each way finds the memory that the other ways have left.
+    The order matters, because a process that has kept its memory goes on using it. Each group is run once in turn
+    before it is timed, so that each way finds the memory that the other ways have left.
 
     Args:
         usual: {name: function}, the plain way first.
-        kept: {name: function}, timed last.
-        case: name of the thing.
-        repeats: how often each is timed.
-        device: where the work is done; on a GPU both groups are the same to the memory.
-        profile: whether each is run once more, for its largest costs.
+        kept: {name: function} with kept memory, timed last.
+        case: name of the benchmark.
+        repeats: how often each way is timed.
+        device: where the work is done; on a GPU both groups use memory alike.
+        profile: whether each way is run once more to find its largest costs.
         described: `work` and `unit` of the rows.
     """
     rows = []

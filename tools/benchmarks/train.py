@@ -1,4 +1,4 @@
-"""Training steps of a config's model by the host's trainer: the plain way, beside what the plugin makes of it."""
+"""Benchmark of training steps: fast-reid's way beside the plugin's."""
 
 import itertools
 from collections.abc import Callable, Iterator
@@ -19,11 +19,11 @@ from igoas_plugin.preflight import build_scratch_model
 from .memory import measure_memory
 
 IDENTITIES = 702  # of Occluded-Duke's training set
-FACTORS = 4096  # rows and columns of the matrices whose product tells the peak of a device
+FACTORS = 4096  # rows and columns of the matrices whose product measures the peak of a device
 
 
 class Way(NamedTuple):
-    """One way of training a step, in that type, with or without host.kept_memory; those with it come last."""
+    """Way of training a step, in a dtype, with or without kept memory; ways with it are timed last."""
 
     name: str
     step: Callable[[], None]
@@ -32,17 +32,17 @@ class Way(NamedTuple):
 
 
 def training(cfg, batch: int, repeats: int, profile: bool = False) -> Iterator[Row]:
-    """Steps on random images of INPUT.SIZE_TRAIN: forward, backward, optimiser and log; the loader is left out.
+    """Times steps on random images of INPUT.SIZE_TRAIN: forward, backward, optimiser and log, without the loader.
 
     Args:
-        cfg: of the model and the solver; MODEL.WEIGHTS is not read: the time does not depend on them. With
-            MODEL.IGOAS.COMPILE there is one more row, and how long its first step took.
+        cfg: of the model and the solver; MODEL.WEIGHTS is not read, because the time does not depend on it. With
+            MODEL.IGOAS.COMPILE there is one more row, with the time of its first step.
         batch: images of a step.
         repeats: of each way.
-        profile: whether the largest costs of each way are looked for.
+        profile: whether the largest costs of each way are measured too.
     """
     device = torch.device(usable_device(cfg.MODEL.DEVICE))
-    torch.backends.cudnn.benchmark = cfg.CUDNN_BENCHMARK  # as the host's default_setup() for a training
+    torch.backends.cudnn.benchmark = cfg.CUDNN_BENCHMARK  # as fast-reid's default_setup()
     if cfg.MODEL.IGOAS.COMPILE:
         require_compiler(cfg.MODEL.DEVICE)
     mixed = amp_dtype(device.type, cfg.SOLVER.AMP.DTYPE)
@@ -79,20 +79,20 @@ def training(cfg, batch: int, repeats: int, profile: bool = False) -> Iterator[R
 
 
 def steps(cfg, batch: int, device: torch.device, dtype: torch.dtype | None = None, fused: bool = True):
-    """A function that trains one step, by the host's trainer on one batch, as it comes from the loader."""
+    """Returns a function that trains one step by fast-reid's trainer, on one batch as it comes from the loader."""
     torch.manual_seed(0)
     model = build_scratch_model(cfg, identities=IDENTITIES).to(device).train()
     optimizer, wrapper = build_optimizer(cfg, model)
     if not fused:
         for group in optimizer.param_groups:
-            group["fused"] = None  # as torch chooses: several passes, each over many parameters on a GPU
+            group["fused"] = None  # torch's default: several passes, each over many parameters on a GPU
     kind = SimpleTrainer if dtype is None else AMPTrainer
     images = random_batch(cfg.INPUT.SIZE_TRAIN, batch, device, IDENTITIES)
     trainer = kind(model, itertools.repeat(images), optimizer, wrapper)
     if dtype is not None:
         compute_in(trainer, dtype)
     trainer.storage, trainer.iter = EventStorage(), cfg.SOLVER.FREEZE_ITERS
-    trainer.storage.epoch = cfg.SOLVER.MAX_EPOCH  # no layer is frozen any more
+    trainer.storage.epoch = cfg.SOLVER.MAX_EPOCH  # after every freezing
 
     def step() -> None:
         with trainer.storage:
@@ -104,13 +104,13 @@ def steps(cfg, batch: int, device: torch.device, dtype: torch.dtype | None = Non
 
 
 def peak(dtype: torch.dtype, device: torch.device) -> float:
-    """Operations a second of a large matrix product: the most that this device does in that type."""
+    """Returns the operations per second of a large matrix product, as the peak of this device in that dtype."""
     one, other = (torch.rand(FACTORS, FACTORS, device=device, dtype=dtype) for _ in range(2))
-    times = 100 if device.type == "cuda" else 1  # one takes a GPU less than a millisecond
+    times = 100 if device.type == "cuda" else 1  # one product takes less than a millisecond on a GPU
     precision = torch.get_float32_matmul_precision()
     try:
         if device.type == "cuda":
-            torch.set_float32_matmul_precision("high")  # TF32, as convolutions are computed there by default
+            torch.set_float32_matmul_precision("high")  # TF32, the default of convolutions
         [row] = measure({"products": lambda: [one @ other for _ in range(times)]}, "peak", repeats=3, device=device)
     finally:
         torch.set_float32_matmul_precision(precision)

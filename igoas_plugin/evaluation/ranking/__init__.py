@@ -1,4 +1,4 @@
-"""Ranking of large galleries: a block of queries at a time, in memory that does not grow with the gallery."""
+"""Ranking of large galleries in blocks of queries, whose memory is limited whatever the gallery's size."""
 
 from .blocks import Labels, Ranked, rank_in_blocks
 from .distances import Distances

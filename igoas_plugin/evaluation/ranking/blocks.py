@@ -1,28 +1,31 @@
+"""Metrics of the Market-1501 protocol from distances that come in blocks of queries."""
+
 from collections.abc import Iterable
 from typing import NamedTuple
 
 import numpy as np
 from torch import Tensor
 
-COUNTED = 40  # matches of a query up to which comparing its distances with each takes less time than sorting them
+COUNTED = 40  # up to this number of matches, counting nearer images for each is faster than sorting a row
 
 NO_MATCH = "no query has a gallery image of its identity in another camera: there is nothing to rank"
 
 
 class Labels(NamedTuple):
-    """Whom images show and which camera took them: integer arrays of shape (N,) each."""
+    """Identities and cameras of N images: integer arrays of shape (N,) each."""
 
     pids: np.ndarray
     camids: np.ndarray
 
 
 class Ranked(NamedTuple):
-    """How well queries found their own identity, as the host's evaluate_rank gives it.
+    """Metrics of a ranking, in the form of fast-reid's evaluate_rank.
 
     Args:
         cmc: share of the queries with a match among the first 1, 2, ... images, shape (max_rank,), in [0, 1].
         ap: average precision of each query that has a match, in [0, 1].
-        inp: inverse negative penalty of each, in (0, 1]: its matches, divided by the rank of the last of them.
+        inp: inverse negative penalty of each such query, in (0, 1]: its number of matches divided by the rank of the
+            last one.
     """
 
     cmc: np.ndarray
@@ -31,21 +34,21 @@ class Ranked(NamedTuple):
 
 
 def rank_in_blocks(blocks: Iterable[tuple[int, Tensor]], query: Labels, gallery: Labels, max_rank: int = 50) -> Ranked:
-    """CMC, AP and INP of the Market-1501 protocol, from distances that come a block of queries at a time.
+    """Computes CMC, AP and INP of the Market-1501 protocol from distances that come in blocks of queries.
 
-    Gallery images of a query's identity and camera are left out; queries without a match are left out of everything.
-    The rank of a match is counted: one, and how many images are not farther. No row of distances is sorted as a whole,
-    and none is kept.
+    A query's gallery images of its own identity and camera are left out. A query without a match is left out of every
+    metric. The rank of a match is counted as one plus the number of images that are not farther, so that no whole row
+    of distances is sorted or kept.
 
-    Ties: where a match and an image of another identity are equally far, the match comes second (the worst order); the
-    host's order is arbitrary there. Distances that are not numbers must be infinite: see Distances.
+    Ties: if a match and an image of another identity have equal distances, the match comes second. fast-reid's order is
+    arbitrary there. Distances must not be NaN; see Distances.
 
     Sources: the protocol, Zheng et al., ICCV 2015; mINP, Ye et al., TPAMI 2021; evaluate_rank of fast-reid 1.4.0.
 
     Args:
-        blocks: pairs (position of the first query, distances of shape (block, G)); the distances are changed.
+        blocks: pairs (position of the first query, distances of shape (block, G)); the distances are overwritten.
         query, gallery: labels of Q and G images.
-        max_rank: length of the CMC; a shorter gallery's goes on with its last value.
+        max_rank: length of the CMC curve; with a smaller gallery its last value is repeated.
 
     Raises:
         ValueError: no query has a match.
@@ -69,7 +72,7 @@ def rank_in_blocks(blocks: Iterable[tuple[int, Tensor]], query: Labels, gallery:
             if not len(matches):
                 continue
             distances = np.sort(row[matches])
-            row[same] = -np.inf  # neither a match nor an image that is left out counts as farther
+            row[same] = -np.inf  # so that neither a match nor an image that is left out counts as farther
             others = len(row) - len(same)
             found = np.arange(1, len(matches) + 1)
             ranks = found + others - count_farther(row, distances)
@@ -83,7 +86,7 @@ def rank_in_blocks(blocks: Iterable[tuple[int, Tensor]], query: Labels, gallery:
 
 
 def count_farther(row: np.ndarray, distances: np.ndarray) -> np.ndarray:
-    """How many values of `row` are larger than each of the sorted `distances`."""
+    """Returns how many values of `row` are larger than each of the sorted `distances`."""
     if len(distances) > COUNTED:
         return len(row) - np.searchsorted(np.sort(row), distances, side="right")
     return np.array([np.count_nonzero(row > distance) for distance in distances])

@@ -1,3 +1,5 @@
+"""Distances of queries to gallery images, in blocks of queries."""
+
 import math
 from collections.abc import Iterator
 
@@ -5,26 +7,26 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
-BLOCK_BYTES = 400 * 2**20  # of the distances that are in memory at once
-CHUNK = 2**13  # gallery images that are multiplied at once
+BLOCK_BYTES = 400 * 2**20  # of the distances in memory
+CHUNK = 2**13  # gallery images in one matrix product
 METRICS = ("cosine", "euclidean")
 
 
 class Distances:
     """Distances of queries to gallery images, as an iterable of blocks of queries.
 
-    The values are those of the host's build_dist: 1 - cosine, or *squared* Euclidean distance. Iterating gives pairs
-    (position of the block's first query, distances of shape (block, G)); the distances, on the CPU, are the reader's to
-    change, and are overwritten by the next block. Of descriptors that are not finite, every distance is infinite.
+    The values are those of fast-reid's build_dist: 1 - cosine, or *squared* Euclidean distance. Each item is a pair
+    (position of the block's first query, distances of shape (block, G) on the CPU). The caller may change the
+    distances; the next block overwrites them. All distances of a descriptor that is not finite are infinite.
 
     Args:
-        query, gallery: descriptors, float32, shapes (Q, D) and (G, D); neither is copied or changed, and the gallery
-            may be mapped to a file.
+        query, gallery: descriptors, float32, shapes (Q, D) and (G, D). Neither is copied or changed; the gallery may be
+            mapped to a file.
         metric: one of METRICS.
-        device: where the matrix products are computed.
+        device: of the matrix products.
 
     Raises:
-        ValueError: another metric.
+        ValueError: the metric is another one.
 
     Example:
         >>> query, gallery = torch.eye(2), torch.tensor([[3.0, 0.0], [1.0, 1.0], [0.0, 2.0]])
@@ -41,7 +43,7 @@ class Distances:
         self.norms = torch.linalg.vector_norm(gallery, dim=1)
         self.finite = bool(self.norms.isfinite().all() and query.isfinite().all())
         blocks = max(math.ceil(4 * len(query) * len(gallery) / BLOCK_BYTES), 1)
-        self.block = max(math.ceil(len(query) / blocks), 1)  # all of about the same size
+        self.block = max(math.ceil(len(query) / blocks), 1)  # blocks of about the same size
 
     def __iter__(self) -> Iterator[tuple[int, Tensor]]:
         buffer = torch.empty(self.block, len(self.gallery), device=self.device)
@@ -53,6 +55,7 @@ class Distances:
 
     @torch.no_grad()
     def fill(self, rows: Tensor, query: Tensor) -> None:
+        """Writes the distances of a block of queries, shape (block, D), into rows, shape (block, G)."""
         query = normalize(query) if self.metric == "cosine" else query
         own = torch.linalg.vector_norm(query, dim=1, keepdim=True)
         for start in range(0, len(self.gallery), CHUNK):
@@ -60,7 +63,7 @@ class Distances:
             chunk, norms = self.gallery[part].to(self.device), self.norms[part].to(self.device)
             found = torch.mm(query, chunk.t(), out=rows[:, part])
             if self.metric == "cosine":
-                # the products are divided, not the gallery: it would have to be copied. 1e-12: as normalize()
+                # dividing the products avoids a normalised copy of the gallery; 1e-12 as in normalize()
                 found.mul_(-1 / norms.clamp(min=1e-12)).add_(1)
             else:
                 found.mul_(-2).add_(own.square()).add_(norms.square())

@@ -1,24 +1,26 @@
+"""Average query expansion without the similarities of all pairs."""
+
 import faiss
 import numpy as np
 import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
-BLOCK = 1024  # images whose neighbours are gathered at once
+BLOCK = 1024  # images whose neighbours are averaged at once
 
 
 def expand(features: Tensor, times: int = 1, neighbours: int = 10, alpha: float = 3.0) -> Tensor:
-    """Average query expansion: each descriptor becomes the weighted mean of its nearest ones, itself among them.
+    """Returns for each descriptor the weighted mean of its nearest descriptors, itself included.
 
-    The weight of a neighbour is its cosine similarity to the power of alpha. As the host's aqe, without its (N, N)
-    similarities; it takes the memory of three copies of the descriptors. Sources: Chum et al., ICCV 2007; alpha:
-    Radenovic et al., TPAMI 2019; fast-reid 1.4.0.
+    The weight of a neighbour is its cosine similarity to the power of alpha. The result is that of fast-reid's aqe,
+    which holds (N, N) similarities; this function needs the memory of three copies of the descriptors. Sources: Chum et
+    al., ICCV 2007; alpha: Radenovic et al., TPAMI 2019; fast-reid 1.4.0.
 
     Args:
         features: descriptors of query and gallery images, float32, shape (N, D); not changed.
-        times: how often it is done.
-        neighbours: how many descriptors are averaged; with fewer than that and one more, all but one.
-        alpha: of the weights.
+        times: number of expansions, each of the result before.
+        neighbours: number of descriptors that are averaged; at most N - 1.
+        alpha: exponent of the weights.
 
     Returns:
         New descriptors, shape (N, D), not normalised.

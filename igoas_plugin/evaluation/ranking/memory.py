@@ -1,3 +1,5 @@
+"""Tensors in memory, or mapped to a file if they are too large for it."""
+
 import errno
 import os
 import tempfile
@@ -8,12 +10,12 @@ from torch import Tensor
 
 from igoas_plugin.core.errors import InputError
 
-MEMORY_SHARE = 0.25  # of the memory, that descriptors may take before they are mapped to a file
-CONTAINER = Path("/sys/fs/cgroup/memory.max")  # bytes that a container may take, or "max" (Linux, cgroup v2)
+MEMORY_SHARE = 0.25  # share of the memory for descriptors; beyond it they are mapped to a file
+CONTAINER = Path("/sys/fs/cgroup/memory.max")  # holds a container's limit in bytes, or "max" (Linux, cgroup v2)
 
 
-def whole_memory() -> float:
-    """Bytes of the machine, or of the container; infinite where the system does not tell (Windows)."""
+def total_memory() -> float:
+    """Returns the memory of the machine or the container in bytes, infinity if it is unknown (Windows)."""
     try:
         memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     except (AttributeError, ValueError):
@@ -25,35 +27,35 @@ def whole_memory() -> float:
 
 
 def memory_limit() -> float:
-    """Bytes from which on descriptors go to a file."""
-    return MEMORY_SHARE * whole_memory()
+    """Returns how many bytes of descriptors may stay in memory."""
+    return MEMORY_SHARE * total_memory()
 
 
-def mapped(shape: tuple[int, ...], dtype: torch.dtype, folder: str) -> Tensor:
-    """An empty tensor that is mapped to a file of its own in `folder`: one without a name, which goes with it.
+def allocate_in_file(shape: tuple[int, ...], dtype: torch.dtype, folder: str) -> Tensor:
+    """Returns an empty tensor that is mapped to an unnamed file in `folder`; the file is freed with the tensor.
 
     Raises:
-        InputError: there is no room for it.
+        InputError: the disk is full.
     """
     tensor = torch.empty(shape, dtype=dtype, device="meta")
     os.makedirs(folder or ".", exist_ok=True)
     with tempfile.NamedTemporaryFile(dir=folder or ".") as file:
         try:
-            # a file with holes would end the process, without a word, at the page that the disk has no room for
+            # without it, writing to the tensor on a full disk kills the process with SIGBUS
             os.posix_fallocate(file.fileno(), 0, max(tensor.nbytes, 1))
         except OSError as error:
             if error.errno not in (errno.ENOSPC, errno.EDQUOT):
                 raise
             raise InputError(
-                f"{os.path.abspath(folder or '.')} has no room for descriptors of {tensor.nbytes / 1e6:.0f} MB, which "
-                f"are more than the memory is for ({error.strerror}): make room, or name another OUTPUT_DIR"
+                f"{os.path.abspath(folder or '.')} has no room for {tensor.nbytes / 1e6:.0f} MB of descriptors, which "
+                f"are too large for the memory ({error.strerror}): free some space, or set another OUTPUT_DIR"
             ) from None
-        except AttributeError:  # macOS has no such function
+        except AttributeError:  # macOS does not have it
             pass
         return torch.from_file(file.name, shared=True, size=tensor.numel(), dtype=dtype).view(shape)
 
 
-def room(shape: tuple[int, ...], dtype: torch.dtype, folder: str, limit: float) -> Tensor:
-    """An empty tensor: in memory, or mapped() where it would take more than `limit` bytes."""
+def allocate(shape: tuple[int, ...], dtype: torch.dtype, folder: str, limit: float) -> Tensor:
+    """Returns an empty tensor, in memory up to `limit` bytes and in a file in `folder` beyond them."""
     tensor = torch.empty(shape, dtype=dtype, device="meta")
-    return mapped(shape, dtype, folder) if tensor.nbytes > limit else torch.empty(shape, dtype=dtype)
+    return allocate_in_file(shape, dtype, folder) if tensor.nbytes > limit else torch.empty(shape, dtype=dtype)

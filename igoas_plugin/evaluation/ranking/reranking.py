@@ -1,3 +1,5 @@
+"""Re-ranking by k-reciprocal neighbours, with sparse matrices in place of all pairs."""
+
 from collections.abc import Iterator
 
 import faiss
@@ -8,20 +10,20 @@ from torch import Tensor
 
 from .distances import Distances
 
-PAIRS = 2**14  # of images whose distances are computed at once
+PAIRS = 2**14  # pairs of images whose distances are computed at once
 
 
 class Reranked:
-    """Distances that are mixed with the Jaccard distance of k-reciprocal encodings, as blocks of queries.
+    """Weighted mean of distances and the Jaccard distances of k-reciprocal encodings, as blocks of queries.
 
-    The host's variant of the method: an image is its own first neighbour, and its encoding's weights are a softmax over
-    squared distances. The host holds three (N, N) matrices; here an image has as many values as it has neighbours, and
-    a block as many distances as the one it is mixed with; finding the neighbours takes a copy of the descriptors.
-    Source: Zhong et al., CVPR 2017; fast-reid 1.4.0.
+    As in fast-reid, an image is its own first neighbour, and the weights of an encoding are a softmax over squared
+    distances. fast-reid holds three (N, N) matrices. This class holds the neighbours of each image, one block of
+    distances, and a copy of the descriptors while it finds the neighbours. Source: Zhong et al., CVPR 2017; fast-reid
+    1.4.0.
 
     Args:
         distances: of the queries to the gallery.
-        features: descriptors of queries and gallery that neighbours are found with, float32, shape (Q + G, D).
+        features: descriptors of queries and gallery by which neighbours are found, float32, shape (Q + G, D).
         k1: neighbours that count as close.
         k2: neighbours over which an encoding is averaged.
         weight: of the original distance, in [0, 1].
@@ -44,7 +46,7 @@ class Reranked:
             yield first, rows
 
     def jaccard(self, position: int) -> np.ndarray:
-        """Jaccard distances of one query to the gallery, shape (G,): 1 - sum of minima / sum of maxima."""
+        """Returns the Jaccard distances of one query to the gallery, shape (G,): 1 - sum of minima / sum of maxima."""
         query, gallery = self.query_codes, self.gallery_codes
         own = slice(query.indptr[position], query.indptr[position + 1])
         if own.start == own.stop:
@@ -58,29 +60,29 @@ class Reranked:
 
 
 def nearest_neighbours(features: np.ndarray, count: int) -> np.ndarray:
-    """Indices of the nearest images of each by Euclidean distance, itself among them, shape (N, min(count, N))."""
+    """Returns the indices of the nearest images of each image, itself included, shape (N, min(count, N))."""
     index = faiss.IndexFlatL2(features.shape[1])
     index.add(features)
     return index.search(features, min(count, len(features)))[1]
 
 
 def sets(members: np.ndarray) -> sparse.csr_array:
-    """Rows of indices (N, k) as a matrix (N, N) of ones and zeros."""
+    """Returns rows of indices (N, k) as a matrix (N, N) of ones and zeros."""
     count, width = members.shape
     starts = np.arange(0, count * width + 1, width)
     return sparse.csr_array((np.ones(members.size, np.float32), members.ravel(), starts), shape=(count, count))
 
 
 def averaging(members: np.ndarray) -> sparse.csr_array:
-    """The matrix (N, N) that averages over rows of indices (N, k)."""
+    """Returns the matrix (N, N) that averages over rows of indices (N, k)."""
     return sets(members) / np.float32(members.shape[1])
 
 
 def reciprocal_sets(nearest: np.ndarray, k1: int) -> sparse.csr_array:
-    """Expanded sets of k-reciprocal neighbours, (N, N), an entry a member.
+    """Returns the expanded sets of k-reciprocal neighbours, a matrix (N, N) with an entry for each member.
 
-    Images are reciprocal where each is among the other's nearest. The set of an image takes in the half-sized set of
-    a member where more than two thirds of that are in it already (section 3.1 of the paper).
+    Two images are reciprocal if each is among the other's nearest. The set of an image also takes in the half-sized set
+    of a member, if more than two thirds of that set are in it already (section 3.1 of the paper).
     """
     close, half = sets(nearest), sets(nearest[:, : int(np.around(k1 / 2)) + 1])
     close, half = close.multiply(close.T).tocsr(), half.multiply(half.T).tocsr()
@@ -91,7 +93,7 @@ def reciprocal_sets(nearest: np.ndarray, k1: int) -> sparse.csr_array:
 
 
 def encodings(features: Tensor, members: sparse.csr_array) -> sparse.csr_array:
-    """Softmax of the negated squared distances of each image to the members of its set, (N, N)."""
+    """Returns the softmax of the negated squared distances of each image to the members of its set, (N, N)."""
     members.eliminate_zeros()
     pairs = members.tocoo()
     squares = np.empty(members.nnz, np.float32)

@@ -1,1 +1,1 @@
-"""Search of a person in a folder of crops: the folder's descriptors in one file; answers as text, JSON or a page."""
+"""Search for a person in a folder of crops: descriptors in one file, answers as text, JSON or an HTML page."""

@@ -1,3 +1,5 @@
+"""Answers of a search in a gallery index, as text or JSON."""
+
 import json
 import logging
 import os
@@ -12,16 +14,16 @@ from igoas_plugin.inference.predictor import FeatureExtractor
 
 from .gallery_file import GalleryFile
 
-logger = logging.getLogger(f"fastreid.{__name__}")  # a child of the host's logger: shown where the host's lines are
+logger = logging.getLogger(f"fastreid.{__name__}")  # below fast-reid's logger, so that it prints where that prints
 
 
 class Match(NamedTuple):
-    """A crop that a search found.
+    """Crop that a search found.
 
     Args:
-        rank: from 1.
-        score: cosine similarity to the query, in [-1, 1]; of a pq index approximate.
-        path: below the folder of the gallery.
+        rank: place among the matches, from 1.
+        score: cosine similarity to the query, in [-1, 1]; approximate with a pq index.
+        path: path below the folder of the gallery.
     """
 
     rank: int
@@ -31,14 +33,14 @@ class Match(NamedTuple):
 
 @dataclass(frozen=True)
 class Answers:
-    """What was found in a gallery index.
+    """Matches of all queries in a gallery index.
 
     Args:
         index: path of the gallery index.
-        folder: of the crops.
-        kind: of the index.
-        images: how many crops it holds.
-        matches: of each query, path and matches, best first.
+        folder: folder of the crops.
+        kind: kind of the index.
+        images: number of crops in it.
+        matches: path of each query and its matches, best first.
     """
 
     index: str
@@ -51,17 +53,17 @@ class Answers:
 def search(
     file: GalleryFile, pictures: list[str], top: int, predictor: FeatureExtractor, folder: str | None = None
 ) -> Answers:
-    """The crops of a gallery that are most like each picture; how long it took is logged.
+    """Finds the crops that are most similar to each picture, and logs how long that took.
 
     Args:
-        file: the gallery index.
+        file: gallery index.
         pictures: paths of the queries.
-        top: how many crops, or all where there are fewer.
-        predictor: the model that made the index.
-        folder: where the crops are now, if they were moved.
+        top: number of matches for each query; all crops if there are fewer.
+        predictor: model that computed the descriptors of the index.
+        folder: folder of the crops if they were moved.
 
     Raises:
-        InputError: the index is damaged or of another model, a picture cannot be read, or `folder` is none.
+        InputError: the index is damaged or of another model, a picture cannot be read, or `folder` is no folder.
     """
     folder = file.folder(folder)
     file.require(predictor.fingerprint)
@@ -79,14 +81,14 @@ def search(
 
 
 def matches_of(scores: np.ndarray, positions: np.ndarray, file: GalleryFile) -> list[Match]:
-    """What an index found for one query; position -1: nothing."""
+    """Returns the matches of one query from the scores and positions of an index; position -1 is no match."""
     crops, scores = file.gallery.crops, scores[positions >= 0].clip(-1, 1)
     found = zip(scores.tolist(), positions.tolist(), strict=False)  # those of -1 are at the end
     return [Match(rank, round(score, 6), crops[position].path) for rank, (score, position) in enumerate(found, start=1)]
 
 
 def as_text(answers: Answers) -> str:
-    """A table for each query."""
+    """Returns one table for each query."""
     lines = [f"{answers.images:,} images of {printable(answers.folder)}, index {answers.kind}"]
     for query, matches in answers.matches:
         lines += ["", printable(query), "rank    score  image"]
@@ -95,7 +97,7 @@ def as_text(answers: Answers) -> str:
 
 
 def as_json(answers: Answers) -> str:
-    """All of it as one object; names as they are, bytes that are no UTF-8 as Python's surrogate escapes."""
+    """Returns the answers as one JSON object; bytes of a name that are not UTF-8 become Python's surrogate escapes."""
     queries = [
         {
             "query": query,

@@ -1,15 +1,14 @@
-"""A gallery index: one file that holds the descriptors of a folder of crops and all that a search needs.
+"""Gallery index: one file with the descriptors of a folder of crops and everything that a search needs.
 
-It is a zip archive without compression of
+The file is a zip archive without compression of
 
     gallery.json     format, versions, kind, fingerprint, the folder, and path, size and time of each crop
     descriptors.npy  (N, D) float32, rows of length 1, in the order of the crops
-    index.faiss      the faiss index of the descriptors, as faiss.read_index() reads it; not there while they are made
+    index.faiss      faiss index of the descriptors, as faiss.read_index() reads it; missing until all are computed
 
-One file, for it is replaced as a whole: a reader, and whoever goes on after a kill, sees the old or the new one, and a
-copy is complete. A zip archive, for it has checksums and every member can be read alone: a search does not read the
-descriptors. The descriptors lie beside the index because some kinds keep less than them, cannot drop one, or learn from
-all; any index can be made from them anew. Nothing of it is executed when it is read.
+One file can be replaced and copied as a whole, also while others read it. A zip archive has checksums, and a search
+reads the index without the descriptors. The descriptors are kept because some kinds of index store less, cannot remove
+a row, or are trained on all rows. Nothing in the file is executed.
 """
 
 import json
@@ -20,12 +19,12 @@ import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import BinaryIO, TypeVar
+from typing import BinaryIO
 
 import numpy as np
 
 from igoas_plugin.core.errors import InputError, PluginError
-from igoas_plugin.core.files import open_regular, write_output
+from igoas_plugin.core.files import write_atomically
 from igoas_plugin.core.version import __version__
 from igoas_plugin.evaluation.ranking.neighbour_index import SearchIndex
 from igoas_plugin.inference.fingerprint import Fingerprint
@@ -34,33 +33,22 @@ from .crops import Crop
 
 FORMAT, VERSION = "igoas_plugin gallery", 1
 ABOUT, DESCRIPTORS, INDEX = "gallery.json", "descriptors.npy", "index.faiss"
-MOST_BEYOND = 2**20  # bytes that a member, unpacked, may have beyond the file: gallery.json is packed, and a bomb is
-# What zipfile, json, numpy and faiss raise where a file is damaged or none of theirs
+# What zipfile, json, numpy and faiss raise for a damaged or foreign file; MemoryError: a header with an absurd shape
 DAMAGE = (
     *(zipfile.BadZipFile, zlib.error, struct.error, EOFError, RuntimeError, KeyError, TypeError, ValueError),
-    MemoryError,  # of an array of which the header tells any size
+    MemoryError,
 )
-
-
-T = TypeVar("T")
-
-
-def of_type(kind: type[T], value) -> T:
-    """The value; raises TypeError where it is none of this type, as of a foreign file."""
-    if not isinstance(value, kind):
-        raise TypeError(value)
-    return value
 
 
 @dataclass(frozen=True)
 class Gallery:
-    """What is known of the descriptors of a folder of crops.
+    """Description of the crops whose descriptors an index holds.
 
     Args:
-        folder: absolute path.
-        kind: of the index, one of igoas_plugin.evaluation.ranking.neighbour_index.KINDS.
-        fingerprint: of the model that made the descriptors.
-        crops: in the order of the descriptors.
+        folder: absolute path of the crops.
+        kind: kind of the index, one of igoas_plugin.evaluation.ranking.neighbour_index.KINDS.
+        fingerprint: fingerprint of the model that computed the descriptors.
+        crops: crops in the order of the descriptors.
     """
 
     folder: str
@@ -70,36 +58,35 @@ class Gallery:
 
 
 class GalleryFile:
-    """A gallery index, open for reading.
+    """Gallery index that is open for reading.
 
     Args:
-        path: of the file.
+        path: path of the file.
 
     Attributes:
-        gallery: what it tells.
-        finished: whether it holds the faiss index; without it, ``tools/search.py index`` was stopped, or is running.
+        gallery: description of the crops.
+        finished: whether the file has its faiss index. Without it ``tools/search.py index`` was stopped or is running.
 
     Raises:
-        InputError: the file is missing, damaged, none of these, or of a later version.
+        InputError: the file is missing, damaged, of another format, or of a later version.
     """
 
     def __init__(self, path: str):
         self.path = path
         with self._damage_in_one_line():
-            self.file = open_regular(path)
-            self.archive = zipfile.ZipFile(self.file)
-            self._require_sizes()
+            self.archive = zipfile.ZipFile(path)
             about = json.loads(self.archive.read(ABOUT))
             if about["format"] != FORMAT:
                 raise ValueError(about["format"])
             if of_type(int, about["version"]) > VERSION:
                 raise InputError(f"{path} was made by a later igoas_plugin, {about['igoas_plugin']}: update this one")
             self.gallery = Gallery(
-                folder=of_type(str, about["folder"]),
-                kind=of_type(str, about["kind"]),
-                fingerprint=Fingerprint(**about["fingerprint"]),
-                crops=[
-                    Crop(of_type(str, path), of_type(int, size), of_type(int, at)) for path, size, at in about["crops"]
+                of_type(str, about["folder"]),
+                of_type(str, about["kind"]),
+                Fingerprint(**about["fingerprint"]),
+                [
+                    Crop(of_type(str, path), of_type(int, size), of_type(int, time))
+                    for path, size, time in about["crops"]
                 ],
             )
             of_type(dict, self.gallery.fingerprint.settings)
@@ -111,10 +98,9 @@ class GalleryFile:
 
     def __exit__(self, *_) -> None:
         self.archive.close()
-        self.file.close()
 
     def require(self, fingerprint: Fingerprint) -> None:
-        """Raises InputError, naming the differences, where the descriptors are those of another model."""
+        """Raises InputError, naming the differences, if another model computed the descriptors."""
         if differences := self.gallery.fingerprint.differences(fingerprint):
             raise InputError(
                 f"{self.path} was made by another model than this one: {'; '.join(differences)}. Give the config and "
@@ -122,7 +108,11 @@ class GalleryFile:
             )
 
     def folder(self, moved_to: str | None = None) -> str:
-        """Where the crops are: `moved_to`, or the folder that was indexed, or what lies now where that lay from here.
+        """Returns the folder of the crops.
+
+        Args:
+            moved_to: folder that holds the crops now. If None: the folder that was indexed; if that is gone, the
+                folder that has the same relative path from the index file.
 
         Raises:
             InputError: `moved_to` is no folder.
@@ -134,7 +124,7 @@ class GalleryFile:
         return os.path.abspath(next((place for place in places if os.path.isdir(place)), self.gallery.folder))
 
     def descriptors(self) -> np.ndarray:
-        """Shape (N, D), float32; raises InputError where they are damaged."""
+        """Reads the descriptors, shape (N, D), float32; raises InputError if they are damaged."""
         with self._damage_in_one_line(), self._verified(DESCRIPTORS) as member:
             descriptors = np.lib.format.read_array(member, allow_pickle=False)
             if descriptors.dtype != np.float32 or descriptors.ndim != 2 or len(descriptors) != len(self.gallery.crops):
@@ -142,7 +132,7 @@ class GalleryFile:
             return descriptors
 
     def index(self) -> SearchIndex:
-        """The index of its kind, or an exact one where it is not finished; raises InputError where it is damaged."""
+        """Reads the index, or makes an exact one if the file is not finished; raises InputError if it is damaged."""
         if not self.finished:
             descriptors = self.descriptors()
             index = SearchIndex(descriptors.shape[1], "flat", len(descriptors))
@@ -155,14 +145,8 @@ class GalleryFile:
                 raise ValueError(len(index))
             return index
 
-    def _require_sizes(self) -> None:
-        """Raises InputError where a member tells of more bytes than the file; none gives more than it tells."""
-        most = os.path.getsize(self.path) + MOST_BEYOND
-        if large := next((each.filename for each in self.archive.infolist() if each.file_size > most), None):
-            raise InputError(f"{self.path} is refused: unpacked its {large} is larger than the file itself")
-
     def _verified(self, name: str) -> BinaryIO:
-        """A member of the archive, read to the checksum at its end once: nothing else gets to see damaged bytes."""
+        """Opens a member after a first pass that compares its checksum, so that faiss never reads damaged bytes."""
         with self.archive.open(name) as member:
             while member.read(2**20):
                 pass
@@ -182,48 +166,48 @@ class GalleryFile:
             raise InputError(f"{self.path} is damaged, or no index of tools/search.py: make it anew") from error
 
 
+def of_type(kind: type, value):
+    """Returns the value; raises TypeError if it is not of this type."""
+    if not isinstance(value, kind):
+        raise TypeError(value)
+    return value
+
+
 def write_gallery(path: str, gallery: Gallery, descriptors: np.ndarray, index: SearchIndex | None = None) -> None:
-    """Writes a gallery index; what was there before is replaced as a whole.
+    """Writes a gallery index, atomically.
 
     Args:
-        path: of the file.
-        gallery: what is known of them.
+        path: path of the file; an earlier file is replaced.
+        gallery: description of the crops.
         descriptors: shape (N, D), float32, in the order of gallery.crops.
-        index: of all of them, of gallery.kind; None: they are not all yet.
+        index: index of all descriptors, of gallery.kind; None if some are still to come.
 
     Raises:
-        OutputError: it cannot be written.
+        OutputError: the file cannot be written.
     """
-
-    def write(file) -> None:
-        with zipfile.ZipFile(file, "w") as archive:
-            archive.writestr(ABOUT, as_json(path, gallery), zipfile.ZIP_DEFLATED)
-            with archive.open(DESCRIPTORS, "w", force_zip64=True) as member:
-                np.lib.format.write_array(member, descriptors, allow_pickle=False)
-            if index is not None:
-                with archive.open(INDEX, "w", force_zip64=True) as member:
-                    index.write(member)
-
-    write_output(path, write)
-
-
-def as_json(path: str, gallery: Gallery) -> str:
+    folder = os.path.dirname(os.path.abspath(path))
+    try:
+        beside = os.path.relpath(gallery.folder, folder)
+    except ValueError:  # on another drive of Windows
+        beside = gallery.folder
     about = {
         "format": FORMAT,
         "version": VERSION,
         "igoas_plugin": __version__,
         "kind": gallery.kind,
         "folder": gallery.folder,
-        "beside": path_from(os.path.dirname(os.path.abspath(path)), gallery.folder),
+        "beside": beside,
         "fingerprint": json.loads(gallery.fingerprint.as_json()),
         "crops": gallery.crops,
     }
-    return json.dumps(about)
 
+    def write(file: BinaryIO) -> None:
+        with zipfile.ZipFile(file, "w") as archive:
+            archive.writestr(ABOUT, json.dumps(about), zipfile.ZIP_DEFLATED)
+            with archive.open(DESCRIPTORS, "w", force_zip64=True) as member:
+                np.lib.format.write_array(member, descriptors, allow_pickle=False)
+            if index is not None:
+                with archive.open(INDEX, "w", force_zip64=True) as member:
+                    index.write(member)
 
-def path_from(start: str, folder: str) -> str:
-    """The relative path, or the absolute one where there is none (another drive of Windows)."""
-    try:
-        return os.path.relpath(folder, start)
-    except ValueError:
-        return folder
+    write_atomically(path, write)

@@ -1,4 +1,4 @@
-"""From a folder of crops to a gallery index, and from an older gallery index to that of the folder as it is now."""
+"""Indexing of a folder of crops: a new gallery index, or an update of an existing one."""
 
 import logging
 import os
@@ -21,21 +21,21 @@ from igoas_plugin.inference.predictor import READERS, FeatureExtractor
 from .crops import Crop, Listing, crops_in
 from .gallery_file import Gallery, GalleryFile, write_gallery
 
-logger = logging.getLogger(f"fastreid.{__name__}")  # a child of the host's logger: shown where the host's lines are
+logger = logging.getLogger(f"fastreid.{__name__}")  # below fast-reid's logger, so that it prints where that prints
 
-BATCH = 64  # images at most that are described at once: those that a stop loses, on a CPU seconds of work
-SAVE_SECONDS = 60  # between two saves
-SAVE_SHARE = 0.05  # of the time, that saves take at most: those of a large gallery come less often
+BATCH = 64  # largest batch; Ctrl-C loses the batch in progress, seconds of work on a CPU
+SAVE_SECONDS = 60  # least time between two saves
+SAVE_SHARE = 0.05  # largest share of the time that saves may take; a large gallery is saved less often
 
 
 class Counts(NamedTuple):
-    """What became of the crops of a folder.
+    """Number of crops of a folder by what happened to them.
 
     Args:
-        added: described now.
-        kept: described before, and the same since.
-        dropped: described before, and gone or changed since; what is changed is described anew, so it is added too.
-        unreadable: that cannot be read.
+        added: crops that are new in the index.
+        kept: crops that were in the index and have not changed.
+        dropped: crops that were in the index and are gone or have changed. A changed crop is added again.
+        unreadable: files that cannot be read.
     """
 
     added: int
@@ -51,13 +51,13 @@ class Counts(NamedTuple):
 
 
 class GrowingGallery:
-    """A gallery whose crops are being described, and its file.
+    """Gallery whose descriptors are being computed, and its file.
 
     Args:
-        path: of the file.
-        gallery: with the crops that are described already.
-        descriptors: of these, shape (N, D).
-        room: how many may still come.
+        path: path of the file.
+        gallery: gallery with the crops whose descriptors exist; its list of crops is extended.
+        descriptors: descriptors of these crops, shape (N, D).
+        room: largest number of crops to come.
     """
 
     def __init__(self, path: str, gallery: Gallery, descriptors: np.ndarray, room: int):
@@ -67,7 +67,7 @@ class GrowingGallery:
         self.saved, self.pause = time.monotonic(), SAVE_SECONDS
 
     def add(self, crops: Sequence[Crop], descriptors: np.ndarray) -> None:
-        """Adds crops, and saves where that is due."""
+        """Adds crops, and saves the file if the last save is long enough ago."""
         start = len(self.gallery.crops)
         self.rows[start : start + len(crops)] = descriptors
         self.gallery.crops.extend(crops)
@@ -75,6 +75,7 @@ class GrowingGallery:
             self.save()
 
     def save(self, index: SearchIndex | None = None) -> None:
+        """Writes the file."""
         started = time.monotonic()
         write_gallery(self.path, self.gallery, self.rows[: len(self.gallery.crops)], index)
         self.saved = time.monotonic()
@@ -82,15 +83,11 @@ class GrowingGallery:
         logger.info("%s images saved", f"{len(self.gallery.crops):,}")
 
     def finish(self) -> None:
-        """Makes the index of what is there by now, and saves both.
-
-        Raises:
-            InputError: as empty_index().
-        """
+        """Builds the index of all descriptors and writes the file. Raises as empty_index()."""
         gallery, rows = self.gallery, self.rows[: len(self.gallery.crops)]
         try:
             index = empty_index(gallery.kind, rows.shape[1], len(rows))
-        except InputError:  # too many could not be read
+        except InputError:  # too many images cannot be read
             self.save()
             raise
         logger.info("making the index of %s images: %s", f"{len(rows):,}", gallery.kind)
@@ -99,21 +96,22 @@ class GrowingGallery:
 
 
 def index_folder(folder: str, path: str, predictor: FeatureExtractor, kind: str | None = None) -> Counts:
-    """Makes a gallery index of a folder of crops, or brings one up to date.
+    """Makes a gallery index of a folder of crops, or updates an existing one.
 
-    What is in the index and has not changed since, by path, size and time, is not described again. It is saved every
-    minute, and where it is stopped by Ctrl-C; the same call goes on. The faiss index is made from all descriptors at
-    the end: it is that of a folder that is indexed at once.
+    Crops that are in the index and have the same path, size and time keep their descriptors. The file is saved every
+    minute and on Ctrl-C, and the same call goes on from there. The faiss index is built from all descriptors at the
+    end, so an updated index equals a new one.
 
     Args:
-        folder: of the crops; folders in it are looked into.
-        path: of the index.
-        predictor: describes the crops.
-        kind: of the index; None: that of the index that is there, or else flat.
+        folder: folder of the crops, which may have folders in it.
+        path: path of the index.
+        predictor: model that computes descriptors.
+        kind: kind of the index; None keeps the kind of an existing index, and is flat for a new one.
 
     Raises:
-        InputError: no image in the folder can be read; the index is damaged, of another model or another folder, or
-            cannot be written; or the images are too few for an index of this kind.
+        InputError: no image in the folder can be read; the index is damaged, or of another model or folder; or there
+            are too few images for this kind.
+        OutputError: the index cannot be written.
     """
     folder = os.path.abspath(folder)
     check_output_file(path)
@@ -122,7 +120,7 @@ def index_folder(folder: str, path: str, predictor: FeatureExtractor, kind: str 
         raise InputError(f"no images in {folder}: name the folder that holds the crops, or one that holds it")
     known, descriptors, finished = read_known(path, folder, listing, predictor)
     gallery = Gallery(folder, kind or known.kind, predictor.fingerprint, crops=[])
-    empty_index(gallery.kind, predictor.width, len(listing.crops))  # refuses now what it would refuse at the end
+    empty_index(gallery.kind, predictor.width, len(listing.crops))  # raises now what it would raise at the end
 
     there = set(listing.crops)
     kept = [row for row, crop in enumerate(known.crops) if crop in there or listing.may_hold(crop.path)]
@@ -132,7 +130,7 @@ def index_folder(folder: str, path: str, predictor: FeatureExtractor, kind: str 
     for name, reason in listing.broken.items():
         logger.warning("%s cannot be read: %s", printable(os.path.join(folder, name)), reason)
     try:
-        unreadable = describe(new, growing, predictor)
+        unreadable = add_descriptors(new, growing, predictor)
         counts = Counts(
             added=len(gallery.crops) - len(kept),
             kept=len(kept),
@@ -155,7 +153,10 @@ def index_folder(folder: str, path: str, predictor: FeatureExtractor, kind: str 
 def read_known(
     path: str, folder: str, listing: Listing, predictor: FeatureExtractor
 ) -> tuple[Gallery, np.ndarray, bool]:
-    """What an index holds already: the gallery, its descriptors, and whether it is finished.
+    """Reads an existing index.
+
+    Returns:
+        Its gallery, its descriptors, and whether it is finished; an empty gallery if there is no file.
 
     Raises:
         InputError: the index is damaged, of another model, or of another folder.
@@ -166,7 +167,7 @@ def read_known(
         file.require(predictor.fingerprint)
         known = file.gallery
         moved = os.path.realpath(folder) != os.path.realpath(known.folder)
-        if moved and set(known.crops).isdisjoint(listing.crops):  # numbered crops of two folders have the same names
+        if moved and set(known.crops).isdisjoint(listing.crops):  # numbered crops of two folders share their names
             raise InputError(
                 f"{path} is of the folder {known.folder}, and none of its images is in {folder}: give another --output"
             )
@@ -174,7 +175,7 @@ def read_known(
 
 
 def empty_index(kind: str, width: int, images: int) -> SearchIndex:
-    """An index for so many images; raises InputError where a kind is not for so few, or not for the width."""
+    """Makes an empty index; raises InputError if the kind needs more images or another width."""
     try:
         index = SearchIndex(width, kind, images)
     except ValueError as error:
@@ -186,27 +187,31 @@ def empty_index(kind: str, width: int, images: int) -> SearchIndex:
     return index
 
 
-def describe(crops: list[Crop], growing: GrowingGallery, predictor: FeatureExtractor) -> int:
-    """Adds the descriptors of crops to a gallery; names those that cannot be read, and tells how many they are."""
+def add_descriptors(crops: list[Crop], growing: GrowingGallery, predictor: FeatureExtractor) -> int:
+    """Computes the descriptors of crops and adds them to a gallery.
+
+    Returns:
+        The number of crops that cannot be read; each of them is logged.
+    """
     unreadable = 0
     with tqdm(total=len(crops), desc="describing", unit=" images", disable=None) as bar:
-        for batch in read_ahead(crops, growing.gallery.folder, predictor):
-            read = [(crop, image) for crop, image in batch if isinstance(image, Tensor)]
+        for batch in read_batches(crops, growing.gallery.folder, predictor):
+            readable = [(crop, image) for crop, image in batch if isinstance(image, Tensor)]
             for _, error in batch:
                 if isinstance(error, UnreadableImage):
                     logger.warning("%s", error)
-            if read:
-                described, images = zip(*read, strict=True)
-                growing.add(described, predictor.describe(torch.stack(images)))
-            unreadable += len(batch) - len(read)
+            if readable:
+                added, images = zip(*readable, strict=True)
+                growing.add(added, predictor.describe(torch.stack(images)))
+            unreadable += len(batch) - len(readable)
             bar.update(len(batch))
     return unreadable
 
 
-def read_ahead(
+def read_batches(
     crops: list[Crop], folder: str, predictor: FeatureExtractor
 ) -> Iterator[list[tuple[Crop, Tensor | UnreadableImage]]]:
-    """Crops, a batch at a time, each as the model takes it or with what is wrong; meanwhile the next batch is read."""
+    """Yields batches of crops, each with its image or its error; threads read the next batch in the meantime."""
 
     def read(crop: Crop) -> tuple[Crop, Tensor | UnreadableImage]:
         try:

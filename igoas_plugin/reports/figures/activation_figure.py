@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from igoas_plugin.core.errors import InputError
 from igoas_plugin.datasets.reading import open_data, read_split
-from igoas_plugin.evaluation.activation_maps import responses
+from igoas_plugin.evaluation.activation_maps import activation_maps
 from igoas_plugin.inference.trained import build_trained
 from igoas_plugin.occlusion.preview import occluded_batch, sure_block
 
@@ -85,7 +85,8 @@ def read_pair(cfg, paths: Sequence[str], epoch: int) -> ImagePair:
 def draw_activations(model: nn.Module, images: ImagePair, title: str) -> Figure:
     """Runs a model on clean and occluded images, and draws its activation maps."""
     inputs = {"clean": images.clean} | ({} if images.occluded is None else {"occluded": images.occluded})
-    return draw_maps(inputs, {kind: responses(model, each) for kind, each in inputs.items()}, images.visible, title)
+    maps = {kind: activation_maps(model, each) for kind, each in inputs.items()}
+    return draw_maps(inputs, maps, images.visible, title)
 
 
 def draw_maps(inputs: dict[str, Tensor], maps: dict[str, dict[str, Tensor]], visible: Tensor, title: str) -> Figure:

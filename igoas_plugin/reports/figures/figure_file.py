@@ -11,7 +11,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from igoas_plugin.core.errors import printable, require_choice
-from igoas_plugin.core.files import check_output_file, write_output
+from igoas_plugin.core.files import check_output_file, write_atomically
 
 DPI = 120
 KINDS = ("png", "pdf", "svg")
@@ -37,7 +37,7 @@ def rendered(figure: Figure, kind: str = "png") -> bytes:
 def save_figure(figure: Figure, path: str) -> None:
     """Writes a figure in the kind that the path ends with, and creates its folder."""
     content = rendered(figure, suffix_of(path))
-    write_output(path, lambda file: file.write(content))
+    write_atomically(path, lambda file: file.write(content))
 
 
 def as_label(name: str) -> str:

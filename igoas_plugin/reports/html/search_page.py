@@ -3,7 +3,7 @@
 import os
 
 from igoas_plugin.core.errors import UnreadableImage, printable
-from igoas_plugin.core.files import write_output
+from igoas_plugin.core.files import write_atomically
 from igoas_plugin.inference.search.answers import Answers, Match
 
 from .page import render
@@ -33,7 +33,7 @@ def write_page(answers: Answers, path: str) -> None:
         images=answers.images,
         answers=rows,
     )
-    write_output(path, lambda file: file.write(page))
+    write_atomically(path, lambda file: file.write(page))
 
 
 def picture_of(match: Match, folder: str) -> Thumbnail | None:

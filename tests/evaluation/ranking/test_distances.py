@@ -1,4 +1,4 @@
-import igoas_plugin  # noqa: F401  (first: it mends the host)
+import igoas_plugin  # noqa: F401  (first: it patches fast-reid)
 
 # isort: split
 import numpy as np
@@ -20,7 +20,7 @@ def whole(found: Distances) -> torch.Tensor:
 
 @pytest.mark.parametrize("metric", distances.METRICS)
 @pytest.mark.parametrize("queries, images", [(1, 1), (10, 50), (23, 7)])
-def test_in_blocks_and_chunks_they_are_the_host_s(monkeypatch, metric, queries, images):
+def test_in_blocks_and_chunks_they_are_fast_reid_s(monkeypatch, metric, queries, images):
     monkeypatch.setattr(distances, "BLOCK_BYTES", 4 * 6 * images)
     monkeypatch.setattr(distances, "CHUNK", 4)
     query, gallery = some_descriptors(queries, images)

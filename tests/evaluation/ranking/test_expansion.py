@@ -1,4 +1,4 @@
-import igoas_plugin  # noqa: F401  (first: it mends the host)
+import igoas_plugin  # noqa: F401  (first: it patches fast-reid)
 
 # isort: split
 import pytest
@@ -10,7 +10,7 @@ from igoas_plugin.evaluation.ranking import expand, expansion
 
 
 @pytest.mark.parametrize("times, neighbours, alpha", [(1, 10, 3.0), (3, 5, 1.0), (1, 1, 3.0), (2, 300, 3.0)])
-def test_it_is_the_host_s_expansion(monkeypatch, times, neighbours, alpha):
+def test_it_is_fast_reid_s_expansion(monkeypatch, times, neighbours, alpha):
     monkeypatch.setattr(expansion, "BLOCK", 32)
     features = torch.randn(120, 16, generator=torch.Generator().manual_seed(0)).abs()
     before = features.clone()

@@ -10,7 +10,7 @@ from igoas_plugin.evaluation.ranking import memory
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.int64])
 def test_a_mapped_tensor_leaves_no_file_and_keeps_what_is_written(tmp_path, dtype):
-    tensor = memory.mapped((3, 2), dtype, str(tmp_path / "new"))
+    tensor = memory.allocate_in_file((3, 2), dtype, str(tmp_path / "new"))
     tensor.copy_(torch.arange(6).view(3, 2))
     assert os.listdir(tmp_path / "new") == []
     assert tensor.dtype == dtype and tensor.tolist() == [[0, 1], [2, 3], [4, 5]]
@@ -19,7 +19,7 @@ def test_a_mapped_tensor_leaves_no_file_and_keeps_what_is_written(tmp_path, dtyp
 @pytest.mark.skipif(not os.path.isdir("/proc/self/fd"), reason="open files are counted in /proc")
 def test_mapped_tensors_keep_no_file_open(tmp_path):
     before = len(os.listdir("/proc/self/fd"))
-    kept = [memory.mapped((10,), torch.float32, str(tmp_path)) for _ in range(50)]
+    kept = [memory.allocate_in_file((10,), torch.float32, str(tmp_path)) for _ in range(50)]
     assert len(os.listdir("/proc/self/fd")) == before and len(kept) == 50
 
 
@@ -28,16 +28,16 @@ def test_a_disk_without_room_is_one_line(tmp_path, monkeypatch):
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(os, "posix_fallocate", full)
-    with pytest.raises(InputError, match=f"{tmp_path} has no room for descriptors of 4 MB.* another OUTPUT_DIR"):
-        memory.mapped((1000, 1000), torch.float32, str(tmp_path))
+    with pytest.raises(InputError, match=f"{tmp_path} has no room for 4 MB of descriptors.* another OUTPUT_DIR"):
+        memory.allocate_in_file((1000, 1000), torch.float32, str(tmp_path))
     assert os.listdir(tmp_path) == []
 
 
-def test_room_is_in_memory_up_to_the_limit_and_in_a_file_beyond_it(tmp_path, monkeypatch):
+def test_a_tensor_is_in_memory_up_to_the_limit_and_in_a_file_beyond_it(tmp_path, monkeypatch):
     made = []
-    monkeypatch.setattr(memory, "mapped", lambda *given: made.append(given) or "mapped")
-    assert memory.room((3, 2), torch.float32, str(tmp_path), 4 * 6).shape == (3, 2) and not made
-    assert memory.room((7,), torch.float32, str(tmp_path), 4 * 6) == "mapped"
+    monkeypatch.setattr(memory, "allocate_in_file", lambda *given: made.append(given) or "mapped")
+    assert memory.allocate((3, 2), torch.float32, str(tmp_path), 4 * 6).shape == (3, 2) and not made
+    assert memory.allocate((7,), torch.float32, str(tmp_path), 4 * 6) == "mapped"
     assert made == [((7,), torch.float32, str(tmp_path))]
 
 

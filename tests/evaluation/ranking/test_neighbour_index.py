@@ -1,4 +1,4 @@
-import igoas_plugin  # noqa: F401  (first: it mends the host)
+import igoas_plugin  # noqa: F401  (first: it patches fast-reid)
 
 # isort: split
 import io
@@ -66,7 +66,7 @@ def test_a_search_leaves_the_number_of_threads_as_it_was():
 @pytest.mark.parametrize("kind, least", [("ivf", 937), ("pq", 256)])
 def test_too_few_descriptors_to_learn_from_are_refused(kind, least):
     index = SearchIndex(16, kind, 60_000)
-    with pytest.raises(ValueError, match=f"learns from the first descriptors: add at least {least} of them"):
+    with pytest.raises(ValueError, match=f"is trained on the first descriptors: add at least {least} of them"):
         index.add(people(least - 1, width=16))
     index.add(people(least, width=16))
     index.add(people(1, width=16))
@@ -76,7 +76,7 @@ def test_too_few_descriptors_to_learn_from_are_refused(kind, least):
 def test_what_makes_no_index_is_refused():
     with pytest.raises(ValueError, match=f"kind must be one of {', '.join(KINDS)}, got lsh"):
         SearchIndex(8, "lsh", 10)
-    with pytest.raises(ValueError, match="pq is for widths that 8 divides, got 12"):
+    with pytest.raises(ValueError, match="the width of pq must be a multiple of 8, got 12"):
         SearchIndex(12, "pq", 10)
 
 

@@ -1,4 +1,4 @@
-import igoas_plugin  # noqa: F401  (first: it mends the host)
+import igoas_plugin  # noqa: F401  (first: it patches fast-reid)
 
 # isort: split
 import numpy as np
@@ -15,30 +15,30 @@ def some_labels(draw, images, identities=6, cameras=3) -> Labels:
 
 
 def in_blocks(distances: np.ndarray, size: int = 7):
-    """Blocks of queries, in the form of Distances; the given array is left alone."""
+    """Returns copies of blocks of queries, in the form of Distances."""
     return [(first, torch.tensor(distances[first : first + size])) for first in range(0, len(distances), size)]
 
 
-def host(distances, query, gallery, max_rank=50):
+def dense(distances, query, gallery, max_rank=50):
     return evaluate_rank(distances, query.pids, gallery.pids, query.camids, gallery.camids, max_rank, use_cython=False)
 
 
 @pytest.mark.parametrize("counted", [0, blocks.COUNTED], ids=["sorting", "counting"])
-def test_distinct_distances_rank_as_on_the_host(counted, monkeypatch):
+def test_distinct_distances_rank_as_in_fast_reid(counted, monkeypatch):
     monkeypatch.setattr(blocks, "COUNTED", counted)
     failures = Failures()
     for seed in range(20):
         with failures.of(f"seed {seed}"):
-            assert_ranks_as_on_the_host(np.random.default_rng(seed))
+            assert_ranks_as_in_fast_reid(np.random.default_rng(seed))
     assert failures == []
 
 
-def assert_ranks_as_on_the_host(draw):
+def assert_ranks_as_in_fast_reid(draw):
     queries, images = draw.integers(1, 30), draw.integers(1, 200)
     query, gallery = some_labels(draw, queries), some_labels(draw, images)
     distances = draw.permutation(queries * images).reshape(queries, images).astype(np.float32) / (queries * images)
     try:
-        expected = host(distances, query, gallery)
+        expected = dense(distances, query, gallery)
     except AssertionError:
         with pytest.raises(ValueError, match="there is nothing to rank"):
             rank_in_blocks(in_blocks(distances), query, gallery)
@@ -58,7 +58,7 @@ def test_equal_distances_are_ranked_at_their_worst():
 
 
 @pytest.mark.parametrize("counted", [0, blocks.COUNTED], ids=["sorting", "counting"])
-def test_ties_rank_between_the_best_and_the_worst_order_of_the_host(counted, monkeypatch):
+def test_ties_rank_between_the_best_and_the_worst_order_of_fast_reid(counted, monkeypatch):
     monkeypatch.setattr(blocks, "COUNTED", counted)
     failures = Failures()
     for seed in range(5):
@@ -67,7 +67,7 @@ def test_ties_rank_between_the_best_and_the_worst_order_of_the_host(counted, mon
             query, gallery = some_labels(draw, 20), some_labels(draw, 80)
             distances = draw.integers(5, size=(20, 80)).astype(np.float32)
             same = query.pids[:, None] == gallery.pids
-            best, worst = (host(distances + sign * 0.1 * same, query, gallery) for sign in (-1, 1))
+            best, worst = (dense(distances + sign * 0.1 * same, query, gallery) for sign in (-1, 1))
             found = rank_in_blocks(in_blocks(distances), query, gallery)
             for of_best, ours, of_worst in zip(best, found, worst, strict=True):
                 assert np.all(np.asarray(of_worst) - 1e-6 <= ours) and np.all(ours <= np.asarray(of_best) + 1e-6)

@@ -1,4 +1,4 @@
-import igoas_plugin  # noqa: F401  (first: it mends the host)
+import igoas_plugin  # noqa: F401  (first: it patches fast-reid)
 
 # isort: split
 import pytest
@@ -22,14 +22,14 @@ def reranked(features, queries, k1, k2, weight) -> torch.Tensor:
 
 @pytest.mark.parametrize("count, k1, k2", [(150, 20, 6), (150, 7, 3), (60, 15, 1), (30, 20, 6), (7, 20, 6)])
 @pytest.mark.parametrize("weight", [0.0, 0.3, 1.0])
-def test_it_is_the_host_s_dense_reranking(monkeypatch, count, k1, k2, weight):
+def test_it_is_fast_reid_s_dense_reranking(monkeypatch, count, k1, k2, weight):
     monkeypatch.setattr(distances, "BLOCK_BYTES", 1000)  # several blocks
     features, queries = people(count), max(count // 5, 2)
     query, gallery = normalize(features)[:queries], normalize(features)[queries:]
     dense = (1 - weight) * build_dist(query, gallery, "jaccard", k1=k1, k2=k2)
     dense += weight * build_dist(features[:queries], features[queries:], "cosine")
     found = reranked(features, queries, k1, k2, weight)
-    # the host takes squared distances as differences of products in float32
+    # fast-reid's squared distances are differences of products in float32
     torch.testing.assert_close(found, torch.from_numpy(dense), rtol=1e-4, atol=1e-5)
 
 

@@ -1,4 +1,4 @@
-"""A predictor that takes no time, and crops for it."""
+"""Fast predictor without a model, and crops for it."""
 
 import numpy as np
 import torch
@@ -9,10 +9,10 @@ from igoas_plugin.inference.predictor import opened
 
 
 class SmallPredictor:
-    """The interface of igoas_plugin.Predictor; a descriptor is the picture itself, 8 x 4 pixels of it.
+    """Predictor whose descriptor is the picture itself, resized to 8 x 4 pixels.
 
     Attributes:
-        described: how many pictures it was given.
+        described: number of pictures so far.
     """
 
     width, size, batch = 96, (8, 4), 4

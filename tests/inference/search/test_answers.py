@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 from small_predictor import SmallPredictor, draw, names, picture
 
-from igoas_plugin.core.errors import InputError
+from igoas_plugin.core.errors import InputError, OutputError
 from igoas_plugin.inference.search.answers import Match, as_json, as_text, matches_of, search
 from igoas_plugin.inference.search.gallery_file import GalleryFile
 from igoas_plugin.inference.search.indexing import index_folder
@@ -22,7 +22,7 @@ SHOWN = ["a b.png", "line\\nend.png", "人 é.png", "<script>alert(1)<|script>&\
 
 @pytest.fixture
 def asked(tmp_path):
-    """Indexes names below crops/, and gives what is found for pictures."""
+    """Function that indexes drawn crops and returns the answers for pictures."""
 
     def ask(crops, pictures, top=10, kind="flat", predictor=None):
         draw(tmp_path / "crops", crops)
@@ -50,7 +50,7 @@ def test_the_answers_are_the_exact_order_and_cosines(asked, query, tmp_path):
         assert asked_for == str(path)
         assert [match.path for match in matches] == [crops[position] for position in best]
         assert [match.rank for match in matches] == [*range(1, 11)]
-        # six decimals are kept, of float32
+        # scores are float32, rounded to six decimals
         np.testing.assert_allclose([match.score for match in matches], cosines[best], rtol=0, atol=1e-6)
 
 
@@ -108,7 +108,7 @@ def test_every_name_is_one_line_of_the_text(asked, tmp_path):
         heading, columns, first, *_ = lines[2 + 9 * number :]
         assert heading == f"{tmp_path}/crops/{name}" and columns == "rank    score  image"
         assert first == f"   1   1.0000  {name}"
-    as_text(answers).encode()  # no half characters are left
+    as_text(answers).encode()  # no surrogates are left
 
 
 def test_json_holds_everything_and_names_as_they_are(asked, tmp_path):
@@ -125,7 +125,7 @@ def test_json_holds_everything_and_names_as_they_are(asked, tmp_path):
 
 
 class Page(HTMLParser):
-    """What a reader sees of a page, and what it would load."""
+    """Visible content of a page, and the addresses that it loads."""
 
     def __init__(self, path):
         super().__init__()
@@ -170,5 +170,5 @@ def test_the_page_tells_which_pictures_are_gone(asked, query, tmp_path):
 
 
 def test_a_page_that_cannot_be_written_is_one_line(asked, query, tmp_path):
-    with pytest.raises(InputError, match="^cannot write .*/crops: "):
+    with pytest.raises(OutputError, match="^cannot write .*/crops: "):
         write_page(asked(["a.png"], [query]), str(tmp_path / "crops"))

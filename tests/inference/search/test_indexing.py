@@ -29,7 +29,7 @@ def descriptors_of(path) -> dict[str, np.ndarray]:
 
 
 def assert_holds(path, folder) -> None:
-    """That an index holds what the predictor makes of each image in a folder, and the faiss index says so too."""
+    """Asserts that file and faiss index hold the descriptor of each image in a folder."""
     found, predictor = descriptors_of(path), SmallPredictor()
     assert found.keys() == {str(each.relative_to(folder)) for each in folder.rglob("*.png")}
     for name, descriptor in found.items():
@@ -85,7 +85,7 @@ def test_a_changed_file_that_cannot_be_read_leaves_the_index(crops, path):
 
 
 class Stopped(SmallPredictor):
-    """Ctrl-C at the third batch."""
+    """Predictor that is stopped by Ctrl-C at the third batch."""
 
     def describe(self, images):
         if self.described == 8:
@@ -202,7 +202,7 @@ def test_pq_learns_from_the_gallery_and_is_refused_for_a_small_one(tmp_path, pat
 
 
 def test_a_width_that_pq_cannot_have_is_refused():
-    with pytest.raises(InputError, match="--kind pq cannot be taken for this model: .* 8 divides, got 12"):
+    with pytest.raises(InputError, match="--kind pq cannot be taken for this model: .* a multiple of 8, got 12"):
         indexing.empty_index("pq", 12, 1000)
 
 

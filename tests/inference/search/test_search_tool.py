@@ -22,7 +22,7 @@ FORK = multiprocessing.get_context("fork")  # a new process would take seconds t
 
 @pytest.fixture
 def run(call_tool):
-    """Runs the tool: (exit status, what it printed)."""
+    """Function that runs the tool and returns its exit code and its output."""
 
     def run(*words):
         done = call_tool("search", *words)
@@ -33,7 +33,7 @@ def run(call_tool):
 
 @pytest.fixture
 def onnx(monkeypatch):
-    """--model FILE is a predictor that takes no time; the files that were asked for."""
+    """Puts a fast predictor in the place of --model FILE; list of the files that were opened."""
     paths = []
     module = types.SimpleNamespace(OnnxPredictor=lambda path: paths.append(path) or SmallPredictor())
     monkeypatch.setitem(sys.modules, "igoas_plugin.inference.onnx_predictor", module)
@@ -41,7 +41,7 @@ def onnx(monkeypatch):
 
 
 def kill_at_the_second_save(run, *words) -> None:
-    """Saves after every batch, and is killed where the second save is on the disk but not yet in place of the first."""
+    """Saves after every batch, and kills the process before the second save replaces the first."""
     indexing.SAVE_SECONDS, indexing.SAVE_SHARE = 0, 1e9
     saves, sync = [], os.fsync
 
@@ -92,7 +92,7 @@ def test_a_model_of_a_config_describes_as_the_predictor_does_and_another_one_is_
     with GalleryFile(str(index)) as file:
         found = file.descriptors()
         made = predictor([os.path.join(crops, crop.path) for crop in file.gallery.crops])
-    np.testing.assert_allclose(found, made, rtol=0, atol=1e-5)  # batches are others, so sums are
+    np.testing.assert_allclose(found, made, rtol=0, atol=1e-5)  # other batch sizes round differently
 
     ask = ("query", crops / "0" / "0003.png", "--index", index, *model)
     status, printed = run(*ask)

@@ -235,8 +235,8 @@ def test_the_workload_counts_steps_and_evaluations(data_root):
 def test_the_whole_curve_of_each_data_set_is_in_the_results(tmp_path):
     import numpy as np
 
-    from igoas_plugin.evaluation.host_metrics import RECENT_CMC
     from igoas_plugin.evaluation.results import save_results
+    from igoas_plugin.fastreid_fixes.dense_ranking import RECENT_CMC
 
     cfg = igoas_plugin.get_cfg()
     cfg.OUTPUT_DIR, cfg.DATASETS.TESTS = str(tmp_path), ("X", "Y")

@@ -80,7 +80,7 @@ def test_truncation_and_probability_are_in_the_title(cfg):
         ({"SOLVER.MAX_EPOCH": 0}, "SOLVER.MAX_EPOCH must be 1 or more, got 0"),
         ({"DATASETS.NAMES": ()}, "DATASETS.NAMES is empty: no training images to occlude"),
         ({"DATASETS.NAMES": ("OccludedDuke",)}, "OccludedDuke: there is no folder"),
-        ({"MODEL.OCCLUSION.PROB": 2.0}, r"MODEL.OCCLUSION.PROB must stay in \[0, 1\], got 2.0"),
+        ({"MODEL.OCCLUSION.PROB": 2.0}, r"MODEL.OCCLUSION.PROB must be in \[0, 1\], got 2.0"),
     ],
 )
 def test_what_cannot_be_drawn_is_refused(cfg, keys, message):

@@ -1,4 +1,4 @@
-import igoas_plugin  # noqa: F401  (first: it mends the host)
+import igoas_plugin  # noqa: F401  (first: it patches fast-reid)
 
 # isort: split
 import numpy as np
@@ -8,9 +8,9 @@ from fastreid.utils.compute_dist import build_dist
 
 
 def rerank_by_hand(features: torch.Tensor, k1: int, k2: int) -> np.ndarray:
-    """Jaccard distances of k-reciprocal encodings (Zhong et al., CVPR 2017, section 3), image by image.
+    """Returns Jaccard distances of k-reciprocal encodings (Zhong et al., CVPR 2017, section 3), image by image.
 
-    In the host's variant: an image is its own first neighbour, and weights are a softmax over squared distances.
+    As in fast-reid, an image is its own first neighbour, and weights are a softmax over squared distances.
     """
     squared = torch.cdist(features.double(), features.double()).pow(2).numpy()
     count = len(features)

@@ -1,0 +1,175 @@
+"""Fixes of fast-reid's own ranking, which holds the distances of all queries to all gallery images at once."""
+
+import logging
+import types
+from collections import deque
+
+import faiss
+import numpy as np
+import torch
+from fastreid.evaluation import ReidEvaluator, query_expansion, rank, roc
+from fastreid.utils import compute_dist, faiss_utils
+
+from .fix import fix, replace_everywhere
+
+logger = logging.getLogger(f"fastreid.{__name__}")  # below "fastreid", so that log.txt gets its lines
+
+# CMC curves of the last evaluations; the results of fast-reid's evaluator hold three ranks only
+RECENT_CMC = deque(maxlen=64)
+
+original_evaluate_rank = rank.evaluate_rank
+original_aqe = query_expansion.aqe
+original_jaccard_distance = compute_dist.compute_jaccard_distance
+
+
+@fix
+def rank_in_python() -> None:
+    """A training exits without metrics after its last epoch if the Cython ranking cannot be compiled.
+
+    Cause: the evaluator runs ``make`` inside the installed package, with the first python3 on PATH, and calls sys.exit
+    if that fails. Now fast-reid's Python ranking is always used. Upstream: fast-reid #387.
+    """
+    ReidEvaluator._compile_dependencies = lambda self: None
+    rank.IS_CYTHON_AVAI = roc.IS_CYTHON_AVAI = False
+
+
+def shortest_ranking(g_pids: np.ndarray, g_camids: np.ndarray, use_metric_cuhk03: bool) -> int:
+    """Returns a lower bound of the number of gallery images that any query ranks.
+
+    The Market-1501 protocol leaves out images of the query's identity and camera; CUHK03 ranks one image an identity.
+    """
+    if use_metric_cuhk03:
+        return len(np.unique(g_pids))
+    same_camera = np.unique(np.stack([g_pids, g_camids]), axis=1, return_counts=True)[1]
+    return len(g_pids) - same_camera.max(initial=0)
+
+
+def evaluate_rank(distmat, q_pids, g_pids, q_camids, g_camids, max_rank=50, use_metric_cuhk03=False, use_cython=True):
+    """Replaces fast-reid's function of this name; the CMC curve always has `max_rank` values.
+
+    A gallery that is too small is filled up with images at infinite distance, of identities that no query has. They
+    come last in every ranking, so that AP and INP do not change. The curve is also appended to RECENT_CMC.
+    """
+    if shortest_ranking(g_pids, g_camids, use_metric_cuhk03) < max_rank:
+        farthest = np.full((len(distmat), max_rank), np.inf, dtype=distmat.dtype)
+        distmat = np.concatenate([distmat, farthest], axis=1)
+        strangers = min(np.min(q_pids), np.min(g_pids)) - 1 - np.arange(max_rank)
+        g_pids = np.concatenate([g_pids, strangers])
+        g_camids = np.concatenate([g_camids, np.zeros_like(strangers)])
+    labels = q_pids, g_pids, q_camids, g_camids
+    ranked = original_evaluate_rank(distmat, *labels, max_rank, use_metric_cuhk03, use_cython)
+    RECENT_CMC.append(ranked[0])
+    if not use_metric_cuhk03:
+        warn_of_left_out(len(q_pids) - len(ranked[1]), len(q_pids))
+    return ranked
+
+
+def warn_of_left_out(left_out: int, queries: int) -> None:
+    """Logs how many queries have no match in the gallery, if any."""
+    if left_out:
+        logger.warning(
+            "%d of %d queries have no gallery image of their identity in another camera: every metric leaves them out",
+            *(left_out, queries),
+        )
+
+
+@fix
+def rank_in_small_galleries() -> None:
+    """IndexError in the evaluator if the gallery has fewer than 10 images.
+
+    Cause: the CMC curve has as many values as the gallery has images, so there is no Rank-10. With some more images the
+    Python ranking raises a ValueError: queries lose different numbers of images to the same-camera rule, and their CMC
+    curves differ in length. Also, queries without a match were left out of every metric without a word in the log.
+    """
+    replace_everywhere(original_evaluate_rank, evaluate_rank)
+
+
+def aqe(query_feat, gallery_feat, qe_times=1, qe_k=10, alpha=3.0):
+    """Replaces fast-reid's function of this name; with fewer images than `qe_k` it averages those that there are."""
+    others = len(query_feat) + len(gallery_feat) - 1
+    return original_aqe(query_feat, gallery_feat, qe_times, min(qe_k, others), alpha)
+
+
+@fix
+def expand_queries_in_small_galleries() -> None:
+    """ValueError with TEST.AQE if query and gallery together have no more than QE_K images.
+
+    Cause: numpy.argpartition raises "kth out of bounds" if there are fewer images than neighbours.
+    """
+    replace_everywhere(original_aqe, aqe)
+
+
+@torch.no_grad()
+def compute_euclidean_distance(features, others):
+    """Replaces fast-reid's function of this name.
+
+    Returns:
+        Squared Euclidean distances of features (m, D) to others (n, D), a numpy array of shape (m, n).
+    """
+    distances = features.pow(2).sum(dim=1, keepdim=True) + others.pow(2).sum(dim=1, keepdim=True).t()
+    return distances.addmm_(features, others.t(), beta=1, alpha=-2).cpu().numpy()
+
+
+@fix
+def name_the_factors_of_addmm() -> None:
+    """TEST.METRIC euclidean gives a deprecation warning of torch.
+
+    Cause: fast-reid calls ``addmm_(1, -2, a, b)``, a signature that torch is going to remove. The distances are equal.
+    """
+    replace_everywhere(compute_dist.compute_euclidean_distance, compute_euclidean_distance)
+
+
+@fix
+def name_bool_in_cuhk03_protocol() -> str | None:
+    """AttributeError in the CUHK03 protocol with numpy 1.24 to 1.26.
+
+    Cause: these versions have no np.bool. Only fast-reid's module gets a numpy with that name.
+    """
+    if "bool" in vars(np):  # hasattr() would make numpy 1 warn
+        return "this numpy has np.bool"
+    rank.np = types.SimpleNamespace(**{**vars(np), "bool": bool})
+
+
+class FlatIndex:
+    """Exact index of nearest neighbours by squared Euclidean distance, on the CPU.
+
+    A search returns at most as many neighbours as there are images. faiss fills up with the index -1, which numpy takes
+    for the last image.
+    """
+
+    def __init__(self, feat_dim: int):
+        self.index = faiss.IndexFlatL2(feat_dim)
+
+    def add(self, features: np.ndarray) -> None:
+        self.index.add(features)
+
+    def search(self, features: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
+        return self.index.search(features, min(count, self.index.ntotal))
+
+
+@torch.no_grad()
+def compute_jaccard_distance(features, k1=20, k2=6, search_option=0, fp16=False):
+    """Replaces fast-reid's function of this name; it computes on the CPU.
+
+    Args:
+        features: descriptors of query and gallery images, shape (N, D), on any device.
+        k1: neighbours that count as close.
+        k2: neighbours over which an encoding is averaged.
+        search_option: not used; fast-reid chooses its search on a GPU by it.
+        fp16: whether the distances are float16.
+
+    Returns:
+        numpy array of shape (N, N).
+    """
+    return original_jaccard_distance(features.float().cpu(), k1, k2, search_option=3, fp16=fp16)  # 3: on the CPU
+
+
+@fix
+def rerank_on_the_cpu() -> None:
+    """TEST.RERANK raises a RuntimeError without a GPU, and an AttributeError (cast_integer_to_long_ptr) with one.
+
+    Cause: fast-reid searches neighbours by ``features.cuda()`` and by functions that faiss has renamed since. All other
+    steps of its re-ranking run on the CPU anyway. Upstream: fast-reid #498, #515.
+    """
+    replace_everywhere(original_jaccard_distance, compute_jaccard_distance)
+    replace_everywhere(faiss_utils.index_init_cpu, FlatIndex)
