@@ -1,4 +1,4 @@
-"""Short runs of the host's trainer for tests."""
+"""Short trainings for tests."""
 
 import json
 from argparse import Namespace
@@ -9,7 +9,7 @@ from fastreid.engine import DefaultTrainer, default_setup
 
 
 def start(cfg, resume=False) -> DefaultTrainer:
-    """A trainer as the host's own script makes it."""
+    """Returns a trainer, made as in fast-reid's own script."""
     cfg = cfg.clone()
     default_setup(cfg, Namespace(resume=resume, eval_only=False, config_file=""))
     trainer = DefaultTrainer(cfg)

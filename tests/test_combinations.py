@@ -56,11 +56,11 @@ BACKBONES = {"backbone": ["resnet 18x", "resnet 18x IBN", "osnet x0_25", "mobile
 
 
 def makes_sense(chosen: dict) -> bool:
-    """Whether choices, of some keys, are not refused: batches drawn without regard to identities have no pairs."""
+    """Returns whether choices are not refused: a pair loss needs an identity sampler."""
     return not (chosen.get("DATALOADER.SAMPLER_TRAIN") == "TrainingSampler" and chosen.get("losses"))
 
 
-def pairs_that_are_missing(cases: list[dict], choices: dict) -> list[dict]:
+def missing_pairs(cases: list[dict], choices: dict) -> list[dict]:
     pairs = (
         {first: one, second: other}
         for first, second in itertools.combinations(choices, 2)
@@ -70,10 +70,10 @@ def pairs_that_are_missing(cases: list[dict], choices: dict) -> list[dict]:
 
 
 def covering_cases(choices: dict) -> list[dict]:
-    """allpairspy's cases; where its filter made it miss a pair, one more that differs in it from a case."""
+    """Returns the cases of allpairspy, and one more for each pair that its filter made it miss."""
     rows = AllPairs(list(choices.values()), filter_func=lambda row: makes_sense(dict(zip(choices, row, strict=False))))
     cases = [dict(zip(choices, row, strict=True)) for row in rows]
-    while missing := pairs_that_are_missing(cases, choices):
+    while missing := missing_pairs(cases, choices):
         cases.append(next(changed for case in cases if makes_sense(changed := {**case, **missing[0]})))
     return cases
 
@@ -83,9 +83,9 @@ CASES_WITH_BACKBONES = covering_cases({**BACKBONES, **CHOICES})
 
 
 def settings(case: dict) -> dict:
-    """The host's and the plugin's keys of a case."""
+    """Returns the config keys of a case, of fast-reid and of the plugin."""
     chosen = dict(case)
-    backbone = settings_of_backbone(*chosen.pop("backbone", "tiny tiny").split())
+    backbone = backbone_settings(*chosen.pop("backbone", "tiny tiny").split())
     igoas, pool, losses = chosen["MODEL.META_ARCHITECTURE"] == "IGOAS", chosen.pop("pooling"), chosen.pop("losses")
     frozen = chosen.pop("frozen")
     return {
@@ -112,7 +112,7 @@ def settings(case: dict) -> dict:
     }
 
 
-def settings_of_backbone(family: str, depth: str, ibn: str = "") -> dict:
+def backbone_settings(family: str, depth: str, ibn: str = "") -> dict:
     widths = {"tiny": WIDTH, "18x": 512, "x0_25": 128, "0.1x": 1280, "0.5x": 1024}
     return {
         "MODEL.BACKBONE.NAME": f"build_{family}_backbone",
@@ -124,7 +124,7 @@ def settings_of_backbone(family: str, depth: str, ibn: str = "") -> dict:
 
 def test_every_pair_of_choices_that_makes_sense_is_in_a_case():
     for cases, choices in ((CASES, CHOICES), (CASES_WITH_BACKBONES, {**BACKBONES, **CHOICES})):
-        assert pairs_that_are_missing(cases, choices) == [] and all(map(makes_sense, cases))
+        assert missing_pairs(cases, choices) == [] and all(map(makes_sense, cases))
 
 
 def ids(case: dict) -> str:

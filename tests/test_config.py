@@ -2,7 +2,7 @@ import re
 from pathlib import Path
 
 import pytest
-from fastreid.config import get_cfg as get_host_cfg
+from fastreid.config import get_cfg as get_fastreid_cfg
 
 import igoas_plugin
 from igoas_plugin.config import flat_keys, load_cfg, value_of
@@ -28,11 +28,11 @@ DEFAULTS = {
 }  # fmt: skip
 
 
-def test_the_plugin_adds_exactly_its_keys_and_leaves_the_host_s_values():
-    host, ours = get_host_cfg(), igoas_plugin.get_cfg()
-    added = set(flat_keys(ours)) - set(flat_keys(host))
+def test_the_plugin_adds_exactly_its_keys_and_leaves_those_of_fast_reid():
+    theirs, ours = get_fastreid_cfg(), igoas_plugin.get_cfg()
+    added = set(flat_keys(ours)) - set(flat_keys(theirs))
     assert {key: value_of(ours, key) for key in added} == DEFAULTS
-    assert [key for key in flat_keys(host) if value_of(ours, key) != value_of(host, key)] == []
+    assert [key for key in flat_keys(theirs) if value_of(ours, key) != value_of(theirs, key)] == []
 
 
 def test_adding_again_overwrites_nothing_that_is_set_and_keeps_a_frozen_config_frozen():

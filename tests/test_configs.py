@@ -37,14 +37,14 @@ FULL_SIZE = [*BASES, "OccDuke/mgn_R50-ibn.yml", "OccDuke/igoas_R50-ibn.yml", "Oc
 
 @cache
 def config(name: str):
-    """A config file, read once and frozen."""
+    """Returns the config of a file, read once and frozen."""
     cfg = load_cfg(str(CONFIGS / name))
     cfg.freeze()
     return cfg
 
 
 def small(name: str):
-    """The same with a backbone of a test; MGN needs bottlenecks."""
+    """Returns the same config with a tiny backbone; MGN needs bottlenecks."""
     cfg = config(name).clone()
     cfg.defrost()
     if cfg.MODEL.META_ARCHITECTURE == "MGN":
@@ -55,7 +55,7 @@ def small(name: str):
 
 
 def differences(name: str, parent: str) -> dict:
-    """The keys in which one config differs from another, without the folder that it writes to."""
+    """Returns the keys in which a config differs from another, except OUTPUT_DIR, with their values."""
     own, other = config(name), config(parent)
     keys = [key for key in flat_keys(own) if key != "OUTPUT_DIR" and value_of(own, key) != value_of(other, key)]
     return {key: value_of(own, key) for key in keys}
@@ -213,7 +213,7 @@ def test_the_optimiser_of_the_released_recipe_is_adam_with_its_usual_betas():
         assert (group["lr"], group["betas"], group["weight_decay"]) == (3e-4, (0.9, 0.999), 5e-4)
 
 
-# The host's recipes in its repository (configs/Base-bagtricks.yml, Base-SBS.yml of JDAI-CV/fast-reid)
+# Recipes of fast-reid (configs/Base-bagtricks.yml, Base-SBS.yml, Base-AGW.yml, Base-MGN.yml of JDAI-CV/fast-reid)
 BAGTRICKS = {
     "MODEL.META_ARCHITECTURE": "Baseline", "MODEL.BACKBONE.LAST_STRIDE": 1, "MODEL.HEADS.WITH_BNNECK": True,
     "MODEL.HEADS.NECK_FEAT": "before", "MODEL.HEADS.POOL_LAYER": "GlobalAvgPool", "MODEL.HEADS.CLS_LAYER": "Linear",
@@ -250,7 +250,7 @@ MGN = {
     "name, expected",
     [("Base-bagtricks.yml", BAGTRICKS), ("Base-SBS.yml", SBS), ("Base-AGW.yml", AGW), ("Base-MGN.yml", MGN)],
 )
-def test_the_host_s_recipes_are_the_host_s(name, expected):
+def test_the_recipes_of_fast_reid_are_unchanged(name, expected):
     assert {key: value_of(config(name), key) for key in expected} == expected
 
 

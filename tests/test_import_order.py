@@ -1,4 +1,4 @@
-"""The rooms of the package import only rooms before them, in the order of docs/architecture.md."""
+"""Folders of the package import only folders before them, in the order of docs/architecture.md."""
 
 import ast
 from collections import Counter
@@ -12,13 +12,17 @@ ORDER = (
     *("core", "config", "fastreid_fixes", "datasets", "occlusion", "modeling", ("checkpoint", "evaluation"), "engine"),
     *("preflight", "inference", "reports", "cli"),
 )
-LEVEL = {room: level for level, rooms in enumerate(ORDER) for room in ([rooms] if isinstance(rooms, str) else rooms)}
+LEVEL = {
+    folder: level
+    for level, folders in enumerate(ORDER)
+    for folder in ([folders] if isinstance(folders, str) else folders)
+}
 FILES = {".".join(path.relative_to(PACKAGE.parent).with_suffix("").parts): path for path in PACKAGE.rglob("*.py")}
 MODULES = {name.removesuffix(".__init__"): path for name, path in FILES.items()}
 
 
 def imports_of(module: str, source: str, is_package: bool, modules=MODULES) -> set[str]:
-    """Modules of the package that a source imports, inside functions too, as far as they are known."""
+    """Returns the modules of the package that a source imports, inside functions too."""
     package = module if is_package else module.rpartition(".")[0]
     found = set()
     for node in ast.walk(ast.parse(source)):
@@ -34,18 +38,18 @@ def imports_of(module: str, source: str, is_package: bool, modules=MODULES) -> s
     return {name for name in found if name.split(".")[0] == PACKAGE.name}
 
 
-def room_of(module: str) -> str:
-    """Room of a module; "" of the package itself."""
+def folder_of(module: str) -> str:
+    """Returns the folder of a module, or the file at the root; "" for the package itself."""
     return f"{module}.".split(".")[1]
 
 
 def upward(module: str, imported: set[str]) -> list[str]:
-    """The imports of a module that lead to a room above its own, beside it, or to the package itself."""
-    room = room_of(module)
+    """Returns the imports of a module from a folder above or beside its own, or from the package itself."""
+    folder = folder_of(module)
     return [
         f"{module} imports {each}"
         for each in sorted(imported)
-        if room_of(each) != room and LEVEL.get(room_of(each), len(ORDER)) >= LEVEL[room]
+        if folder_of(each) != folder and LEVEL.get(folder_of(each), len(ORDER)) >= LEVEL[folder]
     ]
 
 
@@ -56,18 +60,18 @@ IMPORTS = {
 
 
 def test_no_import_points_upwards():
-    below = [name for name in IMPORTS if room_of(name) not in ("", "host")]  # the package's own __init__ is above all
+    below = [name for name in IMPORTS if folder_of(name) not in ("", "host")]  # the package's own __init__ is above all
     assert sum(len(IMPORTS[name]) for name in below) > 300
     assert [wrong for name in below for wrong in upward(name, IMPORTS[name])] == []
 
 
-def test_every_room_has_its_place_in_the_order():
-    assert {room_of(name) for name in MODULES} - {"", "host"} == set(LEVEL)
+def test_every_folder_has_its_place_in_the_order():
+    assert {folder_of(name) for name in MODULES} - {"", "host"} == set(LEVEL)
 
 
 def test_core_imports_nothing_else_of_the_package():
-    core = [name for name in IMPORTS if room_of(name) == "core"]
-    assert {room_of(each) for name in core for each in IMPORTS[name]} == {"core"}
+    core = [name for name in IMPORTS if folder_of(name) == "core"]
+    assert {folder_of(each) for name in core for each in IMPORTS[name]} == {"core"}
 
 
 def test_no_modules_import_each_other_in_a_circle():

@@ -58,7 +58,7 @@ def model(golden, shapes):
     cfg.MODEL.HEADS.NUM_CLASSES = classes
     cfg.INPUT.SIZE_TRAIN = cfg.INPUT.SIZE_TEST = list(golden["images"].shape[2:])
     cfg.MODEL.PIXEL_MEAN, cfg.MODEL.PIXEL_STD = [0.0, 0.0, 0.0], [1.0, 1.0, 1.0]
-    cfg.MODEL.LOSSES.CE.EPSILON = 0.1 * (classes - 1) / classes  # the original's label smoothing, in the host's meaning
+    cfg.MODEL.LOSSES.CE.EPSILON = 0.1 * (classes - 1) / classes  # the original's label smoothing, as fast-reid means it
     model = build_model(cfg)
     state = {name: torch.from_numpy(fill(name, tuple(shape))) for name, shape in shapes.items()}
     model.load_state_dict(convert_reference_state_dict(state))

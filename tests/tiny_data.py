@@ -130,7 +130,7 @@ def use_tiny_backbone(cfg) -> None:
 
 
 def tiny_settings(cfg, output_dir) -> None:
-    """Host keys of a run that takes a second on a CPU: TinyBackbone, 2 epochs of 2 steps."""
+    """Sets the keys of a run that takes a second on a CPU: TinyBackbone, 2 epochs of 2 steps."""
     cfg.MODEL.DEVICE = "cpu"
     use_tiny_backbone(cfg)
     cfg.INPUT.SIZE_TRAIN = cfg.INPUT.SIZE_TEST = [32, 16]
@@ -142,14 +142,14 @@ def tiny_settings(cfg, output_dir) -> None:
 
 
 def host_cfg(output_dir=""):
-    """A tiny config of the host's Baseline, with the host's keys only."""
+    """Returns a tiny config of fast-reid's Baseline, with the keys of fast-reid only."""
     cfg = get_cfg()
     tiny_settings(cfg, output_dir)
     return cfg
 
 
 def random_batch(images=8, classes=4, size=(32, 16), seed=0) -> dict:
-    """A batch as the host's loader gives it, pixels in [0, 255]."""
+    """Returns a batch as the loader of fast-reid gives it, pixels in [0, 255]."""
     generator = torch.Generator().manual_seed(seed)
     return {
         "images": 255 * torch.rand(images, 3, *size, generator=generator),

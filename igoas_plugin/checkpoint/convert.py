@@ -13,7 +13,7 @@ from torch import Tensor
 
 from igoas_plugin.config import get_cfg
 from igoas_plugin.core.errors import InputError
-from igoas_plugin.core.files import check_output_file, write_output
+from igoas_plugin.core.files import check_output_file, write_atomically
 
 from .checkpoint_file import (
     SUFFIX,
@@ -66,10 +66,10 @@ def convert_checkpoint(source: str, target: str) -> int:
     settings = checkpoint["settings"] if isinstance(checkpoint.get("settings"), str) else None
     if is_safetensors(target):
         content = as_safetensors(weights, settings)
-        write_output(target, lambda file: file.write(content))
+        write_atomically(target, lambda file: file.write(content))
     else:
         made = {"model": weights} | ({} if settings is None else {"settings": settings})
-        write_output(target, lambda file: torch.save(made, file))
+        write_atomically(target, lambda file: torch.save(made, file))
     return len(weights)
 
 
@@ -137,9 +137,9 @@ def convert_pretrained(source: str, target: str) -> Converted:
     name, depth, weights = recognised(source, weights)
     if is_safetensors(target):
         content = as_safetensors(weights)
-        write_output(target, lambda file: file.write(content))
+        write_atomically(target, lambda file: file.write(content))
     else:
-        write_output(target, lambda file: torch.save(weights, file))
+        write_atomically(target, lambda file: torch.save(weights, file))
     return Converted(name, depth, shapes_of(name, depth)[1], len(weights))
 
 

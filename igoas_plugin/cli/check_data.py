@@ -1,8 +1,8 @@
-"""Prints what lies in the folder of the data sets: found or not, where, and how many images, against published counts.
+"""Prints which data sets are there, where they lie and how many images they have, against the published counts.
 
 python tools/check_data.py [NAME ...] [--decode]
 
-Exit code 1 where a set that is named is missing, or one that was found differs from what was published or has files
+The exit code is 1 if a named data set is missing, or if one that is there differs from what was published or has files
 that cannot be read.
 """
 
@@ -24,9 +24,11 @@ from igoas_plugin.datasets.data_report import KNOWN, report, table_of
 def run() -> None:
     """Runs the command line and ends the process with its exit code."""
     logging.basicConfig(format="%(message)s")
-    warnings.filterwarnings("ignore", "The current data structure is deprecated")  # of the host
+    warnings.filterwarnings("ignore", "The current data structure is deprecated")  # a warning of fast-reid
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("names", nargs="*", metavar="NAME", help="as registered; default: all known published sets")
+    parser.add_argument(
+        "names", nargs="*", metavar="NAME", help="registered name; default: all known published data sets"
+    )
     parser.add_argument("--decode", action="store_true", help="open every image, find files that are there twice")
     args = parser.parse_args()
     with errors_in_one_line():

@@ -2,9 +2,9 @@
 
 python tools/compare.py CONFIG [CONFIG ...] [--seeds 3] [--output DIR] [--dry-run] [KEY VALUE ...]
 
-Into DIR go results.md, results.csv, bars.png, cmc.png, training.png, and a folder for each run. The same command again
-continues what was stopped and leaves alone what is done; started twice at once, the two share the runs. A run that
-fails does not stop the others; its last words are in the table, and the exit code is then 1.
+DIR gets results.md, results.csv, bars.png, cmc.png, training.png, and a folder for each run. The same command again
+continues stopped runs and skips finished ones. Two such commands at once share the runs. A failed run does not stop the
+others: the table names it with the last line that it printed, and the exit code is 1.
 """
 
 import argparse
@@ -20,21 +20,20 @@ from tqdm import tqdm
 from igoas_plugin.core.command_line import errors_in_one_line, stop_on_sigterm
 from igoas_plugin.core.files import write_atomically
 from igoas_plugin.preflight import check_settings
-from igoas_plugin.reports.comparison.cost import Cost, cost_of, seconds_per_step
-from igoas_plugin.reports.comparison.inputs import inputs_of, refuse_other_inputs
+from igoas_plugin.reports.comparison.cost import Cost, Workload, cost_of, seconds_per_step, workload_of
 from igoas_plugin.reports.comparison.measures import rows_of
 from igoas_plugin.reports.comparison.plots import write_plots
-from igoas_plugin.reports.comparison.runs import Run, plan
+from igoas_plugin.reports.comparison.runs import Run, inputs_of, plan, refuse_other_inputs
 from igoas_plugin.reports.comparison.table import as_csv, markdown
 from igoas_plugin.reports.comparison.training import train
-from igoas_plugin.reports.comparison.workload import Workload, workload_of
 
-BUSY_SECONDS = 5.0  # before a run that another process is training is looked at again
+BUSY_SECONDS = 5.0  # pause before a run that another process is training is tried again
 
 
 def arguments(words: list[str]) -> argparse.Namespace:
+    """Parses the command line; `configs` and `opts` (KEY VALUE ...) may come in any order."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("words", nargs="+", metavar="CONFIG or KEY VALUE", help="files end in .yml or .yaml")
+    parser.add_argument("words", nargs="+", metavar="CONFIG or KEY VALUE", help="configs end in .yml or .yaml")
     parser.add_argument("--seeds", type=int, default=3, help="runs of each config (default: 3)")
     parser.add_argument("--output", default="logs/compare", help="folder of the comparison (default: logs/compare)")
     parser.add_argument("--dry-run", action="store_true", help="list the runs and estimate their time, train nothing")
@@ -47,12 +46,11 @@ def arguments(words: list[str]) -> argparse.Namespace:
 
 
 def estimate(runs: list[Run], loads: dict[str, Workload], costs: dict[str, Cost | None]) -> None:
-    """Prints the runs with their state and how long each will take, from a few steps that are measured now."""
-    seconds = {}
+    """Prints each run with its state and its duration, estimated from a few steps."""
+    seconds, total = {}, 0.0
     for run in tqdm(runs, desc="measuring", unit="run", disable=None, leave=False):
         if run.name not in seconds and costs[run.name] is not None:
             seconds[run.name] = loads[run.name].seconds(*seconds_per_step(run.cfg))
-    total = 0.0
     for run in runs:
         state = "done" if run.done else "begun" if run.begun else "new"
         if run.name not in seconds:
@@ -66,43 +64,52 @@ def estimate(runs: list[Run], loads: dict[str, Workload], costs: dict[str, Cost 
 def run_all(
     runs: list[Run], loads: dict[str, Workload], inputs: dict[str, dict], report: Callable[[dict[str, str]], object]
 ) -> dict[str, str]:
-    """Trains what is not done; tells `report` after each run; returns the last words of runs that failed, by folder.
+    """Trains all unfinished runs, and waits for those that another process is training.
 
-    A run that another process is training comes last again, and is waited for.
+    Args:
+        runs: runs of all configs.
+        loads, inputs: {name of a config: its workload, its inputs}.
+        report: is called after each run with the failures so far.
+
+    Returns:
+        {folder of a failed run: the last line that it printed}.
     """
-    failures, waiting, told = {}, deque(runs), set()
+    failures, waiting, announced = {}, deque(runs), set()
     bar = tqdm(total=len(runs), desc="runs", unit="run", disable=None)
     while waiting:
         run = waiting.popleft()
         if not run.done:
-            load = loads[run.name]
-            if bar.disable and run.folder not in told:  # no terminal: a line a run
+            if bar.disable and run.folder not in announced:  # no terminal: one line for each run
                 print(f"{run.title}: {run.folder}", flush=True)
-                told.add(run.folder)
-            steps = tqdm(total=load.epochs * load.iterations, desc=run.title, unit="it", disable=None, leave=False)
-            with steps:
-
-                def progress(done: int, steps=steps, load=load) -> None:
-                    epoch = min(done // load.iterations + 1, load.epochs)
-                    steps.set_postfix_str(f"epoch {epoch} of {load.epochs}", refresh=False)
-                    steps.update(done - steps.n)
-
-                words = train(run, inputs[run.name], progress)
-            if words is None:
+                announced.add(run.folder)
+            line = train_with_bar(run, loads[run.name], inputs[run.name])
+            if line is None:
                 waiting.append(run)
                 time.sleep(BUSY_SECONDS)
                 continue
-            if words:
-                failures[run.folder] = words
-                print(f"{run.title} failed, {words}", file=sys.stderr)
+            if line:
+                failures[run.folder] = line
+                print(f"{run.title} failed, {line}", file=sys.stderr)
             report(failures)
         bar.update()
     bar.close()
     return failures
 
 
+def train_with_bar(run: Run, load: Workload, inputs: dict) -> str | None:
+    """Trains a run behind a progress bar; returns the same as train()."""
+    with tqdm(total=load.epochs * load.iterations, desc=run.title, unit="it", disable=None, leave=False) as bar:
+
+        def progress(done: int) -> None:
+            epoch = min(done // load.iterations + 1, load.epochs)
+            bar.set_postfix_str(f"epoch {epoch} of {load.epochs}", refresh=False)
+            bar.update(done - bar.n)
+
+        return train(run, inputs, progress)
+
+
 def cost_or_none(cfg) -> Cost | None:
-    """None where the model cannot be built, whatever the reason: its run will tell."""
+    """Returns the cost of a config; None if its model cannot be built: its run will report why."""
     try:
         return cost_of(cfg)
     except Exception:
@@ -110,10 +117,8 @@ def cost_or_none(cfg) -> Cost | None:
 
 
 def write_reports(runs: list[Run], costs: dict[str, Cost | None], failures: dict[str, str], output: str) -> str:
-    """Writes table and plots of what is done so far; returns the table."""
-    rows = []
-    for name, cost in costs.items():
-        rows += rows_of([run for run in runs if run.name == name], cost)
+    """Writes table and plots of the finished runs; returns the table."""
+    rows = [row for name, cost in costs.items() for row in rows_of([run for run in runs if run.name == name], cost)]
     table = markdown(rows, runs, failures, shlex.join(["python", *sys.argv]))
     os.makedirs(output, exist_ok=True)
     for name, text in (("results.md", table), ("results.csv", as_csv(rows, runs))):
@@ -122,20 +127,23 @@ def write_reports(runs: list[Run], costs: dict[str, Cost | None], failures: dict
     return table
 
 
-def main(words: list[str]) -> int:
-    args = arguments(words)
+@errors_in_one_line()
+def run() -> None:
+    """Runs the command line and ends the process with its exit code."""
+    stop_on_sigterm()
+    args = arguments(sys.argv[1:])
     runs = plan(args.configs, args.seeds, args.output, args.opts)
     first = {run.name: run for run in runs if run.seed == 0}
     for run in first.values():
         check_settings(run.cfg)
     loads = {name: workload_of(run.cfg) for name, run in first.items()}
-    inputs = {name: inputs_of(run, loads[name]) for name, run in first.items()}
+    inputs = {name: inputs_of(run, loads[name].images) for name, run in first.items()}
     for run in runs:
         refuse_other_inputs(run, inputs[run.name])
     costs = {name: cost_or_none(run.cfg) for name, run in first.items()}
     if args.dry_run:
         estimate(runs, loads, costs)
-        return 0
+        return
 
     def report(failures: dict[str, str]) -> str:
         return write_reports(runs, costs, failures, args.output)
@@ -145,14 +153,7 @@ def main(words: list[str]) -> int:
     failures = run_all(runs, loads, inputs, report)
     print(report(failures))
     print(f"Table and plots are in {args.output}")
-    return 1 if failures else 0
-
-
-def run() -> None:
-    """Runs the command line and ends the process with its exit code."""
-    stop_on_sigterm()
-    with errors_in_one_line():
-        sys.exit(main(sys.argv[1:]))
+    sys.exit(1 if failures else 0)
 
 
 if __name__ == "__main__":

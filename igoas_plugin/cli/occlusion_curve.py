@@ -18,8 +18,8 @@ from igoas_plugin.reports.severity_curve import occlusion_curve, plot, write_csv
 
 
 def models_of(words: list[str]) -> dict:
-    """{name of a model: its config}, of ``--config-file FILE KEY VALUE ... --config-file FILE KEY VALUE ...``."""
-    if "--config-file" not in words or words[0] != "--config-file" or words[-1] == "--config-file":
+    """Returns {name of a model: its config} from ``--config-file FILE KEY VALUE ... --config-file FILE ...``."""
+    if words[:1] != ["--config-file"] or words[-1] == "--config-file":
         raise InputError("give each model as --config-file FILE MODEL.WEIGHTS PATH, with further KEY VALUE pairs")
     starts = [index for index, word in enumerate(words) if word == "--config-file"]
     groups = [words[start + 1 : end] for start, end in zip(starts, [*starts[1:], None], strict=True)]
@@ -35,7 +35,10 @@ def models_of(words: list[str]) -> dict:
     return models
 
 
-def main() -> None:
+@errors_in_one_line()
+def run() -> None:
+    """Runs the command line and ends the process with its exit code."""
+    log_to_console()
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
     )
@@ -54,13 +57,6 @@ def main() -> None:
         write_csv(points, files["csv"])
         plot(points, files["png"])
     print("\n".join(files.values()))
-
-
-def run() -> None:
-    """Runs the command line and ends the process with its exit code."""
-    log_to_console()
-    with errors_in_one_line():
-        main()
 
 
 if __name__ == "__main__":

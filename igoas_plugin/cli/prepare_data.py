@@ -1,8 +1,10 @@
-"""Lays out a data set that you have as a folder, .zip or .rar as the plugin reads it; occluded-duke from DukeMTMC-reID.
+"""Lays out a data set, which you have as a folder, .zip or .rar, as the plugin reads it.
 
 python tools/prepare_data.py NAME --source PATH [--root DIR] [--link copy|hard|symlink]
 
-Interrupted, it goes on where it was when the same command is given again.
+occluded-duke makes Occluded-Duke from a copy of DukeMTMC-reID.
+
+If it is interrupted, nothing half-made is left: run the same command again.
 """
 
 import argparse
@@ -18,16 +20,20 @@ def run() -> None:
     logging.basicConfig(format="%(message)s")
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("name", metavar="NAME", choices=RECIPES, help=", ".join(RECIPES))
-    parser.add_argument("--source", metavar="PATH", required=True, help="your copy, of any name; found at any depth")
+    parser.add_argument(
+        "--source", metavar="PATH", required=True, help="your copy: a folder or archive that holds it at any depth"
+    )
     parser.add_argument(
         "--root",
         metavar="DIR",
         default=os.getenv("FASTREID_DATASETS", "datasets"),
-        help="the folder that holds the data sets; default: the environment variable FASTREID_DATASETS, or datasets",
+        help="folder of the data sets; default: the environment variable FASTREID_DATASETS, or datasets",
     )
-    parser.add_argument("--link", choices=LINKS, default="copy", help="from a folder also hard links or symbolic links")
+    parser.add_argument(
+        "--link", choices=LINKS, default="copy", help="copy (default), or link to the images of a folder"
+    )
     args = parser.parse_args()
-    with errors_in_one_line(interrupted="interrupted: the same command goes on from here"):
+    with errors_in_one_line(interrupted="interrupted: run the same command again"):
         print(prepare(args.name, args.source, args.root, args.link))
 
 

@@ -2,9 +2,9 @@
 
 python tools/random_splits.py PROTOCOL --config-file FILE [--resume] [--eval-only] [KEY VALUE ...]
 
-PROTOCOL is OccludedREIDHalfSplit: on each half of the identities a training and an evaluation on the other half, in
-OUTPUT_DIR/split0 to split9; --resume continues, and leaves finished ones alone. Or with --eval-only, as for
-PartialREIDSingleShot: one model on the test sets of all ten. Further words go to tools/train_net.py.
+PROTOCOL OccludedREIDHalfSplit trains on ten random halves of the identities and evaluates on the other half, in
+OUTPUT_DIR/split0 to split9. --resume continues the unfinished ones. With --eval-only, as for PartialREIDSingleShot, one
+model is evaluated on the test sets of all ten draws. Further words go to tools/train_net.py.
 """
 
 import os
@@ -23,7 +23,7 @@ TRAIN_NET = (sys.executable, "-m", "igoas_plugin.cli.train_net")
 
 
 def train_net(*words: str) -> None:
-    """Runs the tool; ends with its exit code where that is not 0, be it that this process is stopped."""
+    """Runs tools/train_net.py; ends this process with its exit code if that is not 0."""
     process = subprocess.Popen([*TRAIN_NET, *words])
     try:
         with stopped_with_this_process(process):
@@ -34,6 +34,7 @@ def train_net(*words: str) -> None:
 
 
 def main(protocol: str, words: list[str]) -> None:
+    """Runs all draws of a protocol and prints the table of their results."""
     require_choice("PROTOCOL", protocol, sorted(set(PROTOCOL_OF.values())))
     draws = [name for name in PROTOCOL_OF if PROTOCOL_OF[name] == protocol]
     args = default_argument_parser().parse_args(words)

@@ -1,12 +1,12 @@
-"""Pictures of a method, a model and its runs; the paths of the files are printed.
+"""Draws a picture of a method, a model or its runs, and prints the path of the file.
 
 python tools/visualize.py occlusion --config-file FILE [KEY VALUE ...]
 python tools/visualize.py ranks --config-file FILE MODEL.WEIGHTS PATH [KEY VALUE ...]
-python tools/visualize.py responses --config-file FILE MODEL.WEIGHTS PATH [KEY VALUE ...]
+python tools/visualize.py activations --config-file FILE MODEL.WEIGHTS PATH [KEY VALUE ...]
 python tools/visualize.py embedding --config-file FILE MODEL.WEIGHTS PATH [KEY VALUE ...]
 python tools/visualize.py curves RUN [RUN ...]
 
-A picture goes to OUTPUT_DIR/<command>.png, or to --output. No GPU is needed (MODEL.DEVICE).
+The picture is OUTPUT_DIR/<command>.png, or --output. No GPU is needed (MODEL.DEVICE).
 """
 
 import argparse
@@ -20,12 +20,12 @@ from igoas_plugin.core.command_line import errors_in_one_line, log_to_console
 from igoas_plugin.core.errors import InputError
 from igoas_plugin.inference.trained import check_trained
 from igoas_plugin.preflight import check_names
-from igoas_plugin.reports.figures.activation_figure import responses_picture
+from igoas_plugin.reports.figures.activation_figure import activations_picture
 from igoas_plugin.reports.figures.cmc_curves import curves_picture
 from igoas_plugin.reports.figures.embedding import METHODS, embedding_picture
 from igoas_plugin.reports.figures.figure_file import check_picture, save_figure
 from igoas_plugin.reports.figures.occlusion_panel import occlusion_picture
-from igoas_plugin.reports.figures.ranks import ranks_picture
+from igoas_plugin.reports.figures.rank_figure import ranks_picture
 
 LISTS = ("queries", "images", "identities", "scalars")  # options with several values, which may swallow KEY VALUE
 LEAST = {"count": 1, "top": 1, "seed": 0}
@@ -37,8 +37,8 @@ def arguments(words: list[str]) -> argparse.Namespace:
     )
     commands = parser.add_subparsers(dest="command", required=True)
 
-    def command(name: str, draw, about: str) -> argparse.ArgumentParser:
-        added = commands.add_parser(name, help=about, description=about, allow_abbrev=False)
+    def command(name: str, draw, about: str, aliases: tuple[str, ...] = ()) -> argparse.ArgumentParser:
+        added = commands.add_parser(name, aliases=aliases, help=about, description=about, allow_abbrev=False)
         added.set_defaults(draw=draw)
         added.add_argument("--config-file", default="", metavar="FILE")
         added.add_argument("--output", metavar="PATH", help=f"png, pdf or svg (default: OUTPUT_DIR/{name}.png)")
@@ -46,26 +46,28 @@ def arguments(words: list[str]) -> argparse.Namespace:
 
     occlusion = command("occlusion", draw_occlusion, "what the occlusion block does to a batch, epoch by epoch")
     ranks = command("ranks", draw_ranks, "what a model finds for queries: right, wrong, and in the same camera")
-    responses = command("responses", draw_responses, "feature maps of clean and occluded images, over the images")
+    activations = command(
+        "activations", draw_activations, "feature maps of clean and occluded images, over the images", ("responses",)
+    )
     curves = command("curves", draw_curves, "CMC and training curves of several runs")
     embedding = command("embedding", draw_embedding, "descriptors of some identities in two dimensions")
     ranks.add_argument(
         "--queries", nargs="+", default=["random"], metavar="WHICH",
         help="random (default), worst or best by average precision; or positions, or (ends of) paths",
     )  # fmt: skip
-    ranks.add_argument("--top", type=int, default=10, help="images of a rank list (default: 10)")
-    ranks.add_argument("--hide-junk", action="store_true", help="leave images of the query's own camera out")
-    responses.add_argument("--images", nargs="+", default=[], metavar="PATH", help="default: random gallery images")
-    responses.add_argument("--epoch", type=int, help="whose occlusion is drawn (default: the last one)")
+    ranks.add_argument("--top", type=int, default=10, help="images in a rank list (default: 10)")
+    ranks.add_argument("--hide-junk", action="store_true", help="hide images of the query's identity in its own camera")
+    activations.add_argument("--images", nargs="+", default=[], metavar="PATH", help="default: random gallery images")
+    activations.add_argument("--epoch", type=int, help="epoch whose occlusion is applied (default: the last one)")
     curves.add_argument("--scalars", nargs="+", default=[], metavar="NAME", help="default: total_loss, Rank-1, mAP")
     embedding.add_argument("--identities", nargs="+", default=[], metavar="ID", help="default: a random choice")
     embedding.add_argument("--method", choices=METHODS, default=METHODS[0], help="default: %(default)s")
     for each, count, what in (
-        (occlusion, 4, "images of the batch"), (ranks, 8, "queries"), (responses, 3, "images"),
+        (occlusion, 4, "images of the batch"), (ranks, 8, "queries"), (activations, 3, "images"),
         (embedding, 10, "identities"),
     ):  # fmt: skip
-        each.add_argument("--count", type=int, default=count, help=f"{what} (default: {count})")
-        each.add_argument("--seed", type=int, default=0, help="of a random choice (default: 0)")
+        each.add_argument("--count", type=int, default=count, help=f"number of {what} (default: {count})")
+        each.add_argument("--seed", type=int, default=0, help="seed of the random choice (default: 0)")
     args, others = parser.parse_known_args(words)
     if unknown := [word for word in others if word.startswith("--")]:
         parser.error(f"unrecognized arguments: {' '.join(unknown)}")
@@ -73,7 +75,12 @@ def arguments(words: list[str]) -> argparse.Namespace:
 
 
 def separated(args: argparse.Namespace, others: list[str]) -> argparse.Namespace:
-    """Config keys may follow anything: where a list of words comes to one, KEY VALUE pairs begin."""
+    """Moves KEY VALUE pairs to `args.opts`, also those behind the values of an option, where a config key begins them.
+
+    Args:
+        args: parsed arguments.
+        others: words that no argument took: pairs, and the runs of "curves".
+    """
     keys, args.opts = set(flat_keys(get_cfg())), []
 
     def until_key(words: list[str]) -> list[str]:
@@ -103,9 +110,9 @@ def draw_ranks(args: argparse.Namespace, cfg) -> Figure:
     return ranks_picture(cfg, args.queries, args.count, args.top, args.seed, junk=not args.hide_junk)
 
 
-def draw_responses(args: argparse.Namespace, cfg) -> Figure:
+def draw_activations(args: argparse.Namespace, cfg) -> Figure:
     check_trained(cfg)
-    return responses_picture(cfg, args.images, args.count, args.seed, args.epoch)
+    return activations_picture(cfg, args.images, args.count, args.seed, args.epoch)
 
 
 def draw_curves(args: argparse.Namespace, cfg) -> Figure:
@@ -122,23 +129,19 @@ def draw_embedding(args: argparse.Namespace, cfg) -> Figure:
     return embedding_picture(cfg, [int(word) for word in args.identities], args.count, args.seed, args.method)
 
 
-def main(words: list[str]) -> None:
-    args = arguments(words)
-    cfg = load_cfg(args.config_file, args.opts)
-    args.output = args.output or os.path.join(cfg.OUTPUT_DIR, f"{args.command}.png")
-    check_picture(args.output)
-    for name, least in LEAST.items():
-        if getattr(args, name, least) < least:
-            raise InputError(f"--{name} must be {least} or more, got {getattr(args, name)}")
-    save_figure(args.draw(args, cfg), args.output)
-    print(args.output)
-
-
+@errors_in_one_line()
 def run() -> None:
     """Runs the command line and ends the process with its exit code."""
     log_to_console()
-    with errors_in_one_line():
-        main(sys.argv[1:])
+    args = arguments(sys.argv[1:])
+    cfg = load_cfg(args.config_file, args.opts)
+    output = args.output or os.path.join(cfg.OUTPUT_DIR, f"{args.command}.png")
+    check_picture(output)
+    for name, least in LEAST.items():
+        if getattr(args, name, least) < least:
+            raise InputError(f"--{name} must be {least} or more, got {getattr(args, name)}")
+    save_figure(args.draw(args, cfg), output)
+    print(output)
 
 
 if __name__ == "__main__":

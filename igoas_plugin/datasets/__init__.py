@@ -1,4 +1,4 @@
-"""Data sets of the plugin: importing this package registers them with the host."""
+"""Data sets of the plugin. Importing this package registers them with fast-reid."""
 
 from .occluded_duke import OccludedDuke
 from .occluded_market.occluded_market_1501 import OccludedMarket1501

@@ -1,4 +1,4 @@
-"""What lies in the folder of the data sets: found or not, counted, compared with what was published, opened."""
+"""Report on the data sets in a folder: what is there, how many images, and what differs from the published counts."""
 
 import hashlib
 import os
@@ -18,7 +18,7 @@ from .occluded_market.occluded_market_1501 import market_in
 from .published import SPLITS, Counts, PublishedDataset
 from .reading import open_data, read_split, unmatched
 
-# The host's own classes
+# Data sets of fast-reid
 PUBLISHED_OF_HOST = {
     "Market1501": OccludedMarket1501.published,
     "DukeMTMC": {"train": Counts(16522, 702, 8), "query": Counts(2228, 702, 8), "gallery": Counts(17661, 1110, 8)},
@@ -47,21 +47,21 @@ HEADERS = (
     "published (images / identities / cameras)",
     "state",
 )
-NAMED = 10  # problems of a split that are written out
+NAMED = 10  # problems of a split that are named
 Progress = Callable[[list[Item]], Iterable[Item]]
 
 
 @dataclass
 class SplitReport:
-    """What one split of a data set holds.
+    """Content of one split of a data set.
 
     Args:
-        images: how many.
-        identities: how many.
-        cameras: how many; 1 where the names tell none.
-        published: the counts that it should have; None where there are none.
-        difference: what the data set itself finds different from what was published.
-        problems: files that are missing, empty or unreadable, each with its reason; and files that are there twice.
+        images: number of images.
+        identities: number of identities.
+        cameras: number of cameras; 1 if the names tell none.
+        published: published counts; None if there are none.
+        difference: difference() of the data set.
+        problems: one line for each file that is missing, empty, unreadable or there twice.
     """
 
     images: int
@@ -73,6 +73,7 @@ class SplitReport:
 
     @property
     def as_published(self) -> bool:
+        """Whether the counts are the published ones."""
         if self.published is None or self.difference:
             return not self.difference
         wanted = (
@@ -84,6 +85,7 @@ class SplitReport:
 
     @property
     def state(self) -> str:
+        """Cell of the table."""
         counts = "as published" if self.as_published else "differs"
         counts = "ok" if self.published is None else counts
         return f"{counts}, {len(self.problems)} problems" if self.problems else counts
@@ -91,13 +93,13 @@ class SplitReport:
 
 @dataclass
 class SetReport:
-    """What is there of one data set.
+    """Report on one data set.
 
     Args:
-        name: as registered.
-        folder: where it lies, below the root; "" where it was not found.
-        why: what is wrong where it was not found or cannot be read.
-        splits: those that have images, or should have.
+        name: registered name.
+        folder: its folder below the root; "" if it was not found.
+        why: reason why it was not found or cannot be read.
+        splits: splits that have images, or should have.
     """
 
     name: str
@@ -107,22 +109,23 @@ class SetReport:
 
     @property
     def sound(self) -> bool:
+        """Whether the data set is there as published and without problems, or will be made on first use."""
         return self.why in ("", FIRST_USE) and all(
             split.as_published and not split.problems for split in self.splits.values()
         )
 
 
 def report(name: str, root: str, progress: Progress | None = None) -> SetReport:
-    """Looks at one data set.
+    """Returns the report on one data set.
 
     Args:
-        name: as registered.
-        root: the folder that holds the data sets.
-        progress: shows how far it is, as tqdm does, while every image is opened; None: none is opened.
+        name: registered name.
+        root: folder of the data sets.
+        progress: function that shows the progress, such as tqdm, while every image is opened. None opens no image.
     """
     kind = DATASET_REGISTRY.get(name)
-    made = generated_in(kind)
-    if made and not all(os.path.isdir(os.path.join(root, folder)) for folder in made):
+    drawn = drawn_folders(kind)
+    if drawn and not all(os.path.isdir(os.path.join(root, folder)) for folder in drawn):
         return SetReport(name, why=FIRST_USE if can_be_made(kind, root) else "it is made from Market-1501, not found")
     try:
         data = open_data(name, root)
@@ -134,8 +137,8 @@ def report(name: str, root: str, progress: Progress | None = None) -> SetReport:
         for split in SPLITS:
             items = read_split(name, data, split)
             if items or split in published:
-                published_set = isinstance(data, PublishedDataset)
-                difference = data._difference(split, data._read(split)) if published_set else None
+                is_published = isinstance(data, PublishedDataset)
+                difference = data.difference(split, data.read(split)) if is_published else None
                 identities, cameras = ({item[column] for item in items} for column in (1, 2))
                 counts = (len(items), len(identities), len(cameras), published.get(split), difference)
                 problems = decoded(items, progress, seen) if progress else missing_or_empty(items)
@@ -143,14 +146,14 @@ def report(name: str, root: str, progress: Progress | None = None) -> SetReport:
         if "query" in splits:
             splits["query"].problems += without_match(data.query, data.gallery)
             if progress:
-                splits["query"].problems += redrawn(root, made, [*data.train, *data.query, *data.gallery])
+                splits["query"].problems += changed_folders(root, drawn, [*data.train, *data.query, *data.gallery])
     except PluginError as error:
         return SetReport(name, folder, str(error), splits)
     return SetReport(name, folder, "", splits)
 
 
 def folder_of(kind: type, root: str) -> str:
-    """Where a published data set that cannot be opened lies, below the root; "" where there is nothing of it."""
+    """Returns the folder below the root of a data set that cannot be opened; "" if nothing of it is there."""
     try:
         there = kind.layout.candidates(root) if issubclass(kind, PublishedDataset) else []
     except InputError:
@@ -158,8 +161,8 @@ def folder_of(kind: type, root: str) -> str:
     return os.path.relpath(there[0], root) if there else ""
 
 
-def generated_in(kind: type) -> list[str]:
-    """Folders below the root that a data set generates on first use; looking must not make them."""
+def drawn_folders(kind: type) -> list[str]:
+    """Returns the folders below the root that a data set draws on first use; a report must not draw them."""
     if issubclass(kind, OccludedMarket1501):
         parts = ["query", *([kind.gallery_part()] if kind.gallery_share else [])]
         return [os.path.join("OccludedMarket1501", f"S{kind.severity}", part) for part in parts]
@@ -167,7 +170,7 @@ def generated_in(kind: type) -> list[str]:
 
 
 def can_be_made(kind: type, root: str) -> bool:
-    """Whether what a generated data set is made from is there."""
+    """Returns whether the images are there from which a data set is drawn."""
     try:
         return not issubclass(kind, OccludedMarket1501) or bool(market_in(root))
     except InputError:
@@ -175,7 +178,7 @@ def can_be_made(kind: type, root: str) -> bool:
 
 
 def without_match(query: list[Item], gallery: list[Item]) -> list[str]:
-    """The problem of queries that no metric can count."""
+    """Returns the problem of queries that no metric can count."""
     left_out = unmatched(query, gallery)
     if not left_out:
         return []
@@ -185,14 +188,14 @@ def without_match(query: list[Item], gallery: list[Item]) -> list[str]:
     ]
 
 
-def redrawn(root: str, made: list[str], items: list[Item]) -> list[str]:
-    """Generated folders whose images are no longer those that were drawn; unreadable images are named elsewhere."""
+def changed_folders(root: str, drawn: list[str], items: list[Item]) -> list[str]:
+    """Returns the problems of drawn folders with other images than those that were drawn."""
     problems = []
-    for folder in (os.path.join(root, each) for each in made):
+    for folder in (os.path.join(root, each) for each in drawn):
         paths = [os.path.relpath(path, folder) for path, _, _ in items if path.startswith(folder + os.sep)]
         try:
             changed = digests_of(folder, (path.replace(os.sep, "/") for path in paths))
-        except UnreadableImage:
+        except UnreadableImage:  # decoded() names it
             continue
         if changed != manifest_of(folder).get("pixels", changed):
             problems.append(f"{folder}: not the images that were drawn: remove that folder, and it is drawn anew")
@@ -200,7 +203,7 @@ def redrawn(root: str, made: list[str], items: list[Item]) -> list[str]:
 
 
 def missing_or_empty(items: list[Item]) -> list[str]:
-    """Problems that can be seen without opening a file."""
+    """Returns the problems that can be seen without opening a file."""
     problems = []
     for path, _, _ in items:
         try:
@@ -212,12 +215,12 @@ def missing_or_empty(items: list[Item]) -> list[str]:
 
 
 def decoded(items: list[Item], progress: Progress, seen: dict[bytes, str]) -> list[str]:
-    """Problems that are seen where every image is opened; files with equal content are named too.
+    """Opens every image and returns the problems, files with equal content among them.
 
     Args:
-        items: of one split.
-        progress: as of report().
-        seen: digest of a file and its path, of the splits before; added to.
+        items: images of one split.
+        progress: argument of report().
+        seen: digest and path of the files of earlier splits; those of this split are added.
     """
     problems = []
     for path, _, _ in progress(items):
@@ -234,7 +237,7 @@ def decoded(items: list[Item], progress: Progress, seen: dict[bytes, str]) -> li
 
 
 def table_of(reports: list[SetReport]) -> str:
-    """A row a split, then the problems, one a line."""
+    """Returns a table with a row for each split, then one line for each problem."""
     rows, lines = [], []
     for each in reports:
         if not each.splits:
@@ -252,6 +255,7 @@ def table_of(reports: list[SetReport]) -> str:
 
 
 def published_text(counts: Counts | None) -> str:
+    """Returns published counts as the cell of a table."""
     if counts is None:
         return "-"
     return " / ".join(

@@ -1,4 +1,4 @@
-"""The image files of a folder."""
+"""Image files of a folder."""
 
 import os
 from collections.abc import Iterable
@@ -9,28 +9,32 @@ IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".tif", ".tiff")
 
 
 def is_image(name: str) -> bool:
-    """Whether a file is an image by its suffix, and not a hidden one as macOS leaves them (``._0001.jpg``)."""
+    """Returns whether a file is an image by its suffix, and not a hidden file of macOS (``._0001.jpg``)."""
     return name.lower().endswith(IMAGE_SUFFIXES) and not os.path.basename(name).startswith(".")
 
 
 def image_files(folder: str, depth: int = 0) -> list[str]:
-    """Paths of the images in a folder, sorted by name: the order does not depend on the file system.
-
-    Args:
-        folder: hidden files and files that are no images by their suffix are passed over.
-        depth: how many levels of sub-folders are looked into as well, hidden ones passed over; 1 where each identity
-            has a folder.
+    """Returns the paths of images_below() a folder.
 
     Raises:
-        InputError: a folder cannot be read, or there is no image.
+        InputError: a folder cannot be read, or holds no image.
     """
-    paths = _images_below(folder, depth)
+    paths = images_below(folder, depth)
     if not paths:
         raise InputError(f"no images in {os.path.abspath(folder)}: put {', '.join(IMAGE_SUFFIXES)} files there")
     return paths
 
 
-def _images_below(folder: str, depth: int) -> list[str]:
+def images_below(folder: str, depth: int = 0) -> list[str]:
+    """Returns the paths of the images in a folder, sorted by name, so that they do not depend on the file system.
+
+    Args:
+        folder: path of the folder. Hidden files and folders are passed over.
+        depth: number of levels of sub-folders that are searched too: 1 for one folder an identity.
+
+    Raises:
+        InputError: a folder cannot be read.
+    """
     try:
         with os.scandir(folder) as entries:
             entries = sorted(entries, key=lambda entry: entry.name)
@@ -40,12 +44,12 @@ def _images_below(folder: str, depth: int) -> list[str]:
     paths = [entry.path for entry in entries if is_image(entry.name) and entry.path not in inner]
     for path in inner if depth else ():
         if not os.path.basename(path).startswith("."):
-            paths += _images_below(path, depth - 1)
+            paths += images_below(path, depth - 1)
     return paths
 
 
 def refuse_twins(paths: Iterable[str], identities: Iterable[int]) -> None:
-    """Raises InputError where two files of one identity differ in suffix or folder only, as a converted copy does."""
+    """Raises InputError if two files of one identity differ in suffix or folder only, as a converted copy does."""
     first = {}
     for path, identity in zip(paths, identities, strict=True):
         stem = os.path.splitext(os.path.basename(path))[0].lower()

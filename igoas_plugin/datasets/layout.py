@@ -1,4 +1,4 @@
-"""Where the folders of a published data set lie, under whatever names they are in circulation."""
+"""Folders of a published data set, under all the names that are in circulation."""
 
 import os
 import re
@@ -15,16 +15,16 @@ RENAMED = ("format",)
 
 @dataclass(frozen=True)
 class Layout:
-    """The folders of a data set.
+    """Folders of a data set.
 
     Names are compared without case and punctuation: ``Occluded_REID``, ``occluded-reid`` and ``OccludedREID`` are one.
 
     Args:
-        title: how the literature calls the data set.
-        folder: its folder, as the data set's authors name it.
-        parts: its sub-folders, with the other names of each that are in circulation.
+        title: name of the data set in the literature.
+        folder: name that its authors give its folder.
+        parts: its sub-folders, each with its other names in circulation. A name may hold a slash: ``test/query``.
         aliases: other names of `folder` in circulation.
-        origin: where the data come from, as the end of an error message.
+        origin: source of the data, as the end of an error message.
     """
 
     title: str
@@ -35,42 +35,44 @@ class Layout:
 
     @property
     def folders(self) -> tuple[str, ...]:
+        """All names of the folder."""
         return (self.folder, *self.aliases)
 
     def is_named(self, folder: str) -> bool:
-        """Whether a folder, or an archive, has a name of the data set."""
+        """Returns whether a folder name is one of the data set."""
         return plain(folder) in map(plain, self.folders)
 
     def find(self, root: str, needed: Iterable[str]) -> tuple[str, dict[str, str]]:
-        """The folder of the data set below `root`, and the path of each of its parts that is there.
+        """Finds the folder of the data set below `root`, and its parts.
 
         Args:
-            root: the folder that holds the data sets. The data set lies in it, in a folder of `CONTAINERS`, or once
-                more in a folder of its own name, as archives unpack; or `root` is the data set's own folder.
+            root: folder of the data sets. The data set lies in it, in a folder of `CONTAINERS`, or in a second folder
+                of its name, as archives unpack; or `root` is the folder of the data set itself.
             needed: parts that must be there.
+
+        Returns:
+            The folder, and the path of each part that is there.
 
         Raises:
             InputError: there is no such folder, it lacks a part, or a folder on the way cannot be read.
         """
-        needed = list(needed)
-        candidates = self.candidates(root)
-        found = [(folder, {part: self._part(folder, part) for part in self.parts}) for folder in candidates]
-        found = [(folder, parts) for folder, parts in found if all(parts[part] for part in needed)]
-        # a copy that holds something goes before the empty folders that a broken unpacking left around it
-        found.sort(key=lambda each: any(is_empty(each[1][part]) for part in needed))
-        if found:
-            folder, parts = found[0]
-            return folder, {part: path for part, path in parts.items() if path}
-        folder = candidates[0] if candidates else os.path.join(root, self.folder)
-        missing = [folder] if not candidates else [os.path.join(folder, p) for p in needed if not self._part(folder, p)]
+        needed, candidates = list(needed), self.candidates(root)
+        found = [(folder, self.parts_in(folder)) for folder in candidates]
+        complete = [each for each in found if set(needed) <= set(each[1])]
+        # A copy with content goes before the empty folders that a broken unpacking left around it
+        complete.sort(key=lambda each: any(is_empty(each[1][part]) for part in needed))
+        if complete:
+            return complete[0]
+        folder, parts = found[0] if found else (os.path.join(root, self.folder), {})
+        missing = next(os.path.join(folder, part) for part in needed if part not in parts) if found else folder
         raise InputError(
-            f"{self.title}: there is no folder {os.path.abspath(missing[0])}: set the environment variable "
+            f"{self.title}: there is no folder {os.path.abspath(missing)}: set the environment variable "
             f"FASTREID_DATASETS to the folder that holds {self.folder}/, and put your copy there, with "
             f"{', '.join(needed)} inside ({self.origin})"
         )
 
     def candidates(self, root: str) -> list[str]:
-        """Folders below `root` with a name of the data set, the likeliest first."""
+        """Returns the folders below `root` with a name of the data set, the likeliest first."""
         containers = [path for name in CONTAINERS for path in matching(root, name)]
         found = [path for name in self.folders for place in (root, *containers) for path in matching(place, name)]
         if self.is_named(os.path.basename(os.path.abspath(root))):
@@ -78,22 +80,25 @@ class Layout:
         nested = [path for outer in found for name in (*self.folders, *RENAMED) for path in matching(outer, name)]
         return found + nested
 
-    def _part(self, folder: str, part: str) -> str | None:
-        """The path of a part; `part` and its other names may lie deeper: ``test/query``."""
-        for name in (part, *self.parts[part]):
-            paths = [folder]
-            for step in name.split("/"):
-                paths = [inner for path in paths for inner in matching(path, step)]
-            if paths:
-                return paths[0]
-        return None
+    def parts_in(self, folder: str, with_aliases: bool = True) -> dict[str, str]:
+        """Returns the path of each part that a folder holds."""
+        parts = {}
+        for part, aliases in self.parts.items():
+            for name in (part, *(aliases if with_aliases else ())):
+                paths = [folder]
+                for step in name.split("/"):
+                    paths = [inner for path in paths for inner in matching(path, step)]
+                if paths:
+                    parts[part] = paths[0]
+                    break
+        return parts
 
 
 def matching(folder: str, name: str) -> list[str]:
-    """Sub-folders of this name but for case and punctuation, the exact name first, then sorted.
+    """Returns the sub-folders with a name but for case and punctuation: the exact name first, then sorted.
 
     Raises:
-        InputError: there is such a folder, but it cannot be read.
+        InputError: the folder exists and cannot be read.
     """
     try:
         names = sorted(os.listdir(folder or "."))
@@ -107,7 +112,7 @@ def matching(folder: str, name: str) -> list[str]:
 
 
 def is_empty(folder: str) -> bool:
-    """Whether nothing is in a folder; one that cannot be read is not empty."""
+    """Returns whether a folder holds nothing; one that cannot be read is not empty."""
     try:
         return not os.listdir(folder)
     except OSError:
@@ -115,7 +120,7 @@ def is_empty(folder: str) -> bool:
 
 
 def plain(name: str) -> str:
-    """A name without case and punctuation.
+    """Returns a name without case and punctuation.
 
     Example:
         >>> plain("P-DukeMTMC_reID")

@@ -1,4 +1,4 @@
-"""Folders of images in the style of Market-1501: the file name tells the identity and the camera."""
+"""Folders of images in the style of Market-1501, whose file names tell identity and camera."""
 
 import os
 import re
@@ -7,28 +7,27 @@ from igoas_plugin.core.errors import InputError
 
 from .image_files import image_files, refuse_twins
 
-Item = tuple[str, int | str, int | str]
+Item = tuple[str, int | str, int | str]  # path, identity, camera
 
-SUBSETS = ("bounding_box_train", "query", "bounding_box_test")  # the host's train, query and gallery
+SUBSETS = ("bounding_box_train", "query", "bounding_box_test")  # fast-reid's train, query and gallery
 NAME = re.compile(r"(\d+)_c([1-9]\d*)_")
 
 
 def list_images(folder: str, train_name: str | None = None) -> list[Item]:
-    """The images of a folder as the host's data sets hold them, sorted by file name.
-
-    Files that are no images by their suffix, and hidden ones, are passed over.
+    """Returns the images of a folder as fast-reid's data sets hold them, sorted by file name.
 
     Args:
-        folder: holds files named like ``0001_c2_f0046182.jpg``: identity 1, camera 2.
-        train_name: for a training set the data set's name, which makes identities and cameras unique among several
-            training sets: ``<train_name>_1``. None gives numbers, as the host wants them of query and gallery.
+        folder: folder of files named like ``0001_c2_f0046182.jpg``: identity 1, camera 2. Hidden files and files
+            without the suffix of an image are passed over.
+        train_name: name of a training set, which makes identities and cameras unique among several training sets:
+            ``<train_name>_1``. None for query and gallery, of which fast-reid wants numbers.
 
     Returns:
         (path, identity, camera) of each image; cameras are counted from 0.
 
     Raises:
-        InputError: the folder cannot be read, holds no image or one twice, or an image's name does not tell identity
-            and camera.
+        InputError: the folder cannot be read, holds no image or one twice, or the name of an image does not tell
+            identity and camera.
     """
     paths = image_files(folder)
     items = []
@@ -45,5 +44,5 @@ def list_images(folder: str, train_name: str | None = None) -> list[Item]:
 
 
 def training_items(items: list[Item], name: str) -> list[Item]:
-    """The items with identities and cameras that carry the name of their training set."""
+    """Returns the items with identities and cameras that carry the name of their training set."""
     return [(path, f"{name}_{identity}", f"{name}_{camera}") for path, identity, camera in items]

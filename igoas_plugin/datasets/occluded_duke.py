@@ -1,4 +1,4 @@
-"""Occluded-Duke: the benchmark of occluded person re-identification."""
+"""Occluded-Duke, the benchmark of occluded person re-identification."""
 
 import os
 from collections import Counter
@@ -15,7 +15,7 @@ FOLDERS = dict(zip(SPLITS, SUBSETS, strict=True))
 
 @DATASET_REGISTRY.register()
 class OccludedDuke(PublishedDataset):
-    """Occluded-Duke (Occluded-DukeMTMC), as the authors' converter lays it out::
+    """Occluded-Duke (Occluded-DukeMTMC) in the layout of the authors' converter::
 
         <root>/Occluded_Duke/bounding_box_train/0001_c2_f0046182.jpg     (identity 1, camera 2, frame 46182)
         <root>/Occluded_Duke/query/...
@@ -32,24 +32,16 @@ class OccludedDuke(PublishedDataset):
     ``python tools/prepare_data.py occluded-duke --source PATH`` makes it from a copy of DukeMTMC-reID.
 
     Protocol: every query image is occluded, and so are 10 % of the gallery and 9 % of the training images (PGFA,
-    section 3.2). Gallery images of the query's identity in the query's camera are left out of the ranking; Rank-k and
-    mAP are reported. Counts that differ from the official ones give a warning: such figures do not compare with
-    published ones.
+    section 3.2). Gallery images of the query's identity in the query's camera are left out of the ranking. Rank-k and
+    mAP are reported. Counts that differ from the official ones give a warning.
 
     Source: Miao et al., *Pose-Guided Feature Alignment for Occluded Person Re-Identification* (PGFA), ICCV 2019. The
-    name lists are those of the repository ``lightas/Occluded-DukeMTMC-Dataset``; the images are those of DukeMTMC-reID
+    name lists come from the repository ``lightas/Occluded-DukeMTMC-Dataset``; the images are those of DukeMTMC-reID
     (Zheng et al., ICCV 2017; Ristani et al., ECCVW 2016).
 
-    Terms: those of DukeMTMC-reID: CC BY-NC-SA 4.0, for academic research, the works above cited and the licence kept
-    with the data. DukeMTMC was withdrawn over the privacy of those shown, and nothing here downloads it: bring a copy
-    that you may use.
-
-    Args:
-        root: the folder that holds the data sets; the host passes the environment variable FASTREID_DATASETS.
-        kwargs: of the host's ImageDataset.
-
-    Raises:
-        InputError: no folder of this data set is in `root`, a subset is missing, or a file name cannot be read.
+    Terms: those of DukeMTMC-reID: CC BY-NC-SA 4.0, for academic research, with the works above cited and the licence
+    kept with the data. DukeMTMC was withdrawn over the privacy of the people shown. Nothing here downloads it: bring a
+    copy that you may use.
     """
 
     dataset_name = "occludedduke"
@@ -64,10 +56,12 @@ class OccludedDuke(PublishedDataset):
     # counted in the official name lists
     published = {"train": Counts(15618, 702, 8), "query": Counts(2210, 519, 8), "gallery": Counts(17661, 1110, 8)}
 
-    def _read(self, split: str) -> list[Item]:
+    def read(self, split: str) -> list[Item]:
+        """Returns the images of a split."""
         return list_images(self.parts[FOLDERS[split]])
 
     def _missing(self, split: str, images: Counter) -> str:
+        """Returns the number of official images that are missing, as the rest of a sentence."""
         there = {os.path.splitext(name)[0] for name in os.listdir(self.parts[FOLDERS[split]])}  # also as .png
         missing = [name for name in official_names(FOLDERS[split]) if os.path.splitext(name)[0] not in there]
         return f"; {len(missing)} official images are missing, such as {missing[0]}" if missing else ""

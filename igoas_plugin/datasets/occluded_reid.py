@@ -14,7 +14,7 @@ IDENTITIES = range(1, 201)
 
 @DATASET_REGISTRY.register()
 class OccludedREID(Numbered, BodyImages):
-    """Occluded-REID, for testing alone: all 200 identities, trained elsewhere (as a rule on Market-1501)::
+    """Occluded-REID with all 200 identities for testing, by a model trained elsewhere (mostly on Market-1501)::
 
         <root>/Occluded_REID/occluded_body_images/001/001_01.tif     (identity 1, image 1)
         <root>/Occluded_REID/whole_body_images/001/001_01.tif
@@ -26,24 +26,17 @@ class OccludedREID(Numbered, BodyImages):
     gallery    1,000         200  none in the data; 1 here  (whole, 5 of each identity)
     ========  ======  ==========  ======================================================
 
-    Read as well: one flat folder a part, numbers that scripts of other projects put into the names (``001_c1_01.tif``),
-    and the layout of the host's PartialReID project, ``OccludedREID/{query,gallery}``.
+    Other layouts that are read: one flat folder a part, numbers that scripts of other projects put into the names
+    (``001_c1_01.tif``), and that of fast-reid's PartialReID project, ``OccludedREID/{query,gallery}``.
 
-    Protocol: occluded images are the queries, whole ones the gallery, Rank-k and mAP. The images were taken by moving
-    cameras, and their names tell none: query and gallery get different ones here, so no image is left out of the
-    ranking.
+    Protocol: occluded images are the queries, whole images the gallery; Rank-k and mAP. The images were taken by moving
+    cameras, and their names tell no camera. Query and gallery get one camera each here, so that no image is left out
+    of the ranking.
 
     Source: Zhuo et al., *Occluded Person Re-Identification*, ICME 2018; repository
     ``tinajia2012/ICME2018_Occluded-Person-Reidentification_datasets``, file ``Occluded_REID.zip``.
 
-    Terms: academic or educational use, not commercial; the paper is to be cited; a user agreement is in the repository.
-
-    Args:
-        root: the folder that holds the data sets; the host passes the environment variable FASTREID_DATASETS.
-        kwargs: of the host's ImageDataset.
-
-    Raises:
-        InputError: no folder of this data set is in `root`, a subset is missing, or a file name cannot be read.
+    Terms: academic or educational use, not commercial. Cite the paper. The repository holds a user agreement.
     """
 
     dataset_name = "occludedreid"
@@ -60,7 +53,7 @@ class OccludedREID(Numbered, BodyImages):
 
 @DATASET_REGISTRY.register()
 class OccludedREIDHalfSplit(OccludedREID):
-    """Occluded-REID, half of the identities for training: the fixed half of IGOAS's released code.
+    """Occluded-REID with half of the identities for training: the fixed half of IGOAS's released code.
 
     ========  ======  ==========  =======================================================
     subset    images  identities
@@ -70,27 +63,21 @@ class OccludedREIDHalfSplit(OccludedREID):
     gallery      500         100  the other identities, whole
     ========  ======  ==========  =======================================================
 
-    The paper reports the mean of 10 random halves: OccludedREIDHalfSplit0 to OccludedREIDHalfSplit9.
-    Layout, source and terms are those of OccludedREID, and so are the arguments. Figures do not compare with those of
-    OccludedREID, which is trained elsewhere and has all 200 identities in query and gallery.
+    The paper reports the mean of 10 random halves: OccludedREIDHalfSplit0 to OccludedREIDHalfSplit9. Layout and terms
+    are those of OccludedREID. Figures do not compare with those of OccludedREID, which has all 200 identities in query
+    and gallery.
 
     Source: ``torchreid/data/datasets/image/occludedreid.py`` of repository ``Vill-Lab/2021-TIP-IGOAS``.
-
-    Args:
-        root: the folder that holds the data sets.
-        kwargs: of the host's ImageDataset.
-
-    Raises:
-        InputError: as OccludedREID.
     """
 
     dataset_name = "occludedreidhalfsplit"
     train_identities = frozenset(range(88, 188))
     published = {"train": Counts(1000, 100), "query": Counts(500, 100), "gallery": Counts(500, 100)}
 
-    def _read(self, split: str) -> list[Item]:
+    def read(self, split: str) -> list[Item]:
+        """Returns the images of a split."""
         training = split == "train"
-        items = super()._read("query") + super()._read("gallery") if training else super()._read(split)
+        items = super().read("query") + super().read("gallery") if training else super().read(split)
         return [item for item in items if (item[1] in self.train_identities) == training]
 
     def _identities(self, split: str) -> list[int]:
@@ -98,10 +85,10 @@ class OccludedREIDHalfSplit(OccludedREID):
 
 
 def random_half(seed: int) -> frozenset[int]:
-    """100 of the 200 identities, drawn without replacement; the same for a seed on every machine.
+    """Returns 100 of the 200 identities, the same for a seed on every machine.
 
     Args:
-        seed: 0 to 2**32 - 1, of numpy's RandomState, whose streams numpy keeps as they are.
+        seed: seed of numpy's RandomState, whose numbers stay the same in every version, 0 to 2**32 - 1.
 
     Example:
         >>> sorted(random_half(0))[:5]

@@ -18,7 +18,7 @@ TEST_OCCLUDED, TEST_WHOLE = "test/occluded_body_images", "test/whole_body_images
 
 @DATASET_REGISTRY.register()
 class PDukeMTMC(PublishedDataset):
-    """P-DukeMTMC-reID, images of DukeMTMC-reID re-arranged by whether the person is occluded::
+    """P-DukeMTMC-reID, images of DukeMTMC-reID sorted by whether the person is occluded::
 
         <root>/P-DukeMTMC-reid/train/occluded_body_images/<identity>/<identity>_<..>_<..>.jpg
         <root>/P-DukeMTMC-reid/train/whole_body_images/...
@@ -33,30 +33,22 @@ class PDukeMTMC(PublishedDataset):
     gallery    9,053         634  whole images of the test half
     ========  ======  ==========  ================================
 
-    The counts are those that papers report; together they are the 24,143 images and 1,299 identities of the authors.
-    The test half alone is enough for an evaluation.
+    These are the counts that papers report. Together they are the 24,143 images and 1,299 identities of the authors.
+    An evaluation needs the test half alone.
 
-    Read as well: a copy in the style of Market-1501, ``{bounding_box_train,query,bounding_box_test}``, as such or in a
-    folder ``format``, with the occluded and the whole training images in one folder.
+    Another layout that is read: a copy in the style of Market-1501, ``{bounding_box_train,query,bounding_box_test}``,
+    also inside a folder ``format``, with the occluded and the whole training images in one folder.
 
-    Protocol: occluded images are the queries, whole ones the gallery, Rank-k and mAP. As in the code of PVPM and IGOAS
-    all occluded images are of one camera and all whole ones of another: every whole image is ranked, also one of the
-    query's real camera.
+    Protocol: occluded images are the queries, whole images the gallery; Rank-k and mAP. As in the code of PVPM and
+    IGOAS, all occluded images have one camera and all whole images another, so that a whole image of the query's real
+    camera is ranked too.
 
     Source: Zhuo et al., *Occluded Person Re-Identification*, ICME 2018; repository
     ``tinajia2012/ICME2018_Occluded-Person-Reidentification_datasets``, file ``P-DukeMTMC-reid.zip``. Protocol:
     ``torchreid/data/datasets/image/pduke_reid.py`` of ``hh23333/PVPM`` and of ``Vill-Lab/2021-TIP-IGOAS``.
 
-    Terms: academic or educational use, not commercial; the paper is to be cited; a user agreement is in the repository.
-    The images are those of DukeMTMC, which was withdrawn over the privacy of those shown.
-
-    Args:
-        root: the folder that holds the data sets; the host passes the environment variable FASTREID_DATASETS.
-        kwargs: of the host's ImageDataset.
-
-    Raises:
-        InputError: no folder of this data set is in `root`, a subset of the test half or one of the two of the training
-            half is missing, or a file name cannot be read.
+    Terms: academic or educational use, not commercial. Cite the paper. The repository holds a user agreement. The
+    images are those of DukeMTMC, which was withdrawn over the privacy of the people shown.
     """
 
     dataset_name = "pdukemtmc"
@@ -78,9 +70,11 @@ class PDukeMTMC(PublishedDataset):
 
     @classmethod
     def needed(cls) -> list[str]:
+        """Returns the parts of the test half."""
         return [TEST_OCCLUDED, TEST_WHOLE]
 
-    def _read(self, split: str) -> list[Item]:
+    def read(self, split: str) -> list[Item]:
+        """Returns the images of a split; the training set is empty if only the test half is there."""
         if split == "query":
             return list_bodies(self.parts[TEST_OCCLUDED], QUERY_CAMERA)
         if split == "gallery":

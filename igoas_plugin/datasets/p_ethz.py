@@ -10,34 +10,28 @@ from .market_style import Item
 from .published import Counts
 
 OCCLUDED, WHOLE = "occluded_body_images", "whole_body_images"
-IMAGES = 3897  # occluded and whole together: how many are of which kind is not published
+IMAGES = 3897  # occluded and whole together; their separate numbers are not published
 
 
 @DATASET_REGISTRY.register()
 class PETHZ(BodyImages):
-    """P-ETHZ, images of the ETHZ data set re-arranged by whether the person is occluded::
+    """P-ETHZ, images of the ETHZ data set sorted by whether the person is occluded::
 
         <root>/P_ETHZ/occluded_body_images/<identity>/<identity>_<..>.png
         <root>/P_ETHZ/whole_body_images/...
 
-    3,897 images of 85 identities, 1 to 30 occluded and 1 to 30 whole images of each; moving cameras, none in the names.
+    3,897 images of 85 identities, 1 to 30 occluded and 1 to 30 whole images of each. The cameras moved, and the names
+    tell none.
 
-    Protocol: for testing alone: occluded images are the queries, whole ones the gallery, Rank-k and mAP; query and
-    gallery get different cameras here, so no image is left out of the ranking.
+    Protocol, for testing only: occluded images are the queries, whole images the gallery; Rank-k and mAP. Query and
+    gallery get one camera each here, so that no image is left out of the ranking.
 
     Source: Zhuo et al., *Occluded Person Re-Identification*, ICME 2018; repository
     ``tinajia2012/ICME2018_Occluded-Person-Reidentification_datasets``, file ``P_ETHZ.zip``; the images: Ess et al.,
     ICCV 2007, cut out by Schwartz and Davis, SIBGRAPI 2009. Protocol: ``torchreid/data/datasets/image/p_ETHZ.py`` of
     ``hh23333/PVPM``.
 
-    Terms: academic or educational use, not commercial; the paper is to be cited; a user agreement is in the repository.
-
-    Args:
-        root: the folder that holds the data sets; the host passes the environment variable FASTREID_DATASETS.
-        kwargs: of the host's ImageDataset.
-
-    Raises:
-        InputError: no folder of this data set is in `root`, a subset is missing, or a file name cannot be read.
+    Terms: academic or educational use, not commercial. Cite the paper. The repository holds a user agreement.
     """
 
     dataset_name = "pethz"
@@ -51,8 +45,9 @@ class PETHZ(BodyImages):
     published = {"query": Counts(None, 85), "gallery": Counts(None, 85)}
     query_part, gallery_part = OCCLUDED, WHOLE
 
-    def _difference(self, split: str, items: list[Item]) -> str | None:
-        images = len(self._read("query")) + len(self._read("gallery"))
+    def difference(self, split: str, items: list[Item]) -> str | None:
+        """Returns what differs from the published counts, None if nothing does."""
+        images = len(self.read("query")) + len(self.read("gallery"))
         if images != IMAGES:
             return f"{os.path.abspath(self.dataset_dir)} has {images} images, published are {IMAGES}"
-        return super()._difference(split, items)
+        return super().difference(split, items)

@@ -24,24 +24,17 @@ class PartialiLIDS(Numbered, BodyImages):
     gallery      119         119  none in the names; 1 here
     ========  ======  ==========  ========================
 
-    Read as well: ``{partial,whole}_body_images``, and the layout of the host's PartialReID project,
+    Other layouts that are read: ``{partial,whole}_body_images``, and that of fast-reid's PartialReID project,
     ``PartialiLIDS/{query,gallery}``.
 
-    Protocol: for testing alone, trained elsewhere (as a rule on Market-1501). Single-shot by nature: one gallery image
-    an identity, Rank-k is reported. PartialiLIDSUncropped takes the uncut images as queries.
+    Protocol, for testing only, by a model trained elsewhere (mostly on Market-1501): single shot, as each identity has
+    one gallery image; Rank-k. PartialiLIDSUncropped takes the uncut images as queries.
 
     Source: He et al., *Deep Spatial Feature Reconstruction for Partial Person Re-Identification* (DSR), CVPR 2018,
     after Zheng et al., CVPR 2011; the images are those of i-LIDS. ``Partial_iLIDS.zip`` is in ``dataset.zip`` of
     repository ``lightas/ICCV19_Pose_Guided_Occluded_Person_ReID``.
 
-    Terms: none are stated with the archive; i-LIDS is for research use under licence of the UK Home Office.
-
-    Args:
-        root: the folder that holds the data sets; the host passes the environment variable FASTREID_DATASETS.
-        kwargs: of the host's ImageDataset.
-
-    Raises:
-        InputError: no folder of this data set is in `root`, a subset is missing, or a file name cannot be read.
+    Terms: none are stated with the archive. i-LIDS is for research use under licence of the UK Home Office.
     """
 
     dataset_name = "partialilids"
@@ -58,15 +51,7 @@ class PartialiLIDS(Numbered, BodyImages):
 
 @DATASET_REGISTRY.register()
 class PartialiLIDSUncropped(PartialiLIDS):
-    """Partial-iLIDS with the uncut images as queries, ``partial_iLIDS_Probe_nocrop``; else as PartialiLIDS.
-
-    Args:
-        root: the folder that holds the data sets.
-        kwargs: of the host's ImageDataset.
-
-    Raises:
-        InputError: as PartialiLIDS.
-    """
+    """Partial-iLIDS with the uncut images as queries, ``partial_iLIDS_Probe_nocrop``; otherwise as PartialiLIDS."""
 
     dataset_name = "partialilidsuncropped"
     query_part = UNCROPPED

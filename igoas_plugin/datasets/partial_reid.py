@@ -26,25 +26,18 @@ class PartialREID(Numbered, BodyImages):
     gallery      300          60  none in the data; 1 here  (whole, 5 of each identity)
     ========  ======  ==========  ==============================================================
 
-    The same names are registered by the host's PartialReID project, which reads ``Partial_REID/`` and takes the second
-    number of a name for the camera: a query and the whole-body image of equal number then drop out of the ranking. Here
-    query and gallery get different cameras and no image is left out, so figures are not those of that project.
+    fast-reid's PartialReID project registers the same name. It reads ``Partial_REID/`` and takes the second number of a
+    file name for the camera, so that the whole-body image with the query's number drops out of the ranking. Here query
+    and gallery get one camera each and no image is left out, so the figures differ from those of that project.
 
-    Protocol: for testing alone, trained elsewhere (as a rule on Market-1501); Rank-k and mAP over all five whole images
-    of an identity. PartialREIDOccluded takes the occluded images as queries, which some papers do without a word;
-    PartialREIDSingleShot0 to PartialREIDSingleShot9 have one whole image of each identity.
+    Protocol, for testing only, by a model trained elsewhere (mostly on Market-1501): Rank-k and mAP over all five whole
+    images of an identity. PartialREIDOccluded takes the occluded images as queries, as some papers do without saying
+    so. PartialREIDSingleShot0 to PartialREIDSingleShot9 have one whole image of each identity.
 
     Source: Zheng et al., *Partial Person Re-Identification*, ICCV 2015; ``Partial-REID_Dataset.rar`` of Sun Yat-sen
-    University, also in ``dataset.zip`` of repository ``lightas/ICCV19_Pose_Guided_Occluded_Person_ReID``.
+    University, which is also in ``dataset.zip`` of repository ``lightas/ICCV19_Pose_Guided_Occluded_Person_ReID``.
 
-    Terms: none are stated beside the request to cite the paper (its Readme.txt); treat it as for research use.
-
-    Args:
-        root: the folder that holds the data sets; the host passes the environment variable FASTREID_DATASETS.
-        kwargs: of the host's ImageDataset.
-
-    Raises:
-        InputError: no folder of this data set is in `root`, a subset is missing, or a file name cannot be read.
+    Terms: its Readme.txt asks to cite the paper and states nothing else; treat it as for research use.
     """
 
     dataset_name = "partialreid"
@@ -62,16 +55,9 @@ class PartialREID(Numbered, BodyImages):
 
 @DATASET_REGISTRY.register()
 class PartialREIDOccluded(PartialREID):
-    """Partial-REID with the occluded images as queries, 300 of 60 identities; else as PartialREID.
+    """Partial-REID with the occluded images as queries, 300 of 60 identities; otherwise as PartialREID.
 
     Source of the protocol: ``partialreid.py`` of ``Vill-Lab/2021-TIP-IGOAS``, and KPR's ``partial_reid.py``.
-
-    Args:
-        root: the folder that holds the data sets.
-        kwargs: of the host's ImageDataset.
-
-    Raises:
-        InputError: as PartialREID.
     """
 
     dataset_name = "partialreidoccluded"
@@ -79,18 +65,19 @@ class PartialREIDOccluded(PartialREID):
 
 
 class PartialREIDSingleShot(PartialREID):
-    """Base of the single-shot protocols: of each identity one whole image, drawn by `seed`, is in the gallery."""
+    """Base of the single-shot protocols, whose gallery has one whole image of each identity, drawn by `seed`."""
 
     published = {"query": Counts(300, 60), "gallery": Counts(60, 60)}
     seed: int
 
-    def _read(self, split: str) -> list[Item]:
-        items = super()._read(split)
+    def read(self, split: str) -> list[Item]:
+        """Returns the images of query or gallery."""
+        items = super().read(split)
         return items if split == "query" else single_shot(items, self.seed)
 
 
 def single_shot(items: list[Item], seed: int) -> list[Item]:
-    """One item of each identity, drawn by numpy's RandomState, in the order of the identities."""
+    """Returns one item of each identity, drawn by numpy's RandomState, in the order of the identities."""
     random = np.random.RandomState(seed)
     by_identity = {}
     for item in items:

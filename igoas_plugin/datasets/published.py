@@ -1,4 +1,4 @@
-"""What the published data sets have in common: they are found, read, counted, and differences are named."""
+"""Base of the published data sets, which compares what is there with the published counts."""
 
 import functools
 import logging
@@ -13,11 +13,11 @@ from fastreid.data.datasets.bases import ImageDataset
 from .layout import Layout
 from .market_style import Item, training_items
 
-logger = logging.getLogger(f"fastreid.{__name__}")  # a child of the host's logger: shown where the host's lines are
+logger = logging.getLogger(f"fastreid.{__name__}")  # child of fast-reid's logger, which shows its lines
 
-SPLITS = ("train", "query", "gallery")  # as the host names them
-DRAWS = 10  # of a protocol that papers repeat at random
-PROTOCOL_OF: dict[str, str] = {}  # of each registered draw: OccludedREIDHalfSplit3 is one of OccludedREIDHalfSplit
+SPLITS = ("train", "query", "gallery")  # fast-reid's names
+DRAWS = 10  # random draws of a protocol
+PROTOCOL_OF: dict[str, str] = {}  # protocol of each registered draw: OccludedREIDHalfSplit of OccludedREIDHalfSplit3
 
 
 @dataclass(frozen=True)
@@ -25,9 +25,10 @@ class Counts:
     """Published numbers of one split.
 
     Args:
-        images: None where the source does not tell how many of the data set's images the split has.
-        identities: how many.
-        cameras: how many the names tell; None where they tell none, and the plugin gives query and gallery one each.
+        images: number of images; None if the source gives it for the whole data set only.
+        identities: number of identities.
+        cameras: number of cameras in the file names; None if they name none, so that the plugin gives query and
+            gallery one camera each.
     """
 
     images: int | None
@@ -38,11 +39,11 @@ class Counts:
 class PublishedDataset(ImageDataset):
     """Base of the registered data sets that were published as folders of images.
 
-    A subclass has `dataset_name`, `layout`, `published` (the counts of each split that it has) and `_read()`.
+    A subclass has `dataset_name`, `layout`, `published` (the counts of its splits) and `read()`.
 
     Args:
-        root: the folder that holds the data sets; the host passes the environment variable FASTREID_DATASETS.
-        kwargs: of the host's ImageDataset.
+        root: folder of the data sets. fast-reid passes the environment variable FASTREID_DATASETS.
+        kwargs: arguments of fast-reid's ImageDataset.
 
     Raises:
         InputError: the data set is not in `root`, a folder of it is missing, or a file name cannot be read.
@@ -57,24 +58,15 @@ class PublishedDataset(ImageDataset):
 
     @classmethod
     def needed(cls) -> list[str]:
-        """Parts of the layout without which the protocol cannot be read."""
+        """Returns the parts of the layout that the protocol needs."""
         return list(cls.layout.parts)
 
-    def _read(self, split: str) -> list[Item]:
-        """The images of a split, identities and cameras as numbers."""
+    def read(self, split: str) -> list[Item]:
+        """Returns the images of a split, identities and cameras as numbers."""
         raise NotImplementedError
 
-    def _checked(self, split: str) -> list[Item]:
-        if split not in self.published:
-            return []
-        items = self._read(split)
-        wrong = self._difference(split, items)
-        if items and wrong:
-            warn_once(f"{type(self).__name__}: {wrong}: results do not compare with published ones")
-        return training_items(items, self.dataset_name) if split == "train" else items
-
-    def _difference(self, split: str, items: list[Item]) -> str | None:
-        """What differs from the published counts, or None."""
+    def difference(self, split: str, items: list[Item]) -> str | None:
+        """Returns what differs from the published counts, None if nothing does."""
         published, identities = self.published[split], Counter(identity for _, identity, _ in items)
         missing = self._missing(split, identities)
         if (len(items), len(identities)) == (published.images or len(items), published.identities) and not missing:
@@ -86,16 +78,26 @@ class PublishedDataset(ImageDataset):
             f"of {len(identities)} identities, published are {images} of {published.identities}{missing}"
         )
 
+    def _checked(self, split: str) -> list[Item]:
+        """Returns the images of a split as fast-reid takes them; warns if they differ from the published ones."""
+        if split not in self.published:
+            return []
+        items = self.read(split)
+        difference = self.difference(split, items)
+        if items and difference:
+            warn_once(f"{type(self).__name__}: {difference}: results do not compare with published ones")
+        return training_items(items, self.dataset_name) if split == "train" else items
+
     def _part_of(self, path: str) -> str:
         return max((part for part in self.parts.values() if path.startswith(part + os.sep)), key=len)
 
     def _missing(self, split: str, images: Counter) -> str:
-        """What is missing by name, as the rest of a sentence; `images`: how many there are of each identity."""
+        """Returns the names of what is missing, as the rest of a sentence; `images` counts those of each identity."""
         return ""
 
 
 class Numbered:
-    """Mixin for data sets with identities 1, 2, 3, ... and equally many images of each: it names what is missing."""
+    """Mixin for data sets of identities 1, 2, 3, ... with equally many images each: names the incomplete ones."""
 
     def _identities(self, split: str) -> list[int]:
         return list(range(1, self.published[split].identities + 1))
@@ -109,12 +111,12 @@ class Numbered:
 
 
 def register_draws(base: type[PublishedDataset], doc: str, attributes: Callable[[int], dict]) -> None:
-    """Registers the DRAWS random draws of a protocol as ``<base>0``, ``<base>1``, ...
+    """Registers the random draws of a protocol as ``<base>0`` to ``<base>9``.
 
     Args:
-        base: the protocol.
-        doc: docstring of each, with ``{seed}`` in it.
-        attributes: what the class of a seed has.
+        base: class of the protocol.
+        doc: docstring of each draw, with ``{seed}`` in it.
+        attributes: function that returns the class attributes of a seed.
     """
     for seed in range(DRAWS):
         name = f"{base.__name__}{seed}"
@@ -125,5 +127,5 @@ def register_draws(base: type[PublishedDataset], doc: str, attributes: Callable[
 
 @functools.cache
 def warn_once(message: str) -> None:
-    """The host builds a data set anew for every evaluation: the same line is not repeated."""
+    """Logs a warning once a process: fast-reid builds a data set anew for every evaluation."""
     logger.warning(message)

@@ -1,4 +1,4 @@
-"""Registered data sets, the host's too, opened and read: what is wrong with them is one line."""
+"""Reading of any registered data set, with one line for each mistake in it."""
 
 import os
 import traceback
@@ -11,12 +11,15 @@ from .market_style import Item
 
 
 def open_data(name: str, root: str | None = None, **kwargs):
-    """The registered data set of this name; raises InputError where there is none, or its folder is missing or damaged.
+    """Returns the registered data set of a name.
 
     Args:
-        name: as registered.
-        root: the folder that holds the data sets; None: FASTREID_DATASETS.
-        kwargs: of the data set.
+        name: registered name.
+        root: folder of the data sets; None for FASTREID_DATASETS.
+        kwargs: arguments of the data set.
+
+    Raises:
+        InputError: no such data set is registered, or its folder is missing or damaged.
     """
     root = os.getenv("FASTREID_DATASETS", "datasets") if root is None else root
     require_choice("each of DATASETS.NAMES and DATASETS.TESTS", name, sorted(DATASET_REGISTRY._obj_map))
@@ -24,18 +27,18 @@ def open_data(name: str, root: str | None = None, **kwargs):
         return DATASET_REGISTRY.get(name)(root=root, **kwargs)
     except InputError:
         raise
-    except AttributeError as error:  # of the host's Market1501, whose training set is read at once
+    except AttributeError as error:  # fast-reid's Market1501 fails at a file name of its training set
         raise unreadable_name(name, "a split", error) from error
-    except (RuntimeError, OSError, AssertionError) as error:  # how the host says that something is missing
+    except (RuntimeError, OSError, AssertionError) as error:  # fast-reid's data sets raise these if a folder is missing
         reason = str(error) or traceback.extract_tb(error.__traceback__)[-1].line
         raise InputError(
             f"data set {name}: {reason}; put it there, or set the environment variable FASTREID_DATASETS (now {root}) "
-            "to the folder that holds the data sets; README.md, section Data, shows each layout"
+            "to the folder that holds the data sets; docs/data.md shows each layout"
         ) from None
 
 
 def read_split(name: str, data, split: str) -> list[Item]:
-    """The images of a split; raises InputError where the host's data sets fail at a file name."""
+    """Returns the images of a split; raises InputError if a data set of fast-reid fails at a file name."""
     try:
         return getattr(data, split)
     except (AttributeError, AssertionError) as error:
@@ -43,7 +46,7 @@ def read_split(name: str, data, split: str) -> list[Item]:
 
 
 def unreadable_name(name: str, split: str, error: Exception) -> InputError:
-    """What a file name that a data set of the host cannot parse comes to, with the file's path where it is known."""
+    """Returns the error for a file name that a data set of fast-reid cannot parse, with the path if it is known."""
     frame = error.__traceback__
     while frame.tb_next:
         frame = frame.tb_next
@@ -55,7 +58,7 @@ def unreadable_name(name: str, split: str, error: Exception) -> InputError:
 
 
 def unmatched(query: list[Item], gallery: list[Item]) -> list[str]:
-    """Paths of the queries that have no gallery image of their identity in another camera: no metric counts them."""
+    """Returns the queries without a gallery image of their identity in another camera, which no metric counts."""
     cameras = {}
     for _, identity, camera in gallery:
         cameras.setdefault(identity, set()).add(camera)

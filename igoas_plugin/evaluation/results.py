@@ -9,7 +9,7 @@ from statistics import mean, stdev
 from tabulate import tabulate
 
 from igoas_plugin.core.errors import InputError
-from igoas_plugin.core.files import open_regular, write_atomically
+from igoas_plugin.core.files import write_atomically
 from igoas_plugin.datasets.published import PROTOCOL_OF
 from igoas_plugin.fastreid_fixes.dense_ranking import RECENT_CMC
 
@@ -51,7 +51,7 @@ def read_results(path: str) -> dict[str, dict]:
     folder = os.path.dirname(path)
     advice = f"remove it, or evaluate {folder} again"
     try:
-        with open_regular(path, "r") as file:
+        with open(path) as file:
             results = json.load(file)
         require_metrics(results)
         return results

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from igoas_plugin.config import value_of
 from igoas_plugin.core.errors import InputError, require_choice, require_packages
-from igoas_plugin.core.files import check_output_file, write_output
+from igoas_plugin.core.files import check_output_file, write_atomically
 from igoas_plugin.core.timing import Row, measure
 from igoas_plugin.core.version import __version__
 
@@ -115,7 +115,7 @@ def export(cfg: CfgNode, path: str, input_type: str = "uint8", opset: int = OPSE
             f"the descriptors of onnxruntime differ from PyTorch's by {difference:.2g}, more than {TOLERATED:g}: "
             f"{path} is not written"
         )
-    write_output(path, lambda file: file.write(content))
+    write_atomically(path, lambda file: file.write(content))
     return Exported(description, len(content) / 1e6, difference, graph, session)
 
 

@@ -179,7 +179,7 @@ class BatchDropBlock(NoOcclusion):
             band = Band()(rng, progress, *feature_map.shape[2:])
             rows, columns = band.slices
             visible = visible.clone()
-            visible[..., rows, columns] = 0
+            visible[..., rows, columns].zero_()  # an assigned 0 would be copied from the CPU
             log(share=band.height / feature_map.shape[2], **band._asdict())
         return feature_map * visible, visible if self.mask == "occluded" else all_visible(feature_map)
 

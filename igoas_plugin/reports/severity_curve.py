@@ -1,8 +1,9 @@
-"""How a model's ranking degrades as more of the queries is hidden: OccludedMarket1501 over all severities and kinds."""
+"""Curve of a model's ranking as more of the queries is hidden: OccludedMarket1501 over all severities and kinds."""
 
 import csv
 import io
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,39 +11,36 @@ import torch
 from fastreid.data.common import CommDataset
 from fastreid.data.transforms import build_transforms
 from fastreid.evaluation import ReidEvaluator
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from PIL import Image
 
 from igoas_plugin.core.errors import InputError
 from igoas_plugin.core.files import write_atomically
 from igoas_plugin.datasets.occluded_market.occlude import KINDS, OCCLUDERS, SEVERITIES, SHARES, kind_of
-from igoas_plugin.datasets.occluded_market.occluded_market_1501 import (
-    QueryOccluder,
-    by_name,
-    market_in,
-    name_of,
-)
+from igoas_plugin.datasets.occluded_market.occluded_market_1501 import QueryOccluder, by_name, market_in, name_of
 from igoas_plugin.evaluation.descriptors import describe
 from igoas_plugin.evaluation.results import METRICS
 from igoas_plugin.inference.trained import build_trained
 from igoas_plugin.modeling.fast_inference import for_evaluation
 
-from .figures.figure_file import save_figure
+from .figures.figure_file import as_label, save_figure
 
-logger = logging.getLogger(f"fastreid.{__name__}")  # a child of the host's logger: shown where the host's lines are
+logger = logging.getLogger(f"fastreid.{__name__}")  # a child of fast-reid's logger, so it has the same handlers
 
 COLUMNS = ("model", "kind", "severity", "hidden share %", *METRICS)
+DRAWN = ("Rank-1", "mAP")  # metrics in the figures
 
 
 @dataclass(frozen=True)
 class Point:
-    """One evaluation: a row of the CSV file.
+    """Evaluation of a model at one severity; a row of the CSV file.
 
     Args:
-        model: its name.
-        kind: of the occlusion, one of KINDS.
+        model: name of the model.
+        kind: kind of the occlusion, one of KINDS.
         severity: 0 to 5.
-        metrics: of METRICS, in %.
+        metrics: METRICS, in %.
     """
 
     model: str
@@ -57,13 +55,12 @@ class Point:
 
 
 class OccludedQueries(CommDataset):
-    """The queries of Market-1501 behind one kind of occlusion at one severity, made as they are read.
+    """Queries of Market-1501 behind one kind of occlusion at one severity, occluded as they are read.
 
     Args:
-        occluder: makes them.
         severity: 0 to 5.
         kind: one of KINDS.
-        transform: the host's, of a PIL image.
+        transform: fast-reid's transform of a PIL image.
     """
 
     def __init__(self, occluder: QueryOccluder, severity: int, kind: str, transform):
@@ -79,55 +76,46 @@ class OccludedQueries(CommDataset):
 def occlusion_curve(name: str, cfg, root: str) -> list[Point]:
     """Evaluates a model on OccludedMarket1501 at every severity and with every kind of occlusion.
 
-    Descriptors of the gallery are made once, those of the queries once a kind and severity; the host's evaluator ranks.
-    At severity 3 the kind "all" is the data set OccludedMarket1501, to the bit.
+    The descriptors of the gallery are computed once; fast-reid's evaluator ranks. At severity 3 the kind "all" is
+    exactly the data set OccludedMarket1501.
 
     Args:
-        name: of the model, for the rows.
-        cfg: of the model; DATASETS is not read.
-        root: the folder that holds Market-1501.
+        cfg: config of the model. DATASETS is not read.
+        root: folder that holds Market-1501.
 
     Returns:
-        A point a kind and severity, in the order of KINDS and SEVERITIES; severity 0 is the same for all kinds.
+        A point for each kind and severity, in the order of KINDS and SEVERITIES. Severity 0 is the same for all kinds.
 
     Raises:
         InputError: Market-1501 is not in `root`, an image cannot be read, or the weights do not fit.
     """
     market, model = market_in(root), for_evaluation(cfg, build_trained(cfg))
     occluder, transform = QueryOccluder(market.query), build_transforms(cfg, is_train=False)
+    gallery = describe(cfg, model, CommDataset(by_name(market.gallery), transform, relabel=False))
+    kinds = np.array([kind_of(name_of(path)) for path, _, _ in occluder.items])
+
+    def described(severity: int, kind: str) -> dict[str, torch.Tensor]:
+        return describe(cfg, model, OccludedQueries(occluder, severity, kind, transform))
 
     def ranked(query: dict[str, torch.Tensor]) -> dict[str, float]:
         evaluator = ReidEvaluator(cfg, len(query["pids"]))
         evaluator._predictions = [query, gallery]
         return {metric: float(value) for metric, value in evaluator.evaluate().items()}
 
-    gallery = describe(cfg, model, CommDataset(by_name(market.gallery), transform, relabel=False))
-    kinds = np.array([kind_of(name_of(path)) for path, _, _ in occluder.items])
     metrics = {}
     for severity in SEVERITIES:
         if severity == 0:
-            metrics |= dict.fromkeys(
-                ((kind, 0) for kind in KINDS),
-                ranked(describe(cfg, model, OccludedQueries(occluder, 0, "all", transform))),
-            )
+            metrics |= dict.fromkeys([(kind, 0) for kind in KINDS], ranked(described(0, "all")))
             continue
-        single = {
-            kind: describe(cfg, model, OccludedQueries(occluder, severity, kind, transform)) for kind in OCCLUDERS
-        }
+        single = {kind: described(severity, kind) for kind in OCCLUDERS}
         metrics |= {(kind, severity): ranked(query) for kind, query in single.items()}
-        metrics["all", severity] = ranked(each_of_its_kind(single, kinds))
-        logger.info(
-            "%s, severity %d: Rank-1 %.1f, mAP %.1f",
-            name,
-            severity,
-            metrics["all", severity]["Rank-1"],
-            metrics["all", severity]["mAP"],
-        )
+        metrics["all", severity] = overall = ranked(mixed_kinds(single, kinds))
+        logger.info("%s, severity %d: Rank-1 %.1f, mAP %.1f", name, severity, overall["Rank-1"], overall["mAP"])
     return [Point(name, kind, severity, metrics[kind, severity]) for kind in KINDS for severity in SEVERITIES]
 
 
-def each_of_its_kind(single: dict[str, dict[str, torch.Tensor]], kinds: np.ndarray) -> dict[str, torch.Tensor]:
-    """The queries of the kind "all": of each query what the kind that its name gives it made."""
+def mixed_kinds(single: dict[str, dict[str, torch.Tensor]], kinds: np.ndarray) -> dict[str, torch.Tensor]:
+    """Returns the queries of the kind "all": each with the kind of occlusion that its file name determines."""
     first = next(iter(single.values()))
     mixed = {key: value.clone() for key, value in first.items()}
     for kind, query in single.items():
@@ -136,15 +124,15 @@ def each_of_its_kind(single: dict[str, dict[str, torch.Tensor]], kinds: np.ndarr
     return mixed
 
 
-def write_csv(points: list[Point], path: str) -> None:
-    """One row a point; replaced as a whole."""
+def write_csv(points: Sequence[Point], path: str) -> None:
+    """Writes a row for each point."""
     text = io.StringIO()
     csv.writer(text).writerows([COLUMNS, *(point.row for point in points)])
     write_atomically(path, lambda file: file.write(text.getvalue().encode()))
 
 
 def read_csv(path: str) -> list[Point]:
-    """The points of a file that write_csv() wrote; raises InputError where it is something else."""
+    """Reads the points of a file that write_csv() wrote; raises InputError for any other file."""
     try:
         with open(path, newline="", encoding="utf-8") as file:
             rows = list(csv.DictReader(file))
@@ -159,23 +147,31 @@ def read_csv(path: str) -> list[Point]:
     return points
 
 
-def plot(points: list[Point], path: str) -> None:
-    """Rank-1 above and mAP below against severity, one column a kind, one line a model; a PNG file."""
+def plot(points: Sequence[Point], path: str) -> None:
+    """Writes a PNG file with a column for each kind, and a line for each model."""
     figure = Figure(figsize=(3 * len(KINDS), 6), layout="tight")
-    panels = figure.subplots(2, len(KINDS), sharex=True, sharey="row", squeeze=False)
-    for panel_row, metric in zip(panels, ("Rank-1", "mAP"), strict=True):
-        for panel, kind in zip(panel_row, KINDS, strict=True):
-            for model in dict.fromkeys(point.model for point in points):
-                line = [point for point in points if (point.model, point.kind) == (model, kind)]
-                panel.plot(
-                    [point.severity for point in line], [point.metrics[metric] for point in line], "o-", label=model
-                )
-            panel.set(ylim=(0, None), xticks=list(SEVERITIES))
-            panel.grid(alpha=0.3)
-        panel_row[0].set_ylabel(f"{metric} (%)")
-    for panel, kind in zip(panels[0], KINDS, strict=True):
-        panel.set_title("all kinds" if kind == "all" else kind)
-    for panel in panels[-1]:
-        panel.set_xlabel("severity (hidden share 0 to 50 %)")
-    panels[0][0].legend(fontsize="small")
+    panels = figure.subplots(2, len(KINDS), sharex=True, sharey="row")
+    for column, kind in zip(panels.T, KINDS, strict=True):
+        draw_severity(column, [point for point in points if point.kind == kind])
+    panels[0, 0].legend(fontsize="small")
     save_figure(figure, path)
+
+
+def draw_severity(panels: Sequence[Axes], points: Sequence[Point]) -> None:
+    """Draws Rank-1 on the first panel and mAP on the second, by severity, with a line for each model.
+
+    Args:
+        points: points of one kind.
+    """
+    for panel, metric in zip(panels, DRAWN, strict=True):
+        for model in dict.fromkeys(point.model for point in points):
+            line = [(point.severity, point.metrics[metric]) for point in points if point.model == model]
+            panel.plot(*zip(*line, strict=True), "o-", label=as_label(model))
+        panel.set(ylim=(0, None), xticks=list(SEVERITIES), ylabel=f"{metric} (%)")
+        panel.grid(alpha=0.3)
+    panels[0].set_title(kind_title(points[0].kind))
+    panels[1].set_xlabel("severity (hidden share 0 to 50 %)")
+
+
+def kind_title(kind: str) -> str:
+    return "all kinds" if kind == "all" else kind

@@ -1,4 +1,4 @@
-"""The published data sets as trees of files with their real names or counts, every file one tiny image."""
+"""Trees of files with the names or counts of the published data sets, every file one tiny image."""
 
 import os
 from pathlib import Path
@@ -11,7 +11,7 @@ OCCLUDED, PARTIAL, WHOLE = "occluded_body_images", "partial_body_images", "whole
 
 
 def make_tree(folder: Path, names, image_format: str = "JPEG") -> None:
-    """Files of these names, hard links of one another where the file system has them."""
+    """Makes files of these names, all hard links to one image."""
     folder.mkdir(parents=True, exist_ok=True)
     first = folder.parent / f".{image_format}"
     if not first.exists():
@@ -35,7 +35,7 @@ def occluded_reid(parts=(OCCLUDED, WHOLE), name="{p:03d}/{p:03d}_{i:02d}.tif") -
 
 
 def spread(images: int, identities: list[int], name: str) -> list[str]:
-    """That many names over the identities, as evenly as it goes."""
+    """Returns so many names, spread evenly over the identities."""
     return [name.format(p=identities[n % len(identities)], i=n // len(identities) + 1) for n in range(images)]
 
 
@@ -51,7 +51,7 @@ def p_duke() -> list[str]:
 
 
 def p_duke_in_market_style() -> list[str]:
-    """As a script of a user renames them: _01 behind the name of an occluded image, _02 behind that of a whole one."""
+    """Returns the names after a script of a user: _01 ends the name of an occluded image, _02 that of a whole one."""
     folders = {"train": "bounding_box_train", f"test/{OCCLUDED}": "query", f"test/{WHOLE}": "bounding_box_test"}
     renamed = []
     for path in p_duke():

@@ -1,4 +1,4 @@
-"""tools/check_data.py: what is there, what should be, and what cannot be read."""
+"""tools/check_data.py tells what is there, what should be there, and what cannot be read."""
 
 import os
 import runpy
@@ -10,7 +10,7 @@ from fastreid.data.datasets import DATASET_REGISTRY
 from PIL import Image
 from tiny_data import make_tiny_duke, make_tiny_market
 
-import igoas_plugin  # noqa: F401  (mends the host)
+import igoas_plugin  # noqa: F401  (patches fast-reid)
 from igoas_plugin.core.errors import InputError
 from igoas_plugin.datasets.data_report import KNOWN, SplitReport, report, table_of
 from igoas_plugin.datasets.published import Counts
@@ -28,7 +28,7 @@ def root(tmp_path, monkeypatch):
 
 @pytest.fixture
 def check(monkeypatch, capsys):
-    """Runs the tool: its exit code and what it prints."""
+    """Runs the tool; returns its exit code and output."""
 
     def run(*words):
         monkeypatch.setattr(sys, "argv", [TOOL, *words])

@@ -1,6 +1,6 @@
-"""The occlusions of OccludedMarket1501: pinned to the bit, of the severity's share, of the declared kinds."""
+"""The occlusions of OccludedMarket1501 are the same to the bit, and have the share and kinds that are declared."""
 
-import igoas_plugin  # noqa: F401  (first: it mends the host)
+import igoas_plugin  # noqa: F401  (first: it patches fast-reid)
 
 # isort: split
 import hashlib

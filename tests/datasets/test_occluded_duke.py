@@ -1,4 +1,4 @@
-import igoas_plugin  # noqa: F401  (first: it mends the host)
+import igoas_plugin  # noqa: F401  (first: it patches fast-reid)
 
 # isort: split
 import logging
@@ -120,7 +120,7 @@ def test_other_suffixes_of_images_are_read(tmp_path):
 
 def test_counts_that_differ_from_the_official_ones_give_one_warning_a_subset(tmp_path, host_log):
     folder = make(tmp_path)
-    for _ in range(2):  # the host builds a data set anew for every evaluation
+    for _ in range(2):  # fast-reid builds a data set anew for every evaluation
         data = OccludedDuke(root=str(tmp_path))
         assert data.query and data.gallery
     messages = [record.getMessage() for record in host_log.records]

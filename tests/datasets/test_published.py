@@ -1,6 +1,6 @@
-"""Every published data set in every layout in circulation: all splits counted, and what differs is named."""
+"""Every published data set is read in every layout in circulation, and differences are named."""
 
-import igoas_plugin  # noqa: F401  (first: it mends the host)
+import igoas_plugin  # noqa: F401  (first: it patches fast-reid)
 
 # isort: split
 import logging
@@ -91,7 +91,7 @@ COUNTS = {
 
 @pytest.fixture(scope="module")
 def trees(tmp_path_factory):
-    """Makes a layout once: {name: its root}."""
+    """Makes each layout once; gives {name: root}."""
     made = {}
 
     def root(layout):

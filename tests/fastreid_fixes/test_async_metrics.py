@@ -17,6 +17,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from igoas_plugin.fastreid_fixes import async_metrics
 from igoas_plugin.fastreid_fixes.amp import compute_in
 from igoas_plugin.fastreid_fixes.nonfinite import NonFiniteGuard
+from igoas_plugin.occlusion.fills import to_device_of
 
 # Operations in which the CPU reads a value of the device, or sends one that is not in pinned memory
 WAITING = {"_local_scalar_dense", "nonzero", "masked_select", "equal", "is_nonzero", "_unique2", "lift_fresh"}
@@ -31,7 +32,9 @@ class CountWaits(TorchDispatchMode):
 
     def __torch_dispatch__(self, function, types, args=(), kwargs=None):
         name = function.overloadpacket.__name__
-        pinned = name == "lift_fresh" and any(frame.name == "on_device_of" for frame in traceback.extract_stack())
+        pinned = name == "lift_fresh" and any(
+            frame.name == to_device_of.__name__ for frame in traceback.extract_stack()
+        )
         if name in WAITING and not pinned:
             self.waits.append(name)
         return function(*args, **(kwargs or {}))

@@ -15,7 +15,7 @@ from igoas_plugin.inference.search.answers import Answers, Match, as_json, as_te
 from igoas_plugin.inference.search.crops import crops_in
 from igoas_plugin.reports.figures.embedding import draw_embedding
 from igoas_plugin.reports.figures.figure_file import as_label, rendered
-from igoas_plugin.reports.html.render import render
+from igoas_plugin.reports.html.page import render
 from igoas_plugin.reports.html.thumbnails import thumbnail
 
 PICTURE = np.zeros((4, 2, 3), np.uint8)

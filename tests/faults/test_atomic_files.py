@@ -1,4 +1,4 @@
-"""Files are there as a whole or not at all: after a kill, with other processes beside, in the order of a power cut."""
+"""Files are written as a whole or not at all, also if a writer is killed, the disk is full or the power fails."""
 
 import ast
 import errno
@@ -14,12 +14,12 @@ import torch
 from small_disk import mounted
 
 from igoas_plugin.core.errors import OutputError
-from igoas_plugin.core.files import HOST, LEFT_OVER, cannot_write, rename_finished, write_atomically
+from igoas_plugin.core.files import HOST, LEFT_OVER, cannot_write, rename_finished, temporary_folder, write_atomically
 
 ROOT = Path(__file__).parents[2]
 
-# Writes 8 MB, a MB at a time, and does not come to the end. The package is one without its __init__.py, which takes
-# seconds to load the host.
+# Writes 8 MB, one MB at a time, then sleeps. It leaves out the __init__.py of the package, which takes seconds to load
+# fast-reid.
 SLOW_WRITER = """
 import sys, time, types
 
@@ -42,7 +42,7 @@ def writes(content: bytes):
 
 @pytest.fixture
 def killed_writer(tmp_path):
-    """A process that was killed while it wrote tmp_path / "file": its number."""
+    """Kills a process while it writes tmp_path / "file"; gives its number."""
     command = [sys.executable, "-c", SLOW_WRITER, tmp_path / "file", ROOT / "igoas_plugin"]
     with subprocess.Popen(command) as process:
         deadline = time.monotonic() + 60
@@ -107,6 +107,24 @@ def test_a_folder_of_files_is_on_the_disk_before_it_has_its_name(tmp_path, monke
     (tmp_path / "made").mkdir()
     rename_finished(str(tmp_path / "made"), str(tmp_path / "done"))
     assert steps == ["sync", "rename"] and os.listdir(tmp_path) == ["done"]
+
+
+def test_a_temporary_folder_is_removed_and_what_a_killed_process_left_before_it(tmp_path):
+    left = tmp_path / f"set.{HOST}.{2**22 + 1}.writing"
+    left.mkdir()
+    (left / "file").touch()
+    with temporary_folder(str(tmp_path / "set")) as folder:
+        assert os.listdir(tmp_path) == [os.path.basename(folder)] and os.listdir(folder) == []
+        (Path(folder) / "file").touch()
+    assert os.listdir(tmp_path) == []
+
+
+def test_a_folder_that_another_process_has_made_meanwhile_stays(tmp_path):
+    (tmp_path / "done").mkdir()
+    (tmp_path / "done" / "file").touch()
+    with temporary_folder(str(tmp_path / "done")) as folder:
+        assert not rename_finished(folder, str(tmp_path / "done"))
+    assert os.listdir(tmp_path) == ["done"] and os.listdir(tmp_path / "done") == ["file"]
 
 
 def test_a_file_system_that_cannot_sync_a_folder_is_used_all_the_same(tmp_path, monkeypatch):
@@ -177,20 +195,21 @@ def test_an_error_that_is_not_the_disks_stays_what_it_is(tmp_path):
 # Calls that write, and where they may stand outside of write_atomically(), with the reason
 WRITERS = {"open", "save", "savefig", "write_text", "write_bytes", "dump", "FileIO", "copy", "copyfileobj"}
 IN_PLACE = {
+    "igoas_plugin/core/files.py": "write_atomically() itself",
     "tools/benchmarks/loader.py": "images in a temporary folder",
     "igoas_plugin/core/timing.py": "a file of /proc, which tells the system something",
     "igoas_plugin/reports/comparison/training.py": "a lock, and what is appended to: console.txt, made_by.txt",
     "igoas_plugin/datasets/drawn_folder.py": "a folder that gets its name when it is complete",
     "igoas_plugin/engine/log_files.py": "log.txt is appended to",
     "igoas_plugin/engine/metrics_file.py": "metrics.json, which a writer may have open",
-    "igoas_plugin/datasets/prepare/recipes.py": "put() renames what is complete",
+    "igoas_plugin/datasets/prepare/prepared_folder.py": "a folder that gets its name when it is complete",
+    "igoas_plugin/datasets/prepare/unpack.py": "a temporary folder",
     "igoas_plugin/checkpoint/checkpoint_file.py": "bytes, which write_atomically() gets",
-    "igoas_plugin/datasets/prepare/unfinished_folder.py": "half of what a folder is made from is begun anew",
 }
 
 
 def writes_in_place(path: Path) -> list[str]:
-    """The lines of a module that write a file themselves: not into memory, nor into what write_atomically() gives."""
+    """Returns the lines of a module that write a file without write_atomically()."""
     tree, found = ast.parse(path.read_text()), []
     given = {name.arg for each in ast.walk(tree) if isinstance(each, ast.Lambda) for name in each.args.args}
     for call in ast.walk(tree):

@@ -26,14 +26,14 @@ from tensorboard.backend.event_processing.event_file_loader import EventFileLoad
 
 from igoas_plugin.checkpoint.checkpoint_file import load_file
 from igoas_plugin.core.errors import InputError, OutputError
-from igoas_plugin.core.files import check_output, write_output
+from igoas_plugin.core.files import check_output, write_atomically
 from igoas_plugin.datasets.drawn_folder import provide
 from igoas_plugin.datasets.prepare import prepare
 from igoas_plugin.engine import log_files
 from igoas_plugin.engine.log_files import UNWRITABLE
 from igoas_plugin.engine.metrics_file import logged_lines
 from igoas_plugin.evaluation.results import save_results
-from igoas_plugin.reports.comparison.training import note_seconds
+from igoas_plugin.reports.comparison.training import write_seconds
 from igoas_plugin.reports.figures.figure_file import save_figure
 from igoas_plugin.reports.severity_curve import write_csv
 
@@ -201,10 +201,10 @@ def results_cfg(folder: Path):
 
 WRITERS = {
     "results.json": lambda path: save_results({"mAP": 1.0}, results_cfg(path.parent)),
-    "page.html": lambda path: write_output(str(path), lambda file: file.write(b"page")),
+    "page.html": lambda path: write_atomically(str(path), lambda file: file.write(b"page")),
     "curve.csv": lambda path: write_csv([], str(path)),
     "picture.png": lambda path: save_figure(Figure(), str(path)),
-    "seconds.json": lambda path: note_seconds(str(path.parent), [1.0]),
+    "seconds.json": lambda path: write_seconds(str(path.parent), [1.0]),
 }
 
 
@@ -227,7 +227,7 @@ def test_generated_images_that_do_not_fit_leave_nothing(full_disk):
 
     with pytest.raises(OutputError, match=f"^Noise: cannot write {full_disk}/a/noise: No space .*FASTREID_DATASETS"):
         provide("Noise", str(full_disk / "a" / "noise"), 1, [f"part/{number}.png" for number in range(99)], noise)
-    assert os.listdir(full_disk) == []
+    assert os.listdir(full_disk / "a") == []
 
 
 def test_a_data_set_that_does_not_fit_leaves_nothing(tmp_path):
@@ -246,7 +246,7 @@ def test_a_read_only_file_system_is_told_before_a_run_starts(tmp_path):
             with pytest.raises(InputError, match=f"OUTPUT_DIR '{folder}' cannot be written"):
                 check_output(str(folder))
         with pytest.raises(OutputError, match=f"cannot write {disk}/page.html: Read-only file system: name another"):
-            write_output(str(disk / "page.html"), lambda file: file.write(b"page"))
+            write_atomically(str(disk / "page.html"), lambda file: file.write(b"page"))
 
 
 @pytest.fixture(autouse=True)

@@ -1,4 +1,4 @@
-"""Every backbone of the host behind IGOAS and OcclusionWrapper, and a user's own."""
+"""Every backbone of fast-reid in IGOAS and OcclusionWrapper, and one of a user."""
 
 import copy
 from types import SimpleNamespace
@@ -48,15 +48,15 @@ def assert_split_keeps_what_it_computes(whole):
     assert split.channels == expected.shape[1] and shared.shape[1] == split.trunk_channels
 
 
-def test_every_family_of_the_host_is_tried():
-    of_host = {name for name, each in BACKBONE_REGISTRY._obj_map.items() if each.__module__.startswith("fastreid.")}
-    assert set(SMALLEST) | {"build_vit_backbone"} == set(DEPTHS) == of_host
+def test_every_family_of_fast_reid_is_tried():
+    theirs = {name for name, each in BACKBONE_REGISTRY._obj_map.items() if each.__module__.startswith("fastreid.")}
+    assert set(SMALLEST) | {"build_vit_backbone"} == set(DEPTHS) == theirs
     assert len(FAMILIES) == len(SMALLEST)
 
 
 # The smallest of each family: one that is built serves all
 
-# What the host expects around the weights in a file, by family
+# What fast-reid expects around the weights in a file, by family
 WRAPPED_AS = {
     "build_resnext_backbone": lambda weights: {
         "model": {f"module.encoder.{name}": each for name, each in weights.items()}
@@ -68,10 +68,7 @@ WRAPPED_AS = {
 
 @pytest.fixture(scope="module", params=SMALLEST)
 def family(request, tmp_path_factory):
-    """A backbone, and an IGOAS that was built from a file of its weights; tests copy what they change.
-
-    Its attributes: name (of the builder), backbone, igoas.
-    """
+    """A builder's name, its backbone, and an IGOAS built from a file of its weights; tests copy what they change."""
     name, cfg = request.param, igoas_plugin.get_cfg()
     tiny_data.tiny_settings(cfg, "")
     backbone = build_backbone(of(cfg, name, SMALLEST[name]))
@@ -142,7 +139,7 @@ OWN_BLOCKS = {
 
 
 def test_an_extra_block_is_of_the_family_where_one_more_can_follow(family):
-    """RepVGG's last stage is one wider block, and the others end with a convolution to another width."""
+    """Other families get the bottleneck of ResNet: their last block or convolution changes the width."""
     block = family.igoas.global_branch.extra_block
     expected = OWN_BLOCKS.get(family.name, "fastreid.modeling.backbones.resnet.Bottleneck")
     assert f"{type(block).__module__}.{type(block).__name__}" == expected
@@ -189,7 +186,7 @@ def test_frozen_statistics_are_not_copied_into_an_extra_block(igoas_cfg):
     assert block.bn1.running_mean.eq(0).all() and whole.layer4[-1].bn1.running_mean.eq(3).all()
 
 
-# A user's own
+# A backbone of a user
 
 
 class Own(nn.Module):
@@ -207,12 +204,12 @@ class Own(nn.Module):
 
 @pytest.fixture
 def own(monkeypatch):
-    """Registers a backbone of a user for the test, and gives its name."""
+    """Registers a backbone of a user and returns its name."""
     monkeypatch.setitem(BACKBONE_REGISTRY._obj_map, "build_own", lambda cfg: Own(cfg.MODEL.BACKBONE.FEAT_DIM))
     return "build_own"
 
 
-def test_a_backbone_of_the_user_s_own_declares_its_parts_by_one_method(own, igoas_cfg):
+def test_a_backbone_of_a_user_names_its_parts_by_one_method(own, igoas_cfg):
     igoas_cfg.MODEL.BACKBONE.FEAT_DIM = 12
     model = build_model(of(igoas_cfg, own, "any"))
     assert train_and_evaluate(model).shape == (2, 64)

@@ -1,4 +1,4 @@
-import igoas_plugin  # noqa: F401  (first: it mends the host)
+import igoas_plugin  # noqa: F401  (first: it patches fast-reid)
 
 # isort: split
 
@@ -30,12 +30,12 @@ def batch_of_two():
 # Every family of backbones is in test_backbones.py
 
 
-# the host's head reduces by a convolution
+# the head of fast-reid reduces by a convolution
 @pytest.mark.parametrize("norm, architecture, embedding_dim", [
     ("BN", "Baseline", 16), ("FrozenBN", "OcclusionWrapper", 16), ("GhostBN", "Baseline", 0),
     ("BN", "OcclusionWrapper", 0), ("FrozenBN", "Baseline", 0), ("GhostBN", "OcclusionWrapper", 16),
 ])  # fmt: skip
-def test_models_of_the_host_with_any_of_its_norms(architecture, norm, embedding_dim, baseline_cfg, dtype, host_log):
+def test_models_of_fast_reid_with_any_of_its_norms(architecture, norm, embedding_dim, baseline_cfg, dtype, host_log):
     cfg = baseline_cfg
     cfg.MODEL.META_ARCHITECTURE, cfg.MODEL.BACKBONE.NORM, cfg.MODEL.HEADS.NUM_CLASSES = architecture, norm, 4
     cfg.MODEL.HEADS.EMBEDDING_DIM = embedding_dim
@@ -87,7 +87,7 @@ def test_only_a_norm_that_directly_follows_its_own_convolution_is_fused():
 
 
 class Following(nn.Module):
-    """What fuse_norms() does not see: each gives other descriptors with its norm in its convolution."""
+    """Models whose descriptors a fusion would change, in ways that fuse_norms() cannot see."""
 
     def __init__(self, kind: str):
         super().__init__()

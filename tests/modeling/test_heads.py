@@ -57,7 +57,7 @@ def test_initialisation_of_reduction_and_classifiers():
 
 
 @pytest.mark.parametrize("cls_layer", ["Linear", "ArcSoftmax", "CosSoftmax", "CircleSoftmax"])
-def test_every_classification_layer_of_the_host_is_honoured(cls_layer):
+def test_every_classification_layer_of_fast_reid_works(cls_layer):
     from fastreid.layers import any_softmax
 
     heads = head(CLS_LAYER=cls_layer, SCALE=16, MARGIN=0.2).train()

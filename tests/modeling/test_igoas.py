@@ -185,7 +185,7 @@ def test_every_switch_trains_all_parameters_and_evaluates(igoas_cfg, keys):
 
 
 def watched_step(model) -> tuple[dict, dict]:
-    """Losses of one step on images whose feature maps the rectangle reaches, with these maps and the mask."""
+    """Returns the losses of a step on images whose feature maps the rectangle reaches, with the maps and the mask."""
     seen = {}
     model.heads.register_forward_hook(lambda module, inputs, output: seen.update(maps=inputs[:2]))
     model.occlusion.register_forward_hook(lambda module, inputs, output: seen.update(visible=output[1]))
@@ -242,7 +242,7 @@ def test_each_branch_has_the_pooling_of_its_key(igoas_cfg):
 
 
 def test_extra_blocks_and_attention_start_as_torch_s_convolutions_do(igoas_cfg):
-    """Uniform within 1 / sqrt(fan_in), the default of torch; the host's blocks would be normal, with outliers."""
+    """Uniform within 1 / sqrt(fan_in), the default of torch; blocks of fast-reid are normal, with outliers."""
     use_resnet(igoas_cfg)
     model = built(igoas_cfg)
     branch = model.suppression_branch

@@ -106,7 +106,7 @@ def test_losses_that_the_model_cannot_have_are_refused(names, message):
         metric_losses(cfg)
 
 
-def test_metric_losses_are_the_host_s_with_their_settings():
+def test_metric_losses_are_those_of_fast_reid_with_their_settings():
     from fastreid.modeling.losses import pairwise_circleloss, triplet_loss
 
     cfg = igoas_plugin.get_cfg()
@@ -114,7 +114,7 @@ def test_metric_losses_are_the_host_s_with_their_settings():
     cfg.MODEL.LOSSES.TRI.SCALE, cfg.MODEL.LOSSES.TRI.HARD_MINING = 2.0, True
     features, targets = torch.randn(8, 4), torch.arange(8) // 2
     losses = metric_losses(cfg)
-    assert set(losses) == {"loss_triplet", "loss_circle"}  # as in the host's Baseline
+    assert set(losses) == {"loss_triplet", "loss_circle"}  # as in fast-reid's Baseline
     assert {name: scale for name, (scale, _) in losses.items()} == {"loss_triplet": 2.0, "loss_circle": 1.0}
     triplet, circle = losses["loss_triplet"][1], losses["loss_circle"][1]
     assert torch.equal(triplet(features, targets), triplet_loss(features, targets, 0.3, False, True))

@@ -41,7 +41,7 @@ CASES = [
 @pytest.mark.parametrize(
     "depth, switches", CASES, ids=lambda value: "-".join(value) if isinstance(value, dict) else value
 )
-def test_trunk_and_last_stage_give_what_the_host_s_backbone_gives(depth, switches):
+def test_trunk_and_last_stage_give_what_the_backbone_of_fast_reid_gives(depth, switches):
     whole = backbone(depth, **switches)
     randomise_norms(whole)
     images = torch.randn(1, 3, 48, 32)

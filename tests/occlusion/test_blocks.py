@@ -1,4 +1,4 @@
-"""Every registered occlusion block: what it changes, what it tells of that, and its parameters."""
+"""Every registered occlusion block: what it changes, its mask, its log and its parameters."""
 
 import numpy as np
 import pytest

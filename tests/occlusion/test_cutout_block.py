@@ -1,4 +1,4 @@
-"""Cut-outs of a user: how they are read and placed."""
+"""Reading and placing of cut-outs."""
 
 import numpy as np
 import pytest

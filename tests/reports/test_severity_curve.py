@@ -11,7 +11,7 @@ from in_process import TINY_NETWORK
 from PIL import Image
 from tiny_data import make_tiny_market
 
-import igoas_plugin  # noqa: F401  (mends the host)
+import igoas_plugin  # noqa: F401  (patches fast-reid)
 
 # isort: split
 from fastreid.modeling import build_model
@@ -19,7 +19,7 @@ from fastreid.modeling import build_model
 from igoas_plugin.core.errors import InputError
 from igoas_plugin.datasets.occluded_market.occlude import KINDS, kind_of
 from igoas_plugin.reports import severity_curve as module
-from igoas_plugin.reports.severity_curve import Point, each_of_its_kind, plot, read_csv, write_csv
+from igoas_plugin.reports.severity_curve import Point, mixed_kinds, plot, read_csv, write_csv
 
 SETTINGS = ("DATASETS.TESTS", "('OccludedMarket1501',)", "DATASETS.NAMES", "('Market1501',)")
 
@@ -62,8 +62,8 @@ def test_one_model_gives_a_row_a_kind_and_severity_and_the_benchmark_s_own_figur
     assert [row["hidden share %"] for row in rows[:6]] == ["0", "10", "20", "30", "40", "50"]
     by_point = {(row["kind"], int(row["severity"])): row for row in rows}
     assert len({tuple(by_point[kind, 0][metric] for metric in ("Rank-1", "mAP")) for kind in KINDS}) == 1
-    assert not (market / "OccludedMarket1501").exists()  # the curve needs no files
-    # the registered names give the same figures: as files, through the host's own evaluation
+    assert not (market / "OccludedMarket1501").exists()  # the curve writes no images
+    # the registered names give the same figures: as files, through fast-reid's own evaluation
     names = {"Market1501": 0, "OccludedMarket1501": 3, "OccludedMarket1501S5": 5}
     pairs = ("MODEL.WEIGHTS", weights, "DATASETS.TESTS", str(tuple(names)), *TINY_NETWORK)
     done = run_tool(*pairs, flags=["--eval-only"])
@@ -103,7 +103,7 @@ def test_the_kind_all_takes_each_query_from_the_kind_that_its_name_gives_it():
         kind: {"feats": torch.full((40, 2), float(number)), "pids": torch.arange(40), "camids": torch.zeros(40)}
         for number, kind in enumerate(KINDS[1:])
     }
-    mixed = each_of_its_kind(single, kinds)
+    mixed = mixed_kinds(single, kinds)
     assert mixed["feats"][:, 0].tolist() == [float(KINDS[1:].index(kind)) for kind in kinds]
     assert torch.equal(mixed["pids"], torch.arange(40))
     assert single["rectangle"]["feats"].unique().tolist() == [0.0]  # the parts are not modified

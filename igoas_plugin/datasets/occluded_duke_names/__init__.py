@@ -1,4 +1,4 @@
-"""The official name lists of Occluded-Duke.
+"""Official name lists of Occluded-Duke.
 
 Origin: ``train.list``, ``query.list`` and ``gallery.list`` of the repository ``lightas/Occluded-DukeMTMC-Dataset``
 (Miao et al., PGFA, ICCV 2019), unchanged but compressed and named after the folders that they fill.
@@ -11,7 +11,7 @@ from importlib.resources import files
 
 @functools.cache
 def official_names(subset: str) -> tuple[str, ...]:
-    """The file names that belong into a folder of Occluded-Duke, in the order of the official list.
+    """Returns the file names of a folder of Occluded-Duke, in the order of the official list.
 
     Args:
         subset: ``bounding_box_train`` (15,618 names), ``query`` (2,210) or ``bounding_box_test`` (17,661).

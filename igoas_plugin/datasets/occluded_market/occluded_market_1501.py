@@ -1,4 +1,4 @@
-"""OccludedMarket1501: Market-1501 with occluded queries, made from what everyone can have."""
+"""OccludedMarket1501: Market-1501 with an occlusion over every query."""
 
 import functools
 import os
@@ -19,9 +19,9 @@ from igoas_plugin.datasets.reading import read_split, unreadable_name
 from .image_source import VERSION, source
 from .occlude import occlude
 
-# of Market-1501: identity 0 of the gallery are its distractors, junk images (-1) are left out
+# Counts of Market-1501: identity 0 of the gallery are its distractors, junk images (-1) are left out
 PUBLISHED = {"train": Counts(12936, 751, 6), "query": Counts(3368, 750, 6), "gallery": Counts(15913, 751, 6)}
-# sha256 of the images of a severity, made from the official queries and decoded by Pillow's libjpeg-turbo
+# pixel_digest() of each severity, made from the official queries and decoded by Pillow's libjpeg-turbo
 DIGESTS = {
     1: "8e3fb60190c6f2318ebc82509c8714471472a7f443916c2c505a132a2f4fcf4b",
     2: "8ec33f8811e7493da30c6f58f74b9774788859836d717664a9f2bfbc35a88992",
@@ -35,9 +35,9 @@ DIGESTS = {
 class OccludedMarket1501(ImageDataset):
     """Market-1501 with an occlusion over every query, made on first use; severity 3, all kinds.
 
-    DukeMTMC is withdrawn, and with it Occluded-Duke; Market-1501 can be had. This data set is made from it with no
-    download, and everyone who has Market-1501 makes the same pixels: an occlusion depends on the file name, a version
-    number and the queries of Market-1501 alone. They go, as PNG files, into::
+    DukeMTMC is withdrawn, and with it Occluded-Duke, but Market-1501 can be had. This data set is made from it without
+    a download. Everyone makes the same pixels, as an occlusion depends on the file name, a version number and the
+    queries of Market-1501 alone. The occluded queries are PNG files::
 
         <root>/OccludedMarket1501/S3/query/0001_c1s1_001051_00.png      (beside <root>/Market-1501-v15.09.15)
 
@@ -49,27 +49,27 @@ class OccludedMarket1501(ImageDataset):
     gallery   15,913         751        6  Market-1501's own (751 with the distractors)
     ========  ======  ==========  =======  ================================
 
-    Kinds, a quarter of the queries each: a rectangle of one colour (the declared kind that is like what IGOAS and
+    Kinds, each of a quarter of the queries: a rectangle of one colour (which resembles the occlusion that IGOAS and
     random erasing train with), a patch of another pedestrian, a rectangle with a texture, and truncation (a side of the
     image is cut off). Severities 1 to 5 hide or cut off 10, 20, 30, 40, 50 % of the image; 0 is Market1501 itself.
-    Registered: OccludedMarket1501S1 to OccludedMarket1501S5 (S3 is this one), and OccludedMarket1501G10, where 10 % of
-    the gallery images are occluded too, as in Occluded-Duke. Single kinds: tools/occlusion_curve.py.
+    Registered are OccludedMarket1501S1 to OccludedMarket1501S5 (S3 is this one) and OccludedMarket1501G10, where 10 %
+    of the gallery images are occluded too, as in Occluded-Duke. tools/occlusion_curve.py evaluates single kinds.
 
     Protocol: that of Market-1501 (single query; gallery images of the query's identity and camera are left out).
 
-    What it is not: photographs of occluded people. It measures how a descriptor degrades as parts of a person are
-    hidden, nothing else.
+    It holds no photographs of occluded people: it measures how a descriptor degrades as parts of a person are hidden,
+    nothing else.
 
-    Source: this project; the images are those of Market-1501 (Zheng et al., *Scalable Person Re-identification: A
-    Benchmark*, ICCV 2015). Terms: those of Market-1501, research use; the generated files are not to be passed on.
+    Source: this project. The images are those of Market-1501 (Zheng et al., *Scalable Person Re-identification: A
+    Benchmark*, ICCV 2015). Terms: those of Market-1501, research use. Do not pass the generated files on.
 
     Args:
-        root: the folder that holds the data sets; the host passes the environment variable FASTREID_DATASETS.
-        kwargs: of the host's ImageDataset.
+        root: folder of the data sets. fast-reid passes the environment variable FASTREID_DATASETS.
+        kwargs: arguments of fast-reid's ImageDataset.
 
     Raises:
-        InputError: Market-1501 is not in `root`, or the generated folder cannot be written, is of another version or
-            not complete.
+        InputError: Market-1501 is not in `root`, or the generated folder is not complete or of another version.
+        OutputError: the generated folder cannot be written.
     """
 
     _junk_pids = Market1501._junk_pids
@@ -85,7 +85,7 @@ class OccludedMarket1501(ImageDataset):
 
     @classmethod
     def gallery_part(cls) -> str:
-        """Name of the folder of the gallery images that are occluded."""
+        """Returns the name of the folder of the occluded gallery images."""
         return f"gallery{round(100 * cls.gallery_share)}"
 
     @functools.cached_property
@@ -111,7 +111,7 @@ class OccludedMarket1501(ImageDataset):
         return [*occluded, *(item for item in items if item in rest)]
 
     def _occluded(self, part: str, items: list[Item], expected: str | None = None) -> list[Item]:
-        """The items with their occluded images in a folder of that name."""
+        """Returns the items with their occluded images, which lie in a folder with the name `part`."""
         if not items:
             raise InputError(f"{type(self).__name__}: {os.path.abspath(self.market.query_dir)} holds no image")
         folder = os.path.join(self.dataset_dir, f"S{self.severity}", part)
@@ -133,19 +133,19 @@ class QueryOccluder:
     """Occludes images of Market-1501; the other pedestrians are those of its queries.
 
     Args:
-        query: of the data set Market1501, as the host gives them: (path, identity, camera).
+        query: queries of fast-reid's Market1501: (path, identity, camera).
     """
 
     def __init__(self, query: list[Item]):
         self.items = by_name(query)
 
     def occluded(self, path: str, severity: int, kind: str = "all") -> np.ndarray:
-        """The image of a path with its occlusion: RGB, uint8, shape (H, W, 3); arguments as of occlude()."""
+        """Returns the occluded image of a path: RGB, uint8, shape (H, W, 3). Arguments are those of occlude()."""
         name = name_of(path)
         return occlude(pixels_of(path), name, severity, lambda: pixels_of(self._donor(name)), kind)
 
     def _donor(self, name: str) -> str:
-        """Path of a query of another identity, drawn by the name of the image that is occluded."""
+        """Returns the path of a query of another identity, drawn by the name of the occluded image."""
         identity = int(name.split("_")[0])
         others = [path for path, other, _ in self.items if other != identity]
         if not others:
@@ -154,7 +154,7 @@ class QueryOccluder:
 
 
 def market_in(root: str) -> Market1501:
-    """The host's data set, read; raises InputError where it is not in `root`, or a file name cannot be read."""
+    """Returns fast-reid's data set; raises InputError if it is not in `root`, or a file name cannot be read."""
     try:
         market = Market1501(root=root)
     except AttributeError as error:
@@ -170,15 +170,17 @@ def market_in(root: str) -> Market1501:
 
 
 def by_name(items: list[Item]) -> list[Item]:
-    """The items sorted by file name: the host takes the file system's order."""
+    """Returns the items sorted by file name; fast-reid takes the order of the file system."""
     return sorted(items, key=lambda item: os.path.basename(item[0]))
 
 
 def name_of(path: str) -> str:
+    """Returns a file name without suffix."""
     return os.path.splitext(os.path.basename(path))[0]
 
 
 def pixels_of(path: str) -> np.ndarray:
+    """Returns the pixels of an image: RGB, uint8, shape (H, W, 3)."""
     return np.asarray(read_image(path))
 
 

@@ -1,15 +1,15 @@
-"""Patterns of two or more colours, in whole numbers: no texture is one colour, and none depends on rounding."""
+"""Patterns of two colours, computed in whole numbers so that they do not depend on rounding."""
 
 from collections.abc import Callable
 
 import numpy as np
 from numpy.random import RandomState
 
-LEAST_CONTRAST = 120  # of the two colours, in the channel where they differ most, of 255
+LEAST_CONTRAST = 120  # of 255, in the channel where the two colours differ most
 
 
 def contrasting_colours(random: RandomState) -> tuple[np.ndarray, np.ndarray]:
-    """Two RGB colours, uint8, that differ by LEAST_CONTRAST or more in a channel."""
+    """Returns two RGB colours, uint8, that differ by LEAST_CONTRAST or more in a channel."""
     while True:
         first, second = random.randint(0, 256, (2, 3))
         if np.abs(first - second).max() >= LEAST_CONTRAST:
@@ -17,26 +17,26 @@ def contrasting_colours(random: RandomState) -> tuple[np.ndarray, np.ndarray]:
 
 
 def stripes(random: RandomState, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
-    """Upright, level or slanting, as of a fence or a blind."""
+    """Returns stripes, upright, level or slanting, as of a fence or a blind."""
     down, right = ((0, 1), (1, 0), (1, 1), (1, -1))[random.randint(4)]
     return (down * rows + right * columns) // random.randint(3, 9) % 2
 
 
 def checks(random: RandomState, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
-    """Squares, as of tiles or a scarf."""
+    """Returns squares, as of tiles or a scarf."""
     size = random.randint(4, 9)
     return (rows // size + columns // size) % 2
 
 
 def bricks(random: RandomState, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
-    """A wall: joints of one pixel around bricks that are shifted by half in every second row."""
+    """Returns a wall: joints of one pixel around bricks that are shifted by half in every second row."""
     height = random.randint(5, 9)
     shifted = columns + rows // height % 2 * height
     return (rows % height == 0) | (shifted % (2 * height) == 0)
 
 
 def leaves(random: RandomState, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
-    """Spots at random, as of a bush: a coarse grid of noise, and single pixels of it flipped."""
+    """Returns random spots, as of a bush: a coarse grid of noise with single pixels flipped."""
     size = random.randint(3, 7)
     height, width = rows.max() + 1, columns.max() + 1
     coarse = random.randint(0, 2, (height // size + 1, width // size + 1))
@@ -47,12 +47,12 @@ PATTERNS: tuple[Callable[[RandomState, np.ndarray, np.ndarray], np.ndarray], ...
 
 
 def texture(random: RandomState, height: int, width: int) -> np.ndarray:
-    """A pattern of PATTERNS in two contrasting colours with a light grain.
+    """Returns one of PATTERNS in two contrasting colours with a light grain.
 
     Args:
-        random: where the draws come from.
-        height: in pixels.
-        width: in pixels.
+        random: random source.
+        height: height in pixels.
+        width: width in pixels.
 
     Returns:
         RGB, uint8, shape (height, width, 3).

@@ -1,5 +1,6 @@
-"""Lays out a published data set from the folder or archive that a user has."""
+"""Preparation of the published data sets from a folder or archive that a user has."""
 
-from .recipes import LINKS, RECIPES, prepare
+from .prepared_folder import LINKS, prepare
+from .recipes import RECIPES
 
 __all__ = ["LINKS", "RECIPES", "prepare"]

@@ -1,4 +1,4 @@
-"""Four cartoon surveillance cameras: each has a place that it looks at, a light, and optics of its own."""
+"""Four cartoon surveillance cameras, each with its own place, light and optics."""
 
 import functools
 from collections.abc import Callable
@@ -16,12 +16,12 @@ SCENE_WIDTH = 4  # a scene is this many pictures wide; each picture shows a part
 
 @dataclass(frozen=True)
 class Camera:
-    """What one camera does to everything that it sees.
+    """Camera with its place, light and optics.
 
     Args:
-        scene: paints the place: takes a pen in picture units, the picture's width and height in them, and a source.
-        cast: factor of red, green and blue.
-        gamma: exponent of the brightness; above 1 is darker.
+        scene: function that paints the place. It takes a pen, width and height in its units, and a random source.
+        cast: factors of red, green and blue.
+        gamma: exponent of the brightness; more than 1 is darker.
         saturation: 0 is grey, 1 as painted.
         contrast: slope about mid-grey.
         blur: standard deviation, in pixels of the picture.
@@ -39,7 +39,7 @@ class Camera:
     tilt: float
 
     def expose(self, picture: Image.Image, rng: RandomState) -> Image.Image:
-        """The picture as the camera's sensor gives it: light and cast vary a little from shot to shot."""
+        """Returns the picture as the camera's sensor gives it; light and cast vary a little from shot to shot."""
         width, height = picture.size
         picture = picture.filter(ImageFilter.GaussianBlur(self.blur * rng.uniform(0.8, 1.3)))
         light = np.asarray(picture, np.float32) / 255
@@ -54,11 +54,12 @@ class Camera:
 
 
 def background(camera: int, size: tuple[int, int], rng: RandomState) -> Image.Image:
-    """A part of the camera's scene, at a place and a zoom of its own for each picture.
+    """Returns a part of the camera's scene, with another place and zoom for each picture.
 
     Args:
         camera: index into CAMERAS.
         size: width and height of the result, in pixels.
+        rng: random source of place and zoom.
     """
     scene = _scene(camera, size)
     zoom = rng.uniform(0.8, 1.0)
@@ -76,7 +77,7 @@ def _scene(camera: int, size: tuple[int, int]) -> Image.Image:
 
 
 def _street(pen: Pen, width: float, height: float, rng: RandomState) -> None:
-    """House fronts with windows and shutters, a pavement of slabs, the kerb."""
+    """Paints house fronts with windows and shutters, a pavement of slabs, the kerb."""
     pen.rectangle(0, 0, width, height, (150, 142, 138))
     x = 0.0
     while x < width:
@@ -101,7 +102,7 @@ def _street(pen: Pen, width: float, height: float, rng: RandomState) -> None:
 
 
 def _park(pen: Pen, width: float, height: float, rng: RandomState) -> None:
-    """Sky, trees, a lawn in patches of sun, a gravel path."""
+    """Paints sky, trees, a lawn in patches of sun, a gravel path."""
     pen.rectangle(0, 0, width, 34, (176, 206, 226))
     pen.rectangle(0, 34, width, 64, (96, 118, 88))
     for _ in range(120):
@@ -120,7 +121,7 @@ def _park(pen: Pen, width: float, height: float, rng: RandomState) -> None:
 
 
 def _hall(pen: Pen, width: float, height: float, rng: RandomState) -> None:
-    """A shopping hall: lit shop windows with goods, pillars, a chequered floor."""
+    """Paints a shopping hall: lit shop windows with goods, pillars, a chequered floor."""
     pen.rectangle(0, 0, width, 76, (198, 188, 168))
     pen.rectangle(0, 0, width, 8, (120, 104, 84))
     for shop in np.arange(4, width, 52):
@@ -143,7 +144,7 @@ def _hall(pen: Pen, width: float, height: float, rng: RandomState) -> None:
 
 
 def _underpass(pen: Pen, width: float, height: float, rng: RandomState) -> None:
-    """Concrete panels with daubs of paint, a strip of lamps, wet asphalt."""
+    """Paints concrete panels with daubs of paint, a strip of lamps, wet asphalt."""
     pen.rectangle(0, 0, width, 82, (140, 142, 142))
     for panel in np.arange(0, width, 30):
         pen.rectangle(panel, 0, panel + 30, 82, shade((140, 142, 142), rng.uniform(0.85, 1.1)))

@@ -1,27 +1,16 @@
-"""What stands between a camera and a pedestrian: cars, bins, bushes, boxes, poles, umbrellas, barriers, passers-by."""
-
-from collections.abc import Callable
+"""Clutter between a camera and a pedestrian: cars, bins, bushes, boxes, poles, umbrellas, barriers, passers-by."""
 
 from numpy.random import RandomState
 from PIL import Image
 
 from .pedestrian import VIEWS, Pose, draw_pedestrian, dress
-from .pen import Colour, Pen, shade
+from .pen import Colour, Pen, colours, shade
 
-PAINTS = (
-    (176, 42, 44),
-    (48, 84, 150),
-    (226, 226, 224),
-    (52, 52, 58),
-    (150, 156, 160),
-    (60, 116, 84),
-    (214, 164, 60),
-    (190, 120, 60),
-)
+PAINTS = colours("b02a2c 305496 e2e2e0 34343a 969ca0 3c7454 d6a43c be783c")
 
 
 def draw_clutter(size: tuple[int, int], rng: RandomState) -> Image.Image:
-    """One object, drawn at random, alone on an RGBA layer of `size`; its alpha channel is its shape (0 or 255)."""
+    """Draws a random object alone on an RGBA layer of `size`; its alpha channel is its shape (0 or 255)."""
     layer = Image.new("RGBA", size)
     kind = CLUTTER[rng.randint(len(CLUTTER))]
     paint = shade(PAINTS[rng.randint(len(PAINTS))], rng.uniform(0.8, 1.1))
@@ -30,7 +19,7 @@ def draw_clutter(size: tuple[int, int], rng: RandomState) -> Image.Image:
 
 
 def _car(pen: Pen, paint: Colour, rng: RandomState) -> None:
-    """The side of a parked car, longer than the picture is wide."""
+    """Draws the side of a parked car, longer than the picture is wide."""
     x, top = rng.uniform(-46, 10), rng.uniform(62, 82)
     pen.rounded(x - 30, top + 15, x + 100, 122, 6, paint)
     pen.polygon([(x, top + 17), (x + 14, top), (x + 56, top), (x + 72, top + 17)], paint)
@@ -45,7 +34,7 @@ def _car(pen: Pen, paint: Colour, rng: RandomState) -> None:
 
 
 def _bin(pen: Pen, paint: Colour, rng: RandomState) -> None:
-    """A wheeled bin with its lid."""
+    """Draws a wheeled bin with its lid."""
     x, half, top = rng.uniform(14, 50), rng.uniform(13, 19), rng.uniform(60, 80)
     pen.polygon([(x - half, top), (x + half, top), (x + half * 0.82, 124), (x - half * 0.82, 124)], paint)
     for rib in (-0.5, 0.0, 0.5):
@@ -55,7 +44,7 @@ def _bin(pen: Pen, paint: Colour, rng: RandomState) -> None:
 
 
 def _bush(pen: Pen, paint: Colour, rng: RandomState) -> None:
-    """A round bush of many leaves."""
+    """Draws a round bush of many leaves."""
     x, top, half = rng.uniform(8, 56), rng.uniform(56, 82), rng.uniform(16, 26)
     for layer, light in enumerate((0.6, 0.8, 1.0, 1.2)):
         for _ in range(26):
@@ -64,7 +53,7 @@ def _bush(pen: Pen, paint: Colour, rng: RandomState) -> None:
 
 
 def _boxes(pen: Pen, paint: Colour, rng: RandomState) -> None:
-    """Cartons in a pile."""
+    """Draws cartons in a pile."""
     x, bottom = rng.uniform(16, 48), 125.0
     for _ in range(rng.randint(2, 4)):
         half, height, shift = rng.uniform(13, 20), rng.uniform(18, 27), rng.uniform(-4, 4)
@@ -77,7 +66,7 @@ def _boxes(pen: Pen, paint: Colour, rng: RandomState) -> None:
 
 
 def _pole(pen: Pen, paint: Colour, rng: RandomState) -> None:
-    """A thick post with a road sign or a box on it."""
+    """Draws a thick post with a road sign or a box on it."""
     x, half = rng.uniform(20, 44), rng.uniform(3.5, 6)
     pen.rectangle(x - half, 0, x + half, 126, (128, 130, 134))
     pen.rectangle(x + half * 0.4, 0, x + half, 126, (98, 100, 104))
@@ -93,32 +82,20 @@ def _pole(pen: Pen, paint: Colour, rng: RandomState) -> None:
 
 
 def _umbrella(pen: Pen, paint: Colour, rng: RandomState) -> None:
-    """An open umbrella, held low in front of the pedestrian."""
+    """Draws an open umbrella, held low in front of the pedestrian."""
     x, top, half = rng.uniform(18, 46), rng.uniform(-4, 22), rng.uniform(25, 34)
     rim, second = top + half * 0.95, shade(paint, 0.72)
     pen.rectangle(x - 1, rim - 4, x + 1, rim + 34, (60, 50, 44))
-    pen.polygon(
-        [
-            (x, top),
-            (x + half * 0.6, top + half * 0.22),
-            (x + half, rim),
-            (x + half * 0.62, rim - 5),
-            (x + half * 0.33, rim),
-            (x, rim - 5),
-            (x - half * 0.33, rim),
-            (x - half * 0.62, rim - 5),
-            (x - half, rim),
-            (x - half * 0.6, top + half * 0.22),
-        ],
-        paint,
-    )
-    pen.polygon([(x, top), (x + half * 0.33, rim), (x, rim - 5), (x - half * 0.33, rim)], second)
-    pen.polygon([(x, top), (x + half * 0.6, top + half * 0.22), (x + half, rim), (x + half * 0.72, rim - 4)], second)
-    pen.polygon([(x, top), (x - half * 0.6, top + half * 0.22), (x - half, rim), (x - half * 0.72, rim - 4)], second)
+    edge = [(0.6, top + half * 0.22), (1, rim), (0.62, rim - 5), (0.33, rim)]  # right half; x in shares of `half`
+    right, left = ([(x + sign * share * half, y) for share, y in edge] for sign in (1, -1))
+    pen.polygon([(x, top), *right, (x, rim - 5), *reversed(left)], paint)
+    pen.polygon([(x, top), right[3], (x, rim - 5), left[3]], second)
+    for sign, (shoulder, tip, _, _) in ((1, right), (-1, left)):
+        pen.polygon([(x, top), shoulder, tip, (x + sign * half * 0.72, rim - 4)], second)
 
 
 def _barrier(pen: Pen, paint: Colour, rng: RandomState) -> None:
-    """Striped boards of road works on posts."""
+    """Draws striped boards of road works on posts."""
     top, shift = rng.uniform(44, 78), rng.uniform(0, 16)
     for post in (6 + shift * 0.3, 54 + shift * 0.3):
         pen.rectangle(post, top - 4, post + 4, 126, (90, 90, 92))
@@ -130,7 +107,7 @@ def _barrier(pen: Pen, paint: Colour, rng: RandomState) -> None:
 
 
 def _passer_by(pen: Pen, paint: Colour, rng: RandomState) -> None:
-    """Another pedestrian, nearer to the camera, dressed as chance has it."""
+    """Draws another pedestrian, nearer to the camera and dressed at random."""
     unit = pen.unit
     pose = Pose(
         view=VIEWS[rng.randint(len(VIEWS))],
@@ -143,13 +120,4 @@ def _passer_by(pen: Pen, paint: Colour, rng: RandomState) -> None:
     pen.layer.paste(draw_pedestrian(pen.layer.size, dress(rng, rng), pose))
 
 
-CLUTTER: tuple[Callable[[Pen, Colour, RandomState], None], ...] = (
-    _car,
-    _bin,
-    _bush,
-    _boxes,
-    _pole,
-    _umbrella,
-    _barrier,
-    _passer_by,
-)
+CLUTTER = (_car, _bin, _bush, _boxes, _pole, _umbrella, _barrier, _passer_by)

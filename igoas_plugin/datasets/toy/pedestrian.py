@@ -1,4 +1,4 @@
-"""Cartoon pedestrians: what one wears (the identity) and how one walks and is seen (the pose)."""
+"""Cartoon pedestrians: an identity is what one wears, a pose is how one walks and is seen."""
 
 import math
 from dataclasses import astuple, dataclass
@@ -7,29 +7,13 @@ import numpy as np
 from numpy.random import RandomState
 from PIL import Image
 
-from .pen import Colour, Pen, shade
+from .pen import Colour, Pen, colours, shade
 
-SKINS = ((244, 208, 177), (224, 172, 128), (188, 130, 90), (133, 88, 62), (88, 58, 44))
-HAIR_COLOURS = ((32, 26, 24), (72, 48, 32), (120, 84, 48), (206, 172, 104), (150, 60, 34), (168, 168, 168))
-# Few colours for many pedestrians: a colour alone names nobody.
-TOP_COLOURS = (
-    (196, 48, 46),
-    (44, 76, 158),
-    (58, 128, 74),
-    (232, 226, 214),
-    (44, 44, 50),
-    (226, 182, 62),
-    (134, 134, 140),
-    (120, 62, 126),
-)
-PATTERN_COLOURS = ((240, 236, 228), (34, 34, 40), (222, 120, 40), (86, 164, 208), (196, 48, 46))
-BOTTOM_COLOURS = ((38, 44, 74), (36, 36, 40), (112, 112, 116), (168, 142, 104), (88, 62, 46), (92, 124, 164))
-SHOE_COLOURS = ((30, 28, 28), (234, 234, 232), (122, 74, 44), (190, 40, 44))
-BAG_COLOURS = ((30, 30, 34), (164, 98, 50), (176, 36, 58), (40, 104, 104), (214, 196, 60))
-
-HAIRS = ("short", "long", "bun", "bald", "cap", "curly")
-TOPS = ("tee", "pullover", "jacket", "coat", "vest")
-# Where a top shows its second colour: u units beside the middle of the body, v below the crown.
+# Few colours for many pedestrians, so that a colour alone names nobody
+TOP_COLOURS = colours("c4302e 2c4c9e 3a804a e8e2d6 2c2c32 e2b63e 86868c 783e7e")
+PATTERN_COLOURS = colours("f0ece4 222228 de7828 56a4d0 c4302e")
+BOTTOM_COLOURS = colours("262c4a 242428 707074 a88e68 583e2e 5c7ca4")
+# Where a top shows its second colour, u units beside the middle of the body and v below the crown
 PATTERNS = {
     "plain": None,
     "logo": None,
@@ -39,16 +23,24 @@ PATTERNS = {
     "block": lambda u, v: v < 31,
     "dots": lambda u, v: (u % 7 - 3.5) ** 2 + (v % 7 - 3.5) ** 2 < 4.2,
 }
-BOTTOMS = ("trousers", "trousers", "shorts", "skirt", "long skirt")
-BAGS = ("none", "backpack", "shoulder bag", "handbag")
+CHOICES = {  # what an identity draws, in this order
+    "skin": colours("f4d0b1 e0ac80 bc825a 85583e 583a2c"),
+    "hair": ("short", "long", "bun", "bald", "cap", "curly"),
+    "hair_colour": colours("201a18 483020 785430 ceac68 963c22 a8a8a8"),
+    "top": ("tee", "pullover", "jacket", "coat", "vest"),
+    "pattern": tuple(PATTERNS),
+    "bottom": ("trousers", "trousers", "shorts", "skirt", "long skirt"),
+    "shoe_colour": colours("1e1c1c eaeae8 7a4a2c be282c"),
+    "bag": ("none", "backpack", "shoulder bag", "handbag"),
+    "bag_colour": colours("1e1e22 a46232 b0243a 286868 d6c43c"),
+}
 VIEWS = ("front", "back", "side")
-
 BODY = 100.0  # units from the crown to the soles
 
 
 @dataclass(frozen=True)
 class Pedestrian:
-    """One identity: body, hair, clothes and bag, the same in every picture."""
+    """Identity: body, hair, clothes and bag, the same in every picture."""
 
     height: float
     breadth: float
@@ -67,20 +59,20 @@ class Pedestrian:
 
     @property
     def outfit(self) -> tuple:
-        """All that can be told apart by eye: everything but height and breadth."""
+        """Everything but height and breadth."""
         return astuple(self)[2:]
 
 
 @dataclass(frozen=True)
 class Pose:
-    """How a pedestrian is seen in one picture.
+    """View and walk of a pedestrian in one picture.
 
     Args:
         view: one of VIEWS.
         mirrored: walks to the left in the side view; swaps left and right in the others.
         phase: of the walk, in radians.
         stride: half the angle between the thighs at its widest, in radians.
-        foot: where the soles stand, in pixels of the layer.
+        foot: place of the soles, in pixels of the layer.
         size: length of a body of height 1, in pixels of the layer.
     """
 
@@ -93,34 +85,26 @@ class Pose:
 
 
 def dress(own: RandomState, shared: RandomState) -> Pedestrian:
-    """Draws an identity.
+    """Returns a random identity.
 
     Args:
-        own: source of what the identity alone decides.
-        shared: source of the colours of top and bottom.
+        own: random source of everything else.
+        shared: random source of the colours of top and bottom.
     """
     top_colour, bottom_colour = _pick(shared, TOP_COLOURS), _pick(shared, BOTTOM_COLOURS)
     pattern_colour = _pick(own, [colour for colour in PATTERN_COLOURS if _distance(colour, top_colour) > 150])
     return Pedestrian(
         height=own.uniform(0.9, 1.0),
         breadth=own.uniform(1.0, 1.3),
-        skin=_pick(own, SKINS),
-        hair=_pick(own, HAIRS),
-        hair_colour=_pick(own, HAIR_COLOURS),
-        top=_pick(own, TOPS),
         top_colour=top_colour,
-        pattern=_pick(own, tuple(PATTERNS)),
         pattern_colour=pattern_colour,
-        bottom=_pick(own, BOTTOMS),
         bottom_colour=bottom_colour,
-        shoe_colour=_pick(own, SHOE_COLOURS),
-        bag=_pick(own, BAGS),
-        bag_colour=_pick(own, BAG_COLOURS),
+        **{what: _pick(own, choices) for what, choices in CHOICES.items()},
     )
 
 
 def draw_pedestrian(size: tuple[int, int], who: Pedestrian, pose: Pose) -> Image.Image:
-    """The pedestrian alone on an RGBA layer of `size`; its alpha channel is the silhouette (0 or 255)."""
+    """Draws the pedestrian alone on an RGBA layer of `size`; its alpha channel is the silhouette (0 or 255)."""
     layer = Image.new("RGBA", size)
     unit = pose.size * who.height / BODY
     pen = Pen(layer, unit, (pose.foot[0], pose.foot[1] - BODY * unit), pose.mirrored)
@@ -129,7 +113,7 @@ def draw_pedestrian(size: tuple[int, int], who: Pedestrian, pose: Pose) -> Image
 
 
 class _Figure:
-    """One pedestrian under the pen, drawn from back to front."""
+    """Pedestrian under the pen, drawn from back to front."""
 
     def __init__(self, pen: Pen, who: Pedestrian, pose: Pose):
         self.pen, self.who, self.pose = pen, who, pose
@@ -184,9 +168,8 @@ class _Figure:
     def _bottom(self) -> None:
         who, wide = self.who, self.wide
         flare = abs(self.swing) * (16 if self.side else 3)
-        lengths = {"skirt": (68, 11.5), "long skirt": (88, 12.5)}
-        if who.bottom in lengths:
-            hem, half = lengths[who.bottom]
+        if who.bottom in ("skirt", "long skirt"):
+            hem, half = (68, 11.5) if who.bottom == "skirt" else (88, 12.5)
             half = half * wide + flare * (hem - 50) / 38
             self.pen.polygon([(-8 * wide, 46), (8 * wide, 46), (half, hem), (-half, hem)], who.bottom_colour)
         else:
@@ -196,29 +179,19 @@ class _Figure:
         who, wide = self.who, self.wide
         hem = {"coat": 71.0, "jacket": 53.0}.get(who.top, 50.0)
         skirt = 12.0 if who.top == "coat" else 8.8
-        shoulder = 11.8 if not self.side else 10.0
-        outline = [
-            (-4 * wide, 15.4),
-            (4 * wide, 15.4),
-            (shoulder * wide, 18.6),
-            (10.2 * wide, 30),
-            (8.4 * wide, 41),
-            (skirt * wide, hem),
-            (-skirt * wide, hem),
-            (-8.4 * wide, 41),
-            (-10.2 * wide, 30),
-            (-shoulder * wide, 18.6),
-        ]
-        self.pen.polygon(outline, self.cloth)
+        shoulder = 10.0 if self.side else 11.8
+        half = [(4, 15.4), (shoulder, 18.6), (10.2, 30), (8.4, 41), (skirt, hem)]
+        right, left = ([(sign * x * wide, y) for x, y in half] for sign in (1, -1))
+        self.pen.polygon([left[0], *right, *reversed(left[1:])], self.cloth)
         front = self.pose.view == "front"
         if front and who.top in ("jacket", "coat"):  # worn open, the shirt below shows
             self.pen.polygon([(-2.6, 15), (2.6, 15), (3.4, hem), (-0.6, hem)], who.pattern_colour)
         if who.top in ("jacket", "coat"):
             self.pen.rectangle(-4.6 * wide, 14.2, 4.6 * wide, 16.6, shade(who.top_colour, 0.7))
         if who.pattern == "logo" and not self.side:
-            size = 4.6 if front else 6.2
-            self.pen.ellipse(0 if not front else 4.2, 28, size, size, who.pattern_colour)
-            self.pen.ellipse(0 if not front else 4.2, 28, 0.5 * size, 0.5 * size, who.top_colour)
+            x, size = (4.2, 4.6) if front else (0, 6.2)
+            self.pen.ellipse(x, 28, size, size, who.pattern_colour)
+            self.pen.ellipse(x, 28, 0.5 * size, 0.5 * size, who.top_colour)
 
     def _arm(self, far: bool) -> None:
         who, wide = self.who, self.wide
@@ -252,7 +225,7 @@ class _Figure:
         if who.hair == "long" and self.side:
             pen.limb([(-2.6, 7), (-2.6, 19)], [6.6, 5.0], who.hair_colour)
         if who.hair == "bun":
-            pen.ellipse(0 if not self.side else -5.6, 0.6 if not self.side else 3.6, 3.4, 3.2, who.hair_colour)
+            pen.ellipse(*((-5.6, 3.6) if self.side else (0, 0.6)), 3.4, 3.2, who.hair_colour)
         pen.ellipse(0, 7.4, 5.8, 7.0, who.skin)
         if self.side:
             pen.ellipse(5.6, 8.4, 1.2, 1.3, who.skin)
@@ -262,31 +235,35 @@ class _Figure:
         if view == "back" and who.hair != "bald":
             pen.limb([(0, 6.6), (0, 19 if who.hair == "long" else 7.0)], [6.4, 5.4], who.hair_colour)
         elif who.hair != "bald":
-            pen.polygon(
-                [(-6.1, 7.5), (-5.6, 3), (-3, 0.2), (0, -0.5), (3.2, 0.3), (5.7, 3), (5.4, 4.6), (-1.5, 4.4), (-3.6, 8)]
-                + ([(-6.0, 11)] if self.side else []),
-                who.hair_colour,
-            )
+            top = [
+                (-6.1, 7.5),
+                (-5.6, 3),
+                (-3, 0.2),
+                (0, -0.5),
+                (3.2, 0.3),
+                (5.7, 3),
+                (5.4, 4.6),
+                (-1.5, 4.4),
+                (-3.6, 8),
+            ]
+            pen.polygon(top + [(-6.0, 11)] * self.side, who.hair_colour)
         if who.hair == "cap":
             pen.polygon([(-6.4, 4.6), (-5.4, 0.4), (0, -1.8), (5.4, 0.4), (6.4, 4.6)], who.bag_colour)
             if view != "back":
-                pen.limb(
-                    [(0 if not self.side else 5, 4.6), (3 if not self.side else 10, 5)],
-                    [1.3, 1.0],
-                    shade(who.bag_colour, 0.7),
-                )
+                peak = [(5, 4.6), (10, 5)] if self.side else [(0, 4.6), (3, 5)]
+                pen.limb(peak, [1.3, 1.0], shade(who.bag_colour, 0.7))
         if view == "front":
             for x in (-2.2, 2.2):
                 pen.ellipse(x, 7.2, 0.8, 0.9, (30, 24, 24))
 
     def _backpack(self) -> None:
-        colour, dark = self.who.bag_colour, shade(self.who.bag_colour, 0.68)
+        colour, dark, rear = self.who.bag_colour, shade(self.who.bag_colour, 0.68), -9.4 * self.wide
         if self.pose.view == "back":
             self.pen.rounded(-8.2, 18.5, 8.2, 42, 3.5, colour)
             self.pen.rounded(-5.8, 30, 5.8, 39.5, 2, dark)
         elif self.side:
-            self.pen.rounded(-9.4 * self.wide - 8.5, 19, -3, 41, 4, colour)
-            self.pen.rounded(-9.4 * self.wide - 10.5, 29, -9.4 * self.wide - 4, 40, 2, dark)
+            self.pen.rounded(rear - 8.5, 19, -3, 41, 4, colour)
+            self.pen.rounded(rear - 10.5, 29, rear - 4, 40, 2, dark)
         else:
             self.pen.rounded(-11.5, 17, 11.5, 40, 4, dark)
 
@@ -301,7 +278,7 @@ class _Figure:
 
 
 def _cloth(pen: Pen, who: Pedestrian) -> Image.Image:
-    """The pattern of the top over the whole layer, fixed to the body."""
+    """Returns the pattern of the top over the whole layer, fixed to the body."""
     width, height = pen.layer.size
     u = np.abs(np.arange(width) - pen.origin[0])[None, :] / pen.unit
     v = (np.arange(height) - pen.origin[1])[:, None] / pen.unit

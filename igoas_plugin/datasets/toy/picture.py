@@ -1,4 +1,4 @@
-"""One picture of ToyOccluded: a pedestrian before a camera, with or without clutter in between."""
+"""Picture of ToyOccluded: a pedestrian before a camera, with or without clutter in between."""
 
 from dataclasses import dataclass
 
@@ -13,13 +13,13 @@ from .pen import Pen
 from .scene_source import source
 
 WIDTH, HEIGHT = 64, 128
-OVERSAMPLING = 3  # drawn this many times larger, then averaged: smooth edges
+OVERSAMPLING = 3  # drawn this many times larger, then averaged, so that edges are smooth
 LEAST_COVERED, MOST_COVERED = 0.2, 0.5  # share of the pedestrian that clutter hides in an occluded picture
 
 
 @dataclass(frozen=True)
 class Picture:
-    """A picture and how it came about.
+    """Picture, with the places of pedestrian and clutter.
 
     Args:
         image: RGB, 64 x 128.
@@ -34,13 +34,13 @@ class Picture:
     @property
     def covered(self) -> float:
         """Share of the pedestrian that clutter hides, in [0, 1]."""
-        return _covered(self.person, self.clutter)
+        return share_covered(self.person, self.clutter)
 
 
 def pedestrian(identity: int) -> Pedestrian:
-    """The pedestrian behind an identity (counted from 1).
+    """Returns the pedestrian of an identity, counted from 1.
 
-    1 and 2, 3 and 4, ... wear the same colours of top and bottom: they differ in cut, pattern, hair, shoes and bag.
+    1 and 2, 3 and 4, ... wear the same colours of top and bottom. They differ in cut, pattern, hair, shoes and bag.
     """
     return dress(source("outfit", identity), shared=source("colours", (identity - 1) // 2))
 
@@ -49,51 +49,47 @@ def draw_picture(identity: int, camera: int, index: int, occluded: bool) -> Pict
     """Draws a picture; the same arguments give the same pixels, whatever was drawn before.
 
     Args:
-        identity: from 1.
-        camera: from 0, below len(CAMERAS).
-        index: which picture of this identity in this camera.
-        occluded: True puts clutter before the pedestrian, which hides a share of it in [LEAST_COVERED, MOST_COVERED].
+        identity: number of the pedestrian, from 1.
+        camera: index into CAMERAS.
+        index: number of the picture of this identity in this camera.
+        occluded: True puts clutter before the pedestrian, which hides a share in [LEAST_COVERED, MOST_COVERED].
     """
     size = (WIDTH * OVERSAMPLING, HEIGHT * OVERSAMPLING)
     shot = source("shot", identity, camera, index)
     canvas = background(camera, size, shot)
-    pose = _pose(CAMERAS[camera].tilt, shot)
-    figure = draw_pedestrian(size, pedestrian(identity), pose)
-    canvas.paste((20, 20, 28), mask=_shadow(size, pose.foot))
+    pose = random_pose(CAMERAS[camera].tilt, shot)
+    figure, shadow = draw_pedestrian(size, pedestrian(identity), pose), Image.new("L", size)
+    Pen(shadow, OVERSAMPLING, pose.foot).ellipse(3, -1, 15, 3.5, 90)
+    canvas.paste((20, 20, 28), mask=shadow)
     canvas.paste(figure, mask=figure)
-    person = np.asarray(figure.getchannel("A")) > 0
+    person = mask_of(figure)
     clutter = np.zeros_like(person)
     if occluded:
-        layer = _covering(size, person, source("clutter", identity, camera, index))
+        random = source("clutter", identity, camera, index)
+        while not LEAST_COVERED <= share_covered(person, clutter) <= MOST_COVERED:
+            layer = draw_clutter(size, random)
+            clutter = mask_of(layer)
         canvas.paste(layer, mask=layer)
-        clutter = np.asarray(layer.getchannel("A")) > 0
     return Picture(CAMERAS[camera].expose(canvas.reduce(OVERSAMPLING), shot), person, clutter)
 
 
-def _pose(tilt: float, rng: RandomState) -> Pose:
+def random_pose(tilt: float, random: RandomState) -> Pose:
+    """Returns how a pedestrian walks and is seen in one picture; `tilt` is that of the camera."""
     return Pose(
-        view=VIEWS[rng.randint(len(VIEWS))],
-        mirrored=bool(rng.randint(2)),
-        phase=rng.uniform(0, 2 * np.pi),
-        stride=rng.uniform(0.25, 0.5),
-        foot=((WIDTH / 2 + rng.uniform(-4, 4)) * OVERSAMPLING, (HEIGHT - 4 + rng.uniform(-3, 3)) * OVERSAMPLING),
-        size=rng.uniform(116, 124) * tilt * OVERSAMPLING,
+        view=VIEWS[random.randint(len(VIEWS))],
+        mirrored=bool(random.randint(2)),
+        phase=random.uniform(0, 2 * np.pi),
+        stride=random.uniform(0.25, 0.5),
+        foot=((WIDTH / 2 + random.uniform(-4, 4)) * OVERSAMPLING, (HEIGHT - 4 + random.uniform(-3, 3)) * OVERSAMPLING),
+        size=random.uniform(116, 124) * tilt * OVERSAMPLING,
     )
 
 
-def _shadow(size: tuple[int, int], foot: tuple[float, float]) -> Image.Image:
-    mask = Image.new("L", size)
-    Pen(mask, OVERSAMPLING, foot).ellipse(3, -1, 15, 3.5, 90)
-    return mask
+def mask_of(layer: Image.Image) -> np.ndarray:
+    """Returns True where an RGBA layer is drawn on, shape (height, width)."""
+    return np.asarray(layer.getchannel("A")) > 0
 
 
-def _covering(size: tuple[int, int], person: np.ndarray, rng: RandomState) -> Image.Image:
-    """Clutter that hides neither too little nor too much of the pedestrian: redrawn until it does."""
-    while True:
-        layer = draw_clutter(size, rng)
-        if LEAST_COVERED <= _covered(person, np.asarray(layer.getchannel("A")) > 0) <= MOST_COVERED:
-            return layer
-
-
-def _covered(person: np.ndarray, clutter: np.ndarray) -> float:
+def share_covered(person: np.ndarray, clutter: np.ndarray) -> float:
+    """Returns the share of the pedestrian that clutter hides, in [0, 1]."""
     return float((person & clutter).sum() / person.sum())

@@ -1,4 +1,4 @@
-"""Where every number of the drawing comes from: sources that depend on nothing but what they are asked for."""
+"""Random numbers of the drawing."""
 
 from numpy.random import RandomState
 
@@ -8,12 +8,12 @@ PURPOSES = ("scene", "colours", "outfit", "shot", "clutter")
 
 
 def source(purpose: str, *numbers: int) -> RandomState:
-    """A random source for one purpose: equal arguments give equal draws, and no global generator is touched.
+    """Returns a random source that depends on its arguments alone and touches no global generator.
 
-    RandomState, unlike numpy's newer Generator, promises the same stream in every version of numpy.
+    RandomState, unlike numpy's newer Generator, promises the same numbers in every version of numpy.
 
     Args:
         purpose: one of PURPOSES.
-        numbers: not negative, as many as the purpose needs: an identity, a camera, an index.
+        numbers: whole numbers, not negative, as many as the purpose needs: an identity, a camera, an index.
     """
     return RandomState([VERSION, PURPOSES.index(purpose), *numbers])

@@ -8,7 +8,7 @@ from fastreid.data.datasets.bases import ImageDataset
 from PIL import Image
 
 from igoas_plugin.datasets.drawn_folder import provide
-from igoas_plugin.datasets.market_style import list_images
+from igoas_plugin.datasets.market_style import SUBSETS, list_images
 
 from .camera import CAMERAS
 from .picture import draw_picture
@@ -27,17 +27,18 @@ class Shot:
 
     @property
     def path(self) -> str:
+        """Path below the folder of the data set."""
         return f"{self.subset}/{self.identity:04d}_c{self.camera + 1}_{self.index:03d}.png"
 
 
 @dataclass(frozen=True)
 class Plan:
-    """How many identities there are; what is shot of each is the same at every size.
+    """Numbers of identities. The shots of an identity are the same at every size.
 
     Args:
         train: identities of the training set, numbered from 1.
         test: identities of query and gallery, numbered after those.
-        distractors: identities that the gallery alone holds, numbered after those.
+        distractors: identities that only the gallery holds, numbered after those.
     """
 
     train: int = 64
@@ -45,36 +46,27 @@ class Plan:
     distractors: int = 12
 
     def shots(self, occlude_train: bool) -> list[Shot]:
-        """Every image: its place, its identity and camera, and whether clutter stands before the pedestrian."""
-        cameras = range(len(CAMERAS))
-        test_end = self.train + self.test
-        return [
-            *(
-                Shot("bounding_box_train", identity, camera, index, occlude_train and index == 1)
-                for identity in range(1, self.train + 1)
-                for camera in cameras
-                for index in range(2)
-            ),
-            *(
-                Shot("query", identity, camera, 0, True)
-                for identity in range(self.train + 1, test_end + 1)
-                for camera in cameras
-                if camera != identity % len(CAMERAS)
-            ),
-            *(
-                Shot("bounding_box_test", identity, camera, 1, (identity + camera) % 3 == 0)
-                for identity in range(self.train + 1, test_end + self.distractors + 1)
-                for camera in cameras
-            ),
-        ]
+        """Returns every image: subset, identity, camera, and whether clutter stands before the pedestrian."""
+        train, query, gallery = SUBSETS
+        first, last = self.train + 1, self.train + self.test
+        shots = []
+        for camera in range(len(CAMERAS)):
+            for person in range(1, self.train + 1):
+                shots += [Shot(train, person, camera, index, occlude_train and index == 1) for index in range(2)]
+            for person in range(first, last + 1):
+                if camera != person % len(CAMERAS):
+                    shots.append(Shot(query, person, camera, 0, True))
+            for person in range(first, last + self.distractors + 1):
+                shots.append(Shot(gallery, person, camera, 1, (person + camera) % 3 == 0))
+        return shots
 
 
 @DATASET_REGISTRY.register()
 class ToyOccluded(ImageDataset):
-    """Drawn pedestrians before four drawn cameras, clutter over every query; made on first use.
+    """Drawn pedestrians before four drawn cameras, with clutter over every query; made on first use.
 
-    The clutter is cars, bins, bushes, boxes, poles, umbrellas, barriers and passers-by. All is drawn in ten to twenty
-    seconds into ``<root>/ToyOccluded``; the pixels are the same on every run.
+    The clutter is cars, bins, bushes, boxes, poles, umbrellas, barriers and passers-by. Drawing all images into
+    ``<root>/ToyOccluded`` takes ten to twenty seconds; the pixels are the same on every run.
 
     ========  ======  ==========  =======  ============================================
     subset    images  identities  cameras  hidden by clutter (20 to 50 % of the person)
@@ -84,61 +76,54 @@ class ToyOccluded(ImageDataset):
     gallery      208          52        4  a third
     ========  ======  ==========  =======  ============================================
 
-    Protocol: two training images of each identity in each camera. Each test identity is a query in three cameras and in
-    the gallery once in each of the four; the gallery's other 12 identities are distractors. As on Market-1501 the
-    gallery images of the query's identity in the query's camera are left out, so each query has three right answers,
-    all from other cameras. Identities 1 and 2, 3 and 4, ... wear the same colours and differ in cut, pattern, hair,
-    shoes and bag; each camera has its own place, light, colour cast, blur and noise.
+    Protocol: a training identity has two images in each camera. A test identity is a query in three cameras, and has
+    one gallery image in each of the four. The gallery's other 12 identities are distractors. As on Market-1501,
+    gallery images of the query's identity in the query's camera are left out, so that each query has three right
+    answers, all from other cameras. Identities 1 and 2, 3 and 4, ... wear the same colours and differ in cut, pattern,
+    hair, shoes and bag. Each camera has its own place, light, colour cast, blur and noise.
 
-    What it is for: it takes a run through every part of the system honestly (reading, training with generated
-    occlusion, ranking across cameras under clutter that was not generated by the model), on any machine, in minutes,
-    and a model that has learned nothing ranks badly on it. What it is not: evidence of accuracy. No figure on it says
-    anything about photographs, or which of two methods is better.
+    Purpose: a run on it takes every part of the system through its work in minutes, on any machine: reading, training
+    with generated occlusion, ranking across cameras under clutter that the model did not generate. An untrained model
+    ranks badly on it. It is no evidence of accuracy: its figures say nothing about photographs, nor which of two
+    methods is better.
 
-    Images are 64 x 128 PNG files, ``<subset>/PPPP_cC_NNN.png``: identity, camera, index. There is no licence to heed:
-    the plugin draws all of it.
+    Images are 64 x 128 PNG files, ``<subset>/PPPP_cC_NNN.png``: identity, camera, index. No licence applies: the plugin
+    draws all of it.
 
     Args:
-        root: the folder that holds the data sets; the host passes the environment variable FASTREID_DATASETS.
-        occlude_train: True puts clutter over every second training image as well: the data set ToyOccludedTrain.
-        kwargs: of the host's ImageDataset.
+        root: folder of the data sets. fast-reid passes the environment variable FASTREID_DATASETS.
+        kwargs: arguments of fast-reid's ImageDataset.
 
     Raises:
-        InputError: the folder exists but was not written by this version or is not complete, or it cannot be written.
+        InputError: the folder exists, but is not complete or of another version.
+        OutputError: the folder cannot be written.
     """
 
     dataset_name = "toyoccluded"
     plan = Plan()
+    occlude_train = False
 
-    def __init__(self, root: str = "datasets", occlude_train: bool = False, **kwargs):
-        self.dataset_dir = os.path.join(root, "ToyOccludedTrain" if occlude_train else "ToyOccluded")
-        shots = {shot.path: shot for shot in self.plan.shots(occlude_train)}
-        provide("ToyOccluded", self.dataset_dir, VERSION, shots, lambda path: draw(shots[path]))
+    def __init__(self, root: str = "datasets", **kwargs):
+        folder = self.dataset_dir = os.path.join(root, type(self).__name__)
+        shots = {shot.path: shot for shot in self.plan.shots(self.occlude_train)}
+        provide("ToyOccluded", folder, VERSION, shots, lambda path: draw(shots[path]))
+        train, query, gallery = (os.path.join(folder, subset) for subset in SUBSETS)
         super().__init__(
-            lambda: list_images(os.path.join(self.dataset_dir, "bounding_box_train"), self.dataset_name),
-            lambda: list_images(os.path.join(self.dataset_dir, "query")),
-            lambda: list_images(os.path.join(self.dataset_dir, "bounding_box_test")),
+            lambda: list_images(train, self.dataset_name),
+            lambda: list_images(query),
+            lambda: list_images(gallery),
             **kwargs,
         )
 
 
 @DATASET_REGISTRY.register()
 class ToyOccludedTrain(ToyOccluded):
-    """ToyOccluded with clutter over every second training image as well, in ``<root>/ToyOccludedTrain``.
-
-    Args:
-        root: the folder that holds the data sets.
-        kwargs: of the host's ImageDataset.
-
-    Raises:
-        InputError: as ToyOccluded.
-    """
+    """ToyOccluded with clutter over every second training image as well, in ``<root>/ToyOccludedTrain``."""
 
     dataset_name = "toyoccludedtrain"
-
-    def __init__(self, root: str = "datasets", **kwargs):
-        super().__init__(root, occlude_train=True, **kwargs)
+    occlude_train = True
 
 
 def draw(shot: Shot) -> Image.Image:
+    """Draws the image of a shot."""
     return draw_picture(shot.identity, shot.camera, shot.index, shot.occluded).image

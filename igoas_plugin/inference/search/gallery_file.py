@@ -24,7 +24,7 @@ from typing import BinaryIO
 import numpy as np
 
 from igoas_plugin.core.errors import InputError, PluginError
-from igoas_plugin.core.files import write_output
+from igoas_plugin.core.files import write_atomically
 from igoas_plugin.core.version import __version__
 from igoas_plugin.evaluation.ranking.neighbour_index import SearchIndex
 from igoas_plugin.inference.fingerprint import Fingerprint
@@ -210,4 +210,4 @@ def write_gallery(path: str, gallery: Gallery, descriptors: np.ndarray, index: S
                 with archive.open(INDEX, "w", force_zip64=True) as member:
                     index.write(member)
 
-    write_output(path, write)
+    write_atomically(path, write)

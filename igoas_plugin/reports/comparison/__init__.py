@@ -1,1 +1,1 @@
-"""What tools/compare.py does: runs of several configs over seeds, their measures, one table, plots."""
+"""Comparison of several configs over several seeds: the runs, their measures, the table and the plots."""

@@ -1,4 +1,4 @@
-"""What the files of finished runs tell, and their means over seeds."""
+"""Measures of finished runs, read from their files, with means over the seeds."""
 
 import os
 from collections.abc import Iterable
@@ -14,11 +14,11 @@ from .training import seconds_of
 
 
 @dataclass(frozen=True)
-class Figure:
-    """A mean over seeds with its sample standard deviation; None for one seed.
+class Mean:
+    """Mean over seeds with the sample standard deviation, which is None for one seed.
 
     Example:
-        >>> str(Figure.of([60.0, 62.0])), str(Figure.of([60.0])), str(Figure.of([]))
+        >>> str(Mean.of([60.0, 62.0])), str(Mean.of([60.0])), str(Mean.of([]))
         ('61.0 ± 1.4', '60.0', '')
     """
 
@@ -26,7 +26,7 @@ class Figure:
     deviation: float | None = None
 
     @classmethod
-    def of(cls, values: Iterable[float]) -> "Figure":
+    def of(cls, values: Iterable[float | None]) -> "Mean":
         values = [value for value in values if value is not None]
         return cls(mean(values) if values else None, stdev(values) if len(values) > 1 else None)
 
@@ -38,66 +38,63 @@ class Figure:
 
 @dataclass(frozen=True)
 class Row:
-    """A config on a data set.
+    """Measures of a config on a test set.
 
     Args:
-        name: of the config.
-        data_set: registered name.
-        seeds: how many runs came to their end.
-        metrics: those of METRICS after the last epoch, in %.
-        best: Rank-1 of the epoch that is best on this very test set, in %: not a fair figure.
-        cmc: Rank-1 to Rank-50, in %, mean over seeds; [] where the runs do not tell it.
-        cost: parameters and operations; None where the model cannot be built.
-        images_per_second: of training.
-        minutes: of a whole run, with its evaluations.
+        data_set: registered name of the test set.
+        metrics: METRICS after the last epoch, in %.
+        best: Rank-1 of the best epoch, in %. It is chosen on the test set, so it is no fair figure.
+        cmc: Rank-1, Rank-2, ..., in %, mean over the seeds; [] if the runs did not write it.
+        cost: parameters and operations; None if the model cannot be built.
     """
 
     name: str
     data_set: str
     seeds: int
-    metrics: dict[str, Figure]
-    best: Figure
+    metrics: dict[str, Mean]
+    best: Mean
     cmc: list[float]
     cost: Cost | None
-    images_per_second: Figure
-    minutes: Figure
+    images_per_second: Mean
+    minutes: Mean
 
 
 def rows_of(runs: list[Run], cost: Cost | None) -> list[Row]:
-    """The rows of one config, one for each data set that it is tested on.
+    """Returns the rows of one config, one for each of its test sets.
 
     Args:
-        runs: of one config, with different seeds; those that are not done are left out.
-        cost: of the config; None where its model cannot be built.
+        runs: runs of one config with different seeds. Unfinished runs are ignored.
+        cost: cost of the config; None if its model cannot be built.
     """
     done, rows = [run for run in runs if run.done], []
     results = [read_results(os.path.join(run.folder, TRAINED)) for run in done]
-    epochs = [logged_lines(run.folder) for run in done]
+    logs = [logged_lines(run.folder) for run in done]
     for data_set in dict.fromkeys(runs[0].cfg.DATASETS.TESTS):
-        found = [result[data_set] for result in results]
-        curves = [each[CMC] for each in found if CMC in each]
+        by_seed = [result[data_set] for result in results]
+        curves = [metrics[CMC] for metrics in by_seed if CMC in metrics]
         rows.append(
             Row(
                 runs[0].name,
                 data_set,
                 len(done),
-                {metric: Figure.of(each.get(metric) for each in found) for metric in METRICS},
-                Figure.of(best_rank_1(lines, data_set) for lines in epochs),
+                {name: Mean.of(metrics.get(name) for metrics in by_seed) for name in METRICS},
+                Mean.of(best_rank_1(lines, data_set) for lines in logs),
                 [mean(ranks) for ranks in zip(*curves, strict=False)],
                 cost,
-                Figure.of(images_per_second(run, lines) for run, lines in zip(done, epochs, strict=True)),
-                Figure.of(sum(seconds_of(run.folder)) / 60 or None for run in done),
+                Mean.of(images_per_second(run, lines) for run, lines in zip(done, logs, strict=True)),
+                Mean.of(sum(seconds_of(run.folder)) / 60 or None for run in done),
             )
         )
     return rows
 
 
 def best_rank_1(lines: list[dict], data_set: str) -> float | None:
-    """Of the epochs that were evaluated; the host names the set only where there are several."""
+    """Returns the best Rank-1 of all evaluated epochs; fast-reid logs the set's name only if there are several sets."""
     ranks = [line.get(f"{data_set}/Rank-1", line.get("Rank-1")) for line in lines]
     return max((rank for rank in ranks if rank is not None), default=None)
 
 
 def images_per_second(run: Run, lines: list[dict]) -> float | None:
+    """Returns the median speed of a training, from the seconds of a step that it logged."""
     seconds = [line["time"] for line in lines if "time" in line]
     return run.cfg.SOLVER.IMS_PER_BATCH / median(seconds) if seconds else None

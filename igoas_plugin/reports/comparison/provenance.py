@@ -1,4 +1,4 @@
-"""By what a run was made: versions and machine."""
+"""Versions and machine that made a run or a page."""
 
 import importlib.metadata
 import os
@@ -14,7 +14,7 @@ PACKAGE = os.path.abspath(os.path.join(os.path.dirname(__file__), "..", ".."))
 
 
 def made_by(device: str) -> str:
-    """Versions and machine, in one line.
+    """Returns versions and machine in one line.
 
     Args:
         device: MODEL.DEVICE of a run.
@@ -28,27 +28,28 @@ def made_by(device: str) -> str:
 
 
 def commit(folder: str = PACKAGE) -> str:
-    """The commit of the checkout that a folder lies in, and whether anything in it was changed; "" where there is none.
+    """Returns the commit of the checkout that holds the package, and whether files were changed; "" without a checkout.
 
     Args:
-        folder: of the package, directly below that of the checkout.
+        folder: folder of the package, directly below the checkout.
     """
-    git = ["git", "-C", folder]
     questions = ["rev-parse", "--show-toplevel"], ["rev-parse", "--short", "HEAD"], ["status", "--porcelain"]
     try:
         top, head, changes = (
-            subprocess.run([*git, *words], capture_output=True, text=True, check=True, timeout=10).stdout.strip()
+            subprocess.run(
+                ["git", "-C", folder, *words], capture_output=True, text=True, check=True, timeout=10
+            ).stdout.strip()
             for words in questions
         )
     except (OSError, subprocess.SubprocessError):
         return ""
-    if os.path.realpath(top) != os.path.dirname(os.path.realpath(folder)):  # an installed copy in someone's repository
+    if os.path.realpath(top) != os.path.dirname(os.path.realpath(folder)):  # installed inside another repository
         return ""
     return f" (commit {head}{', with changes' if changes else ''})"
 
 
 def processor() -> str:
-    """Its name as the system tells it."""
+    """Returns the name of the processor, as the system reports it."""
     try:
         with open("/proc/cpuinfo") as file:
             names = [line.split(":", 1)[1].strip() for line in file if line.startswith("model name")]

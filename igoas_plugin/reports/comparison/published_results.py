@@ -1,4 +1,4 @@
-"""Figures that other methods have published, with their sources."""
+"""Published figures of other methods, with their sources."""
 
 import csv
 from fnmatch import fnmatchcase
@@ -7,50 +7,46 @@ from typing import NamedTuple
 
 
 class Published(NamedTuple):
-    """One row of published_results.csv.
+    """Row of published_results.csv.
 
     Args:
-        method: and the variant of it.
-        venue: where it was published; "" where the source does not tell.
-        data_set: registered name of the protocol, or a pattern for those of its random draws.
-        trained_on: the same of the training set.
-        metrics: "Rank-1", "Rank-5" and "mAP", in %; what was not published is missing.
-        source: where the figures were read.
+        venue: place of publication; "" if the source does not name it.
+        metrics: "Rank-1", "Rank-5" and "mAP", in %; an unpublished one is missing.
     """
 
     method: str
     venue: str
-    data_set: str
-    trained_on: str
     metrics: dict[str, float]
     source: str
 
+    @property
+    def title(self) -> str:
+        return f"{self.method}, {self.venue}" if self.venue else self.method
+
 
 def published_on(data_set: str, trained_on: tuple[str, ...]) -> list[Published]:
-    """The figures of a protocol, lowest Rank-1 first.
+    """Returns the figures of a protocol, lowest Rank-1 first.
 
     Args:
-        data_set: registered name that is tested on.
-        trained_on: registered names of the training sets; figures of another training do not compare.
+        data_set: registered name of the test set.
+        trained_on: registered names of the training sets. Figures after another training do not compare.
 
     Example:
         >>> [row.method for row in published_on("PartialiLIDS", ("Market1501",))]
         ['PGFA', 'HOReID (HONet)', 'FastReID-DSR']
     """
     with (files(__package__) / "published_results.csv").open(encoding="utf-8", newline="") as file:
-        rows = [
-            row
-            for row in csv.DictReader(file)
-            if fnmatchcase(data_set, row["data_set"])
-            and len(trained_on) == 1
-            and fnmatchcase(trained_on[0], row["trained_on"])
-        ]
+        rows = list(csv.DictReader(file))  # its data sets are names, or patterns such as OccludedREIDHalfSplit[0-9]
     found = [
         Published(
-            *(row[column] for column in ("method", "venue", "data_set", "trained_on")),
+            row["method"],
+            row["venue"],
             {metric: float(row[metric]) for metric in ("Rank-1", "Rank-5", "mAP") if row[metric]},
             row["source"],
         )
         for row in rows
+        if len(trained_on) == 1
+        and fnmatchcase(data_set, row["data_set"])
+        and fnmatchcase(trained_on[0], row["trained_on"])
     ]
     return sorted(found, key=lambda row: row.metrics["Rank-1"])

@@ -1,5 +1,7 @@
-"""The runs of a comparison: every config with every seed, in a folder of its own."""
+"""Runs of a comparison: every config with every seed, each in its own folder."""
 
+import hashlib
+import json
 import os
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -9,11 +11,12 @@ from fastreid.config import CfgNode
 
 from igoas_plugin.config import flat_keys, get_cfg, load_cfg, value_of
 from igoas_plugin.core.errors import InputError
+from igoas_plugin.core.files import write_atomically
 from igoas_plugin.evaluation.results import TRAINED
 
-COUNTED = ("MODEL.HEADS.NUM_CLASSES",)  # 0 in a config: the host counts it and writes down what it has found
-# may differ: they change nothing in what is learned
-NO_RESULT = ("OUTPUT_DIR", "DATALOADER.NUM_WORKERS", "TENSORBOARD.IMAGES_PERIOD")
+INPUTS = "inputs.json"  # file in the folder of a run
+COUNTED = ("MODEL.HEADS.NUM_CLASSES",)  # 0 in a config: fast-reid counts the identities and writes their number
+NO_RESULT = ("OUTPUT_DIR", "DATALOADER.NUM_WORKERS", "TENSORBOARD.IMAGES_PERIOD")  # keys without influence on training
 
 
 @dataclass(frozen=True)
@@ -21,11 +24,8 @@ class Run:
     """One training with its final evaluation.
 
     Args:
-        name: of the config in the table.
-        config_file: its path.
-        opts: KEY VALUE ... for tools/train_net.py, seed and folder among them.
-        seed: of the run.
-        cfg: the whole config.
+        name: name of the config in the table.
+        opts: KEY VALUE ... for tools/train_net.py, with SEED and OUTPUT_DIR.
     """
 
     name: str
@@ -44,7 +44,7 @@ class Run:
 
     @property
     def done(self) -> bool:
-        """Whether its final evaluation is written."""
+        """Whether the results of the final evaluation are written."""
         return os.path.isfile(os.path.join(self.folder, TRAINED))
 
     @property
@@ -53,25 +53,25 @@ class Run:
 
 
 def plan(config_files: Iterable[str], seeds: int, output: str, opts: Iterable[str]) -> list[Run]:
-    """The runs of a comparison, seed by seed: a comparison that is stopped has something of every config.
+    """Returns the runs of a comparison: all configs with seed 0 first, so that each has a result early.
 
     Args:
         config_files: paths of YAML files.
-        seeds: how many; they are 0, 1, ...
-        output: folder of the comparison; a run goes into ``<output>/<folder of the config>/<config>/seed<seed>``,
+        seeds: number of seeds: 0, 1, ...
+        output: folder of the comparison. A run has the folder ``<output>/<folder of the config>/<config>/seed<seed>``,
             whatever else is compared.
         opts: KEY VALUE ... for every config.
 
     Raises:
-        InputError: a config cannot be read, sets its own SEED or OUTPUT_DIR on the command line, or is given twice; two
-            of them would write into one folder, or a folder holds a run of another config.
+        InputError: a config cannot be read or is given twice, `opts` sets SEED or OUTPUT_DIR, two configs have the
+            same folder, or a folder holds a run of another config.
     """
     config_files, opts = list(config_files), list(opts)
     for key in ("SEED", "OUTPUT_DIR"):
         if key in opts[::2]:
             raise InputError(f"{key} is set for each run: take --seeds and --output")
     for config_file in config_files:
-        load_cfg(config_file, opts)  # a mistake is told in the words of the user, without what is added below
+        load_cfg(config_file, opts)  # reports a mistake in the user's own words, without the keys that are added below
     names, folders, runs = names_of(config_files), [os.path.join(*steps_of(each)[-2:]) for each in config_files], []
     if len(set(folders)) < len(folders):
         raise InputError(f"two configs would write into one folder of {output}: {', '.join(sorted(config_files))}")
@@ -85,7 +85,7 @@ def plan(config_files: Iterable[str], seeds: int, output: str, opts: Iterable[st
 
 
 def names_of(config_files: list[str]) -> list[str]:
-    """The shortest ends of the paths, without suffix, that tell them apart; InputError where one is given twice."""
+    """Returns the shortest ends of the paths, without suffix, that differ; raises InputError for a path given twice."""
     steps = list(map(steps_of, config_files))
     for length in range(1, max(map(len, steps), default=0) + 1):
         names = ["-".join(each[-length:]) for each in steps]
@@ -95,33 +95,71 @@ def names_of(config_files: list[str]) -> list[str]:
 
 
 def steps_of(path: str) -> list[str]:
-    """The folders of a file and its name without suffix."""
+    """Returns the folders of a file and its name without suffix."""
     return os.path.splitext(os.path.abspath(path))[0].split(os.sep)
 
 
 def refuse_other_config(run: Run) -> None:
-    """Raises InputError where the folder of a run holds one whose config differs."""
+    """Raises InputError if the folder of a run holds a run of another config."""
     if not run.begun:
         return
     path = os.path.join(run.folder, "config.yaml")
     try:
         with open(path) as file:
-            there = CfgNode(yaml.safe_load(file))
+            earlier = CfgNode(yaml.safe_load(file))
         wanted, default = (CfgNode(yaml.safe_load(cfg.dump())) for cfg in (run.cfg, get_cfg()))
     except (yaml.YAMLError, AttributeError, TypeError):
         raise InputError(f"{path} is damaged: remove {run.folder}") from None
-    known = set(flat_keys(there))  # a key that came later had its default
-    was = {key: value_of(there if key in known else default, key) for key in flat_keys(wanted)}
-    different = [
-        key
-        for key in was
-        if value_of(wanted, key) != was[key]
-        and key not in NO_RESULT
-        and not (key in COUNTED and not value_of(wanted, key))
-    ]
-    if different:
-        key, now = different[0], value_of(wanted, different[0])
+    known = set(flat_keys(earlier))
+    for key in flat_keys(wanted):
+        now, then = value_of(wanted, key), value_of(earlier if key in known else default, key)  # a newer key: default
+        if now == then or key in NO_RESULT or (key in COUNTED and not now):
+            continue
         raise InputError(
-            f"{run.folder} holds a run of another config ({key} is {was[key]}, not {now}): remove that folder, or "
+            f"{run.folder} holds a run of another config ({key} is {then}, not {now}): remove that folder, or "
             "choose another --output"
         )
+
+
+def inputs_of(run: Run, images: dict[str, int]) -> dict[str, int | str]:
+    """Returns the inputs that a run depends on besides its config.
+
+    Args:
+        images: number of images in every split, as a Workload has it.
+
+    Returns:
+        `images`, and the SHA-256 of each file of weights that the config names.
+    """
+    inputs, model = dict(images), run.cfg.MODEL
+    files = {"MODEL.WEIGHTS": model.WEIGHTS, "MODEL.BACKBONE.PRETRAIN_PATH": model.BACKBONE.PRETRAIN_PATH}
+    for key, path in files.items():
+        if os.path.isfile(path):
+            with open(path, "rb") as file:
+                inputs[key] = hashlib.sha256(file.read()).hexdigest()
+    return inputs
+
+
+def refuse_other_inputs(run: Run, inputs: dict[str, int | str]) -> None:
+    """Raises InputError if the folder of a run holds a run that started from other inputs."""
+    path = os.path.join(run.folder, INPUTS)
+    if not (run.begun and os.path.isfile(path)):
+        return
+    try:
+        with open(path) as file:
+            earlier = dict(json.load(file))
+    except (ValueError, TypeError):
+        raise InputError(f"{path} is damaged: remove {run.folder}") from None
+    for name in {**earlier, **inputs}:
+        if earlier.get(name) != inputs.get(name):
+            raise InputError(
+                f"{run.folder} holds a run on other data or weights ({name}: {earlier.get(name)} then, "
+                f"{inputs.get(name)} now): remove that folder, or choose another --output"
+            )
+
+
+def write_inputs(run: Run, inputs: dict[str, int | str]) -> None:
+    """Writes the inputs of a new run into its folder; checks those of a run that goes on, see refuse_other_inputs()."""
+    refuse_other_inputs(run, inputs)
+    if not run.begun:
+        text = json.dumps(inputs, indent=1)
+        write_atomically(os.path.join(run.folder, INPUTS), lambda file: file.write(text.encode()))

@@ -1,4 +1,4 @@
-"""Starts the training of a run of a comparison, and follows its metrics.json."""
+"""Training of a run of a comparison, in a process of its own."""
 
 import contextlib
 import json
@@ -6,49 +6,40 @@ import os
 import subprocess
 import sys
 import time
-from collections import deque
-from collections.abc import Callable, Mapping
-
-from fastreid.data.datasets import DATASET_REGISTRY
-from fastreid.modeling.backbones import BACKBONE_REGISTRY
-from fastreid.modeling.heads import REID_HEADS_REGISTRY
-from fastreid.modeling.meta_arch import META_ARCH_REGISTRY
+from collections.abc import Callable, Iterator
 
 from igoas_plugin.core.command_line import stopped_with_this_process
 from igoas_plugin.core.errors import PluginError
 from igoas_plugin.core.files import write_atomically
 from igoas_plugin.engine.metrics_file import logged_lines
-from igoas_plugin.occlusion import OCCLUSION_REGISTRY
 
-from .inputs import note_inputs
 from .provenance import made_by
-from .runs import Run
+from .runs import Run, write_inputs
 
 try:
     import fcntl
-except ImportError:  # not on Windows: two comparisons in one folder are not kept apart there
+except ImportError:  # on Windows, where two comparisons of one folder are not kept apart
     fcntl = None
 
 TRAIN_NET = (sys.executable, "-m", "igoas_plugin.cli.train_net")
-# Where a component of a user may be registered
-REGISTRIES = (BACKBONE_REGISTRY, DATASET_REGISTRY, META_ARCH_REGISTRY, OCCLUSION_REGISTRY, REID_HEADS_REGISTRY)
-CONSOLE = "console.txt"  # in the folder of a run: what it printed, of all attempts
-SECONDS = "seconds.json"  # how long each attempt took
-MADE_BY = "made_by.txt"  # versions and machine, a line an attempt
-LOCK = "lock"  # held by the training, also when the comparison that started it was killed
-NOTED_EVERY = 30.0  # seconds between two notes of the time: a kill loses no more
+# Files in the folder of a run
+CONSOLE = "console.txt"  # output of all attempts
+SECONDS = "seconds.json"  # duration of each attempt
+MADE_BY = "made_by.txt"  # versions and machine, a line for each attempt
+LOCK = "lock"  # held by the training, even after its comparison was killed
+SECONDS_WRITTEN_EVERY = 30.0  # seconds; a kill loses no more time than that
 
 
 def train(run: Run, inputs: dict[str, int | str], progress: Callable[[int], None]) -> str | None:
-    """Trains and evaluates a run, from its last checkpoint where there is one.
+    """Trains and evaluates a run; resumes it from its last checkpoint, if there is one.
 
     Args:
-        run: of a comparison; its folder is made.
-        inputs: what it starts with, of inputs_of().
-        progress: is called with the number of iterations that are done, as the run logs them.
+        run: a run of a comparison. Its folder is created.
+        inputs: inputs of the run, see inputs_of().
+        progress: is called with the number of finished iterations, as the run logs them.
 
     Returns:
-        "" where it came to its end, else its last words in one line; None where another process is training it.
+        "" if the run has finished, None if another process is training it, else the last line that it printed.
     """
     os.makedirs(run.folder, exist_ok=True)
     with locked(run.folder) as handles:
@@ -57,7 +48,7 @@ def train(run: Run, inputs: dict[str, int | str], progress: Callable[[int], None
         if run.done:
             return ""
         try:
-            note_inputs(run, inputs)
+            write_inputs(run, inputs)
         except PluginError as error:
             return str(error)
         with open(os.path.join(run.folder, MADE_BY), "a") as file:
@@ -66,72 +57,56 @@ def train(run: Run, inputs: dict[str, int | str], progress: Callable[[int], None
 
 
 def start(run: Run, progress: Callable[[int], None], handles: tuple[int, ...]) -> str:
-    """Starts the training as a process that inherits the handles, and follows it to its end."""
+    """Starts the training in a process that inherits the file handles, and waits for its end."""
     command = [*TRAIN_NET, "--config-file", run.config_file, "--resume", *run.opts]
-    earlier, started, noted, last_words = seconds_of(run.folder), time.monotonic(), 0.0, deque(maxlen=1)
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True, "errors": "replace"}
+    earlier, started, written, last_line = seconds_of(run.folder), time.monotonic(), 0.0, "no output"
     with (
         open(os.path.join(run.folder, CONSOLE), "a") as console,
-        subprocess.Popen(command, **pipes, env=with_own_modules(os.environ), pass_fds=handles) as process,
+        subprocess.Popen(command, **pipes, pass_fds=handles) as process,
     ):
         try:
             with stopped_with_this_process(process):
                 for line in process.stdout:
                     console.write(line)
                     console.flush()
-                    if line.strip():
-                        last_words.append(line.strip())
+                    last_line = line.strip() or last_line
                     if logged := logged_lines(run.folder):
                         progress(logged[-1]["iteration"] + 1)
-                    if time.monotonic() - noted > NOTED_EVERY:
-                        noted = time.monotonic()
-                        note_seconds(run.folder, [*earlier, noted - started])
+                    if time.monotonic() - written > SECONDS_WRITTEN_EVERY:
+                        written = time.monotonic()
+                        write_seconds(run.folder, [*earlier, written - started])
         finally:
-            note_seconds(run.folder, [*earlier, time.monotonic() - started])
-    if process.returncode == 0 and run.done:
-        return ""
-    return f"exit code {process.returncode}: {last_words[0] if last_words else 'no output'}"
-
-
-def with_own_modules(environment: Mapping[str, str]) -> dict[str, str]:
-    """Returns the environment of a training that imports the user's modules, whose components are registered here."""
-    components = [component for registry in REGISTRIES for component in registry._obj_map.values()]
-    names = {component.__module__ for component in components}
-    own = sorted(name for name in names if name.split(".")[0] not in ("fastreid", "igoas_plugin", "__main__"))
-    folders = {top_folder(name) for name in own} - {None}
-    path = [*sorted(folders), *filter(None, [environment.get("PYTHONPATH")])]
-    return {**environment, "IGOAS_PLUGIN_IMPORT": " ".join(own), "PYTHONPATH": os.pathsep.join(path)}
-
-
-def top_folder(module: str) -> str | None:
-    """Returns the folder that a loaded module is imported from; None where it has no file."""
-    file = getattr(sys.modules.get(module.split(".")[0]), "__file__", None)
-    if file is None:
-        return None
-    folder = os.path.dirname(os.path.abspath(file))
-    return os.path.dirname(folder) if os.path.basename(file) == "__init__.py" else folder
+            write_seconds(run.folder, [*earlier, time.monotonic() - started])
+    return "" if process.returncode == 0 and run.done else f"exit code {process.returncode}: {last_line}"
 
 
 @contextlib.contextmanager
-def locked(folder: str):
-    """Holds the lock of a run; gives the handles that a child inherits to hold it on, or None where another has it."""
+def locked(folder: str) -> Iterator[tuple[int, ...] | None]:
+    """Holds the lock of a run; gives the handles that a child process must inherit, or None if another one holds it.
+
+    The lock lasts as long as any process has the handle: a training whose comparison was killed keeps it.
+    """
     with open(os.path.join(folder, LOCK), "w") as file:
+        if fcntl is None:
+            yield ()
+            return
         try:
-            if fcntl is not None:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             yield None
         else:
-            yield () if fcntl is None else (file.fileno(),)
+            yield (file.fileno(),)
 
 
-def note_seconds(folder: str, attempts: list[float]) -> None:
+def write_seconds(folder: str, attempts: list[float]) -> None:
+    """Writes the duration of each attempt of a run."""
     text = json.dumps([round(seconds, 3) for seconds in attempts])
     write_atomically(os.path.join(folder, SECONDS), lambda file: file.write(text.encode()))
 
 
 def seconds_of(folder: str) -> list[float]:
-    """How long each attempt of a run took; [] where it was not started by a comparison."""
+    """Reads the duration of each attempt of a run; [] if no comparison has started it."""
     try:
         with open(os.path.join(folder, SECONDS)) as file:
             return json.load(file)
@@ -140,7 +115,7 @@ def seconds_of(folder: str) -> list[float]:
 
 
 def makers_of(runs: list[Run]) -> list[str]:
-    """The different versions and machines that runs were made by, in their order."""
+    """Returns the different versions and machines that made the runs."""
     lines = []
     for run in runs:
         try:

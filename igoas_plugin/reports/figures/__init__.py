@@ -1,1 +1,1 @@
-"""Pictures: what tools/visualize.py draws, and what tensorboard gets; one file a picture."""
+"""Figures of a method, a model and its runs, drawn with matplotlib."""

@@ -1,8 +1,10 @@
-"""Responses of a model to clean and occluded images, before and after suppression (Fig. 8 and 9 of the paper)."""
+"""Figure of activation maps for clean and occluded images, before and after suppression (Fig. 8 and 9 of the paper)."""
 
 import textwrap
 from collections.abc import Sequence
+from typing import NamedTuple
 
+import torch
 import torch.nn.functional as F
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -21,15 +23,28 @@ COLOURS = "inferno"
 OUTLINE = "#00e5ff"
 
 
-def responses_picture(cfg, paths: Sequence[str], count: int, seed: int, epoch: int | None) -> Figure:
-    """Responses of a trained model.
+class ImagePair(NamedTuple):
+    """Images without and with the occlusion of a config.
 
     Args:
-        cfg: of the model, checked by check_trained().
-        paths: of images; empty: gallery images of the first of DATASETS.TESTS, which as a rule show whole persons.
-        count: images of the gallery.
-        seed: of their choice.
-        epoch: of the training, counted from 0, as in which the occlusion is; None: the last one.
+        clean: (B, 3, H, W) in [0, 255].
+        occluded: the same images behind the occlusion; None if the block hides nothing of an image.
+        visible: 1 on kept pixels, 0 on occluded ones, (B, 1, H, W).
+    """
+
+    clean: Tensor
+    occluded: Tensor | None
+    visible: Tensor
+
+
+def activations_picture(cfg, paths: Sequence[str], count: int, seed: int, epoch: int | None) -> Figure:
+    """Draws activation maps of a trained model.
+
+    Args:
+        cfg: config of the model, checked by check_trained().
+        paths: paths of images. If empty, gallery images of the first of DATASETS.TESTS are drawn at random: most of
+            them show whole persons.
+        epoch: epoch of the training, counted from 0, whose occlusion is applied; None: the last one.
 
     Raises:
         InputError: there is no such epoch, the block occludes no images, an image or the data set is missing, or the
@@ -39,91 +54,97 @@ def responses_picture(cfg, paths: Sequence[str], count: int, seed: int, epoch: i
     epoch = last if epoch is None else epoch
     if not 0 <= epoch <= last:
         raise InputError(f"--epoch {epoch}: the epochs of this config are 0 to {last} (SOLVER.MAX_EPOCH)")
-    block = sure_block(cfg)
     if not paths:
         name = first_test_set(cfg)
         paths = [path for path, *_ in drawn(read_split(name, open_data(name), "gallery"), count, seed)]
-    scale, clean = PixelScale(cfg.MODEL.PIXEL_MEAN, cfg.MODEL.PIXEL_STD), read_images(cfg, paths, cfg.INPUT.SIZE_TEST)
-    occluded, visible, share = occluded_batch(block, scale.normalised(clean), epoch)
-    if share == 0:
+    images = read_pair(cfg, paths, epoch)
+    if images.occluded is None:
         raise InputError(
             f"MODEL.OCCLUSION.NAME {cfg.MODEL.OCCLUSION.NAME} covers nothing of an image: choose another block for "
             "this picture, such as MODEL.OCCLUSION.NAME IncrementalErasing"
         )
     title = (
         f"{as_label(cfg.MODEL.WEIGHTS)}: channel means of feature maps; {cfg.MODEL.OCCLUSION.NAME} as in epoch {epoch} "
-        f"({100 * share:.1f} % covered, outlined)"
+        f"({100 * (1 - images.visible.mean()):.1f} % covered, outlined)"
     )
-    return responses_of(build_trained(cfg), clean, scale.pixels(occluded), visible, title)
+    return draw_activations(build_trained(cfg), images, title)
 
 
-def responses_of(model: nn.Module, clean: Tensor, occluded: Tensor, visible: Tensor, title: str) -> Figure:
-    """Lets a model respond to clean and occluded images, and draws that.
+@torch.no_grad()
+def read_pair(cfg, paths: Sequence[str], epoch: int) -> ImagePair:
+    """Reads images as an evaluation does, and occludes them as in an epoch of a training.
+
+    Raises:
+        InputError: an image cannot be read.
+    """
+    scale, clean = PixelScale(cfg.MODEL.PIXEL_MEAN, cfg.MODEL.PIXEL_STD), read_images(cfg, paths, cfg.INPUT.SIZE_TEST)
+    occluded, visible, share = occluded_batch(sure_block(cfg), scale.normalised(clean), epoch)
+    return ImagePair(clean, scale.pixels(occluded) if share else None, visible.float().cpu())
+
+
+def draw_activations(model: nn.Module, images: ImagePair, title: str) -> Figure:
+    """Runs a model on clean and occluded images, and draws its activation maps."""
+    inputs = {"clean": images.clean} | ({} if images.occluded is None else {"occluded": images.occluded})
+    maps = {kind: activation_maps(model, each) for kind, each in inputs.items()}
+    return draw_maps(inputs, maps, images.visible, title)
+
+
+def draw_maps(inputs: dict[str, Tensor], maps: dict[str, dict[str, Tensor]], visible: Tensor, title: str) -> Figure:
+    """Draws a row for each image and kind of input; each map has a column and lies over the image in grey.
+
+    The colours of a map mean the same in the clean and the occluded row of an image: they go from the lowest to the
+    highest value in both rows, which is written below. "Inside" is the mean of a map in the occluded region, as a share
+    of that range.
 
     Args:
-        model: in evaluation mode.
-        clean, occluded: (B, 3, H, W) in [0, 255].
+        inputs: {"clean" or "occluded": (B, 3, H, W) in [0, 255]}.
+        maps: {"clean" or "occluded": {name of a map: (B, h, w)}}.
         visible: 1 on kept pixels, 0 on occluded ones, (B, 1, H, W).
-        title: of the figure.
     """
-    maps = tuple(activation_maps(model, images) for images in (clean, occluded))
-    return draw_responses((clean, occluded), maps, visible, title)
-
-
-def draw_responses(
-    images: tuple[Tensor, Tensor], maps: tuple[dict[str, Tensor], dict[str, Tensor]], visible: Tensor, title: str
-) -> Figure:
-    """Two rows an image, clean and occluded; the image and a column a map, over the image in grey.
-
-    The colours of a map mean the same in both rows of an image: they go from the least to the largest value of the two,
-    which stand below.
-
-    Args:
-        images: clean and occluded, (B, 3, H, W) in [0, 255].
-        maps: {name: (B, h, w)} of the clean and of the occluded images.
-        visible: 1 on kept pixels, 0 on occluded ones, (B, 1, H, W).
-        title: of the figure.
-    """
-    names, (count, _, height, width) = list(maps[0]), images[0].shape
-    cell = 1.5, 1.5 * height / width  # inches
+    names, (count, _, height, width) = list(maps["clean"]), inputs["clean"].shape
+    cell, kinds = (1.5, 1.5 * height / width), list(inputs)  # inches
     columns = 1 + len(names)
-    figure = Figure(
-        figsize=(max(columns * cell[0] + 0.5, 4.5), 2 * count * (cell[1] + 0.15) + 1.1), layout="constrained"
-    )
-    figure.suptitle("\n".join(textwrap.wrap(title, int(14 * figure.get_figwidth()))), fontsize="small")
-    panels = figure.subplots(2 * count, columns, squeeze=False)
+    size = max(columns * cell[0] + 0.5, 4.5), len(kinds) * count * (cell[1] + 0.25) + 1.1
+    figure = Figure(figsize=size, layout="constrained")
+    figure.suptitle("\n".join(textwrap.wrap(title, int(14 * size[0]))), fontsize="small")
+    panels = figure.subplots(len(kinds) * count, columns, squeeze=False)
     for panel, name in zip(panels[0], ["image", *names], strict=True):
         panel.set_title("\n".join(textwrap.wrap(name.replace(": ", ":\n"), 20)), fontsize="small")
-    shown = [to_show(each) for each in images]
-    for index in range(count):
-        covered = 1 - visible[index, 0].float().cpu()
-        for state, kind in enumerate(("clean", "occluded")):
-            row = panels[2 * index + state]
-            show_image(row[0], shown[state][index])
-            row[0].set_ylabel(kind, fontsize="small")
-            for panel, name in zip(row[1:], names, strict=True):
-                show_image(panel, shown[state][index].mean(-1))
-                low, high = show_map(panel, [each[name][index] for each in maps], state, (height, width))
-                if kind == "occluded":
-                    panel.set_xlabel(f"{low:.2g} to {high:.2g}", fontsize="x-small")
-            for panel in row:
-                outline(panel, covered)
+    for row, (index, kind) in zip(panels, ((index, kind) for index in range(count) for kind in kinds), strict=True):
+        image, covered = to_show(inputs[kind][index : index + 1])[0], 1 - visible[index, 0]
+        show_image(row[0], image)
+        row[0].set_ylabel(kind, fontsize="small")
+        for panel, name in zip(row[1:], names, strict=True):
+            show_image(panel, image.mean(-1))
+            values = torch.stack([each[name][index].float() for each in maps.values()])
+            show_map(panel, maps[kind][name][index].float(), (float(values.min()), float(values.max())), covered)
+        for panel in row:
+            outline(panel, covered)
     return figure
 
 
-def show_map(panel: Axes, pair: list[Tensor], state: int, size: tuple[int, int]) -> tuple[float, float]:
-    """Lays one of two maps, (h, w) each, over a panel in the colours of both; returns their range."""
-    low, high = (float(bound) for bound in (min(each.min() for each in pair), max(each.max() for each in pair)))
-    large = F.interpolate(pair[state][None, None].float(), size, mode="bilinear", align_corners=False)[0, 0]
-    panel.imshow(large.numpy(), cmap=COLOURS, vmin=low, vmax=high, alpha=0.65)
-    return low, high
+def show_map(panel: Axes, values: Tensor, limits: tuple[float, float], covered: Tensor) -> None:
+    """Draws a map over the image of a panel, and writes its range and its mean inside the occlusion below.
+
+    Args:
+        values: the map, (h, w).
+        limits: values of the darkest and the brightest colour.
+        covered: 1 on occluded pixels, (H, W).
+    """
+    large = F.interpolate(values[None, None], covered.shape, mode="bilinear", align_corners=False)[0, 0]
+    panel.imshow(large.numpy(), cmap=COLOURS, vmin=limits[0], vmax=limits[1], alpha=0.65)
+    text = f"{limits[0]:.2g} to {limits[1]:.2g}"
+    if covered.any() and limits[1] > limits[0]:
+        share = F.interpolate(covered[None, None], values.shape, mode="area")[0, 0]
+        inside = ((values * share).sum() / share.sum() - limits[0]) / (limits[1] - limits[0])
+        text += f"; inside {100 * inside:.0f} %"
+    panel.set_xlabel(text, fontsize="x-small")
 
 
 def outline(panel: Axes, covered: Tensor) -> None:
-    """Draws where a mask, (H, W), 1 on occluded pixels, has its border."""
+    """Draws the border of a mask, (H, W), 1 on occluded pixels."""
     if 0 < covered.mean() < 1:
-        # a border of zeros closes the line along the edges of the image
-        ring = F.pad(covered, (1, 1, 1, 1)).numpy()
+        ring = F.pad(covered, (1, 1, 1, 1)).numpy()  # a border of zeros closes the line along the edges of the image
         height, width = ring.shape
         panel.autoscale(False)
         panel.contour(range(-1, width - 1), range(-1, height - 1), ring, levels=[0.5], colors=OUTLINE, linewidths=1)

@@ -1,9 +1,9 @@
-"""CMC and training curves of several runs in one plot."""
+"""Figure of the CMC and training curves of several runs."""
 
 import math
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -15,16 +15,15 @@ from igoas_plugin.evaluation.results import CMC, EVALUATED, TRAINED, read_result
 
 from .figure_file import as_label, palette
 
-DEFAULT_SCALARS = ("total_loss", "Rank-1", "mAP")  # those of them that there are
+DEFAULT_SCALARS = ("total_loss", "Rank-1", "mAP")
 
 
-@dataclass(frozen=True)
-class Curves:
-    """What the files of a run hold.
+class Curves(NamedTuple):
+    """Curves in the files of a run.
 
     Args:
         cmc: {data set: Rank-1, Rank-2, ... in %}.
-        lines: of metrics.json.
+        lines: lines of metrics.json.
     """
 
     cmc: dict[str, list[float]]
@@ -32,12 +31,12 @@ class Curves:
 
 
 def curves_picture(folders: Sequence[str], scalars: Sequence[str]) -> Figure:
-    """A panel with the CMC of each data set, and one for each scalar.
+    """Draws a panel with the CMC of each data set, and a panel for each scalar; each run has one colour.
 
     Args:
-        folders: of runs of tools/train_net.py.
-        scalars: names in metrics.json; empty: those of DEFAULT_SCALARS that there are, of each data set where a run
-            has several.
+        folders: OUTPUT_DIR of each run.
+        scalars: names in metrics.json. If empty, DEFAULT_SCALARS as far as they are logged; a run with several test
+            sets logs Rank-1 and mAP for each of them.
 
     Raises:
         InputError: a folder is given twice or holds neither results nor metrics.json, a file is damaged, or no run
@@ -57,7 +56,7 @@ def curves_picture(folders: Sequence[str], scalars: Sequence[str]) -> Figure:
 
 
 def names_of(folders: Sequence[str]) -> list[str]:
-    """What tells the folders apart; InputError where one is given twice."""
+    """Returns the paths of the folders below their common folder; raises InputError for a folder given twice."""
     paths = [os.path.realpath(folder) for folder in folders]
     if len(set(paths)) < len(paths):
         raise InputError(f"a run is given twice: {' '.join(folders)}")
@@ -66,7 +65,7 @@ def names_of(folders: Sequence[str]) -> list[str]:
 
 
 def read_curves(folder: str) -> Curves:
-    """Of a run in a folder; a later evaluation (results_eval.json) is read where it has other data sets too."""
+    """Reads the curves of a run; a later evaluation (results_eval.json) adds its other data sets."""
     files = [os.path.join(folder, name) for name in (EVALUATED, TRAINED)]
     results, cmc, lines = [read_results(path) for path in files if os.path.isfile(path)], {}, logged_lines(folder)
     for by_set in results:
@@ -80,12 +79,7 @@ def read_curves(folder: str) -> Curves:
 
 
 def draw_curves(runs: dict[str, Curves], scalars: Sequence[str]) -> Figure:
-    """A panel with the CMC of each data set, and one for each scalar; a colour a run.
-
-    Args:
-        runs: {name: its curves}.
-        scalars: names in metrics.json.
-    """
+    """Draws the panels of {name of a run: its curves}, see curves_picture()."""
     sets = list(dict.fromkeys(name for run in runs.values() for name in run.cmc))
     colours = palette(runs)
     count = len(sets) + len(scalars)
@@ -96,9 +90,9 @@ def draw_curves(runs: dict[str, Curves], scalars: Sequence[str]) -> Figure:
     for data_set in sets:
         curves = {name: run.cmc[data_set] for name, run in runs.items() if data_set in run.cmc}
         draw_cmc(panels.pop(0), data_set, curves, colours)
-    for each in scalars:
-        values = {name: values_of(run.lines, each) for name, run in runs.items()}
-        draw_scalar(panels.pop(0), each, {name: [own] for name, own in values.items() if own}, colours)
+    for scalar in scalars:
+        values = {name: values_of(run.lines, scalar) for name, run in runs.items()}
+        draw_scalar(panels.pop(0), scalar, {name: [own] for name, own in values.items() if own}, colours)
     for panel in panels:
         panel.set_axis_off()
     handles = [figure.axes[0].plot([], [], color=colours[name], label=as_label(name))[0] for name in runs]
@@ -107,13 +101,11 @@ def draw_curves(runs: dict[str, Curves], scalars: Sequence[str]) -> Figure:
 
 
 def draw_cmc(panel: Axes, data_set: str, curves: dict[str, Sequence[float]], colours: dict) -> None:
-    """The share of queries that found a match up to each rank.
+    """Draws the share of queries that found a match up to each rank.
 
     Args:
-        panel: is changed.
-        data_set: its title.
         curves: {name: Rank-1, Rank-2, ... in %}.
-        colours: {name: colour}, of palette().
+        colours: {name: colour}, see palette().
     """
     for name, ranks in curves.items():
         panel.plot(range(1, len(ranks) + 1), ranks, label=as_label(name), color=colours[name])
@@ -122,21 +114,18 @@ def draw_cmc(panel: Axes, data_set: str, curves: dict[str, Sequence[float]], col
 
 
 def draw_scalar(panel: Axes, scalar: str, curves: dict[str, Sequence[dict[int, float]]], colours: dict) -> None:
-    """A scalar of the training by iteration: mean over the seeds, and a band of one standard deviation.
+    """Draws a scalar of the training by iteration: mean over the seeds, and a band of one standard deviation.
 
     Args:
-        panel: is changed.
-        scalar: its name.
         curves: {name: [{iteration: value} of each seed]}.
-        colours: {name: colour}, of palette().
+        colours: {name: colour}, see palette().
     """
     for name, seeds in curves.items():
         iterations = sorted(set().union(*seeds))
         values = [[seed[iteration] for seed in seeds if iteration in seed] for iteration in iterations]
-        middle = [np.mean(each) for each in values]
-        panel.plot(iterations, middle, ".-", label=as_label(name), color=colours[name])
-        spread = [np.std(each, ddof=1) if len(each) > 1 else 0 for each in values]
-        low, high = zip(*((m - s, m + s) for m, s in zip(middle, spread, strict=True)), strict=True)
-        panel.fill_between(iterations, low, high, color=colours[name], alpha=0.2)
+        means = np.array([np.mean(each) for each in values])
+        spread = np.array([np.std(each, ddof=1) if len(each) > 1 else 0 for each in values])
+        panel.plot(iterations, means, ".-", label=as_label(name), color=colours[name])
+        panel.fill_between(iterations, means - spread, means + spread, color=colours[name], alpha=0.2)
     panel.set(xlabel="iteration", ylabel=scalar.replace("_", " "), xlim=(0, None))
     panel.grid(alpha=0.3)

@@ -1,4 +1,4 @@
-"""Descriptors of chosen identities in two dimensions."""
+"""Figure of the descriptors of some identities, projected to two dimensions."""
 
 from collections.abc import Sequence
 
@@ -22,17 +22,19 @@ from .pixel_images import drawn, first_test_set
 
 METHODS = ("tsne", "pca")
 MARKERS = {"gallery": "o", "query": "s"}
-FEWEST, PERPLEXITY = 3, 30.0  # images; neighbours of t-SNE where there are enough
+EDGES = {"gallery": "none", "query": "black"}
+FEWEST = 3  # images of a projection
+PERPLEXITY = 30.0  # number of neighbours in t-SNE, if there are enough
 
 
 def embedding_picture(cfg, identities: Sequence[int], count: int, seed: int, method: str) -> Figure:
-    """Descriptors of the query and gallery images of some identities of the first of DATASETS.TESTS.
+    """Draws the query and gallery images of some identities of the first of DATASETS.TESTS.
 
     Args:
-        cfg: of the model, checked by check_trained().
-        identities: as the data set numbers them; empty: a random choice of those of the queries.
-        count: identities of that choice.
-        seed: of the choice and of t-SNE.
+        cfg: config of the model, checked by check_trained().
+        identities: labels of the data set. If empty, identities of the queries are drawn at random.
+        count: number of random identities.
+        seed: seed of the random choice and of t-SNE.
         method: one of METHODS.
 
     Raises:
@@ -42,15 +44,14 @@ def embedding_picture(cfg, identities: Sequence[int], count: int, seed: int, met
     name = first_test_set(cfg)
     data = open_data(name)
     parts = {part: read_split(name, data, part) for part in ("query", "gallery")}
-    of_queries, known = (
-        sorted({item[1] for part in read for item in parts[part]}) for read in (["query"], list(parts))
-    )
+    known = {part: {identity for _, identity, _ in items} for part, items in parts.items()}
+    everyone = sorted(known["query"] | known["gallery"])
     for identity in identities:
-        if identity not in known:
+        if identity not in everyone:
             raise InputError(
-                f"--identities {identity}: {name} has none of that number; it has {known[0]} to {known[-1]}"
+                f"--identities {identity}: {name} has none of that number; it has {everyone[0]} to {everyone[-1]}"
             )
-    identities = list(identities) or drawn(of_queries, count, seed)
+    identities = list(identities) or drawn(sorted(known["query"]), count, seed)
     items = [(part, item) for part, images in parts.items() for item in images if item[1] in identities]
     if len(items) < FEWEST:
         raise InputError(f"{name} has {len(items)} images of these identities, and a projection needs {FEWEST}")
@@ -63,17 +64,17 @@ def embedding_picture(cfg, identities: Sequence[int], count: int, seed: int, met
 
 
 def projected(features: Tensor, seed: int, method: str) -> tuple[np.ndarray, str]:
-    """Descriptors in two dimensions, the same for the same seed, and by what they were projected.
+    """Projects descriptors to two dimensions; the same seed gives the same points.
 
     Args:
         features: (N, D), N at least FEWEST, D at least 2.
-        seed: of t-SNE.
+        seed: seed of t-SNE.
         method: "tsne" (neighbours stay neighbours; distances between groups mean little) or "pca" (linear).
 
     Returns:
-        (N, 2), and words.
+        Points of shape (N, 2), and a description of the projection.
     """
-    from sklearn.decomposition import PCA  # slow to import, and no other picture needs it
+    from sklearn.decomposition import PCA  # slow to import, and only this figure needs it
     from sklearn.manifold import TSNE
 
     values = features.double().numpy()
@@ -87,16 +88,14 @@ def projected(features: Tensor, seed: int, method: str) -> tuple[np.ndarray, str
 
 
 def draw_embedding(points: np.ndarray, items: Sequence[tuple[str, Item]], title: str) -> Figure:
-    """A marker an image: its colour is the identity, its shape the part, the number in it the camera.
+    """Draws a marker for each image: colour for the identity, shape for the part, number for the camera.
 
-    Lines lead from the image in the middle of an identity, which is labelled, to its others.
-
-    Cameras have the numbers that file names give them, from 1.
+    The image in the middle of an identity has the label of the identity, and lines to the others. Cameras count from 1,
+    as in file names.
 
     Args:
         points: (N, 2).
-        items: "query" or "gallery", and (path, identity, camera), of each.
-        title: of the figure.
+        items: "query" or "gallery", and (path, identity, camera), of each image.
     """
     figure = Figure(figsize=(9, 8), layout="constrained")
     panel = figure.subplots()
@@ -104,8 +103,9 @@ def draw_embedding(points: np.ndarray, items: Sequence[tuple[str, Item]], title:
     colours = palette(sorted(set(identities.tolist())))
     for (part, (_, identity, camera)), (x, y) in zip(items, points, strict=True):
         colour = colours[identity]
-        edge = "black" if part == "query" else "none"
-        panel.scatter(x, y, s=110, marker=MARKERS[part], color=[colour], edgecolors=edge, linewidths=1.2, zorder=2)
+        panel.scatter(
+            x, y, s=110, marker=MARKERS[part], color=[colour], edgecolors=EDGES[part], linewidths=1.2, zorder=2
+        )
         text = "white" if np.dot(colour, (0.299, 0.587, 0.114)) < 0.6 else "black"
         panel.annotate(str(camera + 1), (x, y), ha="center", va="center_baseline", fontsize=6, color=text, zorder=3)
     for identity, colour in colours.items():
@@ -114,21 +114,13 @@ def draw_embedding(points: np.ndarray, items: Sequence[tuple[str, Item]], title:
         for point in own:
             panel.plot(*zip(middle, point, strict=True), "-", color=colour, alpha=0.35, linewidth=0.8, zorder=1)
         box = {"boxstyle": "round,pad=0.2", "facecolor": "white", "edgecolor": colour, "alpha": 0.85}
-        panel.annotate(
-            str(identity),
-            middle,
-            xytext=(0, 9),
-            textcoords="offset points",
-            ha="center",
-            bbox=box,
-            fontsize=8,
-            zorder=4,
-        )
+        place = {"xytext": (0, 9), "textcoords": "offset points", "ha": "center"}
+        panel.annotate(str(identity), middle, **place, bbox=box, fontsize=8, zorder=4)
     panel.set(xticks=[], yticks=[])
     panel.set_title(title, fontsize="small")
+    look = {"linestyle": "", "color": "grey", "markersize": 9}
     handles = [
-        Line2D([], [], linestyle="", marker=MARKERS[part], color="grey", markeredgecolor=edge, markersize=9, label=part)
-        for part, edge in (("gallery", "none"), ("query", "black"))
+        Line2D([], [], marker=MARKERS[part], markeredgecolor=EDGES[part], label=part, **look) for part in MARKERS
     ]
     figure.legend(
         handles=handles, loc="outside lower center", ncols=2, fontsize="small", title_fontsize="small",

@@ -1,4 +1,4 @@
-"""The schedule as a picture: what the occlusion block does to a batch, epoch by epoch."""
+"""Figure of what the occlusion block does to a batch, epoch by epoch."""
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -16,20 +16,18 @@ SHOWN = 7  # epochs whose images are shown, at most
 
 
 def occlusion_picture(cfg, count: int, seed: int) -> Figure:
-    """What the block of a config does to images of its training set.
+    """Draws what the block of a config does to images of its training set.
 
     Args:
-        cfg: of the run; MODEL.WEIGHTS is not read.
-        count: images.
-        seed: of their choice.
+        cfg: config of the run. MODEL.WEIGHTS is not read.
 
     Raises:
         InputError: the training set is missing or has no images, an image cannot be read, or a key of
-            MODEL.OCCLUSION or SOLVER.MAX_EPOCH leaves its range.
+            MODEL.OCCLUSION or SOLVER.MAX_EPOCH is out of range.
     """
     if cfg.SOLVER.MAX_EPOCH < 1:
         raise InputError(f"SOLVER.MAX_EPOCH must be 1 or more, got {cfg.SOLVER.MAX_EPOCH}")
-    title = title_of(cfg)  # builds the block: a key out of range is found first
+    title = title_of(cfg)  # builds the block, which checks its keys
     items = [item for name in cfg.DATASETS.NAMES for item in open_data(name).train]
     if not items:
         raise InputError(
@@ -44,28 +42,27 @@ def occlusion_picture(cfg, count: int, seed: int) -> Figure:
 def title_of(cfg) -> str:
     keys = cfg.MODEL.OCCLUSION
     chances = {"occluded": keys.PROB, "cut off": keys.TRUNCATION}
-    told = [f"{name} with probability {chance:g}" for name, chance in chances.items() if 0 < chance < 1]
-    title = ", ".join([keys.NAME, f"{cfg.SOLVER.MAX_EPOCH} epochs", *told, *cfg.DATASETS.NAMES])
+    uncertain = [f"{name} with probability {chance:g}" for name, chance in chances.items() if 0 < chance < 1]
+    title = ", ".join([keys.NAME, f"{cfg.SOLVER.MAX_EPOCH} epochs", *uncertain, *cfg.DATASETS.NAMES])
     if hasattr(build_occlusion(cfg), "drop"):
         title += (
-            "\nIt hides a part of the suppression branch's last feature map, and nothing of the images:\n"
-            "shown is that part of the images"
+            "\nThis block hides a part of the suppression branch's last feature map, and nothing of the images:\n"
+            "the figure hides the same part of the images"
         )
     return title
 
 
 def occluded_by_epoch(cfg, images: Tensor) -> tuple[list[float], dict[int, np.ndarray]]:
-    """A batch in each epoch of a run.
+    """Occludes a batch as in each epoch of a run.
 
-    What a block drops of a feature map (its method ``drop``) is dropped of the images instead.
+    A block that drops a part of the feature map (method ``drop``) drops it from the images instead.
 
     Args:
-        cfg: of the run.
         images: (B, 3, H, W) in [0, 255].
 
     Returns:
-        The share that is covered, in [0, 1], of each epoch; and of up to SHOWN of them, evenly spread, the occluded
-        images: {epoch: (B, H, W, 3), uint8}.
+        The covered share of each epoch, in [0, 1]; and the occluded images of up to SHOWN evenly spread epochs,
+        {epoch: (B, H, W, 3), uint8}.
     """
     cfg = cfg.clone()
     cfg.defrost()
@@ -83,13 +80,12 @@ def occluded_by_epoch(cfg, images: Tensor) -> tuple[list[float], dict[int, np.nd
 
 
 def draw_occlusion(clean: np.ndarray, shares: list[float], shown: dict[int, np.ndarray], title: str) -> Figure:
-    """A row an image and a column an epoch; below, the covered share by epoch.
+    """Draws a row for each image and a column for each epoch, and the covered share by epoch below.
 
     Args:
         clean: (B, H, W, 3), uint8.
-        shares: that are covered, in [0, 1], of each epoch.
-        shown: {epoch: its occluded images}, as `clean`.
-        title: of the figure.
+        shares: covered share of each epoch, in [0, 1].
+        shown: {epoch: its occluded images}, of the same shape as `clean`.
     """
     count, height, width, _ = clean.shape
     cell = 1.1, 1.1 * height / width  # inches

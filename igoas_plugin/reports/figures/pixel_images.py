@@ -1,4 +1,4 @@
-"""The images of a picture: which ones, as the model takes them, and back to what can be looked at."""
+"""Images of a figure: which ones, read as in an evaluation, normalised and back to pixels."""
 
 import random
 from collections.abc import Sequence
@@ -8,7 +8,6 @@ import numpy as np
 import torch
 from fastreid.data.transforms import build_transforms
 from torch import Tensor
-from torchvision.utils import make_grid
 
 from igoas_plugin.core.errors import InputError
 from igoas_plugin.fastreid_fixes.images import read_image
@@ -17,24 +16,23 @@ T = TypeVar("T")
 
 
 def first_test_set(cfg) -> str:
-    """The first of DATASETS.TESTS; raises InputError where there is none."""
+    """Returns the first of DATASETS.TESTS; raises InputError if there is none."""
     if not cfg.DATASETS.TESTS:
         raise InputError("DATASETS.TESTS is empty: name a data set with query and gallery, such as ToyOccluded")
     return cfg.DATASETS.TESTS[0]
 
 
 def drawn(things: Sequence[T], count: int, seed: int) -> list[T]:
-    """So many of the things, or all where there are no more, in their order; the same for the same seed."""
+    """Draws so many things, or all if there are no more, and keeps their order; the same for the same seed."""
     positions = random.Random(seed).sample(range(len(things)), min(count, len(things)))
     return [things[position] for position in sorted(positions)]
 
 
 def read_images(cfg, paths: Sequence[str], size: Sequence[int]) -> Tensor:
-    """Images as an evaluation reads them, but of a size of the caller's.
+    """Reads N images as an evaluation does, but in another size.
 
     Args:
-        cfg: its INPUT holds.
-        paths: of N images.
+        cfg: config of the model, for its INPUT.
         size: [height, width].
 
     Returns:
@@ -51,10 +49,10 @@ def read_images(cfg, paths: Sequence[str], size: Sequence[int]) -> Tensor:
 
 
 class PixelScale:
-    """Between pixels in [0, 255] and the normalised images of a model.
+    """Conversion between pixels in [0, 255] and the normalised images of a model.
 
     Args:
-        mean, std: of the normalisation, three values each, in [0, 255].
+        mean, std: mean and deviation of the normalisation, three values each, in [0, 255].
     """
 
     def __init__(self, mean: Sequence[float] | Tensor, std: Sequence[float] | Tensor):
@@ -68,10 +66,5 @@ class PixelScale:
 
 
 def to_show(images: Tensor) -> np.ndarray:
-    """(B, 3, H, W) in about [0, 255] -> (B, H, W, 3), uint8."""
+    """Converts (B, 3, H, W) in about [0, 255] to (B, H, W, 3), uint8, for matplotlib."""
     return images.round().clamp(0, 255).to(torch.uint8).permute(0, 2, 3, 1).cpu().numpy()
-
-
-def grid_of(images: Tensor, columns: int) -> Tensor:
-    """Images side by side in rows: (B, 3, H, W) in about [0, 255] -> (3, height, width), uint8, on the CPU."""
-    return make_grid(images.round().clamp(0, 255).to(torch.uint8).cpu(), nrow=columns, pad_value=255)

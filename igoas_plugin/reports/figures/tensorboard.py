@@ -1,6 +1,7 @@
-"""What an occlusion block does and what a model responds to, in tensorboard, as training goes on."""
+"""Images in tensorboard during a training: what an occlusion block does, and what a model responds to."""
 
 import logging
+from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
@@ -9,21 +10,21 @@ from fastreid.utils import comm
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-logger = logging.getLogger(f"fastreid.{__name__}")  # a child of the host's logger: shown where the host's lines are
+logger = logging.getLogger(f"fastreid.{__name__}")  # a child of fast-reid's logger, so it has the same handlers
 
-BATCH, RESPONSES = "occlusion/batch", "occlusion/responses"  # names in tensorboard
-SHOWN, RESPONDED = 8, 3  # images of a batch
+BATCH, ACTIVATIONS = "occlusion/batch", "occlusion/responses"  # names in tensorboard
+BATCH_IMAGES, ACTIVATION_IMAGES = 8, 3  # images of a batch that are shown
 
 
 class OccludedImages(HookBase):
-    """Every so many epochs puts the last batch, clean and occluded, and the responses to it into the event storage.
+    """Hook that logs the last batch of an epoch, clean and occluded, and the activation maps of some of its images.
 
-    The batch is the one that the last step of the epoch was trained on: nothing is drawn again. Weights, statistics,
-    modes, gradients and generators stay what they are.
+    It keeps the batch that the last step was trained on, and draws no random number. Weights, statistics, modes and
+    gradients of the model stay the same.
 
     Args:
-        model: with an occlusion block ``occlusion`` for images.
-        period: in epochs, at least 1.
+        model: model with an occlusion block ``occlusion`` for images.
+        period: number of epochs between two logs, at least 1.
     """
 
     def __init__(self, model: nn.Module, period: int):
@@ -37,8 +38,8 @@ class OccludedImages(HookBase):
             self.listening = self.model.occlusion.register_forward_hook(self.listen)
 
     def listen(self, block: nn.Module, inputs: tuple[Tensor], output: tuple[Tensor, Tensor]) -> None:
-        some = slice(0, None, max(len(inputs[0]) // SHOWN, 1))  # neighbours may be of one identity
-        self.seen = [each.detach()[some][:SHOWN].clone() for each in (inputs[0], *output)]
+        some = slice(0, None, max(len(inputs[0]) // BATCH_IMAGES, 1))  # neighbours may have one identity
+        self.seen = [each.detach()[some][:BATCH_IMAGES].clone() for each in (inputs[0], *output)]
 
     def after_step(self):
         if self.listening is not None:
@@ -55,28 +56,31 @@ class OccludedImages(HookBase):
             logger.warning("TENSORBOARD.IMAGES_PERIOD: no images of epoch %d: %r", self.trainer.epoch, error)
 
     def put(self, clean: Tensor, occluded: Tensor, visible: Tensor) -> None:
-        """The two images of an epoch.
+        """Draws the two images of an epoch and puts them into the event storage.
 
         Args:
-            clean, occluded: normalised, (B, 3, H, W).
+            clean, occluded: normalised images, (B, 3, H, W).
             visible: 1 on kept pixels, 0 on occluded ones, (B, 1, H, W).
         """
-        from .activation_figure import responses_of
-        from .figure_file import pixels_of  # matplotlib is for runs that want images
-        from .pixel_images import PixelScale, grid_of
+        from torchvision.utils import make_grid
+
+        from .activation_figure import ImagePair, draw_activations
+        from .figure_file import pixels_of  # imports matplotlib, which other runs do not need
+        from .pixel_images import PixelScale
 
         storage, scale = self.trainer.storage, PixelScale(self.model.pixel_mean, self.model.pixel_std)
         clean, occluded = scale.pixels(clean), scale.pixels(occluded)
-        storage.put_image(BATCH, grid_of(torch.cat([clean, occluded]), len(clean)))
+        batch = torch.cat([clean, occluded]).round().clamp(0, 255).to(torch.uint8).cpu()
+        storage.put_image(BATCH, make_grid(batch, nrow=len(clean), pad_value=255))
         with in_evaluation(self.model):
-            few = (each[:RESPONDED] for each in (clean, occluded, visible))
-            figure = responses_of(self.model, *few, f"channel means of feature maps, epoch {self.trainer.epoch}")
-        storage.put_image(RESPONSES, pixels_of(figure).transpose(2, 0, 1))
+            some = ImagePair(*(each[:ACTIVATION_IMAGES] for each in (clean, occluded, visible.float().cpu())))
+            title = f"channel means of feature maps, epoch {self.trainer.epoch}"
+            storage.put_image(ACTIVATIONS, pixels_of(draw_activations(self.model, some, title)).transpose(2, 0, 1))
 
 
 @contextmanager
-def in_evaluation(model: nn.Module):
-    """A context in which a model is in evaluation mode; then each module is in its own mode again."""
+def in_evaluation(model: nn.Module) -> Iterator[None]:
+    """Sets a model to evaluation mode, and each of its modules back to its own mode at the end."""
     modes = {module: module.training for module in model.modules()}
     model.eval()
     try:
@@ -87,7 +91,7 @@ def in_evaluation(model: nn.Module):
 
 
 def occluded_images(trainer) -> OccludedImages | None:
-    """Returns the hook of a trainer's main process where TENSORBOARD.IMAGES_PERIOD asks for it."""
+    """Returns the hook for the main process if TENSORBOARD.IMAGES_PERIOD is set, else None."""
     period = trainer.cfg.get("TENSORBOARD", {}).get("IMAGES_PERIOD", 0)
     if not period or not comm.is_main_process():
         return None

@@ -1,1 +1,1 @@
-"""Pages of HTML that need nothing but their own file: templates, pictures within the page."""
+"""HTML pages that need no other file and no network."""

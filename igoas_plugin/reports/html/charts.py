@@ -1,91 +1,85 @@
-"""Line charts as inline SVG: the geometry; a template draws it, with the same numbers as a table."""
+"""Charts of a page: a matplotlib figure as SVG, and its numbers as a table."""
 
-import math
-from dataclasses import dataclass
+from collections.abc import Sequence
 from typing import NamedTuple
 
-WIDTH, HEIGHT = 400, 260  # of the view box; the page scales it
-LEFT, RIGHT, TOP, BOTTOM = 44, 12, 12, 44  # margins
+from matplotlib.figure import Figure
+
+from igoas_plugin.datasets.occluded_market.occlude import KINDS, SHARES
+from igoas_plugin.reports.figures.cmc_curves import draw_cmc
+from igoas_plugin.reports.severity_curve import DRAWN, Point, draw_severity, kind_title
+
+from .thumbnails import Thumbnail, svg
+
+WIDTH = 4.2  # inches
+RANKS = (1, 5, 10, 20, 50)  # in the table of a CMC
+# Test sets whose queries are those of Market-1501 at a severity
+SEVERITY_OF = {"Market1501": 0, "OccludedMarket1501": 3} | {
+    f"OccludedMarket1501S{severity}": severity for severity in range(1, 6)
+}
 
 
-class Line(NamedTuple):
-    """A line of a chart.
+class Chart(NamedTuple):
+    """Chart with the table of its numbers."""
 
-    Args:
-        name: of it.
-        points: (x, y), by x.
-        dots: whether its points are marked.
-    """
-
-    name: str
-    points: list[tuple[float, float]]
-    dots: bool = True
-
-
-class Tick(NamedTuple):
-    place: float
-    label: str
-
-
-@dataclass(frozen=True)
-class Chart:
-    """Lines over a number; y is in % and begins at 0.
-
-    Args:
-        key: unique among those of its kind, for ids.
-        title: of the chart.
-        description: what it shows, in a sentence or two, for those who do not see it.
-        x_label, y_label: of the axes.
-        lines: with at least one point each.
-        told: x values of the table beside it; None: all.
-    """
-
-    key: str
     title: str
-    description: str
-    x_label: str
-    y_label: str
-    lines: list[Line]
-    told: list[float] | None = None
+    picture: Thumbnail
+    heads: list[str]
+    rows: list[tuple]
 
-    left, right, bottom = LEFT, WIDTH - RIGHT, HEIGHT - BOTTOM
 
-    @property
-    def xs(self) -> list[float]:
-        return sorted({x for line in self.lines for x, _ in line.points})
+def cmc_chart(data_set: str, cmc: Sequence[float]) -> Chart:
+    """Draws the CMC of a test set.
 
-    @property
-    def y_max(self) -> float:
-        """The next ten above the highest point, at least 10."""
-        return max(10.0, 10 * math.ceil(max(y for line in self.lines for _, y in line.points) / 10 - 1e-9))
+    Args:
+        cmc: Rank-1, Rank-2, ..., in %.
+    """
+    title = f"Cumulative match characteristic on {data_set}"
+    figure = Figure(figsize=(WIDTH, 2.8), layout="constrained")
+    draw_cmc(figure.subplots(), data_set, {"CMC": cmc}, {"CMC": "C0"})
+    rows = [(rank, f"{cmc[rank - 1]:.1f}") for rank in RANKS if rank <= len(cmc)]
+    return Chart(title, svg(figure, f"{title}: the table has its numbers"), ["rank", "queries found (%)"], rows)
 
-    def x(self, value: float) -> float:
-        low, high = self.xs[0], self.xs[-1]
-        return round(self.left + (self.right - self.left) * ((value - low) / (high - low) if high > low else 0.5), 1)
 
-    def y(self, value: float) -> float:
-        return round(TOP + (self.bottom - TOP) * (1 - value / self.y_max), 1)
+def severity_points(metrics: dict[str, dict[str, float]]) -> list[Point]:
+    """Returns the severities among the test sets of one evaluation; [] if there are fewer than two.
 
-    def path(self, line: Line) -> str:
-        """Of an SVG polyline."""
-        return " ".join(f"{self.x(x)},{self.y(y)}" for x, y in line.points)
+    Args:
+        metrics: {data set: {metric: value in %}}.
+    """
+    by_severity = {SEVERITY_OF[name]: each for name, each in metrics.items() if name in SEVERITY_OF}
+    points = [Point("this evaluation", "all", severity, each) for severity, each in sorted(by_severity.items())]
+    return points if len(points) > 1 else []
 
-    def dots(self, line: Line) -> list[tuple[float, float]]:
-        return [(self.x(x), self.y(y)) for x, y in line.points] if line.dots else []
 
-    @property
-    def x_ticks(self) -> list[Tick]:
-        ticks = self.xs if len(self.xs) <= 10 else [x for x in self.xs if x == 1 or x % 10 == 0]
-        return [Tick(self.x(x), f"{x:g}") for x in ticks]
+def severity_charts(points: Sequence[Point]) -> list[Chart]:
+    """Draws Rank-1 and mAP by severity, a chart for each kind of occlusion and a line for each model."""
+    charts = []
+    for kind in KINDS:
+        own = [point for point in points if point.kind == kind]
+        if not own:
+            continue
+        models = list(dict.fromkeys(point.model for point in own))
+        title = f"Rank-1 and mAP by severity: {kind_title(kind)}"
+        figure = Figure(figsize=(WIDTH, 5), layout="constrained")
+        panels = figure.subplots(2, 1, sharex=True)
+        draw_severity(panels, own)
+        if len(models) > 1:
+            panels[0].legend(fontsize="small")
+        heads, columns = ["severity"], [sorted({point.severity for point in own})]
+        for model in models:
+            by_severity = {point.severity: point.metrics for point in own if point.model == model}
+            for metric in DRAWN:
+                heads.append(f"{model}, {metric} (%)")
+                columns.append(
+                    [f"{by_severity[each][metric]:.1f}" if each in by_severity else "-" for each in columns[0]]
+                )
+        rows = list(zip(*columns, strict=True))
+        charts.append(Chart(title, svg(figure, f"{title}: the table has its numbers"), heads, rows))
+    return charts
 
-    @property
-    def y_ticks(self) -> list[Tick]:
-        step = 10 if self.y_max <= 50 else 20
-        return [Tick(self.y(y), f"{y}") for y in range(0, round(self.y_max) + 1, step)]
 
-    @property
-    def rows(self) -> list[tuple[str, ...]]:
-        """Of the table: x, then y of each line; "-" where a line has no such point."""
-        values = [dict(line.points) for line in self.lines]
-        cells = [(x, [each.get(x) for each in values]) for x in (self.told or self.xs)]
-        return [(f"{x:g}", *("-" if y is None else f"{y:.1f}" for y in ys)) for x, ys in cells]
+def hidden_shares() -> str:
+    """Returns a phrase with the share of an image that each severity hides."""
+    shares = ", ".join(f"{round(100 * share)} %" for share in SHARES)
+    return f"{shares} of the image at severities 0 to {len(SHARES) - 1}"

@@ -1,23 +1,21 @@
-"""The metrics of a test set beside what the run recorded and what others have published."""
+"""Rows of the table of metrics: measured for the page, recorded by the run, published by others."""
 
 from typing import NamedTuple
 
 from igoas_plugin.evaluation.results import METRICS
-from igoas_plugin.reports.comparison.table import Training
+from igoas_plugin.reports.comparison.table import TrainingSet
 
 from .run_folder import RunFolder
 
-SAME = 0.05  # points of a metric in % that a difference is not worth a word
+SAME = 0.05  # difference of a metric, in percentage points, that is not reported
 
 
 class Row(NamedTuple):
-    """A row of the table of metrics.
+    """Row of the table of metrics.
 
     Args:
-        name: whose figures they are.
-        kind: "measured" for this page, "recorded" in the run's folder, or "published".
-        figures: of METRICS, in %; "-" where one was not measured or not published.
-        source: where they are from.
+        kind: "measured", "recorded" or "published".
+        figures: METRICS in %, "-" for an unknown one.
     """
 
     name: str
@@ -27,18 +25,16 @@ class Row(NamedTuple):
 
 
 def rows_of(run: RunFolder, data_set: str, metrics: dict[str, float]) -> list[Row]:
-    """What was measured now, what the run recorded of the same test set, then what was published, best last.
+    """Returns the measured row of a test set, the recorded ones, and the published ones, the best last.
 
-    Published are figures of the same test protocol after training on the same set alone.
+    Published figures have the same test set and the same training set.
     """
     rows = [Row("this evaluation", "measured", figures_of(metrics), "measured for this page")]
     for file, results in run.recorded.items():
         if data_set in results:
             rows.append(Row("recorded", "recorded", figures_of(results[data_set]), f"{file} of the run"))
-    training = Training(tuple(run.cfg.DATASETS.NAMES), run.cfg.DATASETS.COMBINEALL)
-    for each in training.published_on(data_set):
-        name = f"{each.method}, {each.venue}" if each.venue else each.method
-        rows.append(Row(name, "published", figures_of(each.metrics), each.source))
+    for each in TrainingSet.of(run.cfg).published_on(data_set):
+        rows.append(Row(each.title, "published", figures_of(each.metrics), each.source))
     return rows
 
 
@@ -47,22 +43,21 @@ def figures_of(metrics: dict[str, float]) -> tuple[str, ...]:
 
 
 def differences(run: RunFolder, data_set: str, metrics: dict[str, float]) -> list[str]:
-    """A sentence for each file of the run whose figures of this test set are others, or that has none of it."""
-    told = []
+    """Returns a sentence for each recorded file that lacks the test set or has other figures of it."""
+    sentences = []
     for file, results in run.recorded.items():
         recorded = results.get(data_set)
         if recorded is None:
-            told.append(f"{file} of the run has no figures of {data_set}.")
+            sentences.append(f"{file} of the run has no figures of {data_set}.")
             continue
-        both = [name for name in METRICS if name in recorded and name in metrics]
         wrong = [
             f"{name} {metrics[name]:.1f} here, {recorded[name]:.1f} there"
-            for name in both
-            if abs(metrics[name] - recorded[name]) >= SAME
+            for name in METRICS
+            if name in recorded and name in metrics and abs(metrics[name] - recorded[name]) >= SAME
         ]
         if wrong:
-            told.append(
-                f"These figures differ from {file} of the run: {'; '.join(wrong)}. Other weights, keys, images or "
-                "another processor do that."
+            sentences.append(
+                f"These figures differ from {file} of the run: {'; '.join(wrong)}. The reason may be other weights, "
+                "config keys or images, or another processor."
             )
-    return told
+    return sentences

@@ -1,219 +1,184 @@
-"""Evaluates a run anew and gathers what the page shows: metrics and rank lists belong together."""
+"""Evaluation of a run, and its page: metrics, charts, rank lists and activation maps of the same descriptors."""
 
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
-from typing import NamedTuple
 
 from torch import nn
 
 from igoas_plugin.config import flat_keys, get_cfg, value_of
-from igoas_plugin.datasets.data_report import SetReport, published_text, report
+from igoas_plugin.core.version import __version__
+from igoas_plugin.datasets.data_report import published_text, report
 from igoas_plugin.evaluation.results import METRICS
 from igoas_plugin.evaluation.retrieval import Retrieval, retrieve
-from igoas_plugin.inference.fingerprint import fingerprint
 from igoas_plugin.reports.comparison.provenance import made_by
+from igoas_plugin.reports.figures.activation_figure import draw_activations, read_pair
+from igoas_plugin.reports.figures.figure_file import pixels_of
+from igoas_plugin.reports.rank_lists import Query, RankList, extremes, grouped, queries_of, rank_list
 
-from . import curve_charts, metric_rows
-from .activation_panels import QueryMaps, maps_of
-from .charts import Chart
-from .queries import Group, Query, folder_of, grouped, name_below, queries_of
-from .rank_lists import RankList, choose, rank_lists
+from .charts import cmc_chart, hidden_shares, severity_charts, severity_points
+from .metric_rows import differences, rows_of
+from .page import name_below, render
 from .run_folder import RunFolder
+from .thumbnails import Thumbnail, thumbnail
 
-WITH_MAPS = ("worst", "best")
-# What an evaluation does beside ranking by distance: published figures are without it, unless they say otherwise
+SIZE = (64, 128)  # largest size (width, height) of a picture in a rank list, in pixels
+TOP = 10  # gallery images of a rank list
+MAPS_DPI, MAPS_SIZE = 72, (2000, 2000)  # resolution and largest size, in pixels, of a figure of activation maps
+# Steps of an evaluation besides ranking by distance; published figures are without them, unless they say otherwise
 EXTRAS = {"TEST.RERANK.ENABLED": "re-ranking", "TEST.AQE.ENABLED": "query expansion", "TEST.FLIP.ENABLED": "flipping"}
-
-
-class Setting(NamedTuple):
-    """A config key with its value and its default."""
-
-    key: str
-    value: str
-    default: str
-
-
-class Split(NamedTuple):
-    """What one split of a data set holds, as text, beside what was published."""
-
-    data_set: str
-    split: str
-    images: str
-    identities: str
-    cameras: str
-    published: str
-    state: str
-
-
-class Shown(NamedTuple):
-    """A query with pictures; `maps` is None where it has no response maps."""
-
-    ranked: RankList
-    maps: QueryMaps | None
 
 
 @dataclass(frozen=True)
 class TestSet:
-    """What the page shows of one test set.
+    """Evaluation on one test set.
 
     Args:
-        name: registered name of the data set.
-        measured: {metric: value in %}.
-        rows: of the table of metrics.
-        differences: from what the run recorded, a sentence each.
-        cmc: chart.
-        cameras, identities: mean AP of the queries of each.
-        queries: all, the worst first.
-        unanswered: how many have no image of their identity in another camera.
-        gallery: number of its images.
-        folders: of the queries and of the gallery, below that of the data sets.
-        shown: {"worst", "best", "random": queries with pictures}.
+        retrieval: the ranking.
+        queries: all queries, the worst first.
+        lists: {"worst", "best", "random": rank lists that are shown with pictures}.
+        pictures: {path: picture} of all images in these rank lists.
+        maps: {position of a worst or best query: its activation maps}.
     """
 
-    name: str
-    measured: dict[str, float]
-    rows: list[metric_rows.Row]
-    differences: list[str]
-    cmc: Chart
-    cameras: list[Group]
-    identities: list[Group]
+    retrieval: Retrieval
     queries: list[Query]
-    unanswered: int
-    gallery: int
-    folders: tuple[str, str]
-    shown: dict[str, list[Shown]]
+    lists: dict[str, list[RankList]]
+    pictures: dict[str, Thumbnail]
+    maps: dict[int, Thumbnail]
+
+    @property
+    def name(self) -> str:
+        return self.retrieval.name
+
+    @property
+    def metrics(self) -> dict[str, float]:
+        """METRICS in %."""
+        return {name: self.retrieval.metrics[name] for name in METRICS}
 
     @property
     def pictured(self) -> dict[int, str]:
-        """{position of a query that is shown with pictures: "worst", "best" or "random"}."""
-        return {each.ranked.query.position: kind for kind, shown in self.shown.items() for each in shown}
+        """{position of a query with pictures: "worst", "best" or "random"}."""
+        return {ranked.query.position: kind for kind, lists in self.lists.items() for ranked in lists}
 
 
-@dataclass(frozen=True)
-class Evaluation:
-    """What the page shows.
-
-    Args:
-        run: the folder that was evaluated.
-        title: of the run.
-        sha256: of the weights but classifiers.
-        maker: versions and machine.
-        time: of the evaluation, UTC.
-        extras: what the evaluation does beside ranking by distance, in words.
-        settings: config keys that differ from their defaults.
-        config: the whole config as YAML.
-        splits: counts of the data sets.
-        test_sets: in the order of DATASETS.TESTS.
-        severity: charts of this evaluation's own test sets.
-        curve: charts of occlusion_curve.csv.
-    """
-
-    run: RunFolder
-    title: str
-    sha256: str
-    maker: str
-    time: str
-    extras: list[str]
-    settings: list[Setting]
-    config: str
-    splits: list[Split]
-    test_sets: list[TestSet]
-    severity: list[Chart]
-    curve: list[Chart]
-
-
-def evaluate(run: RunFolder, model: nn.Module, shown: int) -> Evaluation:
+def evaluate(run: RunFolder, model: nn.Module, count: int) -> list[TestSet]:
     """Evaluates a run on each of its test sets.
 
     Args:
-        run: as open_run() gives it.
-        model: with its weights, in evaluation mode.
-        shown: how many of the worst, the best and random queries are shown with pictures.
+        model: its model with weights, in evaluation mode.
+        count: number of worst, of best and of random queries that are shown with pictures.
 
     Raises:
         InputError: a data set is missing or damaged, or an image cannot be read.
     """
-    cfg, root = run.cfg, os.getenv("FASTREID_DATASETS", "datasets")
-    names = dict.fromkeys(cfg.DATASETS.TESTS)
-    test_sets = [test_set(run, model, retrieve(cfg, model, name), root, shown) for name in names]
-    own = curve_charts.severity_points({each.name: each.measured for each in test_sets})
-    return Evaluation(
-        run=run,
-        title=os.path.basename(os.path.abspath(run.path)),
-        sha256=fingerprint(cfg, model).weights,
-        maker=made_by(cfg.MODEL.DEVICE),
-        time=datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M"),
-        extras=[words for key, words in EXTRAS.items() if value_of(cfg, key)],
-        settings=settings_of(cfg),
-        config=cfg.dump(),
-        splits=splits_of(cfg, root),
-        test_sets=test_sets,
-        severity=curve_charts.severity_charts(own),
-        curve=curve_charts.severity_charts(run.curve),
-    )
+    sets = []
+    for name in dict.fromkeys(run.cfg.DATASETS.TESTS):
+        retrieval = retrieve(run.cfg, model, name)
+        queries = queries_of(retrieval)
+        lists = {
+            kind: [rank_list(retrieval, query, TOP) for query in chosen]
+            for kind, chosen in extremes(queries, count).items()
+        }
+        with_maps = [ranked.query for kind in ("worst", "best") for ranked in lists[kind]]
+        maps = {query.position: activation_maps(run.cfg, model, query.path) for query in with_maps}
+        sets.append(TestSet(retrieval, queries, lists, pictures_of(retrieval, sum(lists.values(), [])), maps))
+    return sets
 
 
-def test_set(run: RunFolder, model: nn.Module, retrieval: Retrieval, root: str, shown: int) -> TestSet:
-    """What the page shows of a test set.
+def pictures_of(retrieval: Retrieval, lists: Sequence[RankList]) -> dict[str, Thumbnail]:
+    """Returns {path: picture} of all images in rank lists; each is read once."""
+    queries, gallery = folders_of(retrieval)
+    folders = {}
+    for ranked in lists:
+        folders |= {found.path: gallery for found in (*ranked.found, ranked.later) if found}
+        folders[ranked.query.path] = queries
+    return {path: thumbnail(path, f"image {name_below(path, folder)}", SIZE) for path, folder in folders.items()}
+
+
+def folders_of(retrieval: Retrieval) -> list[str]:
+    """Returns the folder of the queries and the folder of the gallery."""
+    parts = retrieval.query, retrieval.gallery
+    return [os.path.commonpath([os.path.dirname(path) for path, _, _ in items]) for items in parts]
+
+
+def activation_maps(cfg, model: nn.Module, path: str) -> Thumbnail:
+    """Draws the activation maps of an image, without and with the occlusion of the last epoch."""
+    figure = draw_activations(model, read_pair(cfg, [path], cfg.SOLVER.MAX_EPOCH - 1), "")
+    figure.set_dpi(MAPS_DPI)
+    return thumbnail(pixels_of(figure), "activation maps, as explained above", MAPS_SIZE)
+
+
+def page_of(run: RunFolder, sets: Sequence[TestSet], sha256: str, command: str) -> bytes:
+    """Renders the page.
 
     Args:
-        run, model, shown: as evaluate() takes them.
-        retrieval: of the test set.
-        root: the folder that holds the data sets.
+        sets: its evaluation, see evaluate().
+        sha256: hash of the weights without classifiers.
+        command: the command that made the page.
     """
-    queries = queries_of(retrieval)
-    measured = {name: retrieval.metrics[name] for name in METRICS}
-    return TestSet(
-        name=retrieval.name,
-        measured=measured,
-        rows=metric_rows.rows_of(run, retrieval.name, measured),
-        differences=metric_rows.differences(run, retrieval.name, measured),
-        cmc=curve_charts.cmc_chart(retrieval.name, [100 * float(share) for share in retrieval.cmc]),
-        cameras=grouped(queries, "camera"),
-        identities=grouped(queries, "identity"),
-        queries=queries,
-        unanswered=sum(query.ap is None for query in queries),
-        gallery=len(retrieval.gallery),
-        folders=tuple(name_below(root, folder_of(items)) for items in (retrieval.query, retrieval.gallery)),
-        shown={
-            kind: pictured(run.cfg, model if kind in WITH_MAPS else None, retrieval, chosen)
-            for kind, chosen in choose(queries, shown).items()
-        },
+    cfg, root = run.cfg, os.getenv("FASTREID_DATASETS", "datasets")
+    return render(
+        "report.html",
+        run=run,
+        cfg=cfg,
+        root=root,
+        title=os.path.basename(os.path.abspath(run.path)),
+        version=__version__,
+        time=datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M"),
+        maker=made_by(cfg.MODEL.DEVICE),
+        command=command,
+        sha256=sha256,
+        extras=[name for key, name in EXTRAS.items() if value_of(cfg, key)],
+        settings=settings_of(cfg),
+        splits=splits_of(cfg, root),
+        metrics=METRICS,
+        sets=[page_values(run, tested) for tested in sets],
+        severity=severity_charts(severity_points({tested.name: tested.metrics for tested in sets})),
+        curve=severity_charts(run.curve),
+        hidden_shares=hidden_shares(),
     )
 
 
-def pictured(cfg, model: nn.Module | None, retrieval: Retrieval, queries: list[Query]) -> list[Shown]:
-    """These queries with their rank lists, and with response maps where a model is given."""
-    ranked = rank_lists(retrieval, queries)
-    maps = [None] * len(queries)
-    if model is not None and queries:
-        paths = [retrieval.query[query.position][0] for query in queries]
-        maps = maps_of(cfg, model, paths, [query.file for query in queries])
-    return [Shown(*each) for each in zip(ranked, maps, strict=True)]
+def page_values(run: RunFolder, tested: TestSet) -> dict:
+    """Returns the variables of the template test_set.html."""
+    return {
+        **vars(tested),
+        "name": tested.name,
+        "metrics": tested.metrics,
+        "rows": rows_of(run, tested.name, tested.metrics),
+        "differences": differences(run, tested.name, tested.metrics),
+        "cmc": cmc_chart(tested.name, [100 * float(share) for share in tested.retrieval.cmc]),
+        "groups": {label: grouped(tested.queries, label) for label in ("camera", "identity")},
+        "unanswered": sum(query.ap is None for query in tested.queries),
+        "folders": folders_of(tested.retrieval),
+        "pictured": tested.pictured,
+    }
 
 
-def settings_of(cfg) -> list[Setting]:
-    """The keys that differ from the defaults of the host and the plugin."""
+def settings_of(cfg) -> list[tuple[str, str, str]]:
+    """Returns key, value and default of each key that differs from the defaults of fast-reid and the plugin."""
     default = get_cfg()
-    return [
-        Setting(key, str(value_of(cfg, key)), str(value_of(default, key)))
-        for key in flat_keys(cfg)
-        if value_of(cfg, key) != value_of(default, key)
-    ]
+    values = [(key, value_of(cfg, key), value_of(default, key)) for key in flat_keys(cfg)]
+    return [(key, str(value), str(usual)) for key, value, usual in values if value != usual]
 
 
-def splits_of(cfg, root: str) -> list[Split]:
-    """What was trained on and what is tested on."""
-    wanted = [(name, ("train",)) for name in cfg.DATASETS.NAMES]
-    wanted += [(name, ("query", "gallery")) for name in cfg.DATASETS.TESTS]
+def splits_of(cfg, root: str) -> list[tuple[str, ...]]:
+    """Counts the training sets and the test sets.
+
+    Returns:
+        Of each split: data set, split, images, identities, cameras, published counts, state.
+    """
+    wanted = [(name, "train") for name in cfg.DATASETS.NAMES]
+    wanted += [(name, split) for name in cfg.DATASETS.TESTS for split in ("query", "gallery")]
     reports = {name: report(name, root) for name in dict.fromkeys(name for name, _ in wanted)}
-    return [split_row(reports[name], split) for name, splits in dict.fromkeys(wanted) for split in splits]
-
-
-def split_row(found: SetReport, split: str) -> Split:
-    counts = found.splits.get(split)
-    if counts is None:
-        return Split(found.name, split, "-", "-", "-", "-", found.why or "it has none")
-    numbers = (f"{number:,}" for number in (counts.images, counts.identities, counts.cameras))
-    return Split(found.name, split, *numbers, published_text(counts.published), counts.state)
+    rows = []
+    for name, split in dict.fromkeys(wanted):
+        counts = reports[name].splits.get(split)
+        if counts is None:
+            rows.append((name, split, *4 * "-", reports[name].why or "it has none"))
+            continue
+        numbers = (f"{number:,}" for number in (counts.images, counts.identities, counts.cameras))
+        rows.append((name, split, *numbers, published_text(counts.published), counts.state))
+    return rows

@@ -1,18 +1,21 @@
+"""Page with the answers of a search."""
+
 import os
 
 from igoas_plugin.core.errors import UnreadableImage, printable
-from igoas_plugin.core.files import write_output
+from igoas_plugin.core.files import write_atomically
 from igoas_plugin.inference.search.answers import Answers, Match
 
-from .render import render
+from .page import render
 from .thumbnails import Thumbnail, thumbnail
 
 
 def write_page(answers: Answers, path: str) -> None:
-    """Writes a page with the pictures of the queries and of what was found; it needs no other file.
+    """Writes a page with the queries and their matches; the pictures are inside it.
 
     Raises:
-        InputError: a query cannot be read any more, or the page cannot be written.
+        InputError: a query cannot be read any more.
+        OutputError: the page cannot be written.
     """
     rows = [
         (
@@ -30,11 +33,11 @@ def write_page(answers: Answers, path: str) -> None:
         images=answers.images,
         answers=rows,
     )
-    write_output(path, lambda file: file.write(page))
+    write_atomically(path, lambda file: file.write(page))
 
 
 def picture_of(match: Match, folder: str) -> Thumbnail | None:
-    """None where the crop is gone by now."""
+    """Returns the picture of a match; None if its file is gone."""
     try:
         return thumbnail(os.path.join(folder, match.path), alt=f"match {match.rank}: {printable(match.path)}")
     except UnreadableImage:

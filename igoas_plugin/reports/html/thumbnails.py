@@ -1,21 +1,26 @@
+"""Pictures inside a page: small JPEGs of images, and figures as JPEG or SVG."""
+
 import base64
 import io
-from dataclasses import dataclass
+from typing import NamedTuple
+
+from matplotlib.figure import Figure
 
 from igoas_plugin.inference.predictor import Picture, opened
+from igoas_plugin.reports.figures.figure_file import rendered
 
-SIZE = (240, 240)  # pixels (width, height) that a thumbnail fits in: sharp where a page shows half of it
-QUALITY = 85  # of the JPEG, of 100
+SIZE = (240, 240)  # pixels (width, height) that a thumbnail fits in: a page shows it at half that size
+QUALITY = 75  # of a JPEG, of 100
+CSS_PIXELS = 96  # pixels of a page in an inch
 
 
-@dataclass(frozen=True)
-class Thumbnail:
-    """A small picture within a page; the macro ``thumbnail`` of thumbnail.html shows it.
+class Thumbnail(NamedTuple):
+    """Picture inside a page; the macro ``thumbnail`` shows it.
 
     Args:
-        uri: the JPEG as a data URI.
-        width, height: in pixels.
-        alt: what is said in its place where it cannot be seen.
+        uri: content of the picture as a data URI.
+        width, height: size on the page, in pixels.
+        alt: text for readers who cannot see it.
     """
 
     uri: str
@@ -25,12 +30,12 @@ class Thumbnail:
 
 
 def thumbnail(picture: Picture, alt: str, size: tuple[int, int] = SIZE) -> Thumbnail:
-    """A picture, made smaller where it is larger than (width, height).
+    """Returns a picture as a JPEG, made smaller if it is larger than (width, height).
 
     Args:
         picture: path, or RGB array of shape (H, W, 3) and type uint8.
-        alt: what it shows, in words.
-        size: that it fits in, in pixels.
+        alt: text for readers who cannot see it.
+        size: largest size, in pixels.
 
     Raises:
         InputError: the picture cannot be read.
@@ -45,5 +50,14 @@ def thumbnail(picture: Picture, alt: str, size: tuple[int, int] = SIZE) -> Thumb
     image.thumbnail(size)
     content = io.BytesIO()
     image.save(content, "JPEG", quality=QUALITY)
-    uri = f"data:image/jpeg;base64,{base64.b64encode(content.getvalue()).decode()}"
-    return Thumbnail(uri, image.width, image.height, alt)
+    return Thumbnail(data_uri("jpeg", content.getvalue()), image.width, image.height, alt)
+
+
+def svg(figure: Figure, alt: str) -> Thumbnail:
+    """Returns a figure as an SVG."""
+    width, height = (round(CSS_PIXELS * inches) for inches in figure.get_size_inches())
+    return Thumbnail(data_uri("svg+xml", rendered(figure, "svg")), width, height, alt)
+
+
+def data_uri(kind: str, content: bytes) -> str:
+    return f"data:image/{kind};base64,{base64.b64encode(content).decode()}"

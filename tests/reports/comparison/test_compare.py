@@ -1,4 +1,4 @@
-"""tools/compare.py: its table, what fails, what is done already, and what it refuses."""
+"""tools/compare.py: table, failed runs, finished runs, refusals."""
 
 import os
 import sys
@@ -15,7 +15,7 @@ CONFIGS = ("configs/Toy/igoas_R18.yml", "configs/Toy/bagtricks_R18.yml")
 SMALL = ["SOLVER.MAX_EPOCH", "1", "INPUT.SIZE_TRAIN", "[32, 16]", "INPUT.SIZE_TEST", "[32, 16]",
          "SOLVER.IMS_PER_BATCH", "8", "DATALOADER.NUM_WORKERS", "0"]  # fmt: skip
 DUKE = ["DATASETS.NAMES", "('OccludedDuke',)", "DATASETS.TESTS", "('OccludedDuke',)", "TEST.IMS_PER_BATCH", "8"]
-# Takes the place of tools/train_net.py: a training without a model
+# A training without a model, in the place of tools/train_net.py
 TRAINING = """
 import json, os, sys
 config, folder = sys.argv[sys.argv.index("--config-file") + 1], sys.argv[-1]
@@ -34,7 +34,7 @@ for name, content in contents.items():
 
 @pytest.fixture
 def configs(tmp_path, monkeypatch):
-    """The two toy configs with a network of three layers, and before them one whose model cannot be built."""
+    """Writes the two toy configs with a network of three layers, and before them one whose model cannot be built."""
     monkeypatch.setenv("FASTREID_DATASETS", str(tmp_path / "datasets"))
     make_tiny_duke(tmp_path / "datasets")
     (tmp_path / "Toy").mkdir()
@@ -108,7 +108,7 @@ def test_a_mistake_is_one_line_before_anything_is_written(configs, call_tool, mo
     assert faults == []
 
 
-def test_without_a_config_the_usage_is_told(compare):
+def test_without_a_config_the_usage_is_printed(compare):
     done = compare("SOLVER.MAX_EPOCH", "1")
     assert done.returncode == 2 and "give at least one config file" in done.stderr
 

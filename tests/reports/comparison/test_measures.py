@@ -17,19 +17,18 @@ import igoas_plugin
 from igoas_plugin.config import load_cfg
 from igoas_plugin.datasets.published import PROTOCOL_OF
 from igoas_plugin.preflight import build_scratch_model
-from igoas_plugin.reports.comparison.cost import cost_of, seconds_per_step
-from igoas_plugin.reports.comparison.measures import Figure, rows_of
+from igoas_plugin.reports.comparison.cost import cost_of, seconds_per_step, workload_of
+from igoas_plugin.reports.comparison.measures import Mean, rows_of
 from igoas_plugin.reports.comparison.plots import training_curves, write_plots
 from igoas_plugin.reports.comparison.published_results import published_on
 from igoas_plugin.reports.comparison.runs import plan
 from igoas_plugin.reports.comparison.table import as_csv, markdown
-from igoas_plugin.reports.comparison.workload import workload_of
 
 A = "configs/Market1501/igoas_R18_128x64.yml"
 
 
 def finished(tmp_path, ranks=((60.0, 62.0), (64.0, 63.0)), tests="('Market1501',)"):
-    """Runs of one config whose files are there: of each seed, Rank-1 after two epochs."""
+    """Writes finished runs of one config, with the given Rank-1 of two epochs for each seed."""
     runs = plan([A], len(ranks), str(tmp_path), ["DATASETS.TESTS", tests])
     sets = runs[0].cfg.DATASETS.TESTS
     for run, values in zip(runs, ranks, strict=True):
@@ -62,7 +61,7 @@ def test_means_and_sample_deviations_of_the_last_epoch(tmp_path, cost):
     assert row.seeds == 2 and row.name == "igoas_R18_128x64"
     # 62 and 63: mean 62.5, deviation sqrt(2 * 0.5^2 / 1)
     assert (row.metrics["Rank-1"].mean, row.metrics["Rank-1"].deviation) == (62.5, pytest.approx(0.5**0.5))
-    assert (row.metrics["mAP"].mean, row.metrics["Rank-5"]) == (40.5, Figure(80.0, 0.0))
+    assert (row.metrics["mAP"].mean, row.metrics["Rank-5"]) == (40.5, Mean(80.0, 0.0))
     assert row.best.mean == 63.0  # of 62 and 64: the best epochs
     assert row.cmc == [50, 60.5]
     assert row.images_per_second.mean == 64 / 0.5 and row.minutes.mean == 2
@@ -72,7 +71,7 @@ def test_runs_that_are_not_done_are_left_out(tmp_path, cost):
     runs = finished(tmp_path)
     os.remove(os.path.join(runs[1].folder, "results.json"))
     [row] = rows_of(runs, cost)
-    assert (row.seeds, row.metrics["Rank-1"]) == (1, Figure(62.0, None))
+    assert (row.seeds, row.metrics["Rank-1"]) == (1, Mean(62.0, None))
     os.remove(os.path.join(runs[0].folder, "results.json"))
     [row] = rows_of(runs, cost)
     assert (row.seeds, str(row.metrics["Rank-1"])) == (0, "")

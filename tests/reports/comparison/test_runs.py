@@ -1,4 +1,4 @@
-"""Which runs a comparison has, where they are, and what is not mixed up."""
+"""Runs of a comparison: names, folders, locks, and what may not be mixed."""
 
 import json
 import multiprocessing
@@ -11,16 +11,13 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
-import tiny_data
 
 from igoas_plugin.core.command_line import stop_on_sigterm
 from igoas_plugin.core.errors import InputError
 from igoas_plugin.reports.comparison import training
-from igoas_plugin.reports.comparison.inputs import inputs_of, note_inputs, refuse_other_inputs
 from igoas_plugin.reports.comparison.provenance import commit, made_by
-from igoas_plugin.reports.comparison.runs import names_of, plan
+from igoas_plugin.reports.comparison.runs import inputs_of, names_of, plan, refuse_other_inputs, write_inputs
 from igoas_plugin.reports.comparison.training import locked, makers_of, seconds_of, train
-from igoas_plugin.reports.comparison.workload import Workload
 
 ROOT = Path(__file__).parents[3]
 A, B = "configs/Toy/igoas_R18.yml", "configs/Toy/bagtricks_R18.yml"
@@ -61,7 +58,7 @@ def test_configs_that_would_share_a_folder_are_refused(tmp_path):
         plan([str(tmp_path / "a/Toy/x.yml"), str(tmp_path / "b/Toy/x.yml")], 1, str(tmp_path), [])
 
 
-def test_a_word_that_is_no_pair_is_told_as_the_user_wrote_it(tmp_path):
+def test_a_word_that_is_no_pair_is_reported_as_the_user_wrote_it(tmp_path):
     with pytest.raises(InputError, match="got configs/OccDuke: "):
         plan([A], 1, str(tmp_path), ["configs/OccDuke"])
 
@@ -132,7 +129,7 @@ def test_a_damaged_config_is_one_line(text, tmp_path):
 
 @pytest.fixture
 def fake(tmp_path, monkeypatch):
-    """Puts a script in the place of the command line that trains; gives a run."""
+    """Returns a function that replaces the training by a script and returns a run."""
 
     def make(script):
         path = tmp_path / "fake.py"
@@ -162,7 +159,7 @@ def test_what_a_run_prints_is_kept_and_what_it_logs_is_its_progress(fake):
     assert len(seconds_of(run.folder)) == 1 and seconds_of(run.folder)[0] > 0
 
 
-def test_the_last_words_of_a_run_that_fails_are_given_and_its_time_is_added(fake):
+def test_a_failed_run_gives_its_last_line_and_its_time_is_added(fake):
     run = fake("import sys; print('one'); print('igoas_plugin: two', file=sys.stderr); sys.exit(2)")
     assert train(run, {}, print) == train(run, {}, print) == "exit code 2: igoas_plugin: two"
     assert len(seconds_of(run.folder)) == 2
@@ -185,15 +182,6 @@ def test_a_run_is_started_by_the_package_not_by_a_file_of_the_checkout():
     assert (executable, flag) == (sys.executable, "-m") and find_spec(module) is not None
 
 
-def test_components_of_the_user_are_imported_by_the_training_too(monkeypatch):
-    monkeypatch.setitem(os.environ, "PYTHONPATH", "mine")
-    environment = training.with_own_modules(os.environ)
-    assert "tiny_data" in environment["IGOAS_PLUGIN_IMPORT"].split()  # registers a data set and a backbone
-    assert environment["PYTHONPATH"].split(os.pathsep)[-1] == "mine"
-    assert str(Path(tiny_data.__file__).parent) in environment["PYTHONPATH"].split(os.pathsep)
-    assert not any(name.startswith(("fastreid", "igoas_plugin")) for name in environment["IGOAS_PLUGIN_IMPORT"].split())
-
-
 def test_a_run_that_another_process_trains_is_left_to_it(fake):
     run = fake(FINISH)
     os.makedirs(run.folder)
@@ -214,20 +202,20 @@ FORK = multiprocessing.get_context("fork")  # a new process would take seconds t
 
 
 def compare_in_a_process(script, output, told) -> None:
-    """A comparison of one run, told of by each line of its progress."""
+    """Compares one run, and puts a word into the queue for each line of its progress."""
     training.TRAIN_NET = (sys.executable, script)
     stop_on_sigterm()
     training.train(plan([A], 1, output, [])[0], {}, lambda *at: told.put("going on"))
 
 
 def started(tmp_path, script) -> tuple[multiprocessing.Process, str]:
-    """A comparison in a process of its own, whose training waits; and the folder of its run."""
+    """Starts a comparison in its own process, whose training waits; returns the process and the folder of the run."""
     (tmp_path / "fake.py").write_text(script)
     told = FORK.Queue()
     words = (str(tmp_path / "fake.py"), str(tmp_path / "out"), told)
     process = FORK.Process(target=compare_in_a_process, args=words)
     process.start()
-    for _ in range(2):  # the second one comes after the number of the process is written
+    for _ in range(2):  # the second word comes after the process id is written
         assert told.get(timeout=600) == "going on"
     return process, plan([A], 1, str(tmp_path / "out"), [])[0].folder
 
@@ -266,7 +254,7 @@ def test_a_training_whose_comparison_was_killed_keeps_its_folder_to_itself(tmp_p
         time.sleep(0.05)
     with locked(folder) as handles:
         assert handles is not None
-    assert seconds_of(folder)[0] >= 0  # noted before the kill
+    assert seconds_of(folder)[0] >= 0  # written before the kill
 
 
 @pytest.mark.skipif(not os.path.isdir("/proc/self"), reason="looks at processes in /proc")
@@ -278,30 +266,30 @@ def test_a_comparison_that_is_stopped_stops_its_training(tmp_path):
     assert process.exitcode == 128 + signal.SIGTERM and not is_running(training_pid)
 
 
-# What it started with
+# Inputs
 
 
 def test_a_run_on_other_images_or_weights_is_not_mixed_in(tmp_path):
     weights = tmp_path / "w.pth"
     weights.write_bytes(b"one")
     [run] = plan([A], 1, str(tmp_path), ["MODEL.BACKBONE.PRETRAIN_PATH", str(weights)])
-    load = Workload(1, 1, 1, 1, {"training images": 10, "X queries": 2})
-    inputs = inputs_of(run, load)
+    images = {"training images": 10, "X queries": 2}
+    inputs = inputs_of(run, images)
     assert len(inputs) == 3
     written(run)
-    refuse_other_inputs(run, {})  # begun by hand: nothing is known of it
+    refuse_other_inputs(run, {})  # started by hand: it has no inputs.json
     os.remove(Path(run.folder) / "config.yaml")
-    note_inputs(run, {**inputs, "training images": 5})
-    note_inputs(run, inputs)  # it failed before it began: what was noted then does not count
+    write_inputs(run, {**inputs, "training images": 5})
+    write_inputs(run, inputs)  # the run failed before it began, so the earlier inputs do not count
     (Path(run.folder) / "config.yaml").write_text(run.cfg.dump())
-    note_inputs(run, inputs)
+    write_inputs(run, inputs)
     with pytest.raises(InputError, match=r"other data or weights \(training images: 10 then, 20 now\)"):
         refuse_other_inputs(run, {**inputs, "training images": 20})
     with pytest.raises(InputError, match=r"\(X queries: 2 then, None now\)"):
-        note_inputs(run, {name: value for name, value in inputs.items() if name != "X queries"})
+        write_inputs(run, {name: value for name, value in inputs.items() if name != "X queries"})
     weights.write_bytes(b"two")
     with pytest.raises(InputError, match="MODEL.BACKBONE.PRETRAIN_PATH: "):
-        refuse_other_inputs(run, inputs_of(run, load))
+        refuse_other_inputs(run, inputs_of(run, images))
     (Path(run.folder) / "inputs.json").write_text("{")
     with pytest.raises(InputError, match="inputs.json is damaged: remove"):
         refuse_other_inputs(run, inputs)
@@ -315,7 +303,7 @@ def test_a_run_that_would_go_on_with_other_inputs_fails_and_is_not_started(fake)
     assert not run.done
 
 
-def test_versions_and_machine_are_noted_for_each_attempt_and_told_once(fake):
+def test_versions_and_machine_are_written_for_each_attempt_and_reported_once(fake):
     run = fake("raise SystemExit(1)")
     for _ in range(2):
         train(run, {}, print)
@@ -344,6 +332,6 @@ def test_the_commit_is_that_of_the_package_s_own_checkout_and_tells_of_changes(t
     assert commit(str(package / "part")) == ""  # such as site-packages in a project's folder
 
 
-def test_without_git_no_commit_is_told(monkeypatch):
+def test_without_git_there_is_no_commit(monkeypatch):
     monkeypatch.setenv("PATH", "")
     assert commit() == ""

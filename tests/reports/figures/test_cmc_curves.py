@@ -21,7 +21,7 @@ def make_run(folder, losses, ranks=None, results=None, results_eval=None, sets=(
 
 
 def panels_of(figure):
-    """{title or label of a panel: {name of a run: its points}}."""
+    """Returns {title or label of a panel: {name of a run: its points}}."""
     shown = {}
     for panel in figure.axes:
         if panel.axison:

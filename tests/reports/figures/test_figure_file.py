@@ -7,7 +7,7 @@ from torch.testing import assert_close
 
 from igoas_plugin.core.errors import InputError
 from igoas_plugin.reports.figures.figure_file import check_picture, palette, pixels_of, save_figure, show_image
-from igoas_plugin.reports.figures.pixel_images import PixelScale, drawn, grid_of, to_show
+from igoas_plugin.reports.figures.pixel_images import PixelScale, drawn, to_show
 
 
 @pytest.fixture
@@ -65,9 +65,4 @@ def test_normalised_images_come_back_as_pixels():
     assert_close(scale.pixels(normalised), images)
     shown = to_show(scale.pixels(normalised) + torch.tensor([0.0, 300.0, -300.0]).view(3, 1, 1))
     assert shown.shape == (2, 4, 2, 3) and shown.dtype == np.uint8
-    assert (shown[..., 1] == 255).all() and (shown[..., 2] == 0).all()  # what leaves the range is clipped
-
-
-def test_a_grid_has_so_many_columns():
-    grid = grid_of(torch.zeros(6, 3, 10, 5), columns=3)
-    assert grid.dtype == torch.uint8 and grid.shape == (3, 2 * (10 + 2) + 2, 3 * (5 + 2) + 2)  # lines of 2 pixels
+    assert (shown[..., 1] == 255).all() and (shown[..., 2] == 0).all()  # values out of range are clipped

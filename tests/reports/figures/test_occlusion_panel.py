@@ -54,7 +54,7 @@ def test_a_run_of_one_epoch_has_one_column(cfg):
 @pytest.mark.parametrize("name", sorted(OCCLUSION_REGISTRY._obj_map))
 def test_every_block_has_a_picture_that_shows_what_it_covers(cfg, name):
     cfg.MODEL.OCCLUSION.NAME, cfg.SOLVER.MAX_EPOCH = name, 2
-    cfg.MODEL.OCCLUSION.MASK = "ones"  # what the loss is told is not what is covered
+    cfg.MODEL.OCCLUSION.MASK = "ones"  # the mask for the loss, not for the figure
     figure = occlusion_picture(cfg, count=2, seed=0)
     covered = figure.axes[-1].lines[0].get_ydata()
     assert (covered > 5).all() if name != "NoOcclusion" else (covered == 0).all()
@@ -66,7 +66,7 @@ def test_every_block_has_a_picture_that_shows_what_it_covers(cfg, name):
     assert all(changed) == (name != "NoOcclusion")
 
 
-def test_truncation_and_the_probability_are_told(cfg):
+def test_truncation_and_probability_are_in_the_title(cfg):
     cfg.MODEL.OCCLUSION.PROB, cfg.MODEL.OCCLUSION.TRUNCATION = 0.5, 0.25
     figure = occlusion_picture(cfg, count=2, seed=0)
     assert "occluded with probability 0.5, cut off with probability 0.25" in figure.get_suptitle()

@@ -14,11 +14,11 @@ from torch import nn
 
 from igoas_plugin.core.errors import InputError
 from igoas_plugin.preflight import check_settings
-from igoas_plugin.reports.figures.tensorboard import BATCH, RESPONSES, OccludedImages, in_evaluation
+from igoas_plugin.reports.figures.tensorboard import ACTIVATIONS, BATCH, OccludedImages, in_evaluation
 
 
 def trained(cfg, folder, period, **keys):
-    """The trainer of a run after its end, and the images in its event file."""
+    """Trains, and returns the trainer and the images in its event file."""
     cfg = cfg.clone()
     cfg.OUTPUT_DIR, cfg.TENSORBOARD.IMAGES_PERIOD = str(folder), period
     cfg.merge_from_list([word for pair in keys.items() for word in pair])
@@ -42,7 +42,7 @@ def told(host_log):
 def test_images_of_every_so_many_epochs_change_nothing_in_what_is_learned(igoas_cfg, tmp_path, monkeypatch):
     seen, put = [], OccludedImages.put
     monkeypatch.setattr(OccludedImages, "put", lambda self, *batch: seen.append(batch) or put(self, *batch))
-    # the first images are of a frozen epoch, and an epoch follows in which all is trained
+    # epoch 0 is frozen, epoch 1 is not
     igoas_cfg.SOLVER.MAX_EPOCH, igoas_cfg.MODEL.IGOAS.FREEZE_EPOCHS, igoas_cfg.TEST.EVAL_PERIOD = 2, 1, 2
     without, images = trained(igoas_cfg, tmp_path / "without", 0)
     assert images == {} and seen == []
@@ -51,8 +51,8 @@ def test_images_of_every_so_many_epochs_change_nothing_in_what_is_learned(igoas_
     assert expected.keys() == found.keys()
     assert [name for name in expected if not torch.equal(expected[name], found[name])] == []
     steps = {name: [event.step for event in events] for name, events in images.items()}
-    assert steps == {BATCH: [1, 3], RESPONSES: [1, 3]}  # epochs have 2 iterations
-    # the batch is that of the step: the share is what the step has logged
+    assert steps == {BATCH: [1, 3], ACTIVATIONS: [1, 3]}  # epochs have 2 iterations
+    # the batch is that of the step, which logged the same share
     clean, occluded, visible = seen[-1]
     assert float(1 - visible.mean()) == pytest.approx(with_images.storage.latest()["occlusion/share"][0])
     assert torch.equal(clean[visible.expand_as(clean) == 1], occluded[visible.expand_as(clean) == 1])
@@ -60,13 +60,13 @@ def test_images_of_every_so_many_epochs_change_nothing_in_what_is_learned(igoas_
     assert batch.shape == (2 * 34 + 2, 8 * 18 + 2, 3)  # clean above occluded, lines of 2 pixels between
     above, below = batch[2:34, 2:18].astype(int), batch[36:68, 2:18].astype(int)
     assert ((above != below).any(-1) == (visible[0, 0].numpy() == 0)).mean() > 0.98  # a pixel may equal the fill
-    assert decoded(images[RESPONSES][-1]).shape[0] > 300
+    assert decoded(images[ACTIVATIONS][-1]).shape[0] > 300
 
 
 def test_a_host_model_behind_a_block_has_images_too(baseline_cfg, tmp_path):
     baseline_cfg.MODEL.META_ARCHITECTURE, baseline_cfg.SOLVER.MAX_EPOCH = "OcclusionWrapper", 1
     _, images = trained(baseline_cfg, tmp_path / "run", 1)
-    assert {name: len(events) for name, events in images.items()} == {BATCH: 1, RESPONSES: 1}
+    assert {name: len(events) for name, events in images.items()} == {BATCH: 1, ACTIVATIONS: 1}
 
 
 @pytest.mark.parametrize("keys", [{}, {"MODEL.META_ARCHITECTURE": "IGOAS", "MODEL.HEADS.NAME": "IGOASHead"}])

@@ -1,4 +1,4 @@
-"""tools/visualize.py: each command on tiny images, its files, what it refuses."""
+"""tools/visualize.py: each command on tiny images, its files, its refusals."""
 
 import json
 from pathlib import Path
@@ -19,7 +19,7 @@ def visualize(call_tool):
 
 @pytest.fixture
 def figures(monkeypatch):
-    """The figures that are written."""
+    """Collects the figures that are written."""
     seen, write = [], Figure.savefig
     monkeypatch.setattr(
         Figure, "savefig", lambda figure, *args, **keys: seen.append(figure) or write(figure, *args, **keys)
@@ -29,7 +29,7 @@ def figures(monkeypatch):
 
 @pytest.fixture
 def model(igoas_cfg, tmp_path):
-    """--config-file FILE MODEL.WEIGHTS PATH of a tiny IGOAS."""
+    """Returns --config-file FILE MODEL.WEIGHTS PATH of a tiny IGOAS."""
     torch.manual_seed(0)
     torch.save({"model": build_model(igoas_cfg).state_dict()}, tmp_path / "weights.pth")
     (tmp_path / "tiny.yml").write_text(igoas_cfg.dump())
@@ -40,10 +40,11 @@ def test_a_picture_goes_to_the_folder_of_the_run_and_its_path_is_printed(visuali
     for words in (
         ["occlusion"],
         ["ranks", "--top", "3", "--queries", "worst"],
-        ["responses", "--count", "1"],
+        ["activations", "--count", "1"],
+        ["responses", "--count", "1"],  # its earlier name
         ["embedding", "--method", "pca", "--identities", "1", "2"],
     ):
-        done = visualize(*words, *model)  # the keys follow the values of an option
+        done = visualize(*words, *model)  # keys behind the values of an option
         path = tmp_path / "run" / f"{words[0]}.png"
         assert (done.returncode, done.stdout.splitlines()[-1:]) == (0, [str(path)]), (words, done.stderr)
         with Image.open(path) as picture:

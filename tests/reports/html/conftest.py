@@ -1,4 +1,4 @@
-"""A small run with everything that a report can show, evaluated once for all tests of this folder."""
+"""Small run with everything that a page can show, evaluated once for all tests of this folder."""
 
 import os
 from dataclasses import replace
@@ -14,15 +14,14 @@ import igoas_plugin
 from igoas_plugin.datasets.occluded_market.occlude import KINDS
 from igoas_plugin.evaluation.results import METRICS
 from igoas_plugin.inference.trained import build_trained
-from igoas_plugin.reports.html.run_evaluation import evaluate
+from igoas_plugin.reports.html.run_evaluation import evaluate, page_of
 from igoas_plugin.reports.html.run_folder import open_run
-from igoas_plugin.reports.html.run_page import page_of
 from igoas_plugin.reports.severity_curve import Point, write_csv
 
 
 @pytest.fixture(scope="session")
 def hostile_run(tmp_path_factory):
-    """A run whose name and two of whose images are called as nobody should, with a curve of two models."""
+    """Makes a run with markup in its name and in the names of two images, and a severity curve of two models."""
     root = tmp_path_factory.mktemp("report")
     tiny_data.make_tiny_data(root)
     images, rng = root / "TinyReID", np.random.default_rng(0)
@@ -49,18 +48,24 @@ def hostile_run(tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
-def evaluation(hostile_run):
-    """Of that run; its test set is there twice, under two names."""
+def opened_run(hostile_run):
     run = open_run(str(hostile_run), [])
     run.cfg.OUTPUT_DIR = str(hostile_run)
-    found = evaluate(run, build_trained(run.cfg), shown=2)
-    [tested] = found.test_sets
-    return replace(found, test_sets=[tested, replace(tested, name="Another <set>")])
+    return run
 
 
 @pytest.fixture(scope="session")
-def page(evaluation) -> str:
-    return page_of(evaluation, COMMAND).decode()
+def test_sets(opened_run):
+    """Evaluates that run on its test set."""
+    return evaluate(opened_run, build_trained(opened_run.cfg), count=2)
+
+
+@pytest.fixture(scope="session")
+def page(opened_run, test_sets) -> str:
+    """Renders the page, with the test set twice under two names."""
+    [tested] = test_sets
+    other = replace(tested, retrieval=replace(tested.retrieval, name="Another <set>"))
+    return page_of(opened_run, [tested, other], "0" * 64, COMMAND).decode()
 
 
 @pytest.fixture(scope="session")

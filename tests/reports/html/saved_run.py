@@ -1,4 +1,4 @@
-"""A folder of a run as tools/train_net.py leaves it, made by the tests."""
+"""Folder of a run as tools/train_net.py writes it."""
 
 import json
 from pathlib import Path
@@ -14,7 +14,7 @@ COMMAND = "python tools/report.py 'a & b <i>'"
 
 
 def save_run(cfg, folder: Path) -> Path:
-    """The folder of a run with weights that cannot be read."""
+    """Writes the folder of a run, with weights that cannot be read."""
     folder.mkdir(parents=True)
     (folder / "config.yaml").write_text(cfg.dump())
     (folder / "model_final.pth").touch()
@@ -23,6 +23,6 @@ def save_run(cfg, folder: Path) -> Path:
 
 
 def save_weights(cfg, path: Path) -> None:
-    """Random weights in place of trained ones."""
+    """Writes random weights."""
     torch.manual_seed(0)
     torch.save({"model": build_model(cfg).state_dict()}, path)

@@ -31,14 +31,14 @@ def test_figures_of_another_training_are_not_beside_it():
     assert [row.kind for row in rows_of(run(), "ToyOccluded", MEASURED)] == ["measured"]
 
 
-def test_recorded_figures_have_a_row_and_a_difference_is_told():
+def test_recorded_figures_have_a_row_and_a_difference_is_reported():
     recorded = {"results.json": {"TinyReID": {**MEASURED, "Rank-1": 72.0, "CMC": [1, 2]}}}
     assert [row.kind for row in rows_of(run(recorded), "TinyReID", MEASURED)] == ["measured", "recorded"]
     [told] = differences(run(recorded), "TinyReID", MEASURED)
     assert "differ from results.json of the run: Rank-1 70.0 here, 72.0 there." in told and "mAP" not in told
 
 
-def test_rounding_is_no_difference_and_a_file_without_the_test_set_is_told():
+def test_rounding_is_no_difference_and_a_file_without_the_test_set_is_reported():
     same = {"results.json": {"TinyReID": {**MEASURED, "mAP": 60.07}}}
     assert differences(run(same), "TinyReID", MEASURED) == []
     assert differences(run(), "TinyReID", MEASURED) == []

@@ -18,11 +18,11 @@ def run(igoas_cfg, tmp_path):
 
 @pytest.fixture
 def report(call_tool):
-    """Runs the tool where it refuses: its last line of errors."""
+    """Returns a function that runs the tool, which must fail, and returns its error line."""
 
-    def refused(*words) -> str:
+    def refused(*words, code=2) -> str:
         done = call_tool("report", *words)
-        assert done.returncode == 2, done.stderr
+        assert done.returncode == code, done.stderr
         return done.stderr.strip().splitlines()[-1]
 
     return refused
@@ -62,16 +62,17 @@ def test_a_mistake_is_one_line_and_nothing_is_written(run, report):
 
 @pytest.fixture
 def evaluated(monkeypatch):
-    """No model is built; the evaluation is `evaluated.does`, and is asked for `evaluated.shown` queries."""
+    """Replaces the evaluation by `evaluated.does`, and notes the number of queries that it is asked for."""
     state = SimpleNamespace(shown=None, does=lambda: None)
 
-    def evaluate(run, model, shown):
-        state.shown = shown
+    def evaluate(run, model, count):
+        state.shown = count
         return state.does()
 
     monkeypatch.setattr(command, "build_trained", lambda cfg: None)
     monkeypatch.setattr(command, "evaluate", evaluate)
-    monkeypatch.setattr(command, "page_of", lambda found, words: b"after")
+    monkeypatch.setattr(command, "fingerprint", lambda cfg, model: SimpleNamespace(weights=""))
+    monkeypatch.setattr(command, "page_of", lambda *values: b"after")
     return state
 
 
@@ -80,7 +81,7 @@ def test_a_page_that_cannot_be_written_is_one_line(run, report, evaluated, monke
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(os, "fsync", full)
-    assert "report.html: No space left on device" in report(run)
+    assert "report.html: No space left on device" in report(run, code=1)
 
 
 def test_a_folder_that_is_no_run_is_named(tmp_path, report):

@@ -1,10 +1,10 @@
 "use strict";
 
-// Tables can be read without this script; it makes them sortable and filterable.
-// Once a table is sorted or filtered, its status line says so: screen readers read that aloud.
+// Makes tables sortable and filterable; without this script they can still be read.
+// The status line of a table tells its order and the number of rows; screen readers read it aloud.
 
 const TEXT = new Intl.Collator("en", { numeric: true });
-const WAIT = 200; // milliseconds after the last key before a filter acts, so that not every letter is announced
+const WAIT = 200; // milliseconds between the last key and the filter, so that not every letter is announced
 
 function cellText(row, column) {
   return row.cells[column].textContent.trim();

@@ -1,4 +1,3 @@
-import numpy as np
 import pytest
 import torch
 from matplotlib.colors import to_hex
@@ -6,10 +5,11 @@ from PIL import Image
 
 from igoas_plugin.core.errors import InputError
 from igoas_plugin.evaluation.retrieval import Match, ranked_retrieval
-from igoas_plugin.reports.figures import ranks
-from igoas_plugin.reports.figures.ranks import FRAMES, Found, RankList, chosen, draw_ranks, find_queries, rank_list
+from igoas_plugin.reports.figures import rank_figure
+from igoas_plugin.reports.figures.rank_figure import FRAMES, chosen, draw_ranks, find_queries
+from igoas_plugin.reports.rank_lists import Found, Query, RankList, query_at, rank_list
 
-# of person 7: the same camera first, then a wrong one, then two right ones; of person 8 the right one first
+# Person 7 finds its own camera, then a wrong image, then two right ones. Person 8 finds a right image first.
 DISTANCES = [[0.1, 0.2, 0.3, 0.4, 0.5], [0.5, 0.1, 0.2, 0.3, 0.4], [0.5, 0.4, 0.3, 0.2, 0.1]]
 
 
@@ -27,7 +27,7 @@ def retrieval(tmp_path):
 
 
 def frames_of(figure):
-    """Colour and style of the frame, heading and label of each panel with a found image."""
+    """Returns colour and style of the frame, heading and label of each panel with a found image."""
     found = [panel for panel in figure.axes if panel.axison and not panel.get_title().startswith("query")]
     spines = [panel.spines["left"] for panel in found]
     looks = [(to_hex(spine.get_edgecolor()), spine.get_linestyle()) for spine in spines]
@@ -35,7 +35,7 @@ def frames_of(figure):
 
 
 def test_right_wrong_and_junk_differ_in_frame_and_mark_and_junk_has_no_rank(retrieval):
-    figure = draw_ranks([rank_list(retrieval, 0, top=4, junk=True)], "a title")
+    figure = draw_ranks([rank_list(retrieval, query_at(retrieval, 0), top=4, junk=True)], "a title")
     looks, headings, labels = frames_of(figure)
     states = ["junk", "wrong", "right", "right"]
     assert [colour for colour, _ in looks] == [FRAMES[state][0] for state in states]
@@ -49,34 +49,35 @@ def test_right_wrong_and_junk_differ_in_frame_and_mark_and_junk_has_no_rank(retr
 
 
 def test_junk_can_be_hidden_and_the_ranks_stay(retrieval):
-    _, headings, _ = frames_of(draw_ranks([rank_list(retrieval, 0, top=3, junk=False)], ""))
+    _, headings, _ = frames_of(draw_ranks([rank_list(retrieval, query_at(retrieval, 0), top=3, junk=False)], ""))
     assert headings == ["✗ 1", "✓ 2", "✓ 3"]
 
 
 def test_a_query_without_a_match_says_so_and_shorter_lists_leave_panels_empty(retrieval):
-    lists = [rank_list(retrieval, 2, top=1, junk=True), rank_list(retrieval, 1, top=5, junk=True)]
+    lists = [rank_list(retrieval, query_at(retrieval, query), top) for query, top in ((2, 1), (1, 5))]
     figure = draw_ranks(lists, "")
     assert figure.axes[0].get_xlabel() == "no match in\nanother camera\ncam 1"
     assert [panel.axison for panel in figure.axes] == 2 * [True] + 4 * [False] + 6 * [True]
 
 
-def test_images_of_any_size_are_drawn_in_their_own_proportions():
-    wide, high = np.zeros((5, 10, 3), np.uint8), np.zeros((30, 10, 3), np.uint8)
-    found = [Found(high, 0, Match(0, 0.5, 1, "right"))]
-    figure = draw_ranks([RankList(0, wide, 1, 1, 1.0, found)], "")
+def test_images_of_any_size_are_drawn_in_their_own_proportions(tmp_path):
+    wide, high = str(tmp_path / "wide.png"), str(tmp_path / "high.png")
+    Image.new("RGB", (10, 5)).save(wide)
+    Image.new("RGB", (10, 30)).save(high)
+    found = [Found(high, 1, 0, Match(0, 0.5, 1, "right"))]
+    figure = draw_ranks([RankList(Query(0, wide, 1, 1, 100.0, None), found, None)], "")
     assert [panel.get_aspect() for panel in figure.axes] == [1, 1]
 
 
 @pytest.mark.parametrize("choice, expected", [("worst", [0, 1]), ("best", [1, 0]), ("random", [0, 1])])
 def test_queries_are_chosen_among_those_that_can_be_answered(retrieval, choice, expected):
-    assert chosen(retrieval, choice, 5, seed=0) == expected
-    assert chosen(retrieval, choice, 1, seed=0) == (
-        expected[:1] if choice != "random" else chosen(retrieval, "random", 1, 0)
-    )
+    assert [query.position for query in chosen(retrieval, choice, 5, seed=0)] == expected
+    if choice != "random":
+        assert [query.position for query in chosen(retrieval, choice, 1, seed=0)] == expected[:1]
 
 
 def test_a_random_choice_depends_on_the_seed(retrieval):
-    assert {chosen(retrieval, "random", 1, seed)[0] for seed in range(20)} == {0, 1}
+    assert {chosen(retrieval, "random", 1, seed)[0].position for seed in range(20)} == {0, 1}
 
 
 def test_queries_are_named_by_position_path_or_the_end_of_a_path(data_root):
@@ -106,13 +107,13 @@ def test_an_unknown_query_is_refused(data_root, word, message):
 def test_a_name_of_several_queries_is_refused():
     query = [("a/1.png", 1, 0), ("b/1.png", 1, 0)]
     with pytest.raises(InputError, match="--queries 1.png: 2 queries of Drawn end with that, write more of the path"):
-        ranks.find_query("1.png", "Drawn", query)
-    assert ranks.find_query("b/1.png", "Drawn", query) == 1
+        rank_figure.find_query("1.png", "Drawn", query)
+    assert rank_figure.find_query("b/1.png", "Drawn", query) == 1
 
 
 def test_more_images_than_are_kept_are_refused(igoas_cfg):
     with pytest.raises(InputError, match="--top must be 1 to 100, got 101"):
-        ranks.ranks_picture(igoas_cfg, ["random"], 1, 101, 0, True)
+        rank_figure.ranks_picture(igoas_cfg, ["random"], 1, 101, 0, True)
 
 
 @pytest.mark.parametrize(
@@ -123,9 +124,9 @@ def test_more_images_than_are_kept_are_refused(igoas_cfg):
         (["2", "0"], "Drawn: 2 named of 3 queries"),
     ],
 )
-def test_the_title_tells_how_queries_were_chosen(igoas_cfg, retrieval, monkeypatch, words, told):
+def test_the_title_says_how_queries_were_chosen(igoas_cfg, retrieval, monkeypatch, words, told):
     igoas_cfg.MODEL.WEIGHTS, igoas_cfg.TEST.RERANK.ENABLED = "logs/run/model_best.pth", True
-    monkeypatch.setattr(ranks, "build_trained", lambda cfg: None)
-    monkeypatch.setattr(ranks, "retrieve", lambda cfg, model, name: retrieval)
-    title = ranks.ranks_picture(igoas_cfg, words, 1, 3, 3, True).get_suptitle().replace("TinyReID", "Drawn")
+    monkeypatch.setattr(rank_figure, "build_trained", lambda cfg: None)
+    monkeypatch.setattr(rank_figure, "retrieve", lambda cfg, model, name: retrieval)
+    title = rank_figure.ranks_picture(igoas_cfg, words, 1, 3, 3, True).get_suptitle().replace("TinyReID", "Drawn")
     assert told in title and "logs/run/model_best.pth; distances: cosine, re-ranked\n" in title

@@ -1,0 +1,119 @@
+"""Unpacking of the images in .zip and .rar archives."""
+
+import contextlib
+import lzma
+import os
+import shutil
+import zipfile
+import zlib
+from collections.abc import Iterator
+
+import rarfile
+
+from igoas_plugin.core.errors import InputError
+from igoas_plugin.datasets.image_files import is_image
+from igoas_plugin.datasets.layout import plain
+
+ARCHIVES = (".zip", ".rar")
+# RuntimeError: an unknown compression. ValueError: impossible times and names.
+DAMAGE = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, RuntimeError, ValueError)
+MOST_UNPACKED = 100  # bytes of all images to one byte of the archive: photographs have about 1, a zip bomb 1000
+# rarfile 4.5 cannot use bsdtar, and the 7z of Debian does not read .rar: neither is named
+RAR_ADVICE = "install unar or unrar (Debian and Ubuntu: apt install unar), or unpack it elsewhere and give the folder"
+
+
+def is_archive(path: str) -> bool:
+    """Returns whether the suffix of a path is that of an archive."""
+    return path.lower().endswith(ARCHIVES)
+
+
+def unpack(path: str, folder: str, passed_over: set[str]) -> None:
+    """Unpacks the images of an archive, and those of the archives in it.
+
+    Args:
+        path: path of the .zip or .rar archive.
+        folder: folder that is made for the images. An inner archive becomes a folder with its name.
+        passed_over: plain() names, without suffix, of inner archives that are not unpacked.
+
+    Raises:
+        InputError: the archive is damaged or encrypted, an entry leads out of the folder, or the images are far larger
+            than the archive.
+    """
+    os.makedirs(folder)
+    room = MOST_UNPACKED * os.path.getsize(path)
+    room -= unpack_one(path, path, folder, room)
+    inner = [os.path.join(place, name) for place, _, names in os.walk(folder) for name in names if is_archive(name)]
+    for packed in sorted(inner):
+        if plain(os.path.splitext(os.path.basename(packed))[0]) not in passed_over:
+            title = os.path.join(path, os.path.relpath(packed, folder))
+            room -= unpack_one(packed, title, os.path.splitext(packed)[0], room)
+
+
+def unpack_one(path: str, title: str, folder: str, room: int) -> int:
+    """Unpacks the images and the inner archives of one archive.
+
+    Args:
+        path: path of the archive.
+        title: name of the archive in messages.
+        folder: folder that is made for them.
+        room: largest number of bytes that they may have together.
+
+    Returns:
+        The number of bytes that they have together.
+    """
+    with damage_in_one_line(title), opened(path, title) as archive:
+        entries = [entry for entry in archive.infolist() if not entry.is_dir() and is_used(entry.filename)]
+        size = sum(entry.file_size for entry in entries)  # a reader stops after the stated size of an entry
+        if size > room:
+            raise InputError(f"{title} has {size:,} bytes unpacked, far more than images have: nothing is unpacked")
+        for entry in entries:
+            file = os.path.normpath(os.path.join(folder, with_slashes(entry.filename)))
+            if not file.startswith(folder + os.sep):
+                raise InputError(f"{title}: the entry {entry.filename!r} leads out of the archive: nothing is unpacked")
+            os.makedirs(os.path.dirname(file), exist_ok=True)
+            with damage_in_one_line(f"{title}: {entry.filename}"):
+                with archive.open(entry) as packed, open(file, "xb") as unpacked:
+                    shutil.copyfileobj(packed, unpacked)
+    return size
+
+
+def opened(path: str, title: str) -> zipfile.ZipFile | rarfile.RarFile:
+    """Returns an open archive that is not encrypted."""
+    is_rar = path.lower().endswith(".rar")
+    try:
+        archive = rarfile.RarFile(path, errors="strict") if is_rar else zipfile.ZipFile(path)
+    except OSError as error:
+        raise InputError(f"cannot read {title}: {error.strerror or error}") from None
+    if archive.needs_password() if is_rar else any(entry.flag_bits & 1 for entry in archive.infolist()):
+        raise InputError(f"{title} is encrypted: unpack it with its password and give the folder")
+    return archive
+
+
+def is_used(name: str) -> bool:
+    """Returns whether an entry is an image or an archive, and no hidden file of an operating system."""
+    hidden = any(
+        step.startswith(".") and step.strip(".") or step == "__MACOSX" for step in with_slashes(name).split("/")
+    )
+    return (is_image(with_slashes(name)) or is_archive(name)) and not hidden
+
+
+def with_slashes(name: str) -> str:
+    """Returns a path with forward slashes, which an archive made on Windows may lack."""
+    return name.replace("\\", "/")
+
+
+@contextlib.contextmanager
+def damage_in_one_line(title: str) -> Iterator[None]:
+    """Turns what a damaged archive raises into InputError."""
+    try:
+        yield
+    except InputError:  # a ValueError too
+        raise
+    except rarfile.RarCannotExec:
+        raise InputError(f"{title}: nothing here unpacks .rar: {RAR_ADVICE}") from None
+    except rarfile.Error as error:
+        raise InputError(f"{title} cannot be read ({error}): it is damaged, or else {RAR_ADVICE}") from None
+    except FileExistsError:
+        raise InputError(f"{title} is there twice: unpack it, keep the right one and give the folder") from None
+    except DAMAGE as error:
+        raise InputError(f"{title} is damaged ({str(error) or 'it is cut off'}): get the archive anew") from None

@@ -1,0 +1,145 @@
+"""Figure of rank lists: what a model finds for a query, right and wrong."""
+
+import os
+from collections.abc import Sequence
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from igoas_plugin.core.errors import InputError
+from igoas_plugin.datasets.market_style import Item
+from igoas_plugin.datasets.reading import open_data, read_split
+from igoas_plugin.evaluation.retrieval import NEAREST, Retrieval, retrieve
+from igoas_plugin.fastreid_fixes.images import read_image
+from igoas_plugin.inference.trained import build_trained
+from igoas_plugin.preflight import check_test_data
+from igoas_plugin.reports.rank_lists import Found, Query, RankList, queries_of, query_at, rank_list
+
+from .figure_file import as_label, show_image
+from .pixel_images import drawn, first_test_set
+
+CHOICES = ("random", "worst", "best")  # "worst" and "best" by average precision
+# Colour and line of the frame, and a mark that says the same without colours
+FRAMES = {
+    "right": ("#1a9641", "-", "✓"),
+    "wrong": ("#d7191c", "-", "✗"),
+    "junk": ("#7f7f7f", (0, (2, 1.5)), "same camera"),
+}
+CELL, TEXT = 1.05, 0.65  # inches: width of an image, and height of the lines above and below it
+LEGEND = "green ✓: right; red ✗: wrong; grey, dashed: the query's identity in its own camera, which no metric counts"
+
+
+def ranks_picture(cfg, words: Sequence[str], count: int, top: int, seed: int, junk: bool) -> Figure:
+    """Draws rank lists of a model on the first of DATASETS.TESTS.
+
+    Args:
+        cfg: config of the model, checked by check_trained().
+        words: one of CHOICES, or names of queries, see find_query().
+        count: number of queries, if they are not named.
+        top: number of images in a rank list, at most NEAREST.
+        junk: whether images of the query's identity in its camera are shown.
+
+    Raises:
+        InputError: `top` is too large, a query is unknown, the data set is missing, or the weights do not fit.
+    """
+    if top > NEAREST:
+        raise InputError(f"--top must be 1 to {NEAREST}, got {top}")
+    name = first_test_set(cfg)
+    check_test_data(name)
+    [choice, *others] = words
+    named = None if choice in CHOICES and not others else find_queries(words, name)
+    retrieval = retrieve(cfg, build_trained(cfg), name)
+    if named is None:
+        queries = chosen(retrieval, choice, count, seed)
+    else:
+        queries, choice = [query_at(retrieval, position) for position in named], "named"
+    title = "\n".join(
+        [
+            f"{name}: {len(queries)} {f'random (seed {seed})' if choice == 'random' else choice} of "
+            f"{len(retrieval.query)} queries; "
+            f"Rank-1 {retrieval.metrics['Rank-1']:.1f} %, mAP {retrieval.metrics['mAP']:.1f} %",
+            f"{as_label(cfg.MODEL.WEIGHTS)}; "
+            f"distances: {cfg.TEST.METRIC}{', re-ranked' if cfg.TEST.RERANK.ENABLED else ''}",
+            LEGEND,
+        ]
+    )
+    return draw_ranks([rank_list(retrieval, query, top, junk) for query in queries], title)
+
+
+def find_queries(words: Sequence[str], name: str) -> list[int]:
+    """Returns the positions of named queries of a data set, see find_query()."""
+    query = read_split(name, open_data(name), "query")
+    return [find_query(word, name, query) for word in words]
+
+
+def find_query(word: str, name: str, query: list[Item]) -> int:
+    """Returns the position of a named query.
+
+    Args:
+        word: its position, counted from 0, or its path, or the end of its path.
+
+    Raises:
+        InputError: no query has that name, or several have it.
+    """
+    if word.isdecimal():
+        if int(word) >= len(query):
+            raise InputError(f"--queries {word}: the queries of {name} are 0 to {len(query) - 1}")
+        return int(word)
+    end = os.path.join(os.sep, os.path.normpath(word))
+    found = [position for position, (path, *_) in enumerate(query) if os.path.abspath(path).endswith(end)]
+    if not found:
+        raise InputError(
+            f"--queries {word}: no query of {name} has that name; take {', '.join(CHOICES)}, a position from 0 to "
+            f"{len(query) - 1}, or a path such as {query[0][0]}"
+        )
+    if len(found) > 1:
+        raise InputError(f"--queries {word}: {len(found)} queries of {name} end with that, write more of the path")
+    return found[0]
+
+
+def chosen(retrieval: Retrieval, choice: str, count: int, seed: int) -> list[Query]:
+    """Chooses up to `count` queries that have a possible match.
+
+    Args:
+        choice: one of CHOICES. "worst" starts with the worst query, "best" with the best one.
+        seed: seed of "random".
+    """
+    worst = [query for query in queries_of(retrieval) if query.ap is not None]
+    if choice == "random":
+        return drawn(sorted(worst), count, seed)
+    return (worst if choice == "worst" else worst[::-1])[:count]
+
+
+def draw_ranks(lists: Sequence[RankList], title: str) -> Figure:
+    """Draws a row for each query: the query, then the images that it found, framed and marked, with their distance.
+
+    Cameras count from 1, as in file names.
+    """
+    images = [[np.asarray(read_image(each.path)) for each in (ranked.query, *ranked.found)] for ranked in lists]
+    columns = max(map(len, images))
+    heights = [CELL * max(image.shape[0] / image.shape[1] for image in row) + TEXT for row in images]
+    figure = Figure(figsize=(max(CELL * columns + 0.3, 8), sum(heights) + 0.7), layout="constrained")
+    figure.suptitle(title, fontsize="small")
+    panels = figure.subplots(len(lists), columns, squeeze=False, height_ratios=heights)
+    for row, (query, found, _), shown in zip(panels, lists, images, strict=True):
+        for panel in row[len(shown) :]:
+            panel.set_axis_off()
+        for panel, image in zip(row, shown, strict=False):
+            show_image(panel, image)
+        ap = "no match in\nanother camera" if query.ap is None else f"AP {query.ap:.1f} %"
+        row[0].set_title(f"query {query.position}\nidentity {query.identity}", fontsize="x-small")
+        row[0].set_xlabel(f"{ap}\ncam {query.camera + 1}", fontsize="x-small")
+        for panel, each in zip(row[1:], found, strict=False):
+            frame(panel, each)
+    return figure
+
+
+def frame(panel: Axes, found: Found) -> None:
+    """Draws the frame of a found image, its mark and rank above, its distance and camera below."""
+    colour, line, mark = FRAMES[found.match.state]
+    for spine in panel.spines.values():
+        spine.set(color=colour, linestyle=line, linewidth=3)
+    heading = mark if found.match.rank is None else f"{mark} {found.match.rank}"
+    panel.set_title(heading, fontsize="x-small", color=colour)
+    panel.set_xlabel(f"{found.match.distance:.3g}\ncam {found.camera + 1}", fontsize="x-small")

@@ -1,0 +1,149 @@
+"""Rank lists of an evaluation: each query with its quality and the gallery images that it found."""
+
+from collections.abc import Sequence
+from statistics import mean
+from typing import Literal, NamedTuple
+
+import numpy as np
+
+from igoas_plugin.evaluation.retrieval import Match, Retrieval
+
+from .figures.pixel_images import drawn
+
+
+class FirstMatch(NamedTuple):
+    """Rank of the first gallery image with the query's identity; junk, which no metric counts, has no rank.
+
+    Args:
+        rank: the rank, from 1; if there is no match among the nearest images, the number of images that were compared.
+        found: whether there is a match among the nearest images, which a Retrieval keeps.
+    """
+
+    rank: int
+    found: bool
+
+    def __str__(self) -> str:
+        return str(self.rank) if self.found else f"> {self.rank}"
+
+
+class Query(NamedTuple):
+    """Query of a test set.
+
+    Args:
+        position: index among the queries of the data set.
+        identity, camera: labels of the data set; the camera counts from 0.
+        ap: average precision in %; None if the gallery has no image of the identity in another camera.
+        first: its first match; None as for `ap`.
+    """
+
+    position: int
+    path: str
+    identity: int
+    camera: int
+    ap: float | None
+    first: FirstMatch | None
+
+
+class Found(NamedTuple):
+    """Gallery image in a rank list.
+
+    Args:
+        identity, camera: labels of the data set; the camera counts from 0.
+        match: rank, distance and state ("right", "wrong" or "junk").
+    """
+
+    path: str
+    identity: int
+    camera: int
+    match: Match
+
+
+class RankList(NamedTuple):
+    """Query with the gallery images that it found.
+
+    Args:
+        found: nearest gallery images, nearest first.
+        later: the first match, if it lies behind `found` and among the nearest images that a Retrieval keeps.
+    """
+
+    query: Query
+    found: list[Found]
+    later: Found | None
+
+
+class Group(NamedTuple):
+    """Quality of the queries of one identity or one camera.
+
+    Args:
+        label: the identity or the camera.
+        queries: number of queries with a possible match.
+        ap: mean average precision, in %.
+        rank_1: share of queries whose nearest image is a match, in %.
+        worst: lowest average precision, in %.
+    """
+
+    label: int
+    queries: int
+    ap: float
+    rank_1: float
+    worst: float
+
+
+def query_at(retrieval: Retrieval, position: int) -> Query:
+    """Returns the query at a position of the data set."""
+    ap = retrieval.ap[position]
+    if np.isnan(ap):
+        return Query(position, *retrieval.query[position], None, None)
+    counted = [match for match in retrieval.matches(position) if match.rank is not None]
+    ranks = (match.rank for match in counted if match.state == "right")
+    rank = next(ranks, None)
+    first = FirstMatch(len(counted), False) if rank is None else FirstMatch(rank, True)
+    return Query(position, *retrieval.query[position], 100 * float(ap), first)
+
+
+def queries_of(retrieval: Retrieval) -> list[Query]:
+    """Returns all queries, the worst first; those without a possible match come last."""
+    unanswered = np.flatnonzero(np.isnan(retrieval.ap)).tolist()
+    return [query_at(retrieval, position) for position in [*retrieval.by_quality().tolist(), *unanswered]]
+
+
+def rank_list(retrieval: Retrieval, query: Query, top: int, junk: bool = True) -> RankList:
+    """Returns the rank list of a query.
+
+    Args:
+        junk: whether images of the query's identity in its own camera are listed.
+    """
+    found = [
+        Found(*retrieval.gallery[match.position], match)
+        for match in retrieval.matches(query.position)
+        if junk or match.state != "junk"
+    ]
+    first = next((each for each in found if each.match.state == "right"), None)
+    return RankList(query, found[:top], first if first in found[top:] else None)
+
+
+def extremes(queries: Sequence[Query], count: int) -> dict[str, list[Query]]:
+    """Chooses the worst queries, the best ones, and a random sample of the others; no query is chosen twice.
+
+    Args:
+        queries: queries of a test set, the worst first. Those without a possible match are never chosen.
+        count: number of queries of each kind. Of too few queries one half are the worst and the others the best.
+    """
+    answered = [query for query in queries if query.ap is not None]
+    count = min(count, (len(answered) + 1) // 2)
+    worst, others = answered[:count], answered[count:]
+    best, others = others[::-1][:count], others[: max(len(others) - count, 0)]
+    return {"worst": worst, "best": best, "random": drawn(others, count, seed=0)}
+
+
+def grouped(queries: Sequence[Query], label: Literal["identity", "camera"]) -> list[Group]:
+    """Groups the queries that have a possible match by identity or camera, in the order of the labels."""
+    members = {}
+    for query in queries:
+        if query.ap is not None:
+            members.setdefault(getattr(query, label), []).append(query)
+    groups = []
+    for name, own in sorted(members.items()):
+        hits, precisions = [query.first == FirstMatch(1, True) for query in own], [query.ap for query in own]
+        groups.append(Group(name, len(own), mean(precisions), 100 * mean(hits), min(precisions)))
+    return groups
