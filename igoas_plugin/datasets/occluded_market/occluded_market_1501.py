@@ -16,8 +16,7 @@ from igoas_plugin.datasets.market_style import Item
 from igoas_plugin.datasets.published import SPLITS, Counts, warn_once
 from igoas_plugin.datasets.reading import read_split, unreadable_name
 
-from .image_source import VERSION, source
-from .occlude import occlude
+from .occlude import VERSION, occlude, source
 
 # Counts of Market-1501: identity 0 of the gallery are its distractors, junk images (-1) are left out
 PUBLISHED = {"train": Counts(12936, 751, 6), "query": Counts(3368, 750, 6), "gallery": Counts(15913, 751, 6)}
