@@ -14,7 +14,6 @@ from igoas_plugin.core.errors import InputError, PluginError, UnreadableImage
 from . import OccludedMarket1501, ToyOccluded
 from .drawn_folder import digests_of, manifest_of
 from .market_style import Item
-from .occluded_market.occluded_market_1501 import market_in
 from .published import SPLITS, Counts, PublishedDataset
 from .reading import open_data, read_split, unmatched
 
@@ -53,22 +52,13 @@ Progress = Callable[[list[Item]], Iterable[Item]]
 
 @dataclass
 class SplitReport:
-    """Content of one split of a data set.
-
-    Args:
-        images: number of images.
-        identities: number of identities.
-        cameras: number of cameras; 1 if the names tell none.
-        published: published counts; None if there are none.
-        difference: difference() of the data set.
-        problems: one line for each file that is missing, empty, unreadable or there twice.
-    """
+    """Counts of one split of a data set, with a line for each file that is missing, damaged or there twice."""
 
     images: int
     identities: int
     cameras: int
-    published: Counts | None = None
-    difference: str | None = None
+    published: Counts | None = None  # None if there are none
+    difference: str | None = None  # difference() of the data set
     problems: list[str] = field(default_factory=list)
 
     @property
@@ -76,12 +66,8 @@ class SplitReport:
         """Whether the counts are the published ones."""
         if self.published is None or self.difference:
             return not self.difference
-        wanted = (
-            self.published.images or self.images,
-            self.published.identities,
-            self.published.cameras or self.cameras,
-        )
-        return (self.images, self.identities, self.cameras) == wanted
+        published, counts = self.published, (self.images, self.identities, self.cameras)
+        return counts == (published.images or self.images, published.identities, published.cameras or self.cameras)
 
     @property
     def state(self) -> str:
@@ -93,18 +79,11 @@ class SplitReport:
 
 @dataclass
 class SetReport:
-    """Report on one data set.
-
-    Args:
-        name: registered name.
-        folder: its folder below the root; "" if it was not found.
-        why: reason why it was not found or cannot be read.
-        splits: splits that have images, or should have.
-    """
+    """Report on one data set; `splits` are those that have images, or should have."""
 
     name: str
-    folder: str = ""
-    why: str = ""
+    folder: str = ""  # below the root; "" if it was not found
+    why: str = ""  # reason why it was not found or cannot be read
     splits: dict[str, SplitReport] = field(default_factory=dict)
 
     @property
@@ -125,12 +104,15 @@ def report(name: str, root: str, progress: Progress | None = None) -> SetReport:
     """
     kind = DATASET_REGISTRY.get(name)
     drawn = drawn_folders(kind)
-    if drawn and not all(os.path.isdir(os.path.join(root, folder)) for folder in drawn):
-        return SetReport(name, why=FIRST_USE if can_be_made(kind, root) else "it is made from Market-1501, not found")
+    made = all(os.path.isdir(os.path.join(root, folder)) for folder in drawn)
+    if not made and issubclass(kind, ToyOccluded):  # which draws its images when it is opened
+        return SetReport(name, why=FIRST_USE)
     try:
         data = open_data(name, root)
     except PluginError as error:
         return SetReport(name, folder_of(kind, root), str(error))
+    if not made:
+        return SetReport(name, why=FIRST_USE)
     folder = os.path.relpath(getattr(data, "data_dir", None) or getattr(data, "dataset_dir", None) or root, root)
     published, splits, seen = PUBLISHED_OF_HOST.get(name) or getattr(data, "published", {}), {}, {}
     try:
@@ -144,7 +126,11 @@ def report(name: str, root: str, progress: Progress | None = None) -> SetReport:
                 problems = decoded(items, progress, seen) if progress else missing_or_empty(items)
                 splits[split] = SplitReport(*counts, problems)
         if "query" in splits:
-            splits["query"].problems += without_match(data.query, data.gallery)
+            if lonely := unmatched(data.query, data.gallery):
+                splits["query"].problems.append(
+                    f"{len(lonely)} of {len(data.query)} have no gallery image of their identity in another camera, "
+                    f"and no metric counts them; the first is {lonely[0]}"
+                )
             if progress:
                 splits["query"].problems += changed_folders(root, drawn, [*data.train, *data.query, *data.gallery])
     except PluginError as error:
@@ -167,25 +153,6 @@ def drawn_folders(kind: type) -> list[str]:
         parts = ["query", *([kind.gallery_part()] if kind.gallery_share else [])]
         return [os.path.join("OccludedMarket1501", f"S{kind.severity}", part) for part in parts]
     return [kind.__name__] if issubclass(kind, ToyOccluded) else []
-
-
-def can_be_made(kind: type, root: str) -> bool:
-    """Returns whether the images are there from which a data set is drawn."""
-    try:
-        return not issubclass(kind, OccludedMarket1501) or bool(market_in(root))
-    except InputError:
-        return False
-
-
-def without_match(query: list[Item], gallery: list[Item]) -> list[str]:
-    """Returns the problem of queries that no metric can count."""
-    left_out = unmatched(query, gallery)
-    if not left_out:
-        return []
-    return [
-        f"{len(left_out)} of {len(query)} have no gallery image of their identity in another camera, and no metric "
-        f"counts them; the first is {left_out[0]}"
-    ]
 
 
 def changed_folders(root: str, drawn: list[str], items: list[Item]) -> list[str]:

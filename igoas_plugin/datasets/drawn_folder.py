@@ -77,10 +77,9 @@ def manifest_of(folder: str) -> dict:
     """Returns the manifest of a drawn folder, {} if it cannot be read."""
     try:
         with open(os.path.join(folder, MANIFEST)) as file:
-            found = json.load(file)
+            return json.load(file)
     except (OSError, ValueError):
         return {}
-    return found if isinstance(found, dict) else {}
 
 
 def digests_of(folder: str, paths: Iterable[str]) -> dict[str, str]:

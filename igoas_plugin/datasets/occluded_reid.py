@@ -3,17 +3,16 @@
 import numpy as np
 from fastreid.data.datasets import DATASET_REGISTRY
 
-from .body_images import BodyImages
 from .layout import Layout
 from .market_style import Item
-from .published import Counts, Numbered, register_draws
+from .published import BodyImages, Counts, register_draws
 
 OCCLUDED, WHOLE = "occluded_body_images", "whole_body_images"
 IDENTITIES = range(1, 201)
 
 
 @DATASET_REGISTRY.register()
-class OccludedREID(Numbered, BodyImages):
+class OccludedREID(BodyImages):
     """Occluded-REID with all 200 identities for testing, by a model trained elsewhere (mostly on Market-1501)::
 
         <root>/Occluded_REID/occluded_body_images/001/001_01.tif     (identity 1, image 1)

@@ -6,10 +6,9 @@ from fastreid.data.datasets import DATASET_REGISTRY
 
 from igoas_plugin.core.errors import InputError
 
-from .body_images import GALLERY_CAMERA, QUERY_CAMERA, list_bodies
 from .layout import Layout
 from .market_style import Item
-from .published import Counts, PublishedDataset
+from .published import GALLERY_CAMERA, QUERY_CAMERA, Counts, PublishedDataset, list_bodies
 
 TRAIN_OCCLUDED, TRAIN_WHOLE = "train/occluded_body_images", "train/whole_body_images"
 TRAIN_ALL = "bounding_box_train"  # of a copy in the style of Market-1501

@@ -2,15 +2,14 @@
 
 from fastreid.data.datasets import DATASET_REGISTRY
 
-from .body_images import BodyImages
 from .layout import Layout
-from .published import Counts, Numbered
+from .published import BodyImages, Counts
 
 CROPPED, UNCROPPED, WHOLE = "Probe", "partial_iLIDS_Probe_nocrop", "Gallery"
 
 
 @DATASET_REGISTRY.register()
-class PartialiLIDS(Numbered, BodyImages):
+class PartialiLIDS(BodyImages):
     """Partial-iLIDS with cropped queries, the protocol of most papers::
 
         <root>/Partial_iLIDS/Probe/12.jpg                          (identity 12, the visible part, cut out)

@@ -3,16 +3,15 @@
 import numpy as np
 from fastreid.data.datasets import DATASET_REGISTRY
 
-from .body_images import BodyImages
 from .layout import Layout
 from .market_style import Item
-from .published import Counts, Numbered, register_draws
+from .published import BodyImages, Counts, register_draws
 
 OCCLUDED, PARTIAL, WHOLE = "occluded_body_images", "partial_body_images", "whole_body_images"
 
 
 @DATASET_REGISTRY.register()
-class PartialREID(Numbered, BodyImages):
+class PartialREID(BodyImages):
     """Partial-REID with partial queries, the protocol of most papers::
 
         <root>/Partial-REID_Dataset/occluded_body_images/006_004.jpg     (identity 6, image 4)

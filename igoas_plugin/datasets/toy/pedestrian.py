@@ -1,7 +1,7 @@
 """Cartoon pedestrians: an identity is what one wears, a pose is how one walks and is seen."""
 
 import math
-from dataclasses import astuple, dataclass
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.random import RandomState
@@ -57,11 +57,6 @@ class Pedestrian:
     bag: str
     bag_colour: Colour
 
-    @property
-    def outfit(self) -> tuple:
-        """Everything but height and breadth."""
-        return astuple(self)[2:]
-
 
 @dataclass(frozen=True)
 class Pose:
@@ -92,7 +87,8 @@ def dress(own: RandomState, shared: RandomState) -> Pedestrian:
         shared: random source of the colours of top and bottom.
     """
     top_colour, bottom_colour = _pick(shared, TOP_COLOURS), _pick(shared, BOTTOM_COLOURS)
-    pattern_colour = _pick(own, [colour for colour in PATTERN_COLOURS if _distance(colour, top_colour) > 150])
+    contrasting = [colour for colour in PATTERN_COLOURS if np.abs(np.subtract(colour, top_colour)).sum() > 150]
+    pattern_colour = _pick(own, contrasting)
     return Pedestrian(
         height=own.uniform(0.9, 1.0),
         breadth=own.uniform(1.0, 1.3),
@@ -235,18 +231,9 @@ class _Figure:
         if view == "back" and who.hair != "bald":
             pen.limb([(0, 6.6), (0, 19 if who.hair == "long" else 7.0)], [6.4, 5.4], who.hair_colour)
         elif who.hair != "bald":
-            top = [
-                (-6.1, 7.5),
-                (-5.6, 3),
-                (-3, 0.2),
-                (0, -0.5),
-                (3.2, 0.3),
-                (5.7, 3),
-                (5.4, 4.6),
-                (-1.5, 4.4),
-                (-3.6, 8),
-            ]
-            pen.polygon(top + [(-6.0, 11)] * self.side, who.hair_colour)
+            crown = [(-6.1, 7.5), (-5.6, 3), (-3, 0.2), (0, -0.5), (3.2, 0.3), (5.7, 3)]
+            fringe = [(5.4, 4.6), (-1.5, 4.4), (-3.6, 8)]
+            pen.polygon([*crown, *fringe, *[(-6.0, 11)] * self.side], who.hair_colour)
         if who.hair == "cap":
             pen.polygon([(-6.4, 4.6), (-5.4, 0.4), (0, -1.8), (5.4, 0.4), (6.4, 4.6)], who.bag_colour)
             if view != "back":
@@ -301,7 +288,3 @@ def _rounded_by_light(layer: Image.Image, reach: int) -> Image.Image:
 
 def _pick(rng: RandomState, choices):
     return choices[rng.randint(len(choices))]
-
-
-def _distance(one: Colour, other: Colour) -> int:
-    return sum(abs(a - b) for a, b in zip(one, other, strict=True))

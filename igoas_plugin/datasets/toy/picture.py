@@ -31,11 +31,6 @@ class Picture:
     person: np.ndarray
     clutter: np.ndarray
 
-    @property
-    def covered(self) -> float:
-        """Share of the pedestrian that clutter hides, in [0, 1]."""
-        return share_covered(self.person, self.clutter)
-
 
 def pedestrian(identity: int) -> Pedestrian:
     """Returns the pedestrian of an identity, counted from 1.
