@@ -123,7 +123,7 @@ def report(name: str, root: str, progress: Progress | None = None) -> SetReport:
                 difference = data.difference(split, data.read(split)) if is_published else None
                 identities, cameras = ({item[column] for item in items} for column in (1, 2))
                 counts = (len(items), len(identities), len(cameras), published.get(split), difference)
-                problems = decoded(items, progress, seen) if progress else missing_or_empty(items)
+                problems = decoded(items, progress, seen) if progress else empty_files(items)
                 splits[split] = SplitReport(*counts, problems)
         if "query" in splits:
             if lonely := unmatched(data.query, data.gallery):
@@ -169,16 +169,10 @@ def changed_folders(root: str, drawn: list[str], items: list[Item]) -> list[str]
     return problems
 
 
-def missing_or_empty(items: list[Item]) -> list[str]:
+def empty_files(items: list[Item]) -> list[str]:
     """Returns the problems that can be seen without opening a file."""
-    problems = []
-    for path, _, _ in items:
-        try:
-            if not os.path.getsize(path):
-                problems.append(f"{path}: the file is empty")
-        except OSError as error:
-            problems.append(f"{path}: {error.strerror}")
-    return problems
+    empty = (path for path, _, _ in items if not os.path.isfile(path) or not os.path.getsize(path))
+    return [f"{path}: missing or empty" for path in empty]
 
 
 def decoded(items: list[Item], progress: Progress, seen: dict[bytes, str]) -> list[str]:

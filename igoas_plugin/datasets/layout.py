@@ -18,20 +18,13 @@ class Layout:
     """Folders of a data set.
 
     Names are compared without case and punctuation: ``Occluded_REID``, ``occluded-reid`` and ``OccludedREID`` are one.
-
-    Args:
-        title: name of the data set in the literature.
-        folder: name that its authors give its folder.
-        parts: its sub-folders, each with its other names in circulation. A name may hold a slash: ``test/query``.
-        aliases: other names of `folder` in circulation.
-        origin: source of the data, as the end of an error message.
     """
 
-    title: str
-    folder: str
-    parts: dict[str, tuple[str, ...]]
-    aliases: tuple[str, ...] = ()
-    origin: str = field(default="", kw_only=True)
+    title: str  # name of the data set in the literature
+    folder: str  # name that its authors give its folder
+    parts: dict[str, tuple[str, ...]]  # sub-folders, such as test/query, each with its other names in circulation
+    aliases: tuple[str, ...] = ()  # other names of `folder` in circulation
+    origin: str = field(default="", kw_only=True)  # source of the data, as the end of an error message
 
     @property
     def folders(self) -> tuple[str, ...]:

@@ -78,11 +78,9 @@ class PDukeMTMC(PublishedDataset):
             return list_bodies(self.parts[TEST_OCCLUDED], QUERY_CAMERA)
         if split == "gallery":
             return list_bodies(self.parts[TEST_WHOLE], GALLERY_CAMERA)
-        if TRAIN_ALL in self.parts and TRAIN_OCCLUDED not in self.parts:
-            return list_bodies(self.parts[TRAIN_ALL], QUERY_CAMERA)
         missing = [part for part in (TRAIN_OCCLUDED, TRAIN_WHOLE) if part not in self.parts]
-        if len(missing) == 2:  # the test half alone
-            return []
+        if len(missing) == 2:
+            return list_bodies(self.parts[TRAIN_ALL], QUERY_CAMERA) if TRAIN_ALL in self.parts else []
         if missing:
             folder = os.path.join(os.path.abspath(self.dataset_dir), missing[0])
             raise InputError(

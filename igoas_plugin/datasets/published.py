@@ -29,18 +29,11 @@ PROTOCOL_OF: dict[str, str] = {}  # protocol of each registered draw: OccludedRE
 
 @dataclass(frozen=True)
 class Counts:
-    """Published numbers of one split.
+    """Published numbers of one split."""
 
-    Args:
-        images: number of images; None if the source gives it for the whole data set only.
-        identities: number of identities.
-        cameras: number of cameras in the file names; None if they name none, so that the plugin gives query and
-            gallery one camera each.
-    """
-
-    images: int | None
+    images: int | None  # None if the source gives it for the whole data set only
     identities: int
-    cameras: int | None = None
+    cameras: int | None = None  # None if file names tell none: the plugin gives query and gallery one camera each
 
 
 class PublishedDataset(ImageDataset):
@@ -173,6 +166,14 @@ def identity_of(path: str, folder: str) -> int:
     )
 
 
+def register_variant(base: type[ImageDataset], suffix: str, doc: str, **attributes) -> str:
+    """Registers a subclass of a data set, with its docstring and class attributes; returns its name, base + suffix."""
+    name = f"{base.__name__}{suffix}"
+    own = {"__module__": base.__module__, "__doc__": doc, "dataset_name": name.lower()}
+    DATASET_REGISTRY.register(type(name, (base,), own | attributes))
+    return name
+
+
 def register_draws(base: type[PublishedDataset], doc: str, attributes: Callable[[int], dict]) -> None:
     """Registers the random draws of a protocol as ``<base>0`` to ``<base>9``.
 
@@ -182,9 +183,7 @@ def register_draws(base: type[PublishedDataset], doc: str, attributes: Callable[
         attributes: function that returns the class attributes of a seed.
     """
     for seed in range(DRAWS):
-        name = f"{base.__name__}{seed}"
-        own = {"__module__": base.__module__, "__doc__": doc.format(seed=seed), "dataset_name": name.lower()}
-        DATASET_REGISTRY.register(type(name, (base,), {**own, **attributes(seed)}))
+        name = register_variant(base, str(seed), doc.format(seed=seed), **attributes(seed))
         PROTOCOL_OF[name] = base.__name__
 
 

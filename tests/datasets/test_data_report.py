@@ -100,7 +100,7 @@ def test_empty_files_are_named_without_opening_any(root, check):
     (root / "Partial_iLIDS" / "Probe" / "8.png").write_text("no image")
     code, printed = check("PartialiLIDS")
     assert code == 1 and "as published, 1 problems" in printed.out
-    assert f"PartialiLIDS, query: {root / 'Partial_iLIDS' / 'Probe' / '7.png'}: the file is empty" in printed.out
+    assert f"PartialiLIDS, query: {root / 'Partial_iLIDS' / 'Probe' / '7.png'}: missing or empty" in printed.out
 
 
 def test_decode_opens_every_image_and_finds_files_that_are_there_twice(root, check):
@@ -119,7 +119,7 @@ def test_many_problems_are_counted_and_ten_written_out(root, check):
     for path in (root / "Partial_iLIDS" / "Probe").iterdir():
         path.write_bytes(b"")
     _, printed = check("PartialiLIDS")
-    assert printed.out.count("the file is empty") == 10 and "PartialiLIDS, query: and 109 more" in printed.out
+    assert printed.out.count("missing or empty") == 10 and "PartialiLIDS, query: and 109 more" in printed.out
 
 
 def test_every_image_passes_through_the_progress_bar(root):

@@ -13,7 +13,7 @@ from PIL import Image
 from igoas_plugin.core.errors import InputError
 from igoas_plugin.datasets.drawn_folder import provide
 from igoas_plugin.datasets.market_style import Item
-from igoas_plugin.datasets.published import SPLITS, Counts, warn_once
+from igoas_plugin.datasets.published import SPLITS, Counts, register_variant, warn_once
 from igoas_plugin.datasets.reading import read_split, unreadable_name
 
 from .occlude import VERSION, occlude, source
@@ -61,10 +61,6 @@ class OccludedMarket1501(ImageDataset):
 
     Source: this project. The images are those of Market-1501 (Zheng et al., *Scalable Person Re-identification: A
     Benchmark*, ICCV 2015). Terms: those of Market-1501, research use. Do not pass the generated files on.
-
-    Args:
-        root: folder of the data sets. fast-reid passes the environment variable FASTREID_DATASETS.
-        kwargs: arguments of fast-reid's ImageDataset.
 
     Raises:
         InputError: Market-1501 is not in `root`, or the generated folder is not complete or of another version.
@@ -183,15 +179,8 @@ def pixels_of(path: str) -> np.ndarray:
     return np.asarray(read_image(path))
 
 
-def register_variant(suffix: str, doc: str, **attributes) -> None:
-    """Registers ``OccludedMarket1501<suffix>``."""
-    name = f"OccludedMarket1501{suffix}"
-    own = {"__module__": __name__, "__doc__": doc, "dataset_name": name.lower(), **attributes}
-    DATASET_REGISTRY.register(type(name, (OccludedMarket1501,), own))
-
-
-for _severity in range(1, 6):
-    register_variant(f"S{_severity}", f"OccludedMarket1501 at severity {_severity}.", severity=_severity)
-register_variant(
-    "G10", "OccludedMarket1501 with 10 % of the gallery images occluded, as in Occluded-Duke.", gallery_share=0.1
-)
+for severity in range(1, 6):
+    doc = f"OccludedMarket1501 at severity {severity}."
+    register_variant(OccludedMarket1501, f"S{severity}", doc, severity=severity)
+doc = "OccludedMarket1501 with 10 % of the gallery images occluded, as in Occluded-Duke."
+register_variant(OccludedMarket1501, "G10", doc, gallery_share=0.1)

@@ -60,32 +60,18 @@ class Pedestrian:
 
 @dataclass(frozen=True)
 class Pose:
-    """View and walk of a pedestrian in one picture.
+    """View and walk of a pedestrian in one picture."""
 
-    Args:
-        view: one of VIEWS.
-        mirrored: walks to the left in the side view; swaps left and right in the others.
-        phase: of the walk, in radians.
-        stride: half the angle between the thighs at its widest, in radians.
-        foot: place of the soles, in pixels of the layer.
-        size: length of a body of height 1, in pixels of the layer.
-    """
-
-    view: str
-    mirrored: bool
-    phase: float
-    stride: float
-    foot: tuple[float, float]
-    size: float
+    view: str  # one of VIEWS
+    mirrored: bool  # walks to the left in the side view; swaps left and right in the others
+    phase: float  # of the walk, in radians
+    stride: float  # half the angle between the thighs at its widest, in radians
+    foot: tuple[float, float]  # place of the soles, in pixels of the layer
+    size: float  # length of a body of height 1, in pixels of the layer
 
 
 def dress(own: RandomState, shared: RandomState) -> Pedestrian:
-    """Returns a random identity.
-
-    Args:
-        own: random source of everything else.
-        shared: random source of the colours of top and bottom.
-    """
+    """Returns a random identity; `shared` gives the colours of top and bottom, `own` everything else."""
     top_colour, bottom_colour = _pick(shared, TOP_COLOURS), _pick(shared, BOTTOM_COLOURS)
     contrasting = [colour for colour in PATTERN_COLOURS if np.abs(np.subtract(colour, top_colour)).sum() > 150]
     pattern_colour = _pick(own, contrasting)
