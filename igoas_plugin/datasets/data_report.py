@@ -14,6 +14,7 @@ from igoas_plugin.core.errors import InputError, PluginError, UnreadableImage
 from . import OccludedMarket1501, ToyOccluded
 from .drawn_folder import digests_of, manifest_of
 from .market_style import Item
+from .occluded_market.occluded_market_1501 import GALLERY_PART
 from .published import SPLITS, Counts, PublishedDataset
 from .reading import open_data, read_split, unmatched
 
@@ -150,7 +151,7 @@ def folder_of(kind: type, root: str) -> str:
 def drawn_folders(kind: type) -> list[str]:
     """Returns the folders below the root that a data set draws on first use; a report must not draw them."""
     if issubclass(kind, OccludedMarket1501):
-        parts = ["query", *([kind.gallery_part()] if kind.gallery_share else [])]
+        parts = ["query", GALLERY_PART] if kind.gallery_share else ["query"]
         return [os.path.join("OccludedMarket1501", f"S{kind.severity}", part) for part in parts]
     return [kind.__name__] if issubclass(kind, ToyOccluded) else []
 

@@ -201,7 +201,7 @@ def test_a_query_that_is_in_the_gallery_too_is_found(root, check):
 
 def test_a_generated_set_is_no_fault_before_its_first_use_but_what_it_is_made_from_must_be_there(root, check):
     code, printed = check("OccludedMarket1501S2")
-    assert code == 1 and "OccludedMarket1501 is made from Market-1501: " in printed.out
+    assert code == 1 and "OccludedMarket1501S2: data set Market1501: " in printed.out
     make_tiny_market(root)
     code, printed = check("OccludedMarket1501S2")
     assert code == 0 and "made on first use" in printed.out

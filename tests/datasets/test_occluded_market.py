@@ -21,7 +21,7 @@ from igoas_plugin.core.errors import InputError, OutputError
 from igoas_plugin.datasets import OccludedMarket1501, drawn_folder
 from igoas_plugin.datasets.drawn_folder import pixel_digest
 from igoas_plugin.datasets.occluded_market import occluded_market_1501
-from igoas_plugin.datasets.occluded_market.occluded_market_1501 import DIGESTS, QueryOccluder, market_in
+from igoas_plugin.datasets.occluded_market.occluded_market_1501 import DIGESTS, GALLERY_PART, QueryOccluder, market_in
 from igoas_plugin.datasets.published import Counts, warn_once
 from igoas_plugin.preflight import check_test_data
 
@@ -252,7 +252,7 @@ def test_what_is_drawn_does_not_change(root):
 
 def test_the_share_of_the_gallery_is_that_of_its_name():
     kind = DATASET_REGISTRY.get("OccludedMarket1501G10")
-    assert kind.gallery_share == 0.1 and kind.gallery_part() == "gallery10" and kind.severity == 3
+    assert kind.gallery_share == 0.1 and GALLERY_PART == "gallery10" and kind.severity == 3
 
 
 def test_a_folder_of_another_version_is_refused(root, monkeypatch):
@@ -265,7 +265,7 @@ def test_a_folder_of_another_version_is_refused(root, monkeypatch):
 
 
 def test_without_market_1501_the_line_says_what_to_do(tmp_path):
-    with pytest.raises(InputError, match="made from Market-1501: .*not found; put Market-1501-v15.09.15/ into"):
+    with pytest.raises(InputError, match="data set Market1501: .*not found; put it there, or set"):
         opened(tmp_path)
 
 
