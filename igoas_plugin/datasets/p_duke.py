@@ -24,15 +24,6 @@ class PDukeMTMC(PublishedDataset):
         <root>/P-DukeMTMC-reid/test/occluded_body_images/...
         <root>/P-DukeMTMC-reid/test/whole_body_images/...
 
-    ========  ======  ==========  ================================
-    subset    images  identities
-    ========  ======  ==========  ================================
-    train     12,927         665  occluded and whole
-    query      2,163         634  occluded images of the test half
-    gallery    9,053         634  whole images of the test half
-    ========  ======  ==========  ================================
-
-    These are the counts that papers report. Together they are the 24,143 images and 1,299 identities of the authors.
     An evaluation needs the test half alone.
 
     Another layout that is read: a copy in the style of Market-1501, ``{bounding_box_train,query,bounding_box_test}``,
@@ -65,6 +56,7 @@ class PDukeMTMC(PublishedDataset):
         origin="tools/prepare_data.py p-dukemtmc makes it from P-DukeMTMC-reid.zip of "
         "github.com/tinajia2012/ICME2018_Occluded-Person-Reidentification_datasets",
     )
+    # counts that papers report; together they are the 24,143 images and 1,299 identities of the authors
     published = {"train": Counts(12927, 665), "query": Counts(2163, 634), "gallery": Counts(9053, 634)}
 
     @classmethod

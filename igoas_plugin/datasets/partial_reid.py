@@ -18,12 +18,7 @@ class PartialREID(BodyImages):
         <root>/Partial-REID_Dataset/partial_body_images/006_004.jpg
         <root>/Partial-REID_Dataset/whole_body_images/006_004.jpg
 
-    ========  ======  ==========  ==============================================================
-    subset    images  identities  cameras
-    ========  ======  ==========  ==============================================================
-    query        300          60  none in the data; 1 here  (partial: the visible part, cut out)
-    gallery      300          60  none in the data; 1 here  (whole, 5 of each identity)
-    ========  ======  ==========  ==============================================================
+    Each of the 60 identities has 5 images of each kind. A partial image is the visible part, cut out.
 
     fast-reid's PartialReID project registers the same name. It reads ``Partial_REID/`` and takes the second number of a
     file name for the camera, so that the whole-body image with the query's number drops out of the ranking. Here query

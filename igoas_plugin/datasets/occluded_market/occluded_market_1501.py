@@ -39,13 +39,7 @@ class OccludedMarket1501(ImageDataset):
 
         <root>/OccludedMarket1501/S3/query/0001_c1s1_001051_00.png      (beside <root>/Market-1501-v15.09.15)
 
-    ========  ======  ==========  =======  ================================
-    subset    images  identities  cameras
-    ========  ======  ==========  =======  ================================
-    train     12,936         751        6  Market-1501's own
-    query      3,368         750        6  occluded
-    gallery   15,913         751        6  Market-1501's own (751 with the distractors)
-    ========  ======  ==========  =======  ================================
+    Training set and gallery are those of Market-1501.
 
     Kinds, each of a quarter of the queries: a rectangle of one colour (which resembles the occlusion that IGOAS and
     random erasing train with), a patch of another pedestrian, a rectangle with a texture, and truncation (a side of the
