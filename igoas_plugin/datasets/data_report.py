@@ -19,7 +19,7 @@ from .published import SPLITS, Counts, PublishedDataset
 from .reading import open_data, read_split, unmatched
 
 # Data sets of fast-reid
-PUBLISHED_OF_HOST = {
+PUBLISHED_OF_FASTREID = {
     "Market1501": OccludedMarket1501.published,
     "DukeMTMC": {"train": Counts(16522, 702, 8), "query": Counts(2228, 702, 8), "gallery": Counts(17661, 1110, 8)},
 }
@@ -32,7 +32,7 @@ KNOWN = (
     "PartialREIDOccluded",
     "PartialiLIDS",
     "PartialiLIDSUncropped",
-    *PUBLISHED_OF_HOST,
+    *PUBLISHED_OF_FASTREID,
     "OccludedMarket1501",
     "ToyOccluded",
 )
@@ -115,7 +115,7 @@ def report(name: str, root: str, progress: Progress | None = None) -> SetReport:
     if not made:
         return SetReport(name, why=FIRST_USE)
     folder = os.path.relpath(getattr(data, "data_dir", None) or getattr(data, "dataset_dir", None) or root, root)
-    published, splits, seen = PUBLISHED_OF_HOST.get(name) or getattr(data, "published", {}), {}, {}
+    published, splits, seen = PUBLISHED_OF_FASTREID.get(name) or getattr(data, "published", {}), {}, {}
     try:
         for split in SPLITS:
             items = read_split(name, data, split)
@@ -162,7 +162,7 @@ def changed_folders(root: str, drawn: list[str], items: list[Item]) -> list[str]
     for folder in (os.path.join(root, each) for each in drawn):
         paths = [os.path.relpath(path, folder) for path, _, _ in items if path.startswith(folder + os.sep)]
         try:
-            changed = digests_of(folder, (path.replace(os.sep, "/") for path in paths))
+            changed = digests_of(folder, paths)
         except UnreadableImage:  # decoded() names it
             continue
         if changed != manifest_of(folder).get("pixels", changed):

@@ -71,7 +71,8 @@ class PublishedDataset(ImageDataset):
         missing = self._missing(split, identities)
         if (len(items), len(identities)) == (published.images or len(items), published.identities) and not missing:
             return None
-        names = sorted({os.path.relpath(self._part_of(path), self.dataset_dir) for path, _, _ in items})
+        used = (part for part in self.parts.values() if any(path.startswith(part + os.sep) for path, _, _ in items))
+        names = sorted({os.path.relpath(part, self.dataset_dir) for part in used})
         images = published.images or "an unstated number"
         return (
             f"{split} ({', '.join(names) or 'nothing'} in {os.path.abspath(self.dataset_dir)}) has {len(items)} images "
@@ -87,9 +88,6 @@ class PublishedDataset(ImageDataset):
         if items and difference:
             warn_once(f"{type(self).__name__}: {difference}: results do not compare with published ones")
         return training_items(items, self.dataset_name) if split == "train" else items
-
-    def _part_of(self, path: str) -> str:
-        return max((part for part in self.parts.values() if path.startswith(part + os.sep)), key=len)
 
     def _missing(self, split: str, images: Counter) -> str:
         """Returns the names of what is missing, as the rest of a sentence; `images` counts those of each identity."""
