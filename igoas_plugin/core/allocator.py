@@ -2,7 +2,7 @@
 
 On a CPU up to half of a training step is spent in the kernel, which hands out the same memory again and again. The
 feature maps of a batch are larger than the blocks that glibc keeps: each is allocated as fresh pages, and returned to
-the kernel when it is freed. docs/PERFORMANCE.md (training) has the measurements.
+the kernel when it is freed. docs/PERFORMANCE.md has the measurements ("Training on a CPU").
 """
 
 import ctypes
