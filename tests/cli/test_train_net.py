@@ -176,7 +176,7 @@ MISTAKES = {
     ),
     "one image a process": ({"flags": ["--num-gpus", "2"]}, ("SOLVER.IMS_PER_BATCH", "2"), "gives a process one image"),
     "too few classes": ({}, ("MODEL.HEADS.NUM_CLASSES", "3"), "NUM_CLASSES is 3, the training set has 4 identities"),
-    "key without a value": ({}, ("OUTPUT_DIR", "None"), "OUTPUT_DIR has no value; its default is 'logs/"),
+    "key without a value": ({}, ("OUTPUT_DIR", "None"), "OUTPUT_DIR: there is no value; its default is 'logs/"),
     "data set missing that the host asserts": (
         {}, ("DATASETS.NAMES", "('MSMT17',)"), "data set MSMT17: Dataset folder not found; put it there",
     ),
