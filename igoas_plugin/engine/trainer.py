@@ -63,10 +63,7 @@ class Trainer(DefaultTrainer):
             if self.grad_scaler.is_enabled():  # a resumed run continues with its scale
                 self.checkpointer.checkpointables["grad_scaler"] = self.grad_scaler
         if "ON_NONFINITE" in solver:
-            seed = self.cfg.get("SEED", -1)
-            self._trainer.guard = NonFiniteGuard(
-                solver.ON_NONFINITE, solver.NONFINITE_LIMIT, seed if seed >= 0 else None
-            )
+            self._trainer.guard = NonFiniteGuard(solver.ON_NONFINITE, solver.NONFINITE_LIMIT)
 
     def build_hooks(self) -> list[HookBase]:
         """Returns every hook of a run, in the order in which they run at each point of the training."""

@@ -7,27 +7,22 @@ once, when the plugin is imported. ``python -m igoas_plugin.fastreid_fixes`` pri
 import gc
 import importlib
 
-from .fix import FIXES, apply_fixes
+from .fix import FIXES
 from .imports import require_fastreid
 
 FILES = (
     "imports",  # first: it imports fast-reid
     "registry",  # before anything of the plugin registers
-    "yaml_loading",
-    "network_files",
-    "regnet_files",
+    "file_reading",
     "device",
     "images",
     "transforms",
     "preprocessing",
-    "alignment",
     "freezing",
     "optimizer",
     "amp",
-    "train_step",
     "nonfinite",
     "async_metrics",
-    "histories",
     "cross_entropy",
     "eval_hook",
     "dense_ranking",
@@ -44,12 +39,14 @@ def patch_fastreid(*more: str) -> None:
         ImportError: fastreid or faiss is not installed.
     """
     require_fastreid()
-    collects = gc.isenabled()
+    collects, applied = gc.isenabled(), 0
     gc.disable()  # importing makes no garbage, and searching for it takes a fifth of the time
     try:
         for name in (*(f"{__name__}.{file}" for file in FILES), *more):
             importlib.import_module(name)
-            apply_fixes()
+            for apply in FIXES[applied:]:
+                apply()
+            applied = len(FIXES)
     finally:
         if collects:
             gc.enable()

@@ -23,11 +23,8 @@ def main() -> None:
         "device": device,
     }
     print(tabulate(versions.items()))
-    rows = [
-        (fix.name, "yes" if fix.applied else "no", textwrap.fill(fix.symptom if fix.applied else fix.note, 90))
-        for fix in FIXES
-    ]
-    print(tabulate(rows, headers=("fix", "applied", "fault of fast-reid, or why the fix is not needed here")))
+    rows = [(fix.__name__.replace("_", " "), textwrap.fill(fix.__doc__.splitlines()[0], 90)) for fix in FIXES]
+    print(tabulate(rows, headers=("fix", "fault of fast-reid")))
 
 
 if __name__ == "__main__":

@@ -1,13 +1,15 @@
-"""Mixed precision on any device."""
+"""Mixed precision, and the training step, on any device."""
 
 import functools
 import logging
+import time
 
 import torch
 from fastreid.engine.hooks import LRScheduler
 from fastreid.engine.train_loop import AMPTrainer, HookBase, SimpleTrainer
 from fastreid.modeling.heads import REID_HEADS_REGISTRY
 from fastreid.modeling.meta_arch import META_ARCH_REGISTRY
+from fastreid.utils.params import ContiguousParams
 
 from .device import under_autocast
 from .fix import fastreid_classes, fix
@@ -28,15 +30,11 @@ def has_bfloat16() -> bool:
 
 @functools.cache
 def amp_dtype(device_type: str, wanted: str = "auto") -> torch.dtype | None:
-    """Returns the dtype of mixed precision.
+    """Returns the dtype of mixed precision for a type of torch.device.
 
-    Args:
-        device_type: "cuda", "cpu" or another type of torch.device.
-        wanted: SOLVER.AMP.DTYPE, one of DTYPES. "auto" is float16 on CUDA, as in fast-reid, and bfloat16 elsewhere.
-
-    Returns:
-        The dtype. With "auto", None on a CPU that would emulate bfloat16, with one line in the log: a step of
-        MobileNetV2 took 12 times as long there as in float32.
+    `wanted` is SOLVER.AMP.DTYPE. "auto" is float16 on CUDA, as in fast-reid, and bfloat16 elsewhere. If a CPU would
+    emulate bfloat16, it is None, with one line in the log: a step of MobileNetV2 took 12 times as long there as in
+    float32.
     """
     if wanted != "auto":
         return getattr(torch, wanted)
@@ -73,6 +71,44 @@ def train_with_amp_on_any_device() -> None:
     Now AMP on a CPU with bfloat16 instructions is bfloat16 without scaled gradients.
     """
     AMPTrainer.__init__ = init_amp_trainer
+
+
+def run_step(self):
+    """Replaces SimpleTrainer.run_step and AMPTrainer.run_step; NonFiniteGuard checks losses and gradients."""
+    assert self.model.training, "the model was changed to eval mode"
+    mixed = isinstance(self, AMPTrainer)
+    start = time.perf_counter()
+    batch = next(self._data_loader_iter)
+    data_time = time.perf_counter() - start
+    self.guard.before_forward(self.model)
+    if mixed:
+        with autocast_to(self.dtype, self.device_type):
+            losses = self.model(batch)
+            total = sum(losses.values())
+        total = self.grad_scaler.scale(total)
+    else:
+        losses = self.model(batch)
+        total = sum(losses.values())
+    self.optimizer.zero_grad()
+    total.backward()
+    if self.guard.passes(self, batch, losses):
+        self._write_metrics(losses, data_time)
+        if mixed:
+            self.grad_scaler.step(self.optimizer)
+            self.grad_scaler.update()
+        else:
+            self.optimizer.step()
+    if isinstance(self.param_wrapper, ContiguousParams):
+        self.param_wrapper.assert_buffer_is_valid()
+
+
+@fix
+def step_on_any_device() -> None:
+    """AssertionError: a training step with SOLVER.AMP.ENABLED needs CUDA.
+
+    Upstream: fast-reid #700 (crash), #97, #485 (CPU).
+    """
+    SimpleTrainer.run_step = AMPTrainer.run_step = run_step
 
 
 def warm_up_by_iteration(self):

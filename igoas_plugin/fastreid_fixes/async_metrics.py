@@ -1,4 +1,4 @@
-"""Metrics that are copied from a GPU to the CPU asynchronously, so that no step waits for them."""
+"""Metrics of a training: copied from a GPU asynchronously, so that no step waits for them, and kept for a while."""
 
 import math
 from typing import NamedTuple
@@ -8,6 +8,7 @@ import torch
 import torch.distributed as dist
 from fastreid.engine.train_loop import HookBase, SimpleTrainer
 from fastreid.utils import comm
+from fastreid.utils.history_buffer import HistoryBuffer
 from torch import Tensor
 
 from igoas_plugin.core.errors import NotFinite
@@ -15,6 +16,8 @@ from igoas_plugin.core.errors import NotFinite
 from .fix import fix, replace_everywhere
 
 HostStorage = fastreid.utils.events.EventStorage
+original_init_history = HistoryBuffer.__init__
+KEPT = 1000  # values of a scalar; fast-reid's longest window is the median time of a step over 1,000 steps
 
 
 class Label(NamedTuple):
@@ -85,7 +88,11 @@ class EventStorage(HostStorage):
             self._sent.append((labels, AsyncCopy(torch.stack(values))))
         if self._infinite_at is not None:
             at, self._infinite_at = self._infinite_at, None
-            raise loss_error(at, {name: value for name, (value, of) in self._latest_scalars.items() if of == at})
+            losses = [f"{name} {value:.4g}" for name, (value, of) in self._latest_scalars.items() if of == at]
+            raise NotFinite(
+                f"iteration {at + 1:,}: a loss or a gradient is not finite (losses: {', '.join(losses)}). No "
+                "checkpoint has changed: lower SOLVER.BASE_LR, or skip such steps by SOLVER.ON_NONFINITE skip"
+            )
 
     def _store(self, label: Label, value: float) -> None:
         now, prefix = self._iter, self._current_prefix
@@ -117,15 +124,6 @@ class EventStorage(HostStorage):
     def latest_with_smoothing_hint(self, window_size=20):
         self.receive_all()
         return super().latest_with_smoothing_hint(window_size)
-
-
-def loss_error(iteration: int, losses: dict[str, float]) -> NotFinite:
-    """Returns the error of a step whose losses or gradients are not finite."""
-    values = ", ".join(f"{name} {value:.4g}" for name, value in losses.items())
-    return NotFinite(
-        f"iteration {iteration + 1:,}: a loss or a gradient is not finite (losses: {values}). No checkpoint has "
-        "changed: lower SOLVER.BASE_LR, or skip such steps by SOLVER.ON_NONFINITE skip"
-    )
 
 
 def write_metrics(self, loss_dict, data_time):
@@ -172,3 +170,17 @@ def let_no_step_wait_for_its_losses() -> None:
     """
     replace_everywhere(HostStorage, EventStorage)
     SimpleTrainer._write_metrics = write_metrics
+
+
+def init_short_history(self, max_length: int = KEPT):
+    """Replaces HistoryBuffer.__init__, whose default is a million values."""
+    original_init_history(self, max_length)
+
+
+@fix
+def keep_short_histories() -> None:
+    """A long training fills the memory: half a million steps take a GB, as every scalar keeps a million values.
+
+    Nothing reads more than the last thousand values; the mean over a whole run is counted separately.
+    """
+    HistoryBuffer.__init__ = init_short_history

@@ -7,7 +7,7 @@ from collections import deque
 import faiss
 import numpy as np
 import torch
-from fastreid.evaluation import ReidEvaluator, query_expansion, rank, roc
+from fastreid.evaluation import ReidEvaluator, rank, roc
 from fastreid.utils import compute_dist, faiss_utils
 
 from .fix import fix, replace_everywhere
@@ -18,7 +18,6 @@ logger = logging.getLogger(f"fastreid.{__name__}")  # below "fastreid", so that 
 RECENT_CMC = deque(maxlen=64)
 
 original_evaluate_rank = rank.evaluate_rank
-original_aqe = query_expansion.aqe
 original_jaccard_distance = compute_dist.compute_jaccard_distance
 
 
@@ -34,12 +33,10 @@ def rank_in_python() -> None:
 
 
 def shortest_ranking(g_pids: np.ndarray, g_camids: np.ndarray, use_metric_cuhk03: bool) -> int:
-    """Returns a lower bound of the number of gallery images that any query ranks.
-
-    The Market-1501 protocol leaves out images of the query's identity and camera; CUHK03 ranks one image an identity.
-    """
-    if use_metric_cuhk03:
+    """Returns a lower bound of the number of gallery images that any query ranks."""
+    if use_metric_cuhk03:  # ranks one image an identity
         return len(np.unique(g_pids))
+    # the Market-1501 protocol leaves out images of the query's identity and camera
     same_camera = np.unique(np.stack([g_pids, g_camids]), axis=1, return_counts=True)[1]
     return len(g_pids) - same_camera.max(initial=0)
 
@@ -84,49 +81,12 @@ def rank_in_small_galleries() -> None:
     replace_everywhere(original_evaluate_rank, evaluate_rank)
 
 
-def aqe(query_feat, gallery_feat, qe_times=1, qe_k=10, alpha=3.0):
-    """Replaces fast-reid's function of this name; with fewer images than `qe_k` it averages those that there are."""
-    others = len(query_feat) + len(gallery_feat) - 1
-    return original_aqe(query_feat, gallery_feat, qe_times, min(qe_k, others), alpha)
-
-
 @fix
-def expand_queries_in_small_galleries() -> None:
-    """ValueError with TEST.AQE if query and gallery together have no more than QE_K images.
-
-    Cause: numpy.argpartition raises "kth out of bounds" if there are fewer images than neighbours.
-    """
-    replace_everywhere(original_aqe, aqe)
-
-
-@torch.no_grad()
-def compute_euclidean_distance(features, others):
-    """Replaces fast-reid's function of this name.
-
-    Returns:
-        Squared Euclidean distances of features (m, D) to others (n, D), a numpy array of shape (m, n).
-    """
-    distances = features.pow(2).sum(dim=1, keepdim=True) + others.pow(2).sum(dim=1, keepdim=True).t()
-    return distances.addmm_(features, others.t(), beta=1, alpha=-2).cpu().numpy()
-
-
-@fix
-def name_the_factors_of_addmm() -> None:
-    """TEST.METRIC euclidean gives a deprecation warning of torch.
-
-    Cause: fast-reid calls ``addmm_(1, -2, a, b)``, a signature that torch is going to remove. The distances are equal.
-    """
-    replace_everywhere(compute_dist.compute_euclidean_distance, compute_euclidean_distance)
-
-
-@fix
-def name_bool_in_cuhk03_protocol() -> str | None:
+def name_bool_in_cuhk03_protocol() -> None:
     """AttributeError in the CUHK03 protocol with numpy 1.24 to 1.26.
 
     Cause: these versions have no np.bool. Only fast-reid's module gets a numpy with that name.
     """
-    if "bool" in vars(np):  # hasattr() would make numpy 1 warn
-        return "this numpy has np.bool"
     rank.np = types.SimpleNamespace(**{**vars(np), "bool": bool})
 
 

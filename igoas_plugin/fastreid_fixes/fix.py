@@ -1,57 +1,25 @@
-"""Fixes of fast-reid's faults: one small function a fault, applied once, listed in a table."""
+"""Registration of fixes of fast-reid's faults, and replacement of fast-reid's objects."""
 
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:  # fast-reid cannot be imported before its first fix
     from fastreid.utils.registry import Registry
 
+FIXES: list[Callable[[], None]] = []
+# Modules that may have imported names of fast-reid before the plugin; none if the plugin imports fast-reid first
+LOADED_BEFORE = set(sys.modules) if "fastreid" in sys.modules else set()
 
-@dataclass
-class Fix:
-    """Fix of one fault of fast-reid.
 
-    Args:
-        apply: function that applies it. Its docstring names the symptom in its first line, then the cause.
-        applied: whether fast-reid was changed.
-        note: "applied", or why this machine does not need the fix.
+def fix(apply: Callable[[], None]) -> Callable[[], None]:
+    """Registers a function that fixes one fault of fast-reid; patch_fastreid() calls it once.
+
+    The first line of the function's docstring names the symptom. The cause and the upstream issue follow.
     """
-
-    apply: Callable[[], str | None]
-    applied: bool = False
-    note: str = "not run yet"
-
-    @property
-    def name(self) -> str:
-        return self.apply.__name__.replace("_", " ")
-
-    @property
-    def symptom(self) -> str:
-        return self.apply.__doc__.strip().splitlines()[0]
-
-
-FIXES: list[Fix] = []
-
-
-def fix(apply: Callable[[], str | None]) -> Callable[[], str | None]:
-    """Registers a function that fixes one fault of fast-reid.
-
-    Args:
-        apply: takes nothing. Returns None if it changed fast-reid, or the reason why nothing had to be changed.
-    """
-    FIXES.append(Fix(apply))
+    FIXES.append(apply)
     return apply
-
-
-def apply_fixes() -> None:
-    """Runs every registered fix that has not run yet, in the order of registration."""
-    for each in FIXES:
-        if each.note == "not run yet":
-            reason = each.apply()
-            each.applied, each.note = reason is None, reason or "applied"
 
 
 def fastreid_classes(registry: "Registry") -> list:
@@ -59,31 +27,20 @@ def fastreid_classes(registry: "Registry") -> list:
     return [each for each in registry._obj_map.values() if each.__module__.split(".")[0] == "fastreid"]
 
 
-# Modules that may have imported names of fast-reid before the plugin; none if the plugin imports fast-reid first
-LOADED_BEFORE = set(sys.modules) if "fastreid" in sys.modules else set()
-
-
-def modules_to_patch() -> list[ModuleType]:
-    """Returns the modules of fast-reid, and all others that were loaded before the plugin."""
-    plugin = __name__.split(".")[0]
-    return [
-        module
-        for name, module in list(sys.modules.items())
-        if isinstance(module, ModuleType)
-        and (name.split(".")[0] == "fastreid" or (name in LOADED_BEFORE and name.split(".")[0] != plugin))
-    ]
-
-
 def replace_everywhere(original: Any, replacement: Any) -> None:
-    """Replaces an object of fast-reid in every module that holds it.
+    """Replaces an object in every module of fast-reid, and in every other one that was loaded before the plugin.
 
     Several modules hold the same object, because names are imported by ``from ... import``.
 
     Raises:
         RuntimeError: no module holds `original`.
     """
-    found = False
-    for module in modules_to_patch():
+    plugin, found = __name__.split(".")[0], False
+    for name, module in list(sys.modules.items()):
+        package = name.split(".")[0]
+        patched = package == "fastreid" or (name in LOADED_BEFORE and package != plugin)
+        if not patched or not isinstance(module, ModuleType):
+            continue
         for attribute, value in list(vars(module).items()):
             if value is original:
                 setattr(module, attribute, replacement)

@@ -26,9 +26,6 @@ class FreezePlan:
         layers: regular expressions that match from the start of a parameter's name.
         iterations: the layers are frozen while the run's iteration is below this.
         epochs: the layers are frozen while the run's zero-based epoch is below this.
-
-    Raises:
-        InputError: a layer is no regular expression.
     """
 
     layers: tuple[str, ...] = ()
@@ -42,7 +39,7 @@ class FreezePlan:
         A meta-architecture freezes layers by a class method ``freeze_plan(cfg) -> FreezePlan``.
 
         Raises:
-            InputError: both freeze layers, or a layer is no regular expression.
+            InputError: both freeze layers.
         """
         by_keys = cls(tuple(cfg.MODEL.FREEZE_LAYERS), cfg.SOLVER.FREEZE_ITERS)
         architecture = META_ARCH_REGISTRY.get(cfg.MODEL.META_ARCHITECTURE)
@@ -54,18 +51,15 @@ class FreezePlan:
             )
         return by_keys or by_model
 
-    def __post_init__(self):
-        for layer in self.layers:
-            try:
-                re.compile(layer)
-            except re.error as error:
-                raise InputError(f"MODEL.FREEZE_LAYERS: {layer} is no regular expression: {error}") from None
-
     def require_matches(self, model: nn.Module) -> None:
-        """Raises InputError if a pattern matches no parameter, so that it would freeze nothing."""
+        """Raises InputError if a layer is no regular expression, or matches no parameter and would freeze nothing."""
         names = [name for name, _ in model.named_parameters()]
         for layer in self.layers:
-            if not any(re.match(layer, name) for name in names):
+            try:
+                matches = any(re.match(layer, name) for name in names)
+            except re.error as error:
+                raise InputError(f"MODEL.FREEZE_LAYERS: {layer} is no regular expression: {error}") from None
+            if not matches:
                 raise InputError(
                     f"MODEL.FREEZE_LAYERS: no parameter's name begins with {layer}; the first is {names[0]}"
                 )
@@ -123,14 +117,6 @@ class FreezeNormalisation(HookBase):
             for layer in self.layers:
                 layer.train(not active)
         self.frozen = active
-
-
-def marking_frozen_groups(cfg, plan: FreezePlan):
-    """Returns the config by which fast-reid's build_optimizer marks the groups that the plan freezes."""
-    marked = cfg.clone()
-    marked.defrost()
-    marked.MODEL.FREEZE_LAYERS, marked.SOLVER.FREEZE_ITERS = list(plan.layers), max(plan.iterations, 1)
-    return marked
 
 
 def keep_optimizer(cfg, optimizer):

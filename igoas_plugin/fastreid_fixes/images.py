@@ -1,5 +1,6 @@
 """Reading of images of every mode as RGB."""
 
+import contextlib
 import functools
 import io
 import os
@@ -46,7 +47,10 @@ def read_image(file_name, format=None):
         UnreadableImage: the file is missing, empty, cut off, or no image.
     """
     try:
-        return original_read_image(file_name, format) if format is not None else read_rgb(file_name)
+        if format is not None:
+            return original_read_image(file_name, format)
+        with PathManager.open(file_name, "rb") as file:
+            return read_rgb(file)
     except Exception as error:  # Pillow raises KeyError, struct.error and others for broken files
         empty = os.path.isfile(file_name) and not os.path.getsize(file_name)
         raise UnreadableImage(f"{os.path.abspath(file_name)} cannot be read: {reason(error, empty)}") from error
@@ -55,8 +59,7 @@ def read_image(file_name, format=None):
 def refuse_unreadable(title: str, content: bytes) -> None:
     """Raises UnreadableImage, with the title, if the content of a file is no whole image."""
     try:
-        with opened(io.BytesIO(content)) as image:
-            image.load()
+        Image.open(io.BytesIO(content), formats=kinds()).load()
     except Exception as error:  # see read_image()
         raise UnreadableImage(f"{title} cannot be read: {reason(error, empty=not content)}") from error
 
@@ -72,20 +75,12 @@ def reason(error: Exception, empty: bool) -> str:
     return " ".join(str(error).split()) or type(error).__name__
 
 
-def opened(file: BinaryIO) -> Image.Image:
-    """Opens an image without decoding its pixels."""
-    return Image.open(file, formats=kinds())
-
-
-def read_rgb(file_name: str) -> Image.Image:
+def read_rgb(file: BinaryIO) -> Image.Image:
     """Reads an image as RGB, rotated by its EXIF orientation."""
-    with PathManager.open(file_name, "rb") as file:
-        image = opened(file)
-        try:
-            image = ImageOps.exif_transpose(image)
-        except Exception:  # as in fast-reid: broken EXIF data (Pillow #3973); broken pixels raise below
-            pass
-        return to_rgb(image)
+    image = Image.open(file, formats=kinds())
+    with contextlib.suppress(Exception):  # as in fast-reid: broken EXIF data (Pillow #3973); broken pixels raise below
+        image = ImageOps.exif_transpose(image)
+    return to_rgb(image)
 
 
 @fix

@@ -54,7 +54,7 @@ class LazyModule(types.ModuleType):
 
 
 @fix
-def import_fastreid_on_new_python_and_torch() -> str | None:
+def import_fastreid_on_new_python_and_torch() -> None:
     """ImportError: fast-reid cannot be imported on Python 3.10 or newer, nor with torch 2 or newer.
 
     Cause: it imports collections.Mapping and torch._six, which are gone. Both names exist only while fast-reid's
@@ -63,29 +63,17 @@ def import_fastreid_on_new_python_and_torch() -> str | None:
     takes a second or more and serves only the ROC curve, is imported when there is such a curve.
     Upstream: fast-reid PRs #713 and #747, open.
     """
-    temporary, scikit_learn = [], importlib.util.find_spec("sklearn")
-    if not hasattr(collections, "Mapping"):
-        collections.Mapping = collections.abc.Mapping
-        temporary.append("collections.Mapping")
-    try:
-        importlib.import_module("torch._six")
-    except ModuleNotFoundError:
-        sys.modules["torch._six"] = types.SimpleNamespace(string_classes=(str, bytes))
-        temporary.append("torch._six")
+    collections.Mapping = collections.abc.Mapping
+    stand_ins = {"torch._six": types.SimpleNamespace(string_classes=(str, bytes))}
     if "sklearn" not in sys.modules:
-        sys.modules["sklearn"] = types.ModuleType("sklearn")
-        sys.modules["sklearn"].__spec__ = scikit_learn  # torch reads it
-        sys.modules["sklearn"].metrics = LazyModule("sklearn.metrics")
-        temporary.append("sklearn")
-    try:
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", "Cython .* evaluation")
-            for name in MODULES:
-                importlib.import_module(name)
-    finally:
-        if "collections.Mapping" in temporary:
-            del collections.Mapping
-        for name in ("torch._six", "sklearn"):
-            if name in temporary:
-                del sys.modules[name]
-    return None if temporary else "this Python and this torch have both names, and scikit-learn is imported already"
+        stand_ins["sklearn"] = types.ModuleType("sklearn")
+        stand_ins["sklearn"].__spec__ = importlib.util.find_spec("sklearn")  # torch reads it
+        stand_ins["sklearn"].metrics = LazyModule("sklearn.metrics")
+    sys.modules.update(stand_ins)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Cython .* evaluation")
+        for name in MODULES:
+            importlib.import_module(name)
+    del collections.Mapping
+    for name in stand_ins:
+        del sys.modules[name]

@@ -1,6 +1,5 @@
 """Guard against NaN and infinity in losses and gradients, which finds them before they reach the weights."""
 
-import functools
 import logging
 from collections.abc import Iterable, Iterator
 
@@ -11,7 +10,6 @@ from fastreid.utils import comm
 from torch import Tensor, nn
 
 from igoas_plugin.core.errors import NotFinite
-from igoas_plugin.core.randomness import seed_generators
 
 from . import async_metrics
 from .fix import fix
@@ -31,11 +29,10 @@ class NonFiniteGuard:
     Args:
         policy: "stop" ends the run. "skip" skips the step and restores the buffers, such as statistics of batch norm.
         limit: the run stops after more than this number of skipped steps in a row.
-        seed: of the run, with which the forward pass is repeated for the message; None: generators are not reseeded.
     """
 
-    def __init__(self, policy: str = "stop", limit: int = 0, seed: int | None = None):
-        self.policy, self.limit, self.seed = policy, limit, seed
+    def __init__(self, policy: str = "stop", limit: int = 0):
+        self.policy, self.limit = policy, limit
         self.skipped = 0
         self.pending: Tensor | None = None  # the result of this step's check, if it arrives later
         self._buffers: list[tuple[Tensor, Tensor]] = []
@@ -70,22 +67,25 @@ class NonFiniteGuard:
         if finite:
             self.skipped = 0
             return True
-        found = find_cause(trainer, batch, losses, self.seed)
+        model = getattr(trainer.model, "module", trainer.model)  # of a DistributedDataParallel
+        first = next(not_finite(model, batch, losses), "something in another process")
+        values = ", ".join(f"{name} {float(loss.detach()):.4g}" for name, loss in losses.items())
+        message = f"iteration {trainer.iter + 1:,}: {first} is not finite (losses: {values})."
         self.skipped += 1
-        if self.policy == "stop" or self.skipped > self.limit:
-            raise NotFinite(f"{found}. {self._advice()}")
-        logger.warning(f"{found}. This step is skipped ({self.skipped} in a row, at most {self.limit})")
+        if self.policy == "stop":
+            raise NotFinite(
+                f"{message} The weights are those of the step before, and no checkpoint has changed: lower "
+                "SOLVER.BASE_LR, or skip such steps by SOLVER.ON_NONFINITE skip"
+            )
+        if self.skipped > self.limit:
+            raise NotFinite(
+                f"{message} SOLVER.NONFINITE_LIMIT {self.limit} steps in a row were skipped before: lower "
+                "SOLVER.BASE_LR"
+            )
+        logger.warning(f"{message} This step is skipped ({self.skipped} in a row, at most {self.limit})")
         for buffer, before in self._buffers:
             buffer.copy_(before)
         return False
-
-    def _advice(self) -> str:
-        if self.policy == "skip":
-            return f"SOLVER.NONFINITE_LIMIT {self.limit} steps in a row were skipped before: lower SOLVER.BASE_LR"
-        return (
-            "The weights are those of the step before, and no checkpoint has changed: lower SOLVER.BASE_LR, or skip "
-            "such steps by SOLVER.ON_NONFINITE skip"
-        )
 
 
 def gradients_of(optimizer: torch.optim.Optimizer) -> list[Tensor]:
@@ -103,56 +103,43 @@ def all_finite(tensors: Iterable[Tensor]) -> Tensor:
     return torch.stack([each.isfinite().all().to(device, non_blocking=True) for each in tensors]).all()
 
 
-@torch.no_grad()
-def find_cause(trainer: SimpleTrainer, batch: dict, losses: dict[str, Tensor], seed: int | None) -> str:
-    """Returns a line with iteration, losses, and the first tensor that is not finite, from the images to the gradients.
+def not_finite(model: nn.Module, batch: dict, losses: dict[str, Tensor]) -> Iterator[str]:
+    """Yields what is not finite, in the order of a step: images, parameters, outputs of modules, losses, gradients.
 
-    The forward pass is repeated for that.
+    The forward pass is repeated for the outputs.
     """
-    model = getattr(trainer.model, "module", trainer.model)  # of a DistributedDataParallel
-    if seed is not None:
-        seed_generators(seed, comm.get_rank(), trainer.iter)
-    first = next(first_not_finite(model, batch), None)
-    if first is None:
-        bad = [name for name, loss in losses.items() if not loss.isfinite()]
-        first = f"the loss {bad[0]}" if bad else first_gradient(model)
-    values = ", ".join(f"{name} {float(loss.detach()):.4g}" for name, loss in losses.items())
-    return f"iteration {trainer.iter + 1:,}: {first} is not finite (losses: {values})"
-
-
-def first_not_finite(model: nn.Module, batch: dict) -> Iterator[str]:
-    """Yields the images, parameters and outputs of modules that are not finite, in the order of the forward pass."""
-    images = batch["images"]
-    for at in (~images.float().isfinite()).flatten(1).any(1).nonzero().flatten().tolist():
+    for at in (~batch["images"].float().isfinite()).flatten(1).any(1).nonzero().flatten().tolist():
         yield f"the image {batch['img_paths'][at] if 'img_paths' in batch else at} after augmentation"
-    for name, parameter in model.named_parameters():
+    parameters = list(model.named_parameters())
+    for name, parameter in parameters:
         if not parameter.isfinite().all():
             yield f"the parameter {name}"
-    found, handles = [], []
-    for name, module in model.named_modules():
-        if name and not any(module.children()):
-            handles.append(module.register_forward_hook(functools.partial(note, name, found)))
+    for name in not_finite_outputs(model, batch):
+        yield f"the output of {name}"
+    for name, loss in losses.items():
+        if not loss.isfinite():
+            yield f"the loss {name}"
+    for name, parameter in reversed(parameters):
+        if parameter.grad is not None and not parameter.grad.isfinite().all():
+            yield f"the gradient of {name}"
+
+
+@torch.no_grad()
+def not_finite_outputs(model: nn.Module, batch: dict) -> list[str]:
+    """Returns the names of the innermost modules whose output in a forward pass is not finite, in their order."""
+    names, found = {module: name for name, module in model.named_modules()}, []
+
+    def note(module, inputs, output) -> None:
+        if isinstance(output, Tensor) and not output.isfinite().all():
+            found.append(names[module])
+
+    handles = [module.register_forward_hook(note) for module in names if not any(module.children())]
     try:
         model(batch)
     finally:
         for handle in handles:
             handle.remove()
-    for name in found:
-        yield f"the output of {name}"
-
-
-def note(name: str, found: list[str], module: nn.Module, inputs, output) -> None:
-    """Appends the name of a module whose output is not finite (a forward hook)."""
-    if isinstance(output, Tensor) and not output.isfinite().all():
-        found.append(name)
-
-
-def first_gradient(model: nn.Module) -> str:
-    """Returns the name of the first gradient of the backward pass that is not finite."""
-    for name, parameter in reversed(list(model.named_parameters())):
-        if parameter.grad is not None and not parameter.grad.isfinite().all():
-            return f"the gradient of {name}"
-    return "something in another process"
+    return found
 
 
 @fix

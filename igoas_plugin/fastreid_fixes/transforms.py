@@ -1,7 +1,6 @@
 """Fixes of fast-reid's transforms: random affine, and conversion of images to tensors."""
 
 import copy
-import inspect
 import types
 
 import numpy as np
@@ -26,14 +25,12 @@ class RandomAffine(torchvision.transforms.RandomAffine):
 
 
 @fix
-def build_affine_with_new_argument_names() -> str | None:
+def build_affine_with_new_argument_names() -> None:
     """TypeError with INPUT.AFFINE.ENABLED on today's torchvision.
 
     Cause: RandomAffine's arguments resample and fillcolor are called interpolation and fill now. Only the name that
     fast-reid's build_transforms uses is replaced.
     """
-    if "resample" in inspect.signature(torchvision.transforms.RandomAffine).parameters:
-        return "this torchvision still has the arguments resample and fillcolor"
     build.T = types.SimpleNamespace(**{**vars(torchvision.transforms), "RandomAffine": RandomAffine})
 
 

@@ -7,7 +7,7 @@ import pytest
 from fastreid.utils.events import EventStorage
 from fastreid.utils.history_buffer import HistoryBuffer
 
-from igoas_plugin.fastreid_fixes.histories import KEPT
+from igoas_plugin.fastreid_fixes.async_metrics import KEPT
 
 STEPS = 20_000
 

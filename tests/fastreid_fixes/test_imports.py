@@ -9,7 +9,7 @@ import sys
 from failures import Failures
 from fastreid.data.common import CommDataset
 
-from igoas_plugin.fastreid_fixes import FIXES, apply_fixes
+from igoas_plugin.fastreid_fixes import FIXES
 from igoas_plugin.fastreid_fixes.imports import FASTREID_VERSION, require_fastreid
 
 
@@ -84,19 +84,16 @@ def test_another_version_of_fast_reid_gets_one_warning(monkeypatch, host_log):
     assert [record.getMessage().count("found 1.3.0") for record in host_log.records] == [1]
 
 
-def test_every_fix_ran_once_and_tells_its_symptom():
-    before = [fix.note for fix in FIXES]
-    apply_fixes()
-    assert [fix.note for fix in FIXES] == before
+def test_every_fix_tells_its_symptom():
     assert len(FIXES) >= 20
     for fix in FIXES:
-        assert fix.note != "not run yet" and len(fix.symptom) > 20, fix.name
+        assert len(fix.__doc__.splitlines()[0]) > 20, fix.__name__
 
 
 def test_the_table_names_fast_reid_torch_and_each_fix(capsys):
     runpy.run_module("igoas_plugin.fastreid_fixes", run_name="__main__")  # python -m igoas_plugin.fastreid_fixes
     printed = capsys.readouterr().out
-    for word in ("1.4.0", "torch", "device", *(fix.name for fix in FIXES)):
+    for word in ("1.4.0", "torch", "device", *(fix.__name__.replace("_", " ") for fix in FIXES)):
         assert word in printed
 
 
