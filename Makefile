@@ -76,11 +76,11 @@ test-all: lint ## the same with the slow, fault and realdata tests, and on a GPU
 test-faults: lint ## the tests that kill, signal, fill disks, race and read hostile files: half an hour
 	$(PY) -m pytest $(AT_ONCE) -m fault
 
-# Which tests, such as tests/fastreid_fixes: all where it is empty.
+# Which tests, such as tests/modeling: all where it is empty.
 TESTS ?=
 
 .PHONY: test-oldest
-test-oldest: ## the tests with the oldest packages that setup.cfg admits, in .venv-oldest; TESTS=tests/fastreid_fixes for some
+test-oldest: ## the tests with the oldest packages that setup.cfg admits, in .venv-oldest; TESTS=tests/modeling for some
 	@$(MAKE) --no-print-directory setup VENV=$(OLDEST_VENV) OLDEST=yes
 	$(OLDEST_VENV)/bin/python -m pytest $(AT_ONCE) $(TESTS)
 

@@ -15,7 +15,6 @@ patch_fastreid(
     "igoas_plugin.checkpoint.imagenet",  # before modeling, which imports build_backbone by its name
     "igoas_plugin.evaluation.evaluator",
     "igoas_plugin.engine.loader",
-    "igoas_plugin.engine.unreadable_images",
     "igoas_plugin.engine.distributed",
     "igoas_plugin.engine.log_files",
     "igoas_plugin.engine.run_setup",

@@ -2,15 +2,14 @@
 
 import difflib
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from fastreid.config import CfgNode
 from fastreid.config import get_cfg as get_fastreid_cfg
 
-from .core.errors import InputError
+from .core.errors import InputError, one_line
 from .core.yaml_file import read_config
-
-# Errors of yacs for a value that does not fit; the last two for a text that is nested too deeply for Python
-MISFIT = (ValueError, KeyError, AssertionError, RecursionError, MemoryError)
 
 
 def plugin_defaults() -> CfgNode:
@@ -136,10 +135,9 @@ def add_missing(cfg: CfgNode, defaults: CfgNode) -> None:
 
 
 def add_igoas_config(cfg: CfgNode) -> None:
-    """Adds the keys of the plugin to a config of fast-reid; idempotent, and never overwrites a value that is set.
+    """Adds the keys of the plugin to a config of fast-reid, in place; idempotent, and overwrites no value that is set.
 
-    Args:
-        cfg: changed in place; a frozen config stays frozen.
+    A frozen config stays frozen.
     """
     frozen = cfg.is_frozen()
     cfg.defrost()
@@ -173,11 +171,7 @@ def load_cfg(config_file: str, opts: list[str] = ()) -> CfgNode:
     if config_file:
         if not os.path.isfile(config_file):
             raise InputError(f"config file {config_file} does not exist: give --config-file the path of a YAML file")
-        try:
-            given = CfgNode(read_config(config_file))
-        except AssertionError as error:  # a date, or bytes
-            raise InputError(f"config file {config_file} cannot be read: {' '.join(str(error).split())}") from None
-        merge_file(cfg, given, f"config file {config_file}")
+        merge_file(cfg, read_config(config_file), f"config file {config_file}")
     opts = list(opts)
     if len(opts) % 2 or any("=" in key for key in opts[::2]):
         raise InputError(
@@ -189,8 +183,10 @@ def load_cfg(config_file: str, opts: list[str] = ()) -> CfgNode:
     return cfg
 
 
-def merge_file(cfg: CfgNode, given: CfgNode, source: str) -> None:
-    """Merges the keys of a file into `cfg`; raises InputError, which names `source`, for a wrong key or value."""
+def merge_file(cfg: CfgNode, content: dict, source: str) -> None:
+    """Merges the content of a file into `cfg`; raises InputError, which names `source`, for a wrong key or value."""
+    with misfits_named(source):
+        given = CfgNode(content)
     for key in flat_keys(given):
         require_known(key, cfg, source)
         section, _, last = key.rpartition(".")
@@ -198,40 +194,39 @@ def merge_file(cfg: CfgNode, given: CfgNode, source: str) -> None:
             node = value_of(given, section) if section else given
         except KeyError:
             raise InputError(f"{source}: {key} is one word: nest its parts, one section in another") from None
-        node[last] = fitting(node[last], key, cfg, source)
-    try:
+        with misfits_named(f"{source}: {key}"):
+            node[last] = fitting(node[last], value_of(cfg, key))
+    with misfits_named(source):
         cfg.merge_from_other_cfg(given)
-    except MISFIT as error:
-        raise InputError(f"{source}: {' '.join(str(error).split()) or type(error).__name__}") from None
 
 
 def merge_option(cfg: CfgNode, key: str, value: str) -> None:
     """Merges one KEY VALUE pair of the command line into `cfg`; raises InputError for a wrong key or value."""
     require_known(key, cfg, "command line")
+    with misfits_named(f"command line: {key}"):
+        cfg.merge_from_list([key, fitting(CfgNode._decode_cfg_value(value), value_of(cfg, key))])
+
+
+@contextmanager
+def misfits_named(source: str) -> Iterator[None]:
+    """Context in which an error of yacs becomes an InputError that names the source."""
     try:
-        value = fitting(CfgNode._decode_cfg_value(value), key, cfg, "command line")
-        cfg.merge_from_list([key, value])
-    except InputError:
-        raise
-    except MISFIT as error:
-        raise InputError(f"command line: {key}: {' '.join(str(error).split()) or type(error).__name__}") from None
+        yield
+    # RecursionError, MemoryError: the value is nested too deeply for Python
+    except (ValueError, KeyError, AssertionError, OverflowError, RecursionError, MemoryError) as error:
+        raise InputError(f"{source}: {one_line(error)}") from None
 
 
-def fitting(value, key: str, cfg: CfgNode, source: str):
-    """Returns the value, with an integer turned into a float if the key holds one.
+def fitting(value, known):
+    """Returns the value, turned into a float if the known value is a float and this is an integer.
 
     Raises:
-        InputError: the value is None, which yacs accepts for every key, or too large for a float.
+        ValueError: the value is None, which yacs accepts for every key.
+        OverflowError: the value is too large for a float.
     """
-    known = value_of(cfg, key)
     if value is None and known is not None:
-        raise InputError(f"{source}: {key} has no value; its default is {known!r}")
-    if not isinstance(known, float) or type(value) is not int:
-        return value
-    try:
-        return float(value)
-    except OverflowError:
-        raise InputError(f"{source}: {key} is too large for a float") from None
+        raise ValueError(f"there is no value; its default is {known!r}")
+    return float(value) if isinstance(known, float) and type(value) is int else value
 
 
 def value_of(cfg: CfgNode, key: str):
@@ -245,10 +240,8 @@ def flat_keys(cfg: CfgNode, prefix: str = "") -> list[str]:
     """Returns all keys that hold a value, dotted."""
     keys = []
     for key, value in cfg.items():
-        if isinstance(value, CfgNode) and value:
-            keys += flat_keys(value, f"{prefix}{key}.")
-        else:
-            keys.append(f"{prefix}{key}")
+        below = flat_keys(value, f"{prefix}{key}.") if isinstance(value, CfgNode) else []
+        keys += below or [f"{prefix}{key}"]
     return keys
 
 

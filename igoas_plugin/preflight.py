@@ -1,10 +1,9 @@
 """Checks of everything a run needs before it starts, so that a run that would fail writes nothing."""
 
 import logging
-import math
 import os
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 
 import torch
@@ -33,24 +32,32 @@ from .occlusion import OCCLUSION_REGISTRY
 
 logger = logging.getLogger(f"fastreid.{__name__}")  # a child of fast-reid's logger, so that its handlers show it
 
-# Names that fast-reid accepts without a registry. Left out: optimisers that cannot train a network with dense gradients
-NO_OPTIMIZERS = ("Optimizer", "SparseAdam")
-OPTIMIZERS = [name for name, each in vars(torch.optim).items() if isinstance(each, type) and name not in NO_OPTIMIZERS]
-LR_SCHEDULES = ("MultiStepLR", "CosineAnnealingLR")
 IDENTITY_SAMPLERS = ("NaiveIdentitySampler", "BalancedIdentitySampler")
-# Left out: SetReWeightSampler of fast-reid, which fails or never ends for every SET_WEIGHT
-SAMPLERS = ("TrainingSampler", *IDENTITY_SAMPLERS, "ImbalancedDatasetSampler")
 PAIR_LOSSES = ("TripletLoss", "CircleLoss", "Cosface")
-ON_ERROR = ("stop", "skip")
-RANKINGS = ("auto", "host", "blocked")
+# Optimisers of torch that train a network with dense gradients
+OPTIMIZERS = {name for name, each in vars(torch.optim).items() if isinstance(each, type)} - {"Optimizer", "SparseAdam"}
 
-# The least value of each key
-LEAST = {
-    "TENSORBOARD.IMAGES_PERIOD": 0,
-    "SOLVER.CHECKPOINT_KEEP": 0,
-    "SOLVER.NONFINITE_LIMIT": 0,
-    "DATALOADER.NUM_WORKERS": 0,
+# The names that each key takes
+NAMES = {
+    "TEST.METRIC": METRICS,
+    "TEST.RANKING": ("auto", "host", "blocked"),
+    "SOLVER.OPT": OPTIMIZERS,
+    "SOLVER.SCHED": ("MultiStepLR", "CosineAnnealingLR"),
+    # without SetReWeightSampler of fast-reid, which fails or never ends for every SET_WEIGHT
+    "DATALOADER.SAMPLER_TRAIN": ("TrainingSampler", *IDENTITY_SAMPLERS, "ImbalancedDatasetSampler"),
+    "DATALOADER.ON_ERROR": ("stop", "skip"),
+    "SOLVER.ON_NONFINITE": POLICIES,
 }
+MODEL_NAMES = {
+    "MODEL.META_ARCHITECTURE": META_ARCH_REGISTRY._obj_map,
+    "MODEL.BACKBONE.NAME": BACKBONE_REGISTRY._obj_map,
+    "MODEL.HEADS.NAME": REID_HEADS_REGISTRY._obj_map,
+    "MODEL.OCCLUSION.NAME": OCCLUSION_REGISTRY._obj_map,
+}
+# The least value of each key, and of those that only re-ranking reads
+LEAST = dict.fromkeys(
+    ("TENSORBOARD.IMAGES_PERIOD", "SOLVER.CHECKPOINT_KEEP", "SOLVER.NONFINITE_LIMIT", "DATALOADER.NUM_WORKERS"), 0
+)
 LEAST_FOR_RERANKING = {"TEST.RERANK.K1": 1, "TEST.RERANK.K2": 1}
 
 
@@ -105,47 +112,30 @@ def processes(args) -> int:
 
 def check_names(cfg) -> None:
     """Raises InputError if a key names nothing registered, or a head that does not fit the model."""
-    names = [
-        *((DATASET_REGISTRY._obj_map, "DATASETS.NAMES", name) for name in cfg.DATASETS.NAMES),
-        *((DATASET_REGISTRY._obj_map, "DATASETS.TESTS", name) for name in cfg.DATASETS.TESTS),
-        (METRICS, "TEST.METRIC", cfg.TEST.METRIC),
-        (RANKINGS, "TEST.RANKING", cfg.TEST.RANKING),
-        (OPTIMIZERS, "SOLVER.OPT", cfg.SOLVER.OPT),
-        (LR_SCHEDULES, "SOLVER.SCHED", cfg.SOLVER.SCHED),
-        (SAMPLERS, "DATALOADER.SAMPLER_TRAIN", cfg.DATALOADER.SAMPLER_TRAIN),
-        (ON_ERROR, "DATALOADER.ON_ERROR", cfg.DATALOADER.ON_ERROR),
-        (POLICIES, "SOLVER.ON_NONFINITE", cfg.SOLVER.ON_NONFINITE),
-    ]
+    data_sets = {"DATASETS.NAMES": cfg.DATASETS.NAMES, "DATASETS.TESTS": cfg.DATASETS.TESTS}
     if cfg.TEST.PRECISE_BN.ENABLED:
-        names.append((DATASET_REGISTRY._obj_map, "TEST.PRECISE_BN.DATASET", cfg.TEST.PRECISE_BN.DATASET))
-    require_names(names)
+        data_sets["TEST.PRECISE_BN.DATASET"] = [cfg.TEST.PRECISE_BN.DATASET]
+    for key, names in data_sets.items():
+        for name in names:
+            require_choice(key, name, sorted(DATASET_REGISTRY._obj_map))
+    for key, known in NAMES.items():
+        require_choice(key, value_of(cfg, key), sorted(known))
     check_model_names(cfg)
 
 
 def check_model_names(cfg) -> None:
     """Raises InputError if a key of the model names nothing registered, or a head that does not fit the model."""
-    names = [
-        (META_ARCH_REGISTRY._obj_map, "MODEL.META_ARCHITECTURE", cfg.MODEL.META_ARCHITECTURE),
-        (BACKBONE_REGISTRY._obj_map, "MODEL.BACKBONE.NAME", cfg.MODEL.BACKBONE.NAME),
-        (REID_HEADS_REGISTRY._obj_map, "MODEL.HEADS.NAME", cfg.MODEL.HEADS.NAME),
-        (OCCLUSION_REGISTRY._obj_map, "MODEL.OCCLUSION.NAME", cfg.MODEL.OCCLUSION.NAME),
-    ]
+    for key, known in MODEL_NAMES.items():
+        require_choice(key, value_of(cfg, key), sorted(known))
     architecture = cfg.MODEL.META_ARCHITECTURE
     if architecture == "OcclusionWrapper":
         architecture = cfg.MODEL.OCCLUSION.WRAPS
-        names.append((META_ARCH_REGISTRY._obj_map, "MODEL.OCCLUSION.WRAPS", architecture))
-    require_names(names)
+        require_choice("MODEL.OCCLUSION.WRAPS", architecture, sorted(META_ARCH_REGISTRY._obj_map))
     if cfg.MODEL.HEADS.NAME == "IGOASHead" and META_ARCH_REGISTRY.get(architecture).__module__.startswith("fastreid."):
         raise InputError(
             f"MODEL.HEADS.NAME IGOASHead takes two feature maps, and {architecture} gives one: take EmbeddingHead or "
             "another head for one feature map"
         )
-
-
-def require_names(names: list[tuple[Iterable[str], str, str]]) -> None:
-    """Raises InputError for the first of (known names, key, name) whose name is not known."""
-    for known, key, name in names:
-        require_choice(key, name, sorted(known))
 
 
 def check_combinations(cfg) -> None:
@@ -226,28 +216,18 @@ def check_image_settings(cfg: CfgNode) -> None:
             raise InputError(f"{key} must be height and width, two integers from 1, got {size}")
     for key in ("MODEL.PIXEL_MEAN", "MODEL.PIXEL_STD"):
         values = value_of(cfg, key)
-        if len(values) not in (1, 3) or not all(is_finite(value) for value in values):
+        if len(values) not in (1, 3) or not all(type(each) in (int, float) and abs(each) < 1e38 for each in values):
             raise InputError(f"{key} must be three numbers, one for each channel, or one for all, got {values}")
     if min(cfg.MODEL.PIXEL_STD) <= 0:
         raise InputError(f"MODEL.PIXEL_STD must be more than 0, got {cfg.MODEL.PIXEL_STD}")
-
-
-def is_finite(value) -> bool:
-    """Returns whether a value is a number that fits into a float."""
-    try:
-        return type(value) in (int, float) and math.isfinite(value)
-    except OverflowError:
-        return False
 
 
 def check_batches(cfg, processes: int, train: bool) -> None:
     """Raises InputError if a batch does not divide over the processes, or a process gets too few images of it."""
     if processes < 1:
         raise InputError(f"--num-gpus times --num-machines is {processes}: a run has at least one process")
-    sizes = {"TEST.IMS_PER_BATCH": cfg.TEST.IMS_PER_BATCH}
-    if train:
-        sizes["SOLVER.IMS_PER_BATCH"] = cfg.SOLVER.IMS_PER_BATCH
-    for key, size in sizes.items():
+    for key in ("TEST.IMS_PER_BATCH", "SOLVER.IMS_PER_BATCH") if train else ("TEST.IMS_PER_BATCH",):
+        size = value_of(cfg, key)
         if size < 1 or size % processes:
             raise InputError(f"{key} is {size}, which does not divide over {processes} processes: take a multiple")
     if train:
@@ -322,11 +302,11 @@ def check_training_images(cfg, name: str, items: list) -> None:
         raise InputError(
             f"SOLVER.IMS_PER_BATCH is {batch} but {name} has only {len(items)} images: lower SOLVER.IMS_PER_BATCH"
         )
-    wanted = batch // max(cfg.DATALOADER.NUM_INSTANCE, 1)
-    if sampler in IDENTITY_SAMPLERS and identities_of(items) < wanted:
+    wanted, identities = batch // max(cfg.DATALOADER.NUM_INSTANCE, 1), identities_of(items)
+    if sampler in IDENTITY_SAMPLERS and identities < wanted:
         raise InputError(
             f"{sampler} needs SOLVER.IMS_PER_BATCH / DATALOADER.NUM_INSTANCE = {wanted} identities, {name} has "
-            f"{identities_of(items)}"
+            f"{identities}"
         )
 
 

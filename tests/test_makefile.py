@@ -93,10 +93,10 @@ def test_the_tests_come_after_ruff(make, ready, target, selected):
 
 
 def test_the_oldest_packages_go_into_an_environment_of_their_own(make, ready):
-    planned = make("-n", "test-oldest", "FAISS=cpu", "TESTS=tests/fastreid_fixes").stdout.splitlines()
+    planned = make("-n", "test-oldest", "FAISS=cpu", "TESTS=tests/modeling").stdout.splitlines()
     (installs,) = [line for line in planned if '-e ".[cpu,dev]"' in line]
     assert ".venv-oldest/bin/python -m pip install" in installs and "-c .venv-oldest/oldest.txt" in installs
-    assert planned[-1] == ".venv-oldest/bin/python -m pytest -n auto --maxprocesses 8 --dist loadfile tests/fastreid_fixes"
+    assert planned[-1] == ".venv-oldest/bin/python -m pytest -n auto --maxprocesses 8 --dist loadfile tests/modeling"
     assert not any(re.search(r"\.venv/", line) for line in planned)
 
 

@@ -27,7 +27,7 @@ from benchmarks.benchmark_report import as_json, growth_plot
 from igoas_plugin.config import load_cfg
 from igoas_plugin.core.command_line import errors_in_one_line
 from igoas_plugin.core.files import write_atomically
-from igoas_plugin.core.timing import Row, as_table, machine
+from igoas_plugin.core.timing import Row, as_table
 
 
 def arguments(words: list[str]) -> argparse.Namespace:
@@ -93,7 +93,7 @@ def main(words: list[str]) -> None:
         print(f"{row.case}, {row.way}: {row.median:.3g} s", file=sys.stderr, flush=True)
     os.makedirs(args.output, exist_ok=True)
     written = {
-        "json": as_json(rows, machine(), shlex.join(["python", "tools/benchmark.py", *words])).encode(),
+        "json": as_json(rows, shlex.join(["python", "tools/benchmark.py", *words])).encode(),
         "png": growth_plot(rows),
     }
     print(as_table(rows), end="\n\n")

@@ -3,7 +3,6 @@
 import codecs
 import pickle
 import re
-import tarfile
 import zipfile
 import zlib
 from typing import BinaryIO
@@ -14,13 +13,13 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from igoas_plugin.core.errors import DamagedCheckpoint, InputError
+from igoas_plugin.core.errors import DamagedCheckpoint, InputError, one_line
 
 from .read_ahead import kept_for_the_next_reader
 
 SUFFIX = ".safetensors"
 FOLDER = 0x10  # zip attribute; torch reads nothing from such an entry and leaves the memory of its tensor as it is
-ADVICE = "save the state_dict() of a model"
+CHANGED = "it differs from what was written (CRC-32); copy or download the file again"
 
 
 def numpy_scalar(module: str):
@@ -55,10 +54,7 @@ def load_file(path: str) -> dict:
         DamagedCheckpoint: the file is damaged or no checkpoint.
         InputError: the file is missing, would execute code, or has no tensors by name under the key "model".
     """
-    if is_safetensors(path):
-        weights, settings = read_safetensors(path)
-        return {"model": weights} | ({} if settings is None else {"settings": settings})
-    checkpoint = read_pth(path)
+    checkpoint = read_safetensors(path) if is_safetensors(path) else read_pth(path)
     if not isinstance(checkpoint, dict) or not isinstance(checkpoint.get("model"), dict):
         raise InputError(
             f"checkpoint {path} has no weights under the key 'model'; tools/convert_checkpoint.py converts a file of "
@@ -75,25 +71,26 @@ def read_file(path: str):
         DamagedCheckpoint: the file is damaged or no checkpoint.
         InputError: the file is missing or would execute code.
     """
-    return read_safetensors(path)[0] if is_safetensors(path) else read_pth(path)
+    return read_safetensors(path)["model"] if is_safetensors(path) else read_pth(path)
 
 
 def require_named_tensors(path: str, weights: dict) -> None:
     """Raises InputError, naming the file and the key, if weights are not tensors by name."""
     for name, value in weights.items():
         if not isinstance(name, str):
-            raise InputError(f"checkpoint {path} is refused: the name {name!r} of a weight is no text; {ADVICE}")
-        if not isinstance(value, Tensor):
-            raise InputError(
-                f"checkpoint {path} is refused: {name} is of the type {type(value).__name__}, not a tensor; {ADVICE}"
-            )
+            problem = f"the name {name!r} of a weight is no text"
+        elif not isinstance(value, Tensor):
+            problem = f"{name} is of the type {type(value).__name__}, not a tensor"
+        else:
+            continue
+        raise InputError(f"checkpoint {path} is refused: {problem}; save the state_dict() of a model")
 
 
-def cannot_read(path: str, error: Exception) -> InputError:
+def cannot_read(path: str, error: OSError) -> InputError:
     """Returns the error for a file that is missing or that the system cannot open."""
     if isinstance(error, FileNotFoundError):
         return InputError(f"checkpoint {path} does not exist")
-    return InputError(f"checkpoint {path} cannot be read: {getattr(error, 'strerror', None) or error}")
+    return InputError(f"checkpoint {path} cannot be read: {error.strerror or error}")
 
 
 # .pth
@@ -103,11 +100,10 @@ def cannot_read(path: str, error: Exception) -> InputError:
 def read_pth(path: str):
     """Reads a file of torch.save(); see read_file()."""
     try:
-        file = open(path, "rb")
-    except (OSError, ValueError) as error:  # ValueError: a null character in the path
+        with open(path, "rb") as file:
+            return unpickled(path, file)
+    except OSError as error:
         raise cannot_read(path, error) from None
-    with file:
-        return unpickled(path, file)
 
 
 def unpickled(path: str, file: BinaryIO):
@@ -120,7 +116,7 @@ def unpickled(path: str, file: BinaryIO):
     except Exception as error:
         # torch wraps the message of its unpickler in advice to load the file without weights_only
         cause = error.__context__ if isinstance(error.__context__, pickle.UnpicklingError) else error
-        reason = " ".join(str(cause).split()) or type(cause).__name__
+        reason = one_line(cause)
         if found := re.search(r"unsupported (?:global: )?(?:GLOBAL|class) (\S+)", reason, re.IGNORECASE):
             raise would_execute(path, f"it holds {found[1]}, which is neither a tensor nor a plain value") from error
         raise DamagedCheckpoint(
@@ -129,7 +125,6 @@ def unpickled(path: str, file: BinaryIO):
 
 
 def would_execute(path: str, reason: str) -> InputError:
-    """Returns the error for a file that holds more than tensors and plain values."""
     return InputError(
         f"checkpoint {path} cannot be read, and nothing in it was executed: {reason}; ask its author to save a "
         "state_dict() alone"
@@ -146,7 +141,7 @@ def require_intact(path: str, file: BinaryIO) -> None:
         InputError: the file is a TorchScript program or a tar archive.
         zipfile.BadZipFile: the archive is damaged.
     """
-    start = file.read(tarfile.BLOCKSIZE)
+    start = file.read(512)  # the length of a tar header
     if start.startswith(b"PK\x03\x04"):
         with zipfile.ZipFile(file) as archive:
             entries = archive.infolist()
@@ -155,10 +150,7 @@ def require_intact(path: str, file: BinaryIO) -> None:
             folders = [entry.filename for entry in entries if entry.external_attr & FOLDER]
             damaged = archive.testzip() if any(entry.CRC for entry in entries) else None
             if folders or damaged:
-                raise DamagedCheckpoint(
-                    f"checkpoint {path} is damaged in {damaged or folders[0]}: it differs from what was written "
-                    "(CRC-32); copy or download the file again"
-                )
+                raise DamagedCheckpoint(f"checkpoint {path} is damaged in {damaged or folders[0]}: {CHANGED}")
     elif start[257:262] == b"ustar":
         raise would_execute(path, "it is a tar archive of an old torch")
     file.seek(0)
@@ -185,11 +177,8 @@ def as_safetensors(weights: dict[str, Tensor], settings: str | None = None) -> b
 
 
 @kept_for_the_next_reader
-def read_safetensors(path: str) -> tuple[dict[str, Tensor], str | None]:
-    """Reads a .safetensors file of this plugin or of any other program.
-
-    Returns:
-        Tensors by name, and the settings; None if the file has none.
+def read_safetensors(path: str) -> dict:
+    """Reads a .safetensors file of this plugin or of any other program; see load_file().
 
     Raises:
         InputError: the file is missing, damaged, or not in this format. Only files of this plugin have a CRC-32.
@@ -202,14 +191,13 @@ def read_safetensors(path: str) -> tuple[dict[str, Tensor], str | None]:
     except OSError as error:
         raise cannot_read(path, error) from None
     except (SafetensorError, ValueError, RuntimeError, OverflowError) as error:
-        reason = " ".join(str(error).split())
-        raise InputError(f"checkpoint {path} cannot be read ({reason}): it is damaged or no {SUFFIX}") from error
+        raise InputError(
+            f"checkpoint {path} cannot be read ({one_line(error)}): it is damaged or no {SUFFIX}"
+        ) from error
     settings = metadata.get("settings")
     if "crc32" in metadata and metadata["crc32"] != f"{checksum(weights, settings):08x}":
-        raise InputError(
-            f"checkpoint {path} is damaged: it differs from what was written (CRC-32); copy or download the file again"
-        )
-    return weights, settings
+        raise InputError(f"checkpoint {path} is damaged: {CHANGED}")
+    return {"model": weights} | ({} if settings is None else {"settings": settings})
 
 
 def checksum(weights: dict[str, Tensor], settings: str | None) -> int:

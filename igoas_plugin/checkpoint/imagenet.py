@@ -5,8 +5,6 @@ import logging
 import re
 import socket
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import torch
@@ -18,7 +16,7 @@ from fastreid.utils.checkpoint import get_missing_parameters_message, get_unexpe
 from torch import Tensor, nn
 from yacs.config import CfgNode
 
-from igoas_plugin.core.errors import InputError
+from igoas_plugin.core.errors import InputError, one_line
 from igoas_plugin.fastreid_fixes.fix import fix, replace_everywhere
 
 from .checkpoint_file import read_file, require_named_tensors
@@ -83,7 +81,7 @@ def build_backbone(cfg: CfgNode) -> nn.Module:
     try:
         load_weights(model, weights, options)
     except (KeyError, TypeError, AttributeError, ValueError, RuntimeError) as error:
-        raise InputError(f"{source} cannot take these weights ({one_line(error)}); {WAY_OUT}") from error
+        raise InputError(f"{source} cannot take these weights ({reason_of(error)}); {WAY_OUT}") from error
     return model
 
 
@@ -109,12 +107,8 @@ def check_depth(options: CfgNode) -> None:
         )
 
 
-def one_line(error: Exception) -> str:
-    """Returns the message of an exception without newlines, after its type if it is not an InputError."""
-    if isinstance(error, InputError):
-        return str(error)
-    text = " ".join(str(error).split())
-    return f"{type(error).__name__}: {text[:200]}" if text else type(error).__name__
+def reason_of(error: Exception) -> str:
+    return str(error) if isinstance(error, InputError) else f"{type(error).__name__}: {one_line(error)[:200]}"
 
 
 # Finding the file
@@ -150,26 +144,23 @@ def fetch(options: CfgNode, pinned: str) -> dict[str, Tensor]:
     Raises:
         InputError: there is no link or no download, or the file cannot be read or has another SHA-256.
     """
-    if options.NAME not in LINKS:
-        raise InputError(f"fast-reid has no links to pretrained weights for {options.NAME}; {WAY_OUT}")
-    links, variant = LINKS[options.NAME], variant_of(options)
-    if variant not in links:
-        raise InputError(
-            f"fast-reid has no link to pretrained weights {variant!r} (only to {', '.join(links)}); {WAY_OUT}"
-        )
-    url = links[variant]
+    variant = variant_of(options)
+    url = LINKS.get(options.NAME, {}).get(variant)
+    if url is None:
+        raise InputError(f"fast-reid has no link to pretrained weights {variant!r} of {options.NAME}; {WAY_OUT}")
     if not url.startswith("https://"):
         raise InputError(f"the link to pretrained weights {variant!r} is not https: {url}; {WAY_OUT}")
     hub = Path(torch.hub.get_dir())
     folder = (hub if options.NAME in IN_HUB else hub.parent) / "checkpoints"
     file = folder / (f"{variant}_imagenet.pth" if url.startswith(DRIVE) else url.split("/")[-1])
-    digest, problem = pinned or digits_in(url), "the first process of this machine could not download it"
+    digits = re.search(r"-([0-9a-f]{8})\.pth$", url) if url.startswith(WITH_DIGEST) else None
+    digest, problem = pinned or (digits[1] if digits else ""), "the first process of this machine could not download it"
     if comm.get_local_rank() == 0 and not file.exists():
         logger.info(f"Downloading pretrained weights from {url} to {file}")
         try:
             download(url, file, digest)
         except Exception as error:  # raised below, after the other processes have been let go
-            problem = one_line(error)
+            problem = reason_of(error)
     comm.synchronize()
     if not file.exists():
         raise InputError(f"cannot download pretrained weights {variant!r} from {url} ({problem}); {WAY_OUT}")
@@ -188,12 +179,6 @@ def variant_of(options: CfgNode) -> str:
     return f"resnest{options.DEPTH[:-1]}" if options.NAME == "build_resnest_backbone" else options.DEPTH
 
 
-def digits_in(url: str) -> str:
-    """Returns the first 8 digits of the SHA-256 that a link carries in its file name, or ""."""
-    match = re.search(r"-([0-9a-f]{8})\.pth$", url) if url.startswith(WITH_DIGEST) else None
-    return match[1] if match else ""
-
-
 def download(url: str, target: Path, digest: str) -> None:
     """Downloads a file of weights, checks it, and only then gives it its name. Raises whatever goes wrong."""
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -204,21 +189,14 @@ def download(url: str, target: Path, digest: str) -> None:
 
             gdown.download(url, str(part), quiet=False, timeout=SILENCE)
         else:
-            with socket_timeout(SILENCE):
+            timeout = socket.getdefaulttimeout()
+            socket.setdefaulttimeout(SILENCE)  # torch.hub sets no limit itself
+            try:
                 torch.hub.download_url_to_file(url, str(part), hash_prefix=digest or None)
+            finally:
+                socket.setdefaulttimeout(timeout)
         read_weights(part, digest, "the server may have sent a web page")
         part.replace(target)
-
-
-@contextmanager
-def socket_timeout(seconds: float) -> Iterator[None]:
-    """Context in which a connection fails after so many seconds without a byte; torch.hub sets no limit itself."""
-    before = socket.getdefaulttimeout()
-    socket.setdefaulttimeout(seconds)
-    try:
-        yield
-    finally:
-        socket.setdefaulttimeout(before)
 
 
 def read_weights(path: Path, digest: str, advice: str) -> dict[str, Tensor]:
@@ -228,7 +206,7 @@ def read_weights(path: Path, digest: str, advice: str) -> dict[str, Tensor]:
         InputError: the file cannot be read, has another SHA-256, or holds something else. The line ends with `advice`.
     """
     try:
-        if digest and not (found := sha256_of(path)).startswith(digest):
+        if digest and not (found := hashlib.sha256(path.read_bytes()).hexdigest()).startswith(digest):
             raise InputError(f"{path} has the SHA-256 {found}, expected {digest}")
         content = read_file(str(path))
         if isinstance(content, dict):
@@ -239,15 +217,6 @@ def read_weights(path: Path, digest: str, advice: str) -> dict[str, Tensor]:
     except InputError as error:
         raise InputError(f"{error}; {advice}") from error
     return content
-
-
-def sha256_of(path: Path) -> str:
-    """Returns the SHA-256 of a file, 64 hexadecimal digits in lower case."""
-    digest = hashlib.sha256()
-    with open(path, "rb") as file:
-        while block := file.read(2**20):
-            digest.update(block)
-    return digest.hexdigest()
 
 
 # Loading it
@@ -278,12 +247,8 @@ def load_weights(model: nn.Module, weights: dict[str, Tensor], options: CfgNode)
 def for_vit(model: nn.Module, weights: dict[str, Tensor], distilled: bool) -> dict[str, Tensor]:
     """Returns the weights of a vision transformer for images of this model's size, as fast-reid adapts them.
 
-    Args:
-        model: vision transformer.
-        weights: published weights; not modified.
-        distilled: whether the position embedding begins with a class token and a distillation token.
+    `distilled` is whether the position embedding begins with a class token and a distillation token.
     """
-    weights = dict(weights)
     projection, positions = weights.get("patch_embed.proj.weight"), weights.get("pos_embed")
     if projection is not None and projection.dim() < 4:
         weights["patch_embed.proj.weight"] = projection.reshape(model.patch_embed.proj.weight.shape)

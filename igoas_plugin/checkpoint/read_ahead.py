@@ -11,7 +11,6 @@ import torch
 
 T = TypeVar("T")
 
-
 _kept: dict[tuple, object] = {}  # (function, path, size, time of change) -> what was read
 _keeping = False
 
@@ -41,7 +40,7 @@ def kept_for_the_next_reader(read: Callable[[str], T]) -> Callable[[str], T]:
     def read_or_take(path: str) -> T:
         try:
             status = os.stat(path)
-        except (OSError, ValueError):
+        except OSError:
             return read(path)  # raises the error that fits
         key = (read, os.path.abspath(path), status.st_size, status.st_mtime_ns)
         with torch.device("cpu"):  # the checks build models under torch.device("meta")
@@ -56,8 +55,6 @@ def kept_for_the_next_reader(read: Callable[[str], T]) -> Callable[[str], T]:
 
 def copied(content: T) -> T:
     """Copies dicts and the dicts in them, from which Checkpointer.load() removes what it has loaded; shares tensors."""
-    if isinstance(content, tuple):
-        return tuple(map(copied, content))
     if not isinstance(content, dict):
         return content
     outer = copy.copy(content)

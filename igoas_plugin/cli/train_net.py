@@ -9,11 +9,10 @@ import os
 from fastreid.engine import default_argument_parser, default_setup, launch
 from fastreid.utils import comm
 from fastreid.utils.checkpoint import Checkpointer
-from torch.multiprocessing import ProcessRaisedException
 
 from igoas_plugin.config import load_cfg
 from igoas_plugin.core.command_line import end_failed, end_interrupted
-from igoas_plugin.core.errors import PluginError, error_in_traceback, failing_run
+from igoas_plugin.core.errors import PluginError, failing_run
 from igoas_plugin.datasets.published import warn_once
 from igoas_plugin.engine.distributed import under_torchrun
 from igoas_plugin.engine.run_lock import run_lock
@@ -64,10 +63,7 @@ def run() -> None:
         with run_lock(cfg.OUTPUT_DIR, args.machine_rank):
             started = True
             launch(main, args.num_gpus, args.num_machines, args.machine_rank, args.dist_url, args=(args,))
-    except (PluginError, ProcessRaisedException) as raised:
-        error = error_in_traceback(str(raised)) or raised
-        if not isinstance(error, PluginError):
-            raise
+    except PluginError as error:
         # every process of torchrun finds the same mistake before the start, and only a later error may be its own
         end_failed(error, silent=not started and under_torchrun() and os.environ["LOCAL_RANK"] != "0")
     except KeyboardInterrupt:

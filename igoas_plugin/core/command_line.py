@@ -1,6 +1,5 @@
 """Parts that the command lines share: errors and Ctrl-C in one line, log on the console, child processes."""
 
-import contextlib
 import logging
 import signal
 import subprocess
@@ -52,7 +51,7 @@ def stop_on_sigterm() -> None:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
 
 
-@contextlib.contextmanager
+@contextmanager
 def stopped_with_this_process(process: subprocess.Popen) -> Iterator[None]:
     """Waits for a process at the end of the context, and terminates it first where the context raises."""
     try:

@@ -21,6 +21,11 @@ def printable(text: str) -> str:
     )
 
 
+def one_line(error: BaseException) -> str:
+    """Returns the message of an exception without newlines, or its type if it has no message."""
+    return " ".join(str(error).split()) or type(error).__name__
+
+
 class PluginError(Exception):
     """Error of the plugin. Its text is one line: what is wrong, where, what to do.
 

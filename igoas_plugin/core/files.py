@@ -75,8 +75,7 @@ def rename_finished(folder: str, target: str) -> bool:
     Returns:
         False if the target exists because another process was faster.
     """
-    if hasattr(os, "sync"):  # one call for all files: one fsync for each of thousands would take a minute
-        os.sync()
+    os.sync()  # one call for all files: one fsync for each of thousands would take a minute
     try:
         os.rename(folder, target)
     except OSError:
@@ -97,9 +96,8 @@ def remove_left_over(folder: str) -> None:
     for entry in list(os.scandir(folder)):
         if writer := UNFINISHED.fullmatch(entry.name):
             with contextlib.suppress(OSError):  # another process has removed it
-                here = writer["host"] == HOST and os.name != "nt"  # os.kill() would end the process on Windows
-                age = time.time() - entry.stat().st_mtime
-                if not is_running(int(writer["pid"])) if here else age > LEFT_OVER:
+                old = time.time() - entry.stat().st_mtime > LEFT_OVER
+                if not is_running(int(writer["pid"])) if writer["host"] == HOST else old:
                     shutil.rmtree(entry.path) if entry.is_dir(follow_symlinks=False) else os.remove(entry.path)
 
 
@@ -138,20 +136,12 @@ def cannot_write(
     return OutputError(f"cannot write {path}: {reason}: {advice}")
 
 
-def is_path(word: str) -> bool:
-    """Returns whether the system takes a word as a path: not an empty one, nor one with a NUL or a lone surrogate."""
-    try:
-        return bool(word) and b"\0" not in os.fsencode(word)
-    except UnicodeEncodeError:
-        return False
-
-
 def check_output(folder: str, key: str = "OUTPUT_DIR") -> None:
     """Raises InputError, with the key, if the folder neither exists nor can be made."""
-    existing = os.path.abspath(folder) if is_path(folder) else ""
-    while existing and not os.path.lexists(existing):
+    existing = os.path.abspath(folder)
+    while not os.path.lexists(existing):
         existing = os.path.dirname(existing)
-    if not os.path.isdir(existing) or not os.access(existing, os.W_OK):
+    if not folder or "\0" in folder or not os.path.isdir(existing) or not os.access(existing, os.W_OK):
         raise InputError(f"{key} {folder!r} cannot be written: name a folder that can be created")
 
 

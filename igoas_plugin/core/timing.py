@@ -2,21 +2,15 @@
 
 import ctypes
 import gc
-import platform
 import statistics
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import faiss
-import numpy as np
 import torch
-import torchvision
 from tabulate import tabulate
 from torch import Tensor
-
-from .version import __version__
 
 MB = 1e6  # bytes
 
@@ -120,38 +114,18 @@ def peak_of(way: Callable[[], object]) -> float | None:
     try:
         ctypes.CDLL(None).malloc_trim(0)  # freed memory that glibc keeps would be reused unseen
         Path("/proc/self/clear_refs").write_text("5")  # Linux: resets the peak
-        before = status("VmHWM")
+        before = peak_bytes()
     except (AttributeError, OSError, TypeError):  # another system
         way()
         return None
     way()
-    return max(status("VmHWM") - before, 0) / MB
+    return max(peak_bytes() - before, 0) / MB
 
 
-def status(name: str) -> int:
-    """Returns the number of bytes in a line of /proc/self/status, such as VmHWM."""
+def peak_bytes() -> int:
+    """Returns the peak memory of this process since the last reset (VmHWM of Linux)."""
     lines = Path("/proc/self/status").read_text().splitlines()
-    return 1024 * int(next(line for line in lines if line.startswith(f"{name}:")).split()[1])
-
-
-def machine() -> dict:
-    """Returns what timings depend on: processor, threads, GPU and versions."""
-    cpu = platform.processor() or platform.machine()
-    capabilities = getattr(torch.cpu, "get_capabilities", dict)()
-    return {
-        "cpu": capabilities.get("cpu_name", cpu),
-        "instructions": torch.backends.cpu.get_cpu_capability(),
-        "bfloat16": bool(capabilities.get("avx512_bf16")),
-        "amx": bool(capabilities.get("amx_bf16")),
-        "threads": torch.get_num_threads(),
-        "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
-        "igoas_plugin": __version__,
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-        "torchvision": torchvision.__version__,
-        "numpy": np.__version__,
-        "faiss": faiss.__version__,
-    }
+    return 1024 * int(next(line for line in lines if line.startswith("VmHWM:")).split()[1])
 
 
 def random_batch(size: tuple[int, int], images: int, device: torch.device, identities: int = 2) -> dict[str, Tensor]:

@@ -4,7 +4,7 @@ import os
 
 import yaml
 
-from .errors import InputError
+from .errors import InputError, one_line
 
 BASE = "_BASE_"
 MOST_BYTES = 2**20  # the largest config of fast-reid has 4 kB
@@ -28,7 +28,7 @@ def read_config(path: str) -> dict:
         chain.append(base_path(chain, base))
     merged = contents.pop()
     for content in reversed(contents):
-        merge_over(merged, content, path)
+        merge_over(merged, content)
     return merged
 
 
@@ -64,10 +64,7 @@ def read_yaml(path: str) -> dict:
     except RecursionError:
         raise InputError(f"config file {path} cannot be read: it is nested too deeply, or holds itself") from None
     except Exception as error:  # PyYAML raises many kinds: of an unknown tag, an impossible date, a missing bracket
-        reason = " ".join(str(error).split()) or type(error).__name__
-        if isinstance(error, yaml.constructor.ConstructorError) and "python/" in reason:
-            reason = f"a tag that would run Python is refused: {reason}"
-        raise InputError(f"config file {path} cannot be read: {reason}") from error
+        raise InputError(f"config file {path} cannot be read: {one_line(error)}") from error
     if not isinstance(content, dict):
         raise InputError(f"config file {path} does not hold KEY: VALUE lines")
     return content
@@ -82,12 +79,10 @@ def with_key_on(node):
     return {("ON" if key is True else key): with_key_on(value) for key, value in node.items()}
 
 
-def merge_over(base: dict, keys: dict, path: str) -> None:
-    """Merges keys into those of a base, where they win; raises InputError if a section would replace a value."""
+def merge_over(base: dict, keys: dict) -> None:
+    """Merges keys into those of a base, where they win."""
     for key, value in keys.items():
-        if isinstance(value, dict) and key in base:
-            if not isinstance(base[key], dict):
-                raise InputError(f"config file {path}: {key} is a section, and a single value in its {BASE}")
-            merge_over(base[key], value, path)
+        if isinstance(value, dict) and isinstance(base.get(key), dict):
+            merge_over(base[key], value)
         else:
             base[key] = value

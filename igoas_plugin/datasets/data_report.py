@@ -14,12 +14,12 @@ from igoas_plugin.core.errors import InputError, PluginError, UnreadableImage
 from . import OccludedMarket1501, ToyOccluded
 from .drawn_folder import digests_of, manifest_of
 from .market_style import Item
-from .occluded_market.occluded_market_1501 import market_in
+from .occluded_market.occluded_market_1501 import GALLERY_PART
 from .published import SPLITS, Counts, PublishedDataset
 from .reading import open_data, read_split, unmatched
 
 # Data sets of fast-reid
-PUBLISHED_OF_HOST = {
+PUBLISHED_OF_FASTREID = {
     "Market1501": OccludedMarket1501.published,
     "DukeMTMC": {"train": Counts(16522, 702, 8), "query": Counts(2228, 702, 8), "gallery": Counts(17661, 1110, 8)},
 }
@@ -32,7 +32,7 @@ KNOWN = (
     "PartialREIDOccluded",
     "PartialiLIDS",
     "PartialiLIDSUncropped",
-    *PUBLISHED_OF_HOST,
+    *PUBLISHED_OF_FASTREID,
     "OccludedMarket1501",
     "ToyOccluded",
 )
@@ -53,22 +53,13 @@ Progress = Callable[[list[Item]], Iterable[Item]]
 
 @dataclass
 class SplitReport:
-    """Content of one split of a data set.
-
-    Args:
-        images: number of images.
-        identities: number of identities.
-        cameras: number of cameras; 1 if the names tell none.
-        published: published counts; None if there are none.
-        difference: difference() of the data set.
-        problems: one line for each file that is missing, empty, unreadable or there twice.
-    """
+    """Counts of one split of a data set, with a line for each file that is missing, damaged or there twice."""
 
     images: int
     identities: int
     cameras: int
-    published: Counts | None = None
-    difference: str | None = None
+    published: Counts | None = None  # None if there are none
+    difference: str | None = None  # difference() of the data set
     problems: list[str] = field(default_factory=list)
 
     @property
@@ -76,12 +67,8 @@ class SplitReport:
         """Whether the counts are the published ones."""
         if self.published is None or self.difference:
             return not self.difference
-        wanted = (
-            self.published.images or self.images,
-            self.published.identities,
-            self.published.cameras or self.cameras,
-        )
-        return (self.images, self.identities, self.cameras) == wanted
+        published, counts = self.published, (self.images, self.identities, self.cameras)
+        return counts == (published.images or self.images, published.identities, published.cameras or self.cameras)
 
     @property
     def state(self) -> str:
@@ -93,18 +80,11 @@ class SplitReport:
 
 @dataclass
 class SetReport:
-    """Report on one data set.
-
-    Args:
-        name: registered name.
-        folder: its folder below the root; "" if it was not found.
-        why: reason why it was not found or cannot be read.
-        splits: splits that have images, or should have.
-    """
+    """Report on one data set; `splits` are those that have images, or should have."""
 
     name: str
-    folder: str = ""
-    why: str = ""
+    folder: str = ""  # below the root; "" if it was not found
+    why: str = ""  # reason why it was not found or cannot be read
     splits: dict[str, SplitReport] = field(default_factory=dict)
 
     @property
@@ -125,14 +105,17 @@ def report(name: str, root: str, progress: Progress | None = None) -> SetReport:
     """
     kind = DATASET_REGISTRY.get(name)
     drawn = drawn_folders(kind)
-    if drawn and not all(os.path.isdir(os.path.join(root, folder)) for folder in drawn):
-        return SetReport(name, why=FIRST_USE if can_be_made(kind, root) else "it is made from Market-1501, not found")
+    made = all(os.path.isdir(os.path.join(root, folder)) for folder in drawn)
+    if not made and issubclass(kind, ToyOccluded):  # which draws its images when it is opened
+        return SetReport(name, why=FIRST_USE)
     try:
         data = open_data(name, root)
     except PluginError as error:
         return SetReport(name, folder_of(kind, root), str(error))
+    if not made:
+        return SetReport(name, why=FIRST_USE)
     folder = os.path.relpath(getattr(data, "data_dir", None) or getattr(data, "dataset_dir", None) or root, root)
-    published, splits, seen = PUBLISHED_OF_HOST.get(name) or getattr(data, "published", {}), {}, {}
+    published, splits, seen = PUBLISHED_OF_FASTREID.get(name) or getattr(data, "published", {}), {}, {}
     try:
         for split in SPLITS:
             items = read_split(name, data, split)
@@ -141,10 +124,14 @@ def report(name: str, root: str, progress: Progress | None = None) -> SetReport:
                 difference = data.difference(split, data.read(split)) if is_published else None
                 identities, cameras = ({item[column] for item in items} for column in (1, 2))
                 counts = (len(items), len(identities), len(cameras), published.get(split), difference)
-                problems = decoded(items, progress, seen) if progress else missing_or_empty(items)
+                problems = decoded(items, progress, seen) if progress else empty_files(items)
                 splits[split] = SplitReport(*counts, problems)
         if "query" in splits:
-            splits["query"].problems += without_match(data.query, data.gallery)
+            if lonely := unmatched(data.query, data.gallery):
+                splits["query"].problems.append(
+                    f"{len(lonely)} of {len(data.query)} have no gallery image of their identity in another camera, "
+                    f"and no metric counts them; the first is {lonely[0]}"
+                )
             if progress:
                 splits["query"].problems += changed_folders(root, drawn, [*data.train, *data.query, *data.gallery])
     except PluginError as error:
@@ -164,28 +151,9 @@ def folder_of(kind: type, root: str) -> str:
 def drawn_folders(kind: type) -> list[str]:
     """Returns the folders below the root that a data set draws on first use; a report must not draw them."""
     if issubclass(kind, OccludedMarket1501):
-        parts = ["query", *([kind.gallery_part()] if kind.gallery_share else [])]
+        parts = ["query", GALLERY_PART] if kind.gallery_share else ["query"]
         return [os.path.join("OccludedMarket1501", f"S{kind.severity}", part) for part in parts]
     return [kind.__name__] if issubclass(kind, ToyOccluded) else []
-
-
-def can_be_made(kind: type, root: str) -> bool:
-    """Returns whether the images are there from which a data set is drawn."""
-    try:
-        return not issubclass(kind, OccludedMarket1501) or bool(market_in(root))
-    except InputError:
-        return False
-
-
-def without_match(query: list[Item], gallery: list[Item]) -> list[str]:
-    """Returns the problem of queries that no metric can count."""
-    left_out = unmatched(query, gallery)
-    if not left_out:
-        return []
-    return [
-        f"{len(left_out)} of {len(query)} have no gallery image of their identity in another camera, and no metric "
-        f"counts them; the first is {left_out[0]}"
-    ]
 
 
 def changed_folders(root: str, drawn: list[str], items: list[Item]) -> list[str]:
@@ -194,7 +162,7 @@ def changed_folders(root: str, drawn: list[str], items: list[Item]) -> list[str]
     for folder in (os.path.join(root, each) for each in drawn):
         paths = [os.path.relpath(path, folder) for path, _, _ in items if path.startswith(folder + os.sep)]
         try:
-            changed = digests_of(folder, (path.replace(os.sep, "/") for path in paths))
+            changed = digests_of(folder, paths)
         except UnreadableImage:  # decoded() names it
             continue
         if changed != manifest_of(folder).get("pixels", changed):
@@ -202,16 +170,10 @@ def changed_folders(root: str, drawn: list[str], items: list[Item]) -> list[str]
     return problems
 
 
-def missing_or_empty(items: list[Item]) -> list[str]:
+def empty_files(items: list[Item]) -> list[str]:
     """Returns the problems that can be seen without opening a file."""
-    problems = []
-    for path, _, _ in items:
-        try:
-            if not os.path.getsize(path):
-                problems.append(f"{path}: the file is empty")
-        except OSError as error:
-            problems.append(f"{path}: {error.strerror}")
-    return problems
+    empty = (path for path, _, _ in items if not os.path.isfile(path) or not os.path.getsize(path))
+    return [f"{path}: missing or empty" for path in empty]
 
 
 def decoded(items: list[Item], progress: Progress, seen: dict[bytes, str]) -> list[str]:

@@ -4,7 +4,6 @@ import hashlib
 import json
 import logging
 import os
-import posixpath
 from collections import Counter
 from collections.abc import Callable, Iterable
 from itertools import groupby
@@ -34,7 +33,7 @@ def provide(
         title: name of the data set, for messages.
         folder: folder of the images and their manifest.
         version: version of the drawing. A folder of another version is refused.
-        paths: paths of the PNG files below `folder`, with forward slashes.
+        paths: paths of the PNG files below `folder`.
         draw: function that makes the image of a path.
 
     Returns:
@@ -45,7 +44,7 @@ def provide(
         OutputError: `folder` cannot be written.
     """
     paths = sorted(paths)
-    manifest = {"version": version, "images": dict(Counter(posixpath.dirname(path) for path in paths))}
+    manifest = {"version": version, "images": dict(Counter(os.path.dirname(path) for path in paths))}
     if not os.path.lexists(folder):
         logger.info("%s: drawing %d images into %s", title, len(paths), os.path.abspath(folder))
         try:
@@ -77,10 +76,9 @@ def manifest_of(folder: str) -> dict:
     """Returns the manifest of a drawn folder, {} if it cannot be read."""
     try:
         with open(os.path.join(folder, MANIFEST)) as file:
-            found = json.load(file)
+            return json.load(file)
     except (OSError, ValueError):
         return {}
-    return found if isinstance(found, dict) else {}
 
 
 def digests_of(folder: str, paths: Iterable[str]) -> dict[str, str]:
@@ -88,14 +86,14 @@ def digests_of(folder: str, paths: Iterable[str]) -> dict[str, str]:
 
     Args:
         folder: a drawn folder.
-        paths: paths of its images below it, with forward slashes.
+        paths: paths of its images below it.
 
     Raises:
         UnreadableImage: an image cannot be read.
     """
     return {
         subset: pixel_digest(np.asarray(read_image(os.path.join(folder, path))) for path in members)
-        for subset, members in groupby(sorted(paths), posixpath.dirname)
+        for subset, members in groupby(sorted(paths), os.path.dirname)
     }
 
 

@@ -18,20 +18,13 @@ class Layout:
     """Folders of a data set.
 
     Names are compared without case and punctuation: ``Occluded_REID``, ``occluded-reid`` and ``OccludedREID`` are one.
-
-    Args:
-        title: name of the data set in the literature.
-        folder: name that its authors give its folder.
-        parts: its sub-folders, each with its other names in circulation. A name may hold a slash: ``test/query``.
-        aliases: other names of `folder` in circulation.
-        origin: source of the data, as the end of an error message.
     """
 
-    title: str
-    folder: str
-    parts: dict[str, tuple[str, ...]]
-    aliases: tuple[str, ...] = ()
-    origin: str = field(default="", kw_only=True)
+    title: str  # name of the data set in the literature
+    folder: str  # name that its authors give its folder
+    parts: dict[str, tuple[str, ...]]  # sub-folders, such as test/query, each with its other names in circulation
+    aliases: tuple[str, ...] = ()  # other names of `folder` in circulation
+    origin: str = field(default="", kw_only=True)  # source of the data, as the end of an error message
 
     @property
     def folders(self) -> tuple[str, ...]:
@@ -56,13 +49,11 @@ class Layout:
         Raises:
             InputError: there is no such folder, it lacks a part, or a folder on the way cannot be read.
         """
-        needed, candidates = list(needed), self.candidates(root)
-        found = [(folder, self.parts_in(folder)) for folder in candidates]
-        complete = [each for each in found if set(needed) <= set(each[1])]
-        # A copy with content goes before the empty folders that a broken unpacking left around it
-        complete.sort(key=lambda each: any(is_empty(each[1][part]) for part in needed))
-        if complete:
-            return complete[0]
+        needed = list(needed)
+        found = [(folder, self.parts_in(folder)) for folder in self.candidates(root)]
+        for folder, parts in found:
+            if set(needed) <= set(parts):
+                return folder, parts
         folder, parts = found[0] if found else (os.path.join(root, self.folder), {})
         missing = next(os.path.join(folder, part) for part in needed if part not in parts) if found else folder
         raise InputError(
@@ -109,14 +100,6 @@ def matching(folder: str, name: str) -> list[str]:
     found = [each for each in names if plain(each) == plain(name) and not each.startswith(".")]
     found.sort(key=lambda each: each != name)
     return [path for path in (os.path.join(folder, each) for each in found) if os.path.isdir(path)]
-
-
-def is_empty(folder: str) -> bool:
-    """Returns whether a folder holds nothing; one that cannot be read is not empty."""
-    try:
-        return not os.listdir(folder)
-    except OSError:
-        return False
 
 
 def plain(name: str) -> str:

@@ -21,14 +21,6 @@ class OccludedDuke(PublishedDataset):
         <root>/Occluded_Duke/query/...
         <root>/Occluded_Duke/bounding_box_test/...
 
-    ========  ======  ==========  =======
-    subset    images  identities  cameras
-    ========  ======  ==========  =======
-    train     15,618         702        8
-    query      2,210         519        8
-    gallery   17,661       1,110        8
-    ========  ======  ==========  =======
-
     ``python tools/prepare_data.py occluded-duke --source PATH`` makes it from a copy of DukeMTMC-reID.
 
     Protocol: every query image is occluded, and so are 10 % of the gallery and 9 % of the training images (PGFA,

@@ -3,28 +3,22 @@
 import numpy as np
 from fastreid.data.datasets import DATASET_REGISTRY
 
-from .body_images import BodyImages
 from .layout import Layout
 from .market_style import Item
-from .published import Counts, Numbered, register_draws
+from .published import BodyImages, Counts, register_draws
 
 OCCLUDED, WHOLE = "occluded_body_images", "whole_body_images"
 IDENTITIES = range(1, 201)
 
 
 @DATASET_REGISTRY.register()
-class OccludedREID(Numbered, BodyImages):
+class OccludedREID(BodyImages):
     """Occluded-REID with all 200 identities for testing, by a model trained elsewhere (mostly on Market-1501)::
 
         <root>/Occluded_REID/occluded_body_images/001/001_01.tif     (identity 1, image 1)
         <root>/Occluded_REID/whole_body_images/001/001_01.tif
 
-    ========  ======  ==========  ======================================================
-    subset    images  identities  cameras
-    ========  ======  ==========  ======================================================
-    query      1,000         200  none in the data; 1 here  (occluded, 5 of each identity)
-    gallery    1,000         200  none in the data; 1 here  (whole, 5 of each identity)
-    ========  ======  ==========  ======================================================
+    Each identity has 5 occluded and 5 whole images.
 
     Other layouts that are read: one flat folder a part, numbers that scripts of other projects put into the names
     (``001_c1_01.tif``), and that of fast-reid's PartialReID project, ``OccludedREID/{query,gallery}``.
@@ -55,13 +49,8 @@ class OccludedREID(Numbered, BodyImages):
 class OccludedREIDHalfSplit(OccludedREID):
     """Occluded-REID with half of the identities for training: the fixed half of IGOAS's released code.
 
-    ========  ======  ==========  =======================================================
-    subset    images  identities
-    ========  ======  ==========  =======================================================
-    train      1,000         100  identities 88 to 187, occluded and whole
-    query        500         100  the other identities, occluded
-    gallery      500         100  the other identities, whole
-    ========  ======  ==========  =======================================================
+    All images of identities 88 to 187 are for training. The occluded images of the other 100 identities are the
+    queries, their whole images the gallery.
 
     The paper reports the mean of 10 random halves: OccludedREIDHalfSplit0 to OccludedREIDHalfSplit9. Layout and terms
     are those of OccludedREID. Figures do not compare with those of OccludedREID, which has all 200 identities in query

@@ -6,10 +6,9 @@ from fastreid.data.datasets import DATASET_REGISTRY
 
 from igoas_plugin.core.errors import InputError
 
-from .body_images import GALLERY_CAMERA, QUERY_CAMERA, list_bodies
 from .layout import Layout
 from .market_style import Item
-from .published import Counts, PublishedDataset
+from .published import GALLERY_CAMERA, QUERY_CAMERA, Counts, PublishedDataset, list_bodies
 
 TRAIN_OCCLUDED, TRAIN_WHOLE = "train/occluded_body_images", "train/whole_body_images"
 TRAIN_ALL = "bounding_box_train"  # of a copy in the style of Market-1501
@@ -25,15 +24,6 @@ class PDukeMTMC(PublishedDataset):
         <root>/P-DukeMTMC-reid/test/occluded_body_images/...
         <root>/P-DukeMTMC-reid/test/whole_body_images/...
 
-    ========  ======  ==========  ================================
-    subset    images  identities
-    ========  ======  ==========  ================================
-    train     12,927         665  occluded and whole
-    query      2,163         634  occluded images of the test half
-    gallery    9,053         634  whole images of the test half
-    ========  ======  ==========  ================================
-
-    These are the counts that papers report. Together they are the 24,143 images and 1,299 identities of the authors.
     An evaluation needs the test half alone.
 
     Another layout that is read: a copy in the style of Market-1501, ``{bounding_box_train,query,bounding_box_test}``,
@@ -66,6 +56,7 @@ class PDukeMTMC(PublishedDataset):
         origin="tools/prepare_data.py p-dukemtmc makes it from P-DukeMTMC-reid.zip of "
         "github.com/tinajia2012/ICME2018_Occluded-Person-Reidentification_datasets",
     )
+    # counts that papers report; together they are the 24,143 images and 1,299 identities of the authors
     published = {"train": Counts(12927, 665), "query": Counts(2163, 634), "gallery": Counts(9053, 634)}
 
     @classmethod
@@ -79,11 +70,9 @@ class PDukeMTMC(PublishedDataset):
             return list_bodies(self.parts[TEST_OCCLUDED], QUERY_CAMERA)
         if split == "gallery":
             return list_bodies(self.parts[TEST_WHOLE], GALLERY_CAMERA)
-        if TRAIN_ALL in self.parts and TRAIN_OCCLUDED not in self.parts:
-            return list_bodies(self.parts[TRAIN_ALL], QUERY_CAMERA)
         missing = [part for part in (TRAIN_OCCLUDED, TRAIN_WHOLE) if part not in self.parts]
-        if len(missing) == 2:  # the test half alone
-            return []
+        if len(missing) == 2:
+            return list_bodies(self.parts[TRAIN_ALL], QUERY_CAMERA) if TRAIN_ALL in self.parts else []
         if missing:
             folder = os.path.join(os.path.abspath(self.dataset_dir), missing[0])
             raise InputError(

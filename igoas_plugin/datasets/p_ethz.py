@@ -4,10 +4,9 @@ import os
 
 from fastreid.data.datasets import DATASET_REGISTRY
 
-from .body_images import BodyImages
 from .layout import Layout
 from .market_style import Item
-from .published import Counts
+from .published import BodyImages, Counts
 
 OCCLUDED, WHOLE = "occluded_body_images", "whole_body_images"
 IMAGES = 3897  # occluded and whole together; their separate numbers are not published

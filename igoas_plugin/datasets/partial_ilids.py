@@ -2,33 +2,25 @@
 
 from fastreid.data.datasets import DATASET_REGISTRY
 
-from .body_images import BodyImages
 from .layout import Layout
-from .published import Counts, Numbered
+from .published import BodyImages, Counts
 
 CROPPED, UNCROPPED, WHOLE = "Probe", "partial_iLIDS_Probe_nocrop", "Gallery"
 
 
 @DATASET_REGISTRY.register()
-class PartialiLIDS(Numbered, BodyImages):
+class PartialiLIDS(BodyImages):
     """Partial-iLIDS with cropped queries, the protocol of most papers::
 
         <root>/Partial_iLIDS/Probe/12.jpg                          (identity 12, the visible part, cut out)
         <root>/Partial_iLIDS/partial_iLIDS_Probe_nocrop/12.jpg     (the same image uncut)
         <root>/Partial_iLIDS/Gallery/12.jpg                        (whole)
 
-    ========  ======  ==========  ========================
-    subset    images  identities  cameras
-    ========  ======  ==========  ========================
-    query        119         119  none in the names; 1 here
-    gallery      119         119  none in the names; 1 here
-    ========  ======  ==========  ========================
-
     Other layouts that are read: ``{partial,whole}_body_images``, and that of fast-reid's PartialReID project,
     ``PartialiLIDS/{query,gallery}``.
 
-    Protocol, for testing only, by a model trained elsewhere (mostly on Market-1501): single shot, as each identity has
-    one gallery image; Rank-k. PartialiLIDSUncropped takes the uncut images as queries.
+    Protocol, for testing only, by a model trained elsewhere (mostly on Market-1501): single shot, as each of the 119
+    identities has one gallery image; Rank-k. PartialiLIDSUncropped takes the uncut images as queries.
 
     Source: He et al., *Deep Spatial Feature Reconstruction for Partial Person Re-Identification* (DSR), CVPR 2018,
     after Zheng et al., CVPR 2011; the images are those of i-LIDS. ``Partial_iLIDS.zip`` is in ``dataset.zip`` of

@@ -3,28 +3,22 @@
 import numpy as np
 from fastreid.data.datasets import DATASET_REGISTRY
 
-from .body_images import BodyImages
 from .layout import Layout
 from .market_style import Item
-from .published import Counts, Numbered, register_draws
+from .published import BodyImages, Counts, register_draws
 
 OCCLUDED, PARTIAL, WHOLE = "occluded_body_images", "partial_body_images", "whole_body_images"
 
 
 @DATASET_REGISTRY.register()
-class PartialREID(Numbered, BodyImages):
+class PartialREID(BodyImages):
     """Partial-REID with partial queries, the protocol of most papers::
 
         <root>/Partial-REID_Dataset/occluded_body_images/006_004.jpg     (identity 6, image 4)
         <root>/Partial-REID_Dataset/partial_body_images/006_004.jpg
         <root>/Partial-REID_Dataset/whole_body_images/006_004.jpg
 
-    ========  ======  ==========  ==============================================================
-    subset    images  identities  cameras
-    ========  ======  ==========  ==============================================================
-    query        300          60  none in the data; 1 here  (partial: the visible part, cut out)
-    gallery      300          60  none in the data; 1 here  (whole, 5 of each identity)
-    ========  ======  ==========  ==============================================================
+    Each of the 60 identities has 5 images of each kind. A partial image is the visible part, cut out.
 
     fast-reid's PartialReID project registers the same name. It reads ``Partial_REID/`` and takes the second number of a
     file name for the camera, so that the whole-body image with the query's number drops out of the ranking. Here query

@@ -1,8 +1,9 @@
-"""Base of the published data sets, which compares what is there with the published counts."""
+"""Bases of the published data sets, which compare what is there with the published counts."""
 
 import functools
 import logging
 import os
+import re
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -10,11 +11,17 @@ from dataclasses import dataclass
 from fastreid.data.datasets import DATASET_REGISTRY
 from fastreid.data.datasets.bases import ImageDataset
 
-from .layout import Layout
+from igoas_plugin.core.errors import InputError
+
+from .image_files import image_files, refuse_twins
+from .layout import Layout, plain
 from .market_style import Item, training_items
 
 logger = logging.getLogger(f"fastreid.{__name__}")  # child of fast-reid's logger, which shows its lines
 
+NUMBER = re.compile(r"(\d+)(?![0-9A-Za-z])")  # start of a file name: 006_004.jpg, 12.jpg, 0005_c2_f0046985.jpg
+INNER = re.compile(r"\D*(\d+)")  # folder of an identity: 001, p001
+QUERY_CAMERA, GALLERY_CAMERA = 0, 1  # made up: an evaluation leaves out gallery images of the query's camera
 SPLITS = ("train", "query", "gallery")  # fast-reid's names
 DRAWS = 10  # random draws of a protocol
 PROTOCOL_OF: dict[str, str] = {}  # protocol of each registered draw: OccludedREIDHalfSplit of OccludedREIDHalfSplit3
@@ -22,18 +29,11 @@ PROTOCOL_OF: dict[str, str] = {}  # protocol of each registered draw: OccludedRE
 
 @dataclass(frozen=True)
 class Counts:
-    """Published numbers of one split.
+    """Published numbers of one split."""
 
-    Args:
-        images: number of images; None if the source gives it for the whole data set only.
-        identities: number of identities.
-        cameras: number of cameras in the file names; None if they name none, so that the plugin gives query and
-            gallery one camera each.
-    """
-
-    images: int | None
+    images: int | None  # None if the source gives it for the whole data set only
     identities: int
-    cameras: int | None = None
+    cameras: int | None = None  # None if file names tell none: the plugin gives query and gallery one camera each
 
 
 class PublishedDataset(ImageDataset):
@@ -71,7 +71,8 @@ class PublishedDataset(ImageDataset):
         missing = self._missing(split, identities)
         if (len(items), len(identities)) == (published.images or len(items), published.identities) and not missing:
             return None
-        names = sorted({os.path.relpath(self._part_of(path), self.dataset_dir) for path, _, _ in items})
+        used = (part for part in self.parts.values() if any(path.startswith(part + os.sep) for path, _, _ in items))
+        names = sorted({os.path.relpath(part, self.dataset_dir) for part in used})
         images = published.images or "an unstated number"
         return (
             f"{split} ({', '.join(names) or 'nothing'} in {os.path.abspath(self.dataset_dir)}) has {len(items)} images "
@@ -88,26 +89,87 @@ class PublishedDataset(ImageDataset):
             warn_once(f"{type(self).__name__}: {difference}: results do not compare with published ones")
         return training_items(items, self.dataset_name) if split == "train" else items
 
-    def _part_of(self, path: str) -> str:
-        return max((part for part in self.parts.values() if path.startswith(part + os.sep)), key=len)
-
     def _missing(self, split: str, images: Counter) -> str:
         """Returns the names of what is missing, as the rest of a sentence; `images` counts those of each identity."""
         return ""
 
 
-class Numbered:
-    """Mixin for data sets of identities 1, 2, 3, ... with equally many images each: names the incomplete ones."""
+class BodyImages(PublishedDataset):
+    """Base of the data sets for testing whose queries are one folder of bodies and whose gallery is another.
+
+    A subclass has `query_part` and `gallery_part`, names of parts of its layout, besides what PublishedDataset needs.
+    Where the number of images is published, the identities are 1, 2, 3, ... with equally many images each, and
+    difference() names the incomplete ones.
+    """
+
+    query_part: str
+    gallery_part: str
+
+    @classmethod
+    def needed(cls) -> list[str]:
+        """Returns the parts of query and gallery."""
+        return [cls.query_part, cls.gallery_part]
+
+    def read(self, split: str) -> list[Item]:
+        """Returns the images of query or gallery."""
+        if split == "query":
+            return list_bodies(self.parts[self.query_part], QUERY_CAMERA)
+        return list_bodies(self.parts[self.gallery_part], GALLERY_CAMERA)
 
     def _identities(self, split: str) -> list[int]:
         return list(range(1, self.published[split].identities + 1))
 
     def _missing(self, split: str, images: Counter) -> str:
+        if self.published[split].images is None:
+            return ""
         identities = self._identities(split)
         each = self.published[split].images // len(identities)
         wrong = [number for number in sorted({*identities, *images}) if images[number] != each * (number in identities)]
         named = ", ".join(f"{number} ({images[number]})" for number in wrong[:3])
         return f"; identities without {each} images: {named}{' and others' if wrong[3:] else ''}" if wrong else ""
+
+
+def list_bodies(folder: str, camera: int) -> list[Item]:
+    """Returns the images of a folder as fast-reid's data sets hold them, sorted by file name.
+
+    Args:
+        folder: folder of images, or of one folder of images an identity (``001``, ``p001``), also inside a second
+            folder. The identity is the number at the start of the file name and in the name of the inner folder. A
+            file name in an inner folder that is a number alone is an index.
+        camera: camera of all images. Other numbers in a name (an index, a camera that a script gave) are not read.
+
+    Raises:
+        InputError: the folder cannot be read, holds no image or one twice, or an image has no identity or two.
+    """
+    paths = image_files(folder, depth=2)
+    items = [(path, identity_of(path, folder), camera) for path in paths]
+    refuse_twins(paths, (identity for _, identity, _ in items))
+    return items
+
+
+def identity_of(path: str, folder: str) -> int:
+    """Returns the identity of an image; raises InputError if name and folder tell none, or two."""
+    inner, name = os.path.split(os.path.relpath(path, folder))
+    inner = os.path.basename(inner)
+    numbered, named = INNER.fullmatch(inner), NUMBER.match(name)
+    if numbered and os.path.splitext(name)[0].isdecimal():  # 001/02.jpg, p001/2.jpg: an index in the identity's folder
+        return int(numbered[1])
+    unnamed = plain(inner) in ("", plain(os.path.basename(folder)))  # no inner folder, or a second one of the same name
+    numbers = {int(match[1]) for match in (numbered, named if numbered or unnamed else None) if match}
+    if len(numbers) == 1:
+        return numbers.pop()
+    wrong = "name and folder tell two identities" if numbers else "neither name nor folder tells an identity"
+    raise InputError(
+        f"{os.path.abspath(path)}: {wrong}, as in 001_02.jpg or 001/02.jpg; rename the file or take it out"
+    )
+
+
+def register_variant(base: type[ImageDataset], suffix: str, doc: str, **attributes) -> str:
+    """Registers a subclass of a data set, with its docstring and class attributes; returns its name, base + suffix."""
+    name = f"{base.__name__}{suffix}"
+    own = {"__module__": base.__module__, "__doc__": doc, "dataset_name": name.lower()}
+    DATASET_REGISTRY.register(type(name, (base,), own | attributes))
+    return name
 
 
 def register_draws(base: type[PublishedDataset], doc: str, attributes: Callable[[int], dict]) -> None:
@@ -119,9 +181,7 @@ def register_draws(base: type[PublishedDataset], doc: str, attributes: Callable[
         attributes: function that returns the class attributes of a seed.
     """
     for seed in range(DRAWS):
-        name = f"{base.__name__}{seed}"
-        own = {"__module__": base.__module__, "__doc__": doc.format(seed=seed), "dataset_name": name.lower()}
-        DATASET_REGISTRY.register(type(name, (base,), {**own, **attributes(seed)}))
+        name = register_variant(base, str(seed), doc.format(seed=seed), **attributes(seed))
         PROTOCOL_OF[name] = base.__name__
 
 

@@ -1,1 +1,1 @@
-"""How a run runs: the trainer with its hooks, checkpoints, resume, signals, console, processes."""
+"""How a run runs: the trainer with its hooks, checkpoints, signals, console, processes."""

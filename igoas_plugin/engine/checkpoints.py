@@ -20,7 +20,6 @@ from igoas_plugin.fastreid_fixes.fix import fix
 logger = logging.getLogger("fastreid.igoas_plugin")
 
 CLASSIFIER = re.compile(r"(^|\.)(\w*heads?|heads\.\w*classifier)\.(weight|bias)$")
-NOTHING = re.compile(r"(?!)")
 PERIODIC = re.compile(r"model_(\d{4,})\.pth")
 CHECKPOINT = re.compile(r"model_\w+\.pth")
 INTERRUPTED = "model_interrupted"  # written after a signal, removed with the next checkpoint
@@ -135,7 +134,7 @@ SETTINGS = ("initial_lr", "weight_decay", "momentum", "nesterov", "betas", "mile
 
 def solver_settings(checkpointables: dict) -> set[tuple[str, str]]:
     """Returns (name, value) of every setting of the optimiser and the schedules."""
-    states = [each.state_dict() for each in checkpointables.values() if hasattr(each, "state_dict")]
+    states = [each.state_dict() for each in checkpointables.values()]
     nodes = [node for state in states for node in state.get("param_groups", [state])]
     return {(name, str(node[name])) for node in nodes for name in SETTINGS if name in node}
 
@@ -166,8 +165,8 @@ def load_model(self, checkpoint):
     wrong = {name: "is missing" for name in incompatible.missing_keys}
     # fast-reid counts a tensor of another shape as missing too
     wrong |= {name: f"has shape {theirs}, not {ours}" for name, theirs, ours in incompatible.incorrect_shapes}
-    tolerated = NOTHING if getattr(self, "_resuming", False) else CLASSIFIER
-    bad = [f"{name} {what}" for name, what in wrong.items() if not tolerated.search(name)]
+    resuming = getattr(self, "_resuming", False)
+    bad = [f"{name} {what}" for name, what in wrong.items() if resuming or not CLASSIFIER.search(name)]
     own, saved = settings_of(self.model), saved_settings(checkpoint)
     keys = differing(own, saved) if own and saved else []
     source = getattr(self, "_source", "")
@@ -230,10 +229,7 @@ def newest_first(checkpointer: Checkpointer) -> list[str]:
 
 def checkpoints_in(folder: str) -> set[str]:
     """Returns the names of all checkpoints in a folder."""
-    try:
-        return {name for name in os.listdir(folder) if CHECKPOINT.fullmatch(name)}
-    except FileNotFoundError:
-        return set()
+    return set(filter(CHECKPOINT.fullmatch, os.listdir(folder) if os.path.isdir(folder) else ()))
 
 
 @fix

@@ -1,6 +1,5 @@
-"""Console output of a training: progress line, live line on a terminal, colours."""
+"""Console output of a training: progress line, live line on a terminal."""
 
-import functools
 import logging
 import re
 import shutil
@@ -10,9 +9,7 @@ from datetime import timedelta
 
 import torch
 from fastreid.engine.hooks import PeriodicWriter
-from fastreid.engine.train_loop import HookBase
 from fastreid.utils.events import CommonMetricPrinter, get_event_storage
-from fastreid.utils.logger import setup_logger as host_setup_logger
 from tqdm import tqdm
 
 from igoas_plugin.core.run_progress import run_progress
@@ -65,9 +62,6 @@ class ProgressPrinter(CommonMetricPrinter):
 
     On a terminal the line is live: it is updated about every second, and stays at the end of an epoch. Files, and a
     console that is no terminal, get each line that is written.
-
-    Args:
-        max_iter: iterations of the whole run.
     """
 
     def __init__(self, max_iter: int):
@@ -118,18 +112,6 @@ def tell_the_progress_in_one_line() -> None:
     replace_everywhere(CommonMetricPrinter, ProgressPrinter)
 
 
-class PublishRun(HookBase):
-    """Hook that stores the iterations of an epoch and the images of a step in the event storage, in all processes.
-
-    Without it a model cannot know how far the run is: the storage has iteration and epoch, but not their ratio.
-    """
-
-    def before_train(self):
-        storage = self.trainer.storage
-        storage.iters_per_epoch = self.trainer.iters_per_epoch
-        storage.images_per_step = self.trainer.cfg.SOLVER.IMS_PER_BATCH
-
-
 WINDOW = 20  # steps over which a number is smoothed, as in metrics.json
 LOSS = re.compile(r"(?!total_|raw_|loss_weight_).*loss")  # names of the losses in the sum; IGOAS records others too
 
@@ -156,10 +138,10 @@ def progress_line(max_iter: int, seconds_left: float | None) -> str:
         part("iter {}/{}", at.iteration + 1, max_iter),
         part("loss {:.4g}", scalars.get("total_loss")),
         part("covered {:.0%}", scalars.get("occlusion/share")),
-        part("{:.1f} images/s", ratio(images, step)),
+        part("{:.1f} images/s", images / step if images and step else None),
         part("left {}", seconds_left if seconds_left is None else timedelta(seconds=round(seconds_left))),
         part("lr {:.2e}", scalars.get("lr")),
-        part("data wait {:.0%}", ratio(wait, step)),
+        part("data wait {:.0%}", wait / step if wait is not None and step else None),
         part("{:.1f} GiB", torch.cuda.max_memory_allocated() / 2**30 or None),
         *(part(name.removeprefix("loss_") + " {:.4g}", scalars[name]) for name in scalars if LOSS.match(name)),
     ]
@@ -171,20 +153,11 @@ def part(template: str, *values) -> str | None:
     return None if None in values else template.format(*values)
 
 
-def ratio(numerator: float | None, denominator: float | None) -> float | None:
-    """Returns the ratio, or None if a number is None or the denominator is 0."""
-    return numerator / denominator if numerator is not None and denominator else None
-
-
 FILES_ONLY = {"files_only": True}  # `extra` of a log record that a terminal does not show
 
 
 class LiveLine(logging.Filter):
-    """Line at the bottom of a terminal; it disappears before a handler of fast-reid's logger writes a record.
-
-    Args:
-        handler: handler that writes to a terminal.
-    """
+    """Line at the bottom of a terminal; it disappears before the handler of fast-reid's logger writes a record."""
 
     def __init__(self, handler: logging.StreamHandler):
         super().__init__()
@@ -216,41 +189,3 @@ def live_line() -> LiveLine | None:
         if getattr(handler, "stream", None) is sys.stdout and sys.stdout.isatty():
             return LiveLine(handler)
     return None
-
-
-COLOUR = re.compile(r"\x1b\[[\d;]*m")
-
-
-class WithoutColours(logging.Formatter):
-    """Formatter that removes the colour codes from the text of another one.
-
-    Args:
-        formatter: formatter of fast-reid.
-    """
-
-    def __init__(self, formatter: logging.Formatter):
-        super().__init__()
-        self.formatter = formatter
-
-    def format(self, record: logging.LogRecord) -> str:
-        return COLOUR.sub("", self.formatter.format(record))
-
-
-@functools.lru_cache  # as fast-reid's function
-def setup_logger(*args, name="fastreid", **kwargs) -> logging.Logger:
-    """Replaces fast-reid's function: only a terminal gets colours."""
-    before = list(logging.getLogger(name).handlers)
-    logger = host_setup_logger.__wrapped__(*args, name=name, **kwargs)
-    for handler in logger.handlers:
-        if handler not in before and not (handler.stream is sys.stdout and sys.stdout.isatty()):
-            handler.setFormatter(WithoutColours(handler.formatter))
-    return logger
-
-
-@fix
-def keep_colours_to_the_terminal() -> None:
-    """log.txt contains colour codes: fast-reid colours tables before it logs them.
-
-    So do the logs of other processes, and with FORCE_COLOR a file to which the console is redirected.
-    """
-    replace_everywhere(host_setup_logger, setup_logger)

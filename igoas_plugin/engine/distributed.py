@@ -53,17 +53,19 @@ def wants_gpus(args: tuple) -> bool:
     return usable_device(device) != "cpu"
 
 
-def join_processes(rank, local_rank, world_size, local_world_size, address: str, cuda: bool) -> None:
-    """Joins the process group (NCCL with GPUs, else gloo) and sets what fast-reid's comm needs.
+def run_rank(local_rank, first_rank, world_size, local_world_size, address, cuda, main_func, args) -> None:
+    """Runs ``main_func(*args)`` in one process of a run, after it has joined the others.
 
     Args:
-        rank, local_rank: number of this process among all, and among those of this machine.
+        local_rank: number of this process among those of this machine.
+        first_rank: number of this machine's first process among all.
         world_size, local_world_size: number of all processes, and of those of this machine.
         address: tcp://HOST:PORT of an open store, or another init_method of torch.
-        cuda: whether each process uses a GPU.
+        cuda: whether each process uses a GPU: NCCL connects them, else gloo.
 
     Raises:
         InputError: the machine has too few GPUs.
+        LostProcess: another process has died or does not answer.
     """
     global RANKING_GROUP
     if cuda and local_world_size > torch.cuda.device_count():
@@ -74,23 +76,21 @@ def join_processes(rank, local_rank, world_size, local_world_size, address: str,
         torch.cuda.set_device(local_rank)
     elif "OMP_NUM_THREADS" not in os.environ:  # processes that use all cores each slow one another down
         torch.set_num_threads(max(1, (os.cpu_count() or 1) // local_world_size))
-    where = {"store": connect(address)} if address.startswith("tcp:") else {"init_method": address}
-    dist.init_process_group(
-        "nccl" if cuda else "gloo", **where, world_size=world_size, rank=rank, timeout=COLLECTIVE_TIMEOUT
-    )
-    for first in range(0, world_size, local_world_size):
-        group = dist.new_group(list(range(first, first + local_world_size)))
-        if first <= rank < first + local_world_size:
-            comm._LOCAL_PROCESS_GROUP = group
-    RANKING_GROUP = dist.new_group(backend="gloo", timeout=RANKING_TIMEOUT)
-    comm.synchronize()
-
-
-def leave_processes() -> None:
-    """Leaves the process group."""
-    global RANKING_GROUP
-    comm._LOCAL_PROCESS_GROUP = RANKING_GROUP = None
-    dist.destroy_process_group()
+    rank = first_rank + local_rank
+    with lost_process_in_one_line():
+        where = {"store": connect(address)} if address.startswith("tcp:") else {"init_method": address}
+        dist.init_process_group(
+            "nccl" if cuda else "gloo", **where, world_size=world_size, rank=rank, timeout=COLLECTIVE_TIMEOUT
+        )
+        for first in range(0, world_size, local_world_size):
+            group = dist.new_group(list(range(first, first + local_world_size)))
+            if first == first_rank:
+                comm._LOCAL_PROCESS_GROUP = group  # fast-reid's own launcher sets it
+        RANKING_GROUP = dist.new_group(backend="gloo", timeout=RANKING_TIMEOUT)
+        comm.synchronize()
+        main_func(*args)
+        comm._LOCAL_PROCESS_GROUP = RANKING_GROUP = None
+        dist.destroy_process_group()
 
 
 def connect(address: str) -> dist.TCPStore:
@@ -141,14 +141,6 @@ def lost_process_in_one_line() -> Iterator[None]:
         raise LostProcess(f"{me} cannot go on because another one {what}: {RESUME_ADVICE}") from error
 
 
-def run_rank(local_rank, main_func, world_size, per_machine, machine_rank, address, cuda, args) -> None:
-    """Runs `main_func` in one process of a run, after it has joined the others."""
-    with lost_process_in_one_line():
-        join_processes(machine_rank * per_machine + local_rank, local_rank, world_size, per_machine, address, cuda)
-        main_func(*args)
-        leave_processes()
-
-
 def launch(main_func: Callable, num_gpus_per_machine, num_machines=1, machine_rank=0, dist_url="auto", args=()):
     """Replaces fast-reid's function: also starts processes on CPUs (gloo), and runs under torchrun.
 
@@ -167,14 +159,14 @@ def launch(main_func: Callable, num_gpus_per_machine, num_machines=1, machine_ra
         LostProcess: a process has died or does not answer.
     """
     if under_torchrun():
-        rank, local_rank, world, local_world = (
+        rank, local_rank, world_size, local_world_size = (
             int(os.environ[name]) for name in ("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE")
         )
         end_with_parent()
-        with lost_process_in_one_line():
-            join_processes(rank, local_rank, world, local_world, "env://", wants_gpus(args))
-            main_func(*args)
-            return leave_processes()
+        first_rank = rank - local_rank
+        return run_rank(
+            local_rank, first_rank, world_size, local_world_size, "env://", wants_gpus(args), main_func, args
+        )
     world_size = num_machines * num_gpus_per_machine
     if world_size <= 1:
         return main_func(*args)
@@ -185,10 +177,11 @@ def launch(main_func: Callable, num_gpus_per_machine, num_machines=1, machine_ra
     if machine_rank == 0 and (dist_url == "auto" or dist_url.startswith("tcp:")):
         store = open_store(dist_url)  # stays open until all processes have ended
     address = f"tcp://localhost:{store.port}" if dist_url == "auto" else dist_url
+    first_rank = machine_rank * num_gpus_per_machine
     run_together(
         run_rank,
         num_gpus_per_machine,
-        (main_func, world_size, num_gpus_per_machine, machine_rank, address, wants_gpus(args), args),
+        (first_rank, world_size, num_gpus_per_machine, address, wants_gpus(args), main_func, args),
     )
 
 

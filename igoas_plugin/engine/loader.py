@@ -26,7 +26,7 @@ from igoas_plugin.fastreid_fixes.transforms import with_bytes
 
 from .processes import end_with_parent
 from .repeatable_data import NumberedSampler, RepeatableDataset
-from .unreadable_images import SkippingDataset, find_skipping
+from .unreadable_images import SkippingDataset
 
 host = fastreid.data.build
 root = host._root  # as set by fast-reid or by follow_environment()
@@ -75,8 +75,8 @@ class DataLoaderX(DataLoader):
                     batches = super().__iter__()
                 patch_sigchld_handler()
                 for batch in batches:
-                    if data_set := find_skipping(self.dataset):
-                        data_set.report()
+                    if report := getattr(self.dataset, "report_skipped", None):
+                        report()
                     yield batch if self.device.type == "cuda" else in_float32(batch)
         except PluginError as error:
             raise error_in_traceback(error.args[0]) or error from None
@@ -146,7 +146,7 @@ def build_reid_train_loader(*args, **kwargs):
     if cfg is not None and cfg.SOLVER.IMS_PER_BATCH > len(loader.dataset):
         raise InputError(
             f"SOLVER.IMS_PER_BATCH is {cfg.SOLVER.IMS_PER_BATCH} but the training set {cfg.DATASETS.NAMES} has only "
-            f"{len(loader.dataset)} images: an epoch would have no step; lower SOLVER.IMS_PER_BATCH"
+            f"{len(loader.dataset)} images: lower SOLVER.IMS_PER_BATCH"
         )
     set_device(loader, cfg)
     return loader
@@ -215,21 +215,14 @@ def import_plugin_in_spawned_workers() -> None:
 DEAD = re.compile(r"DataLoader worker \(pid(?:\(s\))? ([\d, ]+)\) (?:is killed by signal: ([^.]+)|exited unexpectedly)")
 NO_SPACE = re.compile(r"torch_\S+.*No space left on device|shared memory.*No space left on device", re.S)
 SHARED_MEMORY = "/dev/shm"
-SHARED_MEMORY_ADVICE = (
-    "make it larger (docker run --shm-size 8g, or ipc: host), or lower DATALOADER.NUM_WORKERS; with 0 none is needed"
-)
+OUT_OF_MEMORY = "most likely the machine, or its container, is out of memory; lower DATALOADER.NUM_WORKERS"
 
 
 def init_worker(parent: int, user_init_fn: Callable[[int], None] | None, worker: int) -> None:
-    """Makes a loader's worker end with its parent process, and ignore Ctrl-C.
+    """Makes a loader's worker end with its parent process, and ignore Ctrl-C; then calls the user's worker_init_fn.
 
     torch's own watchdog misses a parent that ends before the worker has started, which takes seconds when it is
     spawned.
-
-    Args:
-        parent: process id of the parent.
-        user_init_fn: worker_init_fn of the user, or None.
-        worker: number of the worker in the loader.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     end_with_parent(parent)
@@ -238,32 +231,20 @@ def init_worker(parent: int, user_init_fn: Callable[[int], None] | None, worker:
 
 
 def lost_worker(error: RuntimeError) -> LostWorker | None:
-    """Returns torch's error about a dead worker or full shared memory as one line with advice; None for other errors.
-
-    Args:
-        error: error raised by a loader of torch.
-    """
-    if NO_SPACE.search(str(error)):
-        return LostWorker(f"a worker of the data loader found {full_memory()}: {SHARED_MEMORY_ADVICE}")
-    match = DEAD.search(str(error))
-    if match is None:
+    """Returns torch's error about a dead worker or full shared memory as one line; None for other errors."""
+    dead, no_space = DEAD.search(str(error)), NO_SPACE.search(str(error))
+    if not dead and not no_space:
         return None
-    pids, killed_by = match.groups()
-    who = f"a worker of the data loader (process {pids})"
-    if killed_by == "Bus error":
-        return LostWorker(f"{who} was ended by a bus error: it found {full_memory()}: {SHARED_MEMORY_ADVICE}")
-    how = f"was ended from outside ({killed_by})" if killed_by else "ended unexpectedly"
-    return LostWorker(
-        f"{who} {how}: most likely the machine, or its container, is out of memory; lower DATALOADER.NUM_WORKERS"
-    )
-
-
-def full_memory() -> str:
-    """Returns a description of the full shared memory, with its size and free space."""
-    if not os.path.isdir(SHARED_MEMORY):
-        return "the shared memory full"
-    size, _, free = shutil.disk_usage(SHARED_MEMORY)
-    return f"the shared memory full ({SHARED_MEMORY}: {size / 2**20:,.0f} MiB, {free / 2**20:,.0f} free)"
+    who = "a worker of the data loader" + (f" (process {dead[1]})" if dead else "")
+    if no_space or dead[2] == "Bus error":  # torch describes full shared memory in two ways
+        size, _, free = shutil.disk_usage(SHARED_MEMORY) if os.path.isdir(SHARED_MEMORY) else (0, 0, 0)
+        return LostWorker(
+            f"{who} found the shared memory full ({SHARED_MEMORY}: {size / 2**20:,.0f} MiB, {free / 2**20:,.0f} free): "
+            "make it larger (docker run --shm-size 8g, or ipc: host), or lower DATALOADER.NUM_WORKERS; with 0 none is "
+            "needed"
+        )
+    how = f"was ended from outside ({dead[2]})" if dead[2] else "ended unexpectedly"
+    return LostWorker(f"{who} {how}: {OUT_OF_MEMORY}")
 
 
 @contextmanager
@@ -278,10 +259,7 @@ def lost_workers_in_one_line() -> Iterator[None]:
     except (OSError, EOFError) as error:
         if not is_from_a_connection(error):
             raise
-        raise LostWorker(
-            "a worker of the data loader ended while it handed over a batch: most likely the machine, or its "
-            "container, is out of memory; lower DATALOADER.NUM_WORKERS"
-        ) from error
+        raise LostWorker(f"a worker of the data loader ended while it handed over a batch: {OUT_OF_MEMORY}") from error
 
 
 def is_from_a_connection(error: Exception) -> bool:

@@ -4,8 +4,9 @@ import contextlib
 import functools
 import io
 import logging
+import re
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import fastreid.engine.defaults
 import fastreid.utils.logger
@@ -18,6 +19,7 @@ from igoas_plugin.fastreid_fixes.fix import fix
 logger = logging.getLogger("fastreid.igoas_plugin")
 
 UNWRITABLE: set[str] = set()  # paths of logs that cannot be written at present
+COLOUR = re.compile(r"\x1b\[[\d;]*m")
 FREE_BYTES = 2**18  # space that must be free before tensorboard events are written
 
 
@@ -37,10 +39,7 @@ def warn_if_unwritable(path: str) -> Iterator[None]:
 
 
 class LogStream:
-    """Stream of a logging handler that appends to a text file, and goes on if the file cannot be written.
-
-    Args:
-        path: path of the file.
+    """Stream of a logging handler that appends to a text file, without colours; goes on if it cannot be written.
 
     Raises:
         OutputError: the file cannot be opened.
@@ -55,24 +54,11 @@ class LogStream:
 
     def write(self, text: str) -> None:
         with warn_if_unwritable(self.name):
-            self._file.write(text)
+            self._file.write(COLOUR.sub("", text))  # fast-reid colours tables before it logs them
             self._file.flush()
 
     def flush(self) -> None:
         """Does nothing: write() flushes."""
-
-
-def with_output_error(init: Callable[..., None]) -> Callable[..., None]:
-    """Wraps the constructor of one of fast-reid's writers: an OSError becomes an OutputError."""
-
-    @functools.wraps(init)
-    def wrapped(self, path, *args, **kwargs):
-        try:
-            init(self, path, *args, **kwargs)
-        except OSError as error:
-            raise cannot_write(path, error) from error
-
-    return wrapped
 
 
 host_write_json, host_close_json = JSONWriter.write, JSONWriter.close
@@ -111,9 +97,8 @@ def write_tensorboard(self) -> None:
 
 def close_tensorboard(self) -> None:
     """Replaces TensorboardXWriter.close."""
-    if hasattr(self, "_writer"):  # not after a constructor that failed
-        with warn_if_unwritable(self._writer.log_dir):
-            host_close_tensorboard(self)
+    with warn_if_unwritable(self._writer.log_dir):
+        host_close_tensorboard(self)
 
 
 @fix
@@ -121,30 +106,20 @@ def go_on_where_a_log_cannot_be_written() -> None:
     """A full disk ends a training at the next line of metrics.json, or fills the console with tracebacks of log.txt.
 
     A log that cannot be written now gives one warning, and the training goes on: its checkpoints matter more, and may
-    find space later or on another disk. A checkpoint that cannot be written ends the training.
+    find space later or on another disk. A checkpoint that cannot be written ends the training. log.txt also contained
+    colour codes, because fast-reid colours tables before it logs them.
     """
     fastreid.utils.logger._cached_log_stream = functools.cache(LogStream)
-    for writer in (JSONWriter, TensorboardXWriter):
-        writer.__init__ = with_output_error(writer.__init__)
     JSONWriter.write, JSONWriter.close = write_json, close_json
     TensorboardXWriter.write, TensorboardXWriter.close = write_tensorboard, close_tensorboard
 
 
-class AtomicTextFile(io.StringIO):
-    """Text that is written to a file atomically at the end of its ``with`` block, unless the block raises.
-
-    Args:
-        path: path of the file; an existing file is replaced.
-    """
-
-    def __init__(self, path: str):
-        super().__init__()
-        self.path = path
-
-    def __exit__(self, kind, *rest):
-        if kind is None:
-            write_atomically(self.path, lambda file: file.write(self.getvalue().encode()))
-        super().__exit__(kind, *rest)
+@contextlib.contextmanager
+def written_atomically(path: str) -> Iterator[io.StringIO]:
+    """Context whose text is written to a file atomically at its end, unless it raises."""
+    text = io.StringIO()
+    yield text
+    write_atomically(path, lambda file: file.write(text.getvalue().encode()))
 
 
 class AtomicPathManager:
@@ -154,7 +129,7 @@ class AtomicPathManager:
         return getattr(PathManager, name)
 
     def open(self, path: str, mode: str = "r"):
-        return AtomicTextFile(path) if mode == "w" else PathManager.open(path, mode)
+        return written_atomically(path) if mode == "w" else PathManager.open(path, mode)
 
 
 @fix

@@ -44,16 +44,12 @@ def values_of(lines: list[dict], name: str) -> dict[int, float]:
 
 
 def remove_from(folder: str, iteration: int) -> None:
-    """Removes an iteration and all later ones from a run's metrics.json, and a torn last line.
+    """Removes an iteration (from 0) and all later ones from a run's metrics.json, and a torn last line.
 
     The file is changed in place, because a writer may have it open.
-
-    Args:
-        folder: folder of the run.
-        iteration: zero-based number of the iteration with which the run continues.
     """
     lines = read_lines(folder)
-    while lines and not is_before(lines[-1], iteration):
+    while lines and not ((scalars := parse_line(lines[-1])) and scalars["iteration"] < iteration):
         lines.pop()
     path = os.path.join(folder, "metrics.json")
     if os.path.exists(path):
@@ -61,9 +57,3 @@ def remove_from(folder: str, iteration: int) -> None:
     if lines and not lines[-1].endswith(b"\n"):
         with open(path, "ab") as file:
             file.write(b"\n")
-
-
-def is_before(line: bytes, iteration: int) -> bool:
-    """Returns whether a line is whole and belongs to an earlier iteration."""
-    scalars = parse_line(line)
-    return scalars is not None and scalars["iteration"] < iteration

@@ -6,17 +6,14 @@ import multiprocessing
 import os
 import signal
 import sys
-import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from multiprocessing import connection
-from typing import NamedTuple
 
 from torch.multiprocessing import ProcessRaisedException
 
-from igoas_plugin.core import errors
 from igoas_plugin.core.errors import LostProcess, PluginError
 
 RESUME_ADVICE = "the run has ended; a training goes on from its last checkpoint with --resume"
@@ -25,30 +22,23 @@ GRACE_SECONDS = 10.0  # time that the other processes have to end after one has 
 PR_SET_PDEATHSIG = 1  # from sys/prctl.h of Linux
 
 
-class Report(NamedTuple):
-    """Error of a process: the name of its class in errors.py, or "" for any other class; its text; its time."""
-
-    error: str
-    text: str
-    at: float
-
-
 @dataclass
 class Worker:
     """Process of the run, as seen by the process that started it."""
 
     process: multiprocessing.Process
     reports: connection.Connection
-    report: Report | None = None
+    error: Exception | None = None  # that the process has raised and sent
+    failed_at: float | None = None
     ended_at: float | None = None
     killed: bool = False  # by kill()
 
     def update(self) -> None:
-        """Reads the report of the process, and notes its end."""
-        ended = not self.process.is_alive()  # before the report is read, because the process sends it before it ends
-        with contextlib.suppress(EOFError, OSError):  # the process ended without a report, or while it sent one
+        """Receives the error of the process, and notes its end."""
+        ended = not self.process.is_alive()  # before the error is read, because the process sends it before it ends
+        with contextlib.suppress(EOFError, OSError):  # the process ended without an error, or while it sent one
             while not self.reports.closed and self.reports.poll():
-                self.report = self.reports.recv()
+                self.error, self.failed_at = self.reports.recv()
         if ended and self.ended_at is None:
             self.ended_at = time.time()
             self.reports.close()
@@ -63,18 +53,6 @@ class Worker:
     def failed(self) -> bool:
         """Whether the process has ended with an exit code other than 0."""
         return self.ended_at is not None and self.process.exitcode != 0
-
-
-@dataclass
-class ReceivedSignals:
-    """Numbers of the signals that asked this process to end, in order."""
-
-    numbers: list[int] = field(default_factory=list)
-
-    @property
-    def impatient(self) -> bool:
-        """Whether Ctrl-C was pressed twice."""
-        return self.numbers.count(signal.SIGINT) > 1
 
 
 def run_together(target: Callable, count: int, args: tuple = ()) -> None:
@@ -110,16 +88,17 @@ def run_together(target: Callable, count: int, args: tuple = ()) -> None:
 
 
 def run_target(target: Callable, index: int, args: tuple, reports: connection.Connection, parent: int) -> None:
-    """Runs `target` in a new process, and sends a Report if it raises."""
+    """Runs `target` in a new process; sends its error and the time if it raises."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     end_with_parent(parent)
     try:
         target(index, *args)
     except PluginError as error:
-        reports.send(Report(type(error).__name__, str(error), time.time()))
+        reports.send((error, time.time()))
         sys.exit(error.exit_code)
     except Exception:
-        reports.send(Report("", traceback.format_exc(), time.time()))
+        text = f"\n\n-- Process {index} terminated with the following error:\n{traceback.format_exc()}"
+        reports.send((ProcessRaisedException(text, index, os.getpid()), time.time()))
         sys.exit(1)
 
 
@@ -136,14 +115,11 @@ def end_with_parent(parent: int | None = None) -> None:
 
 
 @contextlib.contextmanager
-def signals_collected() -> Iterator[ReceivedSignals]:
-    """Collects SIGTERM and SIGINT while the context runs; outside the main thread, where it cannot, none."""
-    received = ReceivedSignals()
-    if threading.current_thread() is not threading.main_thread():
-        yield received
-        return
+def signals_collected() -> Iterator[list[int]]:
+    """Context that collects the numbers of SIGTERM and SIGINT, in order, in place of their handlers."""
+    received = []
     before = {
-        number: signal.signal(number, lambda number, _: received.numbers.append(number))
+        number: signal.signal(number, lambda number, _: received.append(number))
         for number in (signal.SIGTERM, signal.SIGINT)
     }
     try:
@@ -153,7 +129,7 @@ def signals_collected() -> Iterator[ReceivedSignals]:
             signal.signal(number, handler)
 
 
-def watch(workers: list[Worker], received: ReceivedSignals) -> None:
+def watch(workers: list[Worker], received: list[int]) -> None:
     """Waits until all processes have ended; forwards signals, and kills the rest after a failure."""
     forwarded, deadline = False, None
     while True:
@@ -162,46 +138,45 @@ def watch(workers: list[Worker], received: ReceivedSignals) -> None:
         alive = [worker for worker in workers if worker.ended_at is None]
         if not alive:
             return
-        if received.numbers and not forwarded:
+        if received and not forwarded:
             forwarded = True
             for worker in alive:
                 worker.process.terminate()
         # a process that ends because of a signal is no failure: another one may still write the checkpoint
-        failed = [worker for worker in workers if worker.failed and not (forwarded and worker.report is None)]
+        failed = [worker for worker in workers if worker.failed and not (forwarded and worker.error is None)]
         if failed and deadline is None:
             deadline = time.monotonic() + GRACE_SECONDS
-        if received.impatient or (deadline is not None and time.monotonic() > deadline):
+        impatient = received.count(signal.SIGINT) > 1  # Ctrl-C was pressed twice
+        if impatient or (deadline is not None and time.monotonic() > deadline):
             for worker in alive:
                 worker.kill()
         handles = [handle for worker in alive for handle in (worker.process.sentinel, worker.reports)]
         connection.wait(handles, POLL_SECONDS)
 
 
-def raise_failure(workers: list[Worker], received: ReceivedSignals) -> None:
+def raise_failure(workers: list[Worker], received: list[int]) -> None:
     """Raises the error that ended the processes, if there is one: see run_together()."""
-    failed = [worker for worker in workers if worker.failed]
-    failed.sort(key=lambda worker: worker.report.at if worker.report else worker.ended_at)
-    for worker in failed:
-        if worker.report and worker.report.error not in ("", LostProcess.__name__):
-            raise getattr(errors, worker.report.error)(worker.report.text)
+    failed = sorted((each for each in workers if each.failed), key=lambda each: each.failed_at or each.ended_at)
+    errors = [worker.error for worker in failed if worker.error]
+    for error in errors:
+        if not isinstance(error, (LostProcess, ProcessRaisedException)):
+            raise error
     codes = [worker.process.exitcode for worker in failed]
-    if received.numbers and failed:
+    if received and failed:
         own = [code for code in codes if code > 0 and code != 128 + signal.SIGTERM]  # without that of the forwarded one
-        raise SystemExit(own[0] if own else 128 + received.numbers[0])
+        raise SystemExit(own[0] if own else 128 + received[0])
     for worker in failed:
-        index, process, report = workers.index(worker), worker.process, worker.report
-        if report and not report.error:
-            text = f"\n\n-- Process {index} terminated with the following error:\n{report.text}"
-            raise ProcessRaisedException(text, index, process.pid)
+        process = worker.process
+        if isinstance(worker.error, ProcessRaisedException):
+            raise worker.error
         if process.exitcode < 0 and not worker.killed:
-            name = {each.value: each.name for each in signal.Signals}.get(number := -process.exitcode, str(number))
-            why = ", as the system does where memory runs out" if name == "SIGKILL" else ""
+            number = signal.Signals(-process.exitcode)
+            why = ", as the system does where memory runs out" if number == signal.SIGKILL else ""
             raise LostProcess(
-                f"process {index} of the {len(workers)} on this machine (pid {process.pid}) was ended by signal {name}"
-                f"{why}: {RESUME_ADVICE}"
+                f"process {workers.index(worker)} of the {len(workers)} on this machine (pid {process.pid}) was ended "
+                f"by signal {number.name}{why}: {RESUME_ADVICE}"
             )
-    for worker in failed:
-        if worker.report:
-            raise LostProcess(worker.report.text)
+    if errors:
+        raise errors[0]
     if failed:
         raise SystemExit(next((code for code in codes if code > 0), 1))

@@ -1,52 +1,35 @@
-"""Training data whose order and augmentation depend on the seed and on the position in the run alone."""
+"""Training data and steps whose random numbers depend on the seed and on the position in the run alone."""
 
 from collections.abc import Iterable, Iterator
 from itertools import islice
 
+from fastreid.engine.train_loop import HookBase
 from fastreid.utils import comm
 from torch.utils.data import Dataset, Sampler, get_worker_info
 
 from igoas_plugin.core.randomness import OwnGenerators, seed_generators
 
-
-class WrappedDataset(Dataset):
-    """Data set around another one, which provides every other attribute.
-
-    Args:
-        data_set: data set of fast-reid or of a user.
-    """
-
-    def __init__(self, data_set: Dataset):
-        self.data_set = data_set
-
-    def __getattr__(self, name: str):
-        if name == "data_set":  # during unpickling
-            raise AttributeError(name)
-        return getattr(self.data_set, name)
-
-    def __len__(self) -> int:
-        return len(self.data_set)
-
-
-class Draw(int):
-    """Index into a training set with the number of indices that this process has drawn before it in the run."""
-
-    number: int
-
-    def __new__(cls, index: int, number: int):
-        draw = super().__new__(cls, index)
-        draw.number = number
-        return draw
-
-    def __getnewargs__(self) -> tuple[int, int]:  # pickled for the loader's workers
-        return int(self), self.number
-
-
 CHUNK = 256  # indices that are drawn each time OwnGenerators is entered
 
 
+class SeedSteps(HookBase):
+    """Hook that seeds the global generators before each step with seed, rank and iteration.
+
+    A checkpoint does not store the generators, so a resumed run would draw other numbers, for dropout for example.
+
+    Args:
+        seed: SEED of the run, not negative.
+    """
+
+    def __init__(self, seed: int):
+        self.seed = seed
+
+    def before_step(self):
+        seed_generators(self.seed, comm.get_rank(), self.trainer.iter)
+
+
 class NumberedSampler(Sampler):
-    """Sampler that yields each index as a Draw, can start in the middle of the run, and leaves global generators alone.
+    """Sampler that yields (index, number of the draw in the run) and leaves the global generators alone.
 
     Args:
         sampler: sampler of fast-reid or of a user; it may use the global generators.
@@ -60,7 +43,7 @@ class NumberedSampler(Sampler):
         self.sampler, self.seed = sampler, seed
         self.first = 0
 
-    def __iter__(self) -> Iterator[Draw]:
+    def __iter__(self) -> Iterator[tuple[int, int]]:
         generators, stream, number = OwnGenerators(self.seed), iter(self.sampler), 0
         while True:
             with generators:
@@ -69,11 +52,26 @@ class NumberedSampler(Sampler):
                 return
             for index in indices:
                 if number >= self.first:
-                    yield Draw(index, number)
+                    yield index, number
                 number += 1
 
     def __len__(self) -> int:
         return len(self.sampler)
+
+
+class WrappedDataset(Dataset):
+    """Data set around one of fast-reid or of a user, which provides every other attribute."""
+
+    def __init__(self, data_set: Dataset):
+        self.data_set = data_set
+
+    def __getattr__(self, name: str):
+        if name in ("data_set", "__getitems__"):  # during unpickling; torch would read batches past __getitem__()
+            raise AttributeError(name)
+        return getattr(self.data_set, name)
+
+    def __len__(self) -> int:
+        return len(self.data_set)
 
 
 class RepeatableDataset(WrappedDataset):
@@ -82,7 +80,7 @@ class RepeatableDataset(WrappedDataset):
     The augmentation is the same with any number of workers, and after a resume.
 
     Args:
-        data_set: data set of fast-reid or of a user.
+        data_set: data set that reads and augments an image.
         seed: seed, not negative.
     """
 
@@ -90,11 +88,12 @@ class RepeatableDataset(WrappedDataset):
         super().__init__(data_set)
         self.key = seed, comm.get_rank()
 
-    def __getitem__(self, index: int) -> dict:
-        if not isinstance(index, Draw):
-            return self.data_set[index]
+    def __getitem__(self, drawn: int | tuple[int, int]) -> dict:
+        if not isinstance(drawn, tuple):
+            return self.data_set[drawn]
+        index, number = drawn
         if get_worker_info() is not None:  # nothing else in a loader's worker uses the generators
-            seed_generators(*self.key, index.number)
+            seed_generators(*self.key, number)
             return self.data_set[index]
-        with OwnGenerators(*self.key, index.number):
+        with OwnGenerators(*self.key, number):
             return self.data_set[index]

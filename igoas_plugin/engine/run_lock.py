@@ -26,12 +26,8 @@ NO_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP)  # errors of a file sy
 def run_lock(folder: str, machine_rank: int = 0) -> Iterator[None]:
     """Holds the lock of a run's folder, which it creates; the kernel releases the lock when the process dies.
 
-    Only the first process of a run holds the lock. A file system without locks gives a warning. The folder is removed
-    again if the run has written nothing.
-
-    Args:
-        folder: OUTPUT_DIR of the run.
-        machine_rank: number of this machine among several.
+    Only the first process of a run holds the lock: that of RANK 0 under torchrun, else that of machine 0. A file system
+    without locks gives a warning. The folder is removed again if the run has written nothing.
 
     Raises:
         InputError: another run holds the lock, or the lock cannot be created.

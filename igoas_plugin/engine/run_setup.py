@@ -1,23 +1,36 @@
 """Start of a run: earlier files in OUTPUT_DIR are moved, everything is seeded, and the config is written."""
 
-import contextlib
 import copy
+import itertools
 import logging
 import os
+import random
+from fnmatch import fnmatch
 
 import fastreid.engine.defaults
-from fastreid.config import CfgNode
 from fastreid.utils import comm
 from fastreid.utils.env import seed_all_rng
 
-from igoas_plugin.core.files import write_atomically
+from igoas_plugin.core.errors import InputError
+from igoas_plugin.core.files import cannot_write, write_atomically
+from igoas_plugin.core.yaml_file import read_yaml
 from igoas_plugin.fastreid_fixes.fix import fix, replace_everywhere
-
-from .earlier_run import move_earlier_run, moved_path
-from .seeds import run_seed
 
 host_default_setup = fastreid.engine.defaults.default_setup
 logger = logging.getLogger("fastreid.igoas_plugin")
+
+CHECKPOINTS = ("last_checkpoint", "model_*.pth")
+# Files that a run, an evaluation of it, and the tools that describe it leave in OUTPUT_DIR
+RUN_FILES = (
+    *CHECKPOINTS,
+    "config.yaml",
+    "log.txt*",
+    "metrics.json",
+    "events.out.tfevents.*",
+    "results*.json",
+    "report.html",
+    "occlusion_curve.*",
+)
 
 
 def default_setup(cfg, args) -> None:
@@ -27,24 +40,26 @@ def default_setup(cfg, args) -> None:
         cfg: config of the run; gets the SEED that is used, and new paths of weights that were moved.
         args: command line. Files are moved only if it has `resume`, and neither `resume` nor `eval_only` is set.
     """
-    eval_only = getattr(args, "eval_only", False)
+    folder, eval_only = cfg.OUTPUT_DIR, getattr(args, "eval_only", False)
     comm.synchronize()  # every process has read its config file, which may be moved now
     previous = None
     if not getattr(args, "resume", True) and not eval_only:
-        previous = comm.all_gather(move_earlier_run(cfg.OUTPUT_DIR) if comm.is_main_process() else None)[0]
+        previous = comm.all_gather(move_earlier_run(folder) if comm.is_main_process() else None)[0]
+    frozen = cfg.is_frozen()
+    cfg.defrost()
     if previous:
         args = copy.copy(args)
-        args.config_file = moved_path(getattr(args, "config_file", ""), cfg.OUTPUT_DIR, previous)
-    with defrosted(cfg):
-        if previous:
-            cfg.MODEL.WEIGHTS = moved_path(cfg.MODEL.WEIGHTS, cfg.OUTPUT_DIR, previous)
-            cfg.MODEL.BACKBONE.PRETRAIN_PATH = moved_path(cfg.MODEL.BACKBONE.PRETRAIN_PATH, cfg.OUTPUT_DIR, previous)
-        if "SEED" in cfg:
-            cfg.SEED = run_seed(cfg, args)
-    training_config = read_training_config(cfg.OUTPUT_DIR) if eval_only else None
+        args.config_file = moved_path(getattr(args, "config_file", ""), folder, previous)
+        for node, key in ((cfg.MODEL, "WEIGHTS"), (cfg.MODEL.BACKBONE, "PRETRAIN_PATH")):
+            node[key] = moved_path(node[key], folder, previous)
+    if "SEED" in cfg:
+        cfg.SEED = run_seed(cfg, args)
+    if frozen:
+        cfg.freeze()
+    training_config = read_training_config(folder) if eval_only else None
     host_default_setup(cfg, args)
     if training_config is not None and comm.is_main_process():
-        write_atomically(os.path.join(cfg.OUTPUT_DIR, "config.yaml"), lambda file: file.write(training_config))
+        write_atomically(os.path.join(folder, "config.yaml"), lambda file: file.write(training_config))
     if previous:
         logger.warning(f"Files of an earlier run were moved to {previous}; to continue a run, start it with --resume")
     if "SEED" in cfg:
@@ -53,14 +68,59 @@ def default_setup(cfg, args) -> None:
         logger.info(f"Seeded with SEED {cfg.SEED}")
 
 
-@contextlib.contextmanager
-def defrosted(cfg: CfgNode):
-    """Makes a config writable while the context runs."""
-    frozen = cfg.is_frozen()
-    cfg.defrost()
-    yield
-    if frozen:
-        cfg.freeze()
+def move_earlier_run(folder: str, patterns: tuple[str, ...] = RUN_FILES) -> str | None:
+    """Moves the files of an earlier run in `folder` (it may not exist) into its subfolder `previous`, `previous-2`, ...
+
+    Returns:
+        Path of the subfolder, or None if there was nothing to move.
+
+    Raises:
+        OutputError: a file cannot be moved.
+    """
+    files = [entry.name for entry in os.scandir(folder) if entry.is_file()] if os.path.isdir(folder) else []
+    names = [name for name in files if any(fnmatch(name, pattern) for pattern in patterns)]
+    if not names:
+        return None
+    candidates = (os.path.join(folder, f"previous-{n}" if n > 1 else "previous") for n in itertools.count(1))
+    previous = next(path for path in candidates if not os.path.lexists(path))
+    try:
+        os.mkdir(previous)
+        for name in names:
+            os.rename(os.path.join(folder, name), os.path.join(previous, name))
+    except OSError as error:
+        raise cannot_write(previous, error) from error
+    return previous
+
+
+def moved_path(path: str, folder: str, previous: str) -> str:
+    """Returns the path of a file after move_earlier_run() has moved `folder` to `previous`; "" stays ""."""
+    path_now = os.path.join(previous, os.path.basename(path))
+    in_folder = os.path.dirname(os.path.realpath(path)) == os.path.realpath(folder)
+    return path_now if path and in_folder and os.path.isfile(path_now) else path
+
+
+def run_seed(cfg, args) -> int:
+    """Returns the seed of a run, the same in all processes.
+
+    It is SEED, or if SEED is negative the seed of the run to be resumed, or a random one.
+    """
+    seed, saved = cfg.SEED, os.path.join(cfg.OUTPUT_DIR, "config.yaml")
+    if seed < 0 and getattr(args, "resume", False) and os.path.isfile(saved):
+        seed = saved_seed(saved)
+        if seed < 0:  # the file is damaged, or was written without the plugin
+            logger.warning(f"{saved} holds no SEED: a new one is drawn")
+    if seed < 0:
+        seed = random.SystemRandom().randrange(2**31)
+    return comm.all_gather(seed)[0]
+
+
+def saved_seed(path: str) -> int:
+    """Returns the SEED in a run's config.yaml; -1 if there is none."""
+    try:
+        seed = read_yaml(path).get("SEED")
+    except InputError:
+        return -1
+    return seed if type(seed) is int and 0 <= seed < 2**31 else -1
 
 
 def read_training_config(folder: str) -> bytes | None:

@@ -1,6 +1,5 @@
 """Signals: a training that receives one finishes its step, writes a checkpoint and ends."""
 
-import contextlib
 import logging
 import os
 import signal
@@ -116,18 +115,11 @@ class InterruptibleEval(EvalHook):
     """
 
     def _do_eval(self):
-        with interruptible(self.trainer.stop_on_signal):
+        stop_on_signal = self.trainer.stop_on_signal
+        if stop_on_signal is None:
+            return super()._do_eval()
+        stop_on_signal.at_once = True
+        try:
             super()._do_eval()
-
-
-@contextlib.contextmanager
-def interruptible(stop_on_signal: StopOnSignal | None):
-    """Context that a signal leaves at once; the weights must not change in it."""
-    if stop_on_signal is None:
-        yield
-        return
-    stop_on_signal.at_once = True
-    try:
-        yield
-    finally:
-        stop_on_signal.at_once = False
+        finally:
+            stop_on_signal.at_once = False

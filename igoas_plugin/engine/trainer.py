@@ -10,6 +10,7 @@ from fastreid.utils import comm, events
 
 from igoas_plugin.core.allocator import keep_on_cpu
 from igoas_plugin.core.errors import LostWorker, PluginError
+from igoas_plugin.core.files import cannot_write
 from igoas_plugin.evaluation import gallery_cache
 from igoas_plugin.fastreid_fixes.amp import amp_dtype, compute_in
 from igoas_plugin.fastreid_fixes.async_metrics import LookAtLosses
@@ -18,11 +19,12 @@ from igoas_plugin.fastreid_fixes.freezing import FreezeNormalisation, FreezePlan
 from igoas_plugin.fastreid_fixes.nonfinite import NonFiniteGuard
 from igoas_plugin.modeling.fast_inference import for_evaluation
 
-from .console import FILES_ONLY, PublishRun
+from .checkpoints import newest_first
+from .console import FILES_ONLY
 from .distributed import AverageNormalisation
-from .earlier_run import CHECKPOINTS, move_earlier_run
-from .resume import resume_or_load
-from .seeds import SeedSteps
+from .metrics_file import remove_from
+from .repeatable_data import NumberedSampler, SeedSteps
+from .run_setup import CHECKPOINTS, move_earlier_run
 from .signals import InterruptibleEval, StopOnSignal
 from .training_summary import SummaryTimer
 from .unreadable_images import ReportSkippedImages
@@ -72,7 +74,6 @@ class Trainer(DefaultTrainer):
             self.stop_on_signal = StopOnSignal()
         ordered = [
             SeedSteps(cfg.SEED) if cfg.get("SEED", -1) >= 0 else None,  # first, because any hook may draw
-            PublishRun(),
             LookAtLosses(),
             SummaryTimer(),
             host_hooks[hooks.LRScheduler],
@@ -89,9 +90,52 @@ class Trainer(DefaultTrainer):
         ]
         return [hook for hook in ordered if hook is not None]
 
+    def build_writers(self) -> list[events.EventWriter]:
+        """Returns fast-reid's writers of the console, metrics.json and tensorboard.
+
+        Raises:
+            OutputError: a file cannot be opened.
+        """
+        try:
+            return super().build_writers()
+        except OSError as error:
+            raise cannot_write(error.filename or self.cfg.OUTPUT_DIR, error) from error
+
     def resume_or_load(self, resume: bool = True) -> None:
-        """Loads MODEL.WEIGHTS, or with `resume` the newest whole checkpoint of OUTPUT_DIR: see resume.py."""
-        resume_or_load(self, resume)
+        """Loads MODEL.WEIGHTS, or prepares a run to continue after the last iteration of its newest whole checkpoint.
+
+        A resume also removes the iterations that will be trained again from metrics.json. The resumed run ends with
+        exactly the weights of a run that was never stopped: order, augmentation and random numbers depend on SEED, rank
+        and iteration alone. fast-reid's own samplers and generators start again from the beginning.
+
+        Args:
+            resume: whether to resume; a warning is logged if OUTPUT_DIR has no checkpoint.
+
+        Raises:
+            InputError: as checkpoints.resume_or_load().
+        """
+        folder, length = self.cfg.OUTPUT_DIR, self.iters_per_epoch
+        if resume and not newest_first(self.checkpointer):
+            logger.warning(f"Nothing to resume: {folder} has no last_checkpoint; training starts at epoch 0")
+            resume = False
+        checkpoint = self.checkpointer.resume_or_load(self.cfg.MODEL.WEIGHTS, resume=resume)
+        if not resume:
+            return
+        self.start_epoch = checkpoint.get("epoch", -1) + 1
+        self.evaluation_is_due = not checkpoint.get("evaluated", True)
+        self.resumed_iter = self.start_epoch * length
+        if checkpoint.get("iters_per_epoch") == length:
+            self.resumed_iter = checkpoint["iteration"]
+        elif "iteration" in checkpoint and not self.evaluation_is_due:
+            logger.warning(
+                f"An epoch has {length} iterations now and had {checkpoint['iters_per_epoch']}: epoch "
+                f"{self.start_epoch + 1} starts again, with the weights of its iteration {checkpoint['iteration']}"
+            )
+        sampler = getattr(getattr(self.data_loader, "batch_sampler", None), "sampler", None)
+        if isinstance(sampler, NumberedSampler):
+            sampler.first = self.resumed_iter * self.cfg.SOLVER.IMS_PER_BATCH // comm.get_world_size()
+        if comm.is_main_process():
+            remove_from(folder, self.resumed_iter)
 
     def train(self):
         """Trains the rest of the run; a finished run is only evaluated.
@@ -120,6 +164,8 @@ class Trainer(DefaultTrainer):
         self.iter = self.start_iter = self.start_epoch * length if self.resumed_iter is None else self.resumed_iter
         loop_logger.info(f"Starting training at iteration {self.iter + 1:,} of {self.max_iter:,}")
         with events.EventStorage(self.start_iter) as self.storage:
+            # without them a model and the progress line cannot know how far the run is
+            self.storage.iters_per_epoch, self.storage.images_per_step = length, self.cfg.SOLVER.IMS_PER_BATCH
             try:
                 self.before_train()
                 if self.evaluation_is_due:

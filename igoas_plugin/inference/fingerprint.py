@@ -17,14 +17,10 @@ class Fingerprint:
 
     Classifiers are left out, because a descriptor does not depend on them. So is the way of computing (device,
     TEST.FAST, ONNX).
-
-    Args:
-        weights: SHA-256 of all weights but the classifiers, in hexadecimal.
-        settings: {config key: value} of the keys that a descriptor depends on, with values as JSON stores them.
     """
 
-    weights: str
-    settings: dict[str, object]
+    weights: str  # SHA-256 of all weights but the classifiers, in hexadecimal
+    settings: dict[str, object]  # {config key: value} of the keys that a descriptor depends on, as JSON stores them
 
     def differences(self, other: "Fingerprint") -> list[str]:
         """Returns the differences in words, with the value of this one first; an empty list if there are none.

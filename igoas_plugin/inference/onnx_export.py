@@ -14,7 +14,7 @@ from fastreid.config import CfgNode
 from torch import Tensor, nn
 
 from igoas_plugin.config import value_of
-from igoas_plugin.core.errors import InputError, require_choice, require_packages
+from igoas_plugin.core.errors import InputError, one_line, require_choice, require_packages
 from igoas_plugin.core.files import check_output_file, write_atomically
 from igoas_plugin.core.timing import Row, measure
 from igoas_plugin.core.version import __version__
@@ -31,29 +31,17 @@ OPSET = 18  # the oldest that torch exports to; it converts to later ones, and o
 TOLERATED = 1e-4  # largest difference to a value of PyTorch's descriptors
 TRACED, TRIED = 2, (1, 5)  # batch sizes: for the export, and for trying the file
 TIMED, REPEATS = 16, 5  # batch size and repetitions, as in tools/benchmark.py infer
-READING = (
-    "INPUT.SIZE_TEST",
-    "INPUT.CROP.ENABLED",
-    "INPUT.CROP.SIZE",
-)  # keys that the test transform depends on
+READING = ("INPUT.SIZE_TEST", "INPUT.CROP.ENABLED", "INPUT.CROP.SIZE")  # keys that the test transform depends on
 
 
 class Exported(NamedTuple):
-    """Model that was written as an ONNX file.
+    """Model that was written as an ONNX file."""
 
-    Args:
-        description: metadata of the file.
-        megabytes: size of the file in 10^6 bytes.
-        difference: largest difference to a value of PyTorch's descriptors, on random images.
-        graph: exported module.
-        session: the file in onnxruntime.
-    """
-
-    description: OnnxDescription
-    megabytes: float
-    difference: float
-    graph: "Graph"
-    session: "InferenceSession"
+    description: OnnxDescription  # metadata of the file
+    megabytes: float  # size of the file in 10^6 bytes
+    difference: float  # largest difference to a value of PyTorch's descriptors, on random images
+    graph: "Graph"  # exported module
+    session: "InferenceSession"  # the file in onnxruntime
 
     def speed(self, batch: int = TIMED, repeats: int = REPEATS) -> list[Row]:
         """Times PyTorch eager and onnxruntime on the CPU, with the same random images and number of threads."""
@@ -75,7 +63,6 @@ class Graph(nn.Module):
         self.model, self.flip = predictor.model, predictor.flip
 
     def forward(self, images: Tensor) -> Tensor:
-        """Returns descriptors (B, D) of length 1."""
         return descriptors_of(images.float(), self.model, self.flip)
 
 
@@ -109,7 +96,7 @@ def export(cfg: CfgNode, path: str, input_type: str = "uint8", opset: int = OPSE
         session = session_of(content)
         difference = max(largest_difference(graph, session, random_images(description, batch)) for batch in TRIED)
     except Exception as error:  # the exceptions of onnxruntime have no common base class
-        raise InputError(f"onnxruntime cannot run this model: {' '.join(str(error).split())}") from error
+        raise InputError(f"onnxruntime cannot run this model: {one_line(error)}") from error
     if not difference <= TOLERATED:  # true for NaN too
         raise InputError(
             f"the descriptors of onnxruntime differ from PyTorch's by {difference:.2g}, more than {TOLERATED:g}: "

@@ -12,38 +12,31 @@ from fastreid.data.transforms import build_transforms
 from torch import Tensor
 
 from igoas_plugin.config import get_cfg
-from igoas_plugin.core.errors import InputError, require_packages
+from igoas_plugin.core.errors import InputError, one_line, require_packages
 
 from .fingerprint import Fingerprint
 from .predictor import FeatureExtractor
 
+if TYPE_CHECKING:  # only needed when a file is opened
+    from onnxruntime import InferenceSession
+
+ONLY_FATAL = 4  # log level; onnxruntime prints every error before it raises it
+
 
 @dataclass(frozen=True)
 class OnnxDescription:
-    """Metadata of an exported file: each field is one entry, as a text or as JSON.
+    """Metadata of an exported file: each field is one entry, as a text or as JSON."""
 
-    Args:
-        plugin_version: version of igoas_plugin that wrote the file.
-        input: dtype of the images, "uint8" or "float32".
-        size: [height, width] of the images.
-        mean, std: normalisation inside the file, three values each, for pixels in [0, 255].
-        descriptor_width: number D of values in a descriptor.
-        opset: version of ONNX's operators.
-        batch: number of images that the model takes at once, TEST.IMS_PER_BATCH of the config.
-        reading: {config key: value} of the transform from a picture to an image of that size.
-        fingerprint: identity of the model; descriptors of equal fingerprints can be compared.
-    """
-
-    plugin_version: str
-    input: str
-    size: list
-    mean: list
-    std: list
-    descriptor_width: int
-    opset: int
-    batch: int
-    reading: dict
-    fingerprint: Fingerprint
+    plugin_version: str  # version of igoas_plugin that wrote the file
+    input: str  # dtype of the images, "uint8" or "float32"
+    size: list  # [height, width] of the images
+    mean: list  # normalisation inside the file, three values, for pixels in [0, 255]
+    std: list  # as mean
+    descriptor_width: int  # number D of values in a descriptor
+    opset: int  # version of ONNX's operators
+    batch: int  # number of images that the model takes at once, TEST.IMS_PER_BATCH of the config
+    reading: dict  # {config key: value} of the transform from a picture to an image of that size
+    fingerprint: Fingerprint  # descriptors of equal fingerprints can be compared
 
     def as_metadata(self) -> dict[str, str]:
         """Returns the metadata of an ONNX file."""
@@ -57,12 +50,6 @@ class OnnxDescription:
         return cls(**{each.name: read.get(each.type, json.loads)(metadata[each.name]) for each in fields(cls)})
 
 
-if TYPE_CHECKING:  # only needed when a file is opened
-    from onnxruntime import InferenceSession
-
-ONLY_FATAL = 4  # log level; onnxruntime prints every error before it raises it
-
-
 class OnnxPredictor(FeatureExtractor):
     """File of tools/export.py as a function from pictures of persons to descriptors.
 
@@ -71,12 +58,6 @@ class OnnxPredictor(FeatureExtractor):
 
     Args:
         path: path of the ONNX file.
-
-    Attributes:
-        width: number D of values in a descriptor.
-        size: (height, width) to which pictures are resized.
-        batch: number of images that the model takes at once.
-        fingerprint: identity of the model; descriptors of equal fingerprints can be compared.
 
     Raises:
         InputError: the file is missing, not ONNX, or not from tools/export.py; or onnxruntime is not installed.
@@ -90,7 +71,7 @@ class OnnxPredictor(FeatureExtractor):
         try:
             self.session = session_of(path)
         except Exception as error:  # the exceptions of onnxruntime have no common base class
-            raise InputError(f"{path} cannot be opened as an ONNX model: {' '.join(str(error).split())}") from error
+            raise InputError(f"{path} cannot be opened as an ONNX model: {one_line(error)}") from error
         try:
             description = OnnxDescription.from_metadata(self.session.get_modelmeta().custom_metadata_map)
         except (KeyError, ValueError, TypeError):

@@ -99,20 +99,14 @@ def opened(picture: Picture) -> Image.Image:
 
 
 class Predictor(FeatureExtractor):
-    """Trained model as a function from pictures of persons to descriptors.
+    """Trained model as a function from pictures of persons to descriptors; see FeatureExtractor for its attributes.
 
-    The dot product of two descriptors is their cosine similarity: the larger, the more alike the two persons look.
     Pictures are read, resized and normalised as in an evaluation, with TEST.FLIP, TEST.FAST, TEST.IMS_PER_BATCH and
     MODEL.DEVICE of the config.
 
     Args:
         config: path of a YAML file, or a config from igoas_plugin.get_cfg() or load_cfg().
         weights: path of a checkpoint; None takes MODEL.WEIGHTS of the config.
-
-    Attributes:
-        width: number D of values in a descriptor.
-        size: (height, width) to which pictures are resized.
-        fingerprint: identity of the model; descriptors of equal fingerprints can be compared.
 
     Raises:
         InputError: the config or the weights are missing, damaged, or do not fit each other.

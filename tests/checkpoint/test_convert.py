@@ -76,8 +76,8 @@ def test_the_file_is_one_that_any_program_reads(tmp_path):
 
 def test_a_file_of_any_program_is_read(tmp_path):
     save_file({"a": torch.arange(3)}, tmp_path / "a.safetensors")
-    read, settings = read_safetensors(str(tmp_path / "a.safetensors"))
-    assert read["a"].tolist() == [0, 1, 2] and settings is None
+    read = read_safetensors(str(tmp_path / "a.safetensors"))
+    assert read["model"]["a"].tolist() == [0, 1, 2] and {*read} == {"model"}
 
 
 def test_a_model_evaluates_and_is_tuned_from_safetensors_as_from_pth(tmp_path):
@@ -127,7 +127,7 @@ def test_imagenet_weights_are_converted_from_and_to_safetensors(tmp_path):
     save_file(model.state_dict(), tmp_path / "published.safetensors")
     made = convert_pretrained(str(tmp_path / "published.safetensors"), str(tmp_path / "made.safetensors"))
     assert made.depth == "18x"
-    read = read_safetensors(str(tmp_path / "made.safetensors"))[0]
+    read = read_safetensors(str(tmp_path / "made.safetensors"))["model"]
     assert len(read) == made.tensors and torch.equal(read["conv1.weight"], model.conv1.weight)
 
 
@@ -191,9 +191,9 @@ def test_a_flipped_byte_of_safetensors_is_refused_or_changes_nothing(tmp_path):
         damaged[generator.randrange(len(whole))] ^= 1 << generator.randrange(8)
         path.write_bytes(damaged)
         try:
-            read, settings = read_safetensors(str(path))
-            assert_same(state, read)
-            assert settings == SETTINGS
+            read = read_safetensors(str(path))
+            assert_same(state, read["model"])
+            assert read["settings"] == SETTINGS
         except InputError as error:
             assert "\n" not in str(error)
             refused += 1
@@ -212,4 +212,5 @@ def test_the_config_that_a_checkpoint_carries_can_be_read_again(tmp_path):
     """Settings are a text, so the dump of a config survives too."""
     text = json.dumps({"yaml": saved_igoas(tmp_path).dump()})
     (tmp_path / "a.safetensors").write_bytes(as_safetensors({"a": torch.ones(1)}, text))
-    assert isinstance(CfgNode.load_cfg(json.loads(read_safetensors(str(tmp_path / "a.safetensors"))[1])["yaml"]), dict)
+    settings = read_safetensors(str(tmp_path / "a.safetensors"))["settings"]
+    assert isinstance(CfgNode.load_cfg(json.loads(settings)["yaml"]), dict)

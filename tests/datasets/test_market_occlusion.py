@@ -16,8 +16,15 @@ from failures import Failures
 from numpy.random import RandomState
 
 from igoas_plugin.datasets import occluded_market
-from igoas_plugin.datasets.occluded_market.image_source import VERSION
-from igoas_plugin.datasets.occluded_market.occlude import KINDS, SEVERITIES, SHARES, draw_box, kind_of, occlude
+from igoas_plugin.datasets.occluded_market.occlude import (
+    KINDS,
+    SEVERITIES,
+    SHARES,
+    VERSION,
+    draw_box,
+    kind_of,
+    occlude,
+)
 from igoas_plugin.datasets.occluded_market.textures import LEAST_CONTRAST, PATTERNS, texture
 
 SINGLE = tuple(kind for kind in KINDS if kind != "all")

@@ -169,14 +169,6 @@ def test_hidden_folders_are_none(tmp_path):
         opened("PartialiLIDS", tmp_path)
 
 
-def test_a_complete_copy_goes_before_the_empty_folders_around_it(tmp_path):
-    make_tree(tmp_path / "Occluded_REID" / "Occluded_REID", occluded_reid(), "TIFF")
-    for part in (OCCLUDED, WHOLE):
-        (tmp_path / "Occluded_REID" / part).mkdir()
-    data = opened("OccludedREID", tmp_path)
-    assert (len(data.query), len(data.gallery)) == (1000, 1000)
-
-
 def test_a_folder_that_cannot_be_read_is_not_said_to_be_missing(tmp_path, monkeypatch):
     listdir = os.listdir
 

@@ -21,7 +21,7 @@ def test_a_log_file_has_no_colours_though_the_terminal_has(tmp_path, raw_host, r
     assert ("\x1b[36m" in terminal.getvalue()) == (rank == 0)  # the others have no console
 
 
-@pytest.mark.parametrize("isatty, environment", [(True, {"NO_COLOR": "1"}), (False, {}), (False, {"FORCE_COLOR": "1"})])
+@pytest.mark.parametrize("isatty, environment", [(True, {"NO_COLOR": "1"}), (False, {})])
 def test_no_colours_where_they_are_not_wanted_or_not_seen(tmp_path, isatty, environment):
     with console(isatty, **environment) as out:
         log_a_table(tmp_path)

@@ -10,9 +10,10 @@ import torch
 from fastreid.engine import DefaultTrainer, default_setup, launch
 from fastreid.utils import comm
 from fastreid.utils.logger import _cached_log_stream, setup_logger
+from in_process import TINY_NETWORK
 from runs import start, stop_at, weights
 
-from igoas_plugin.engine.earlier_run import move_earlier_run, moved_path
+from igoas_plugin.engine.run_setup import move_earlier_run, moved_path
 
 NEW = {"resume": False, "eval_only": False}
 
@@ -116,3 +117,22 @@ def test_of_two_processes_one_moves_and_both_know_the_new_place(baseline_cfg, tm
     assert {(tmp_path / f"rank{rank}").read_text() for rank in (0, 1)} == {str(run / "previous" / "model_final.pth")}
     assert set(contents(run / "previous").values()) == {b"earlier"} and len(contents(run / "previous")) == 3
     assert "World size: 2" in (run / "log.txt.rank1").read_text() and not (run / "previous-2").exists()
+
+
+@pytest.mark.slow
+def test_under_torchrun_the_files_are_moved_once(start_tool, tiny_duke, tmp_path, monkeypatch):
+    tests = str(Path(__file__).parents[1])
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([tests, os.environ.get("PYTHONPATH", "")]))
+    monkeypatch.setenv("IGOAS_PLUGIN_IMPORT", "tiny_data")  # registers TinyBackbone
+    run = tmp_path / "run"
+    run.mkdir()
+    earlier = ("config.yaml", "last_checkpoint", "log.txt", "log.txt.rank1", "metrics.json", "model_final.pth")
+    for name in earlier:
+        (run / name).write_text("earlier")
+    torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    done = start_tool(*TINY_NETWORK, launcher=torchrun)
+    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
+    assert contents(run / "previous") == dict.fromkeys(earlier, b"earlier") and not (run / "previous-2").exists()
+    assert f"Files of an earlier run were moved to {run / 'previous'};" in (run / "log.txt").read_text()
+    assert "World size: 2" in (run / "log.txt.rank1").read_text()
+    assert torch.load(run / "model_final.pth", weights_only=True)["epoch"] == 0

@@ -9,7 +9,7 @@ import yaml
 from fastreid.engine import default_setup
 from runs import logged, start
 
-from igoas_plugin.engine.seeds import run_seed
+from igoas_plugin.engine.run_setup import run_seed
 
 
 def drawn(cfg, **flags) -> tuple:

@@ -97,9 +97,9 @@ def put(case: tuple, folder: Path) -> tuple[str, Path]:
 
 def use(subject: tuple[str, Path]) -> None:
     data_set, folder = subject
-    listing = crops_in(str(folder))
-    assert all(os.path.isfile(folder / crop.path) for crop in listing.crops) and not listing.broken
-    show([crop.path for crop in listing.crops], str(folder))
+    crops, broken = crops_in(str(folder))
+    assert all(os.path.isfile(folder / crop.path) for crop in crops) and not broken
+    show([crop.path for crop in crops], str(folder))
     data = open_data(data_set, root=str(folder))
     for split in ("train", "query", "gallery"):
         for path, identity, camera in read_split(data_set, data, split):

@@ -77,7 +77,10 @@ def test_full_shared_memory_is_told_and_what_to_do(tool_command, tiny_duke, tmp_
             r"\(process 7\) ended unexpectedly: ",
         ),
         ("DataLoader worker (pid(s) 7, 8) exited unexpectedly", r"\(process 7, 8\) ended unexpectedly: "),
-        ("DataLoader worker (pid 7) is killed by signal: Bus error. It is possible that", "bus error: .*--shm-size"),
+        (
+            "DataLoader worker (pid 7) is killed by signal: Bus error. It is possible that",
+            "found the .*--shm-size",
+        ),
         (
             "Caught RuntimeError in DataLoader worker process 0.\nRuntimeError: unable to write to file "
             "</torch_31_7_0>: No space left on device (28)",

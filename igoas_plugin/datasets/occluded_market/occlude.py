@@ -1,18 +1,32 @@
 """Occlusions that hide a part of a pedestrian, or cut it off."""
 
+import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.random import RandomState
 
-from .image_source import source
 from .textures import texture
 
+VERSION = 1  # raise it with any change that alters a pixel
 SEVERITIES = range(6)
 SHARES = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5)  # of the image's area that is hidden or cut off, by severity
 ASPECTS = (50, 300)  # height / width of a rectangle, in hundredths
 SIDES = ("bottom", "bottom", "bottom", "top", "left", "right")  # sides that truncation cuts off: mostly the legs
+
+
+def source(purpose: str, name: str) -> RandomState:
+    """Returns the random source of one image for one purpose, the same on every machine.
+
+    RandomState, unlike numpy's newer Generator, promises the same numbers in every version of numpy.
+
+    Args:
+        purpose: word for what is drawn.
+        name: file name of the image in Market-1501, without the suffix.
+    """
+    digest = hashlib.sha256(f"{VERSION}/{purpose}/{name}".encode()).digest()
+    return RandomState(np.frombuffer(digest, dtype="<u4"))
 
 
 @dataclass(frozen=True)

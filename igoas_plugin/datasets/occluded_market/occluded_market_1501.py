@@ -13,14 +13,12 @@ from PIL import Image
 from igoas_plugin.core.errors import InputError
 from igoas_plugin.datasets.drawn_folder import provide
 from igoas_plugin.datasets.market_style import Item
-from igoas_plugin.datasets.published import SPLITS, Counts, warn_once
-from igoas_plugin.datasets.reading import read_split, unreadable_name
+from igoas_plugin.datasets.published import SPLITS, Counts, register_variant, warn_once
+from igoas_plugin.datasets.reading import open_data, read_split
 
-from .image_source import VERSION, source
-from .occlude import occlude
+from .occlude import VERSION, occlude, source
 
-# Counts of Market-1501: identity 0 of the gallery are its distractors, junk images (-1) are left out
-PUBLISHED = {"train": Counts(12936, 751, 6), "query": Counts(3368, 750, 6), "gallery": Counts(15913, 751, 6)}
+GALLERY_PART = "gallery10"  # folder of the occluded gallery images of OccludedMarket1501G10
 # pixel_digest() of each severity, made from the official queries and decoded by Pillow's libjpeg-turbo
 DIGESTS = {
     1: "8e3fb60190c6f2318ebc82509c8714471472a7f443916c2c505a132a2f4fcf4b",
@@ -41,13 +39,7 @@ class OccludedMarket1501(ImageDataset):
 
         <root>/OccludedMarket1501/S3/query/0001_c1s1_001051_00.png      (beside <root>/Market-1501-v15.09.15)
 
-    ========  ======  ==========  =======  ================================
-    subset    images  identities  cameras
-    ========  ======  ==========  =======  ================================
-    train     12,936         751        6  Market-1501's own
-    query      3,368         750        6  occluded
-    gallery   15,913         751        6  Market-1501's own (751 with the distractors)
-    ========  ======  ==========  =======  ================================
+    Training set and gallery are those of Market-1501.
 
     Kinds, each of a quarter of the queries: a rectangle of one colour (which resembles the occlusion that IGOAS and
     random erasing train with), a patch of another pedestrian, a rectangle with a texture, and truncation (a side of the
@@ -63,10 +55,6 @@ class OccludedMarket1501(ImageDataset):
     Source: this project. The images are those of Market-1501 (Zheng et al., *Scalable Person Re-identification: A
     Benchmark*, ICCV 2015). Terms: those of Market-1501, research use. Do not pass the generated files on.
 
-    Args:
-        root: folder of the data sets. fast-reid passes the environment variable FASTREID_DATASETS.
-        kwargs: arguments of fast-reid's ImageDataset.
-
     Raises:
         InputError: Market-1501 is not in `root`, or the generated folder is not complete or of another version.
         OutputError: the generated folder cannot be written.
@@ -74,7 +62,8 @@ class OccludedMarket1501(ImageDataset):
 
     _junk_pids = Market1501._junk_pids
     dataset_name = "occludedmarket1501"
-    published = PUBLISHED
+    # Counts of Market-1501: identity 0 of the gallery are its distractors, junk images (-1) are left out
+    published = {"train": Counts(12936, 751, 6), "query": Counts(3368, 750, 6), "gallery": Counts(15913, 751, 6)}
     severity = 3
     gallery_share = 0.0
 
@@ -82,11 +71,6 @@ class OccludedMarket1501(ImageDataset):
         self.market = market_in(root)
         self.dataset_dir = os.path.join(root, "OccludedMarket1501")
         super().__init__(lambda: by_name(self.market.train), self._query, self._gallery, **kwargs)
-
-    @classmethod
-    def gallery_part(cls) -> str:
-        """Returns the name of the folder of the occluded gallery images."""
-        return f"gallery{round(100 * cls.gallery_share)}"
 
     @functools.cached_property
     def _occluder(self) -> "QueryOccluder":
@@ -106,7 +90,7 @@ class OccludedMarket1501(ImageDataset):
         chosen = [item for item in items if source("gallery", name_of(item[0])).random_sample() < self.gallery_share]
         if not chosen:
             return items
-        occluded = self._occluded(self.gallery_part(), chosen)
+        occluded = self._occluded(GALLERY_PART, chosen)
         rest = set(items) - set(chosen)
         return [*occluded, *(item for item in items if item in rest)]
 
@@ -148,22 +132,12 @@ class QueryOccluder:
         """Returns the path of a query of another identity, drawn by the name of the occluded image."""
         identity = int(name.split("_")[0])
         others = [path for path, other, _ in self.items if other != identity]
-        if not others:
-            raise InputError(f"the queries of Market-1501 have one identity alone: none can be put before {name}")
         return others[source("donor", name).randint(len(others))]
 
 
 def market_in(root: str) -> Market1501:
     """Returns fast-reid's data set; raises InputError if it is not in `root`, or a file name cannot be read."""
-    try:
-        market = Market1501(root=root)
-    except AttributeError as error:
-        raise unreadable_name("Market1501", "a split", error) from error
-    except RuntimeError as error:
-        raise InputError(
-            f"OccludedMarket1501 is made from Market-1501: {error}; put Market-1501-v15.09.15/ into the folder that "
-            f"the environment variable FASTREID_DATASETS names (now {root})"
-        ) from None
+    market = open_data("Market1501", root)
     for split in SPLITS:
         read_split("Market1501", market, split)
     return market
@@ -184,15 +158,8 @@ def pixels_of(path: str) -> np.ndarray:
     return np.asarray(read_image(path))
 
 
-def register_variant(suffix: str, doc: str, **attributes) -> None:
-    """Registers ``OccludedMarket1501<suffix>``."""
-    name = f"OccludedMarket1501{suffix}"
-    own = {"__module__": __name__, "__doc__": doc, "dataset_name": name.lower(), **attributes}
-    DATASET_REGISTRY.register(type(name, (OccludedMarket1501,), own))
-
-
-for _severity in range(1, 6):
-    register_variant(f"S{_severity}", f"OccludedMarket1501 at severity {_severity}.", severity=_severity)
-register_variant(
-    "G10", "OccludedMarket1501 with 10 % of the gallery images occluded, as in Occluded-Duke.", gallery_share=0.1
-)
+for severity in range(1, 6):
+    doc = f"OccludedMarket1501 at severity {severity}."
+    register_variant(OccludedMarket1501, f"S{severity}", doc, severity=severity)
+doc = "OccludedMarket1501 with 10 % of the gallery images occluded, as in Occluded-Duke."
+register_variant(OccludedMarket1501, "G10", doc, gallery_share=0.1)

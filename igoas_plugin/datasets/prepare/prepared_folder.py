@@ -1,21 +1,22 @@
-"""Folder of a published data set, laid out as fast-reid and the plugin read it."""
+"""Folder of a published data set, made from the copy that a user has, as fast-reid and the plugin read it."""
 
 import os
-from collections.abc import Iterator
+import re
+from collections.abc import Iterable, Iterator
 
 from tqdm import tqdm
 
 from igoas_plugin.core.errors import InputError, PluginError
 from igoas_plugin.core.files import cannot_write, rename_finished, temporary_folder
-from igoas_plugin.datasets.layout import plain
+from igoas_plugin.datasets.layout import Layout, plain
 from igoas_plugin.datasets.published import warn_once
 from igoas_plugin.fastreid_fixes.images import refuse_unreadable
 
-from .find_images import find_images
-from .recipes import RECIPES, Recipe
+from .recipes import RECIPES, Parts, Recipe
 from .unpack import ARCHIVES, is_archive, unpack
 
 LINKS = ("copy", "hard", "symlink")
+UNNAMED = 1000  # as far away as no named folder is
 
 
 def prepare(name: str, source: str, root: str, link: str = "copy") -> str:
@@ -73,7 +74,77 @@ def prepare(name: str, source: str, root: str, link: str = "copy") -> str:
     except PluginError as error:
         raise type(error)(str(error).replace(folder, source)) from None
     except OSError as error:
-        raise cannot_write(target, error, "choose another --root") from None
+        advice = "choose another --root" + (", or --link copy" if link == "hard" else "")
+        raise cannot_write(target, error, advice) from None
+
+
+def find_images(recipe: Recipe, source: str) -> tuple[Parts, dict[str, str]]:
+    """Finds the folder in a source, at any depth, that holds a data set, and its images.
+
+    Returns:
+        The folders of the parts, and {path in the data set: path in the source} of the images.
+
+    Raises:
+        InputError: no folder holds the data set, several do, or images are missing, empty or misnamed.
+    """
+    title, origin = recipe.layout.title, recipe.layout.origin
+    found = []  # (rank, folder, parts, images)
+    for rank, folder, parts in places_of(recipe, source):
+        images = recipe.choose(parts)
+        if any(re.match(recipe.name, os.path.basename(image)) for image in images.values()):
+            found.append((rank, folder, parts, images))
+    if not found:
+        walk = os.walk(source)
+        archives = [os.path.join(folder, name) for folder, _, names in walk for name in names if is_archive(name)]
+        hint = f"; the archive {min(archives)} is not unpacked, but can be --source itself" if archives else ""
+        raise InputError(
+            f"{source}: no folder in it holds images of {title} in {' and '.join(recipe.needed[0])}{hint}: "
+            f"give what holds them as --source ({origin})"
+        )
+    found.sort(key=lambda each: each[0], reverse=True)
+    (rank, folder, parts, images), *others = found
+    if others and others[0][0] == rank:
+        raise InputError(f"{folder} and {others[0][1]} can both be {title}: give the right one as --source")
+    missing = [image for image in images.values() if not os.path.isfile(image) or not os.path.getsize(image)]
+    if missing:
+        raise InputError(
+            f"{folder}: {len(missing):,} of {len(images):,} images are missing or empty, the first is {missing[0]}: "
+            f"get a complete copy ({origin})"
+        )
+    for image in images.values():
+        if not re.match(recipe.name, os.path.basename(image)):
+            raise InputError(f"{image} is not named as in {title}: rename the file or take it out")
+    return parts, images
+
+
+def places_of(recipe: Recipe, source: str) -> Iterable[tuple[tuple, str, Parts]]:
+    """Yields each folder that holds the needed parts of a data set: (rank, folder, parts).
+
+    The rank is higher the nearer a folder with the name of the data set is, and the more parts have the authors' own
+    names. Other names of parts, such as ``query``, count below a folder with the name of the data set alone. Folders
+    with the name of another data set are passed over.
+    """
+
+    def refuse(error: OSError) -> None:
+        raise InputError(f"cannot read {error.filename}: {error.strerror}")
+
+    layout = recipe.layout
+    for folder, inner, _ in os.walk(source, onerror=refuse):
+        inner[:] = sorted(name for name in inner if not name.startswith("."))
+        around = [os.path.basename(source), *os.path.relpath(folder, source).split(os.sep)]
+        owner = owner_of(around)
+        if inner and owner in (None, layout):
+            parts = layout.parts_in(folder, with_aliases=owner is layout)
+            if any(set(group) <= set(parts) for group in recipe.needed):
+                up = next((up for up, name in enumerate(reversed(around)) if layout.is_named(name)), UNNAMED)
+                own = sum(path == os.path.join(folder, part) for part, path in parts.items())
+                yield (-up, own), folder, parts
+
+
+def owner_of(names: list[str]) -> Layout | None:
+    """Returns the data set whose name the innermost named folder has, None if no folder is named after one."""
+    named = {plain(folder): each.layout for each in RECIPES.values() for folder in each.layout.folders}
+    return next((named[plain(name)] for name in reversed(names) if plain(name) in named), None)
 
 
 def put(image: str, path: str, link: str) -> None:
@@ -85,12 +156,7 @@ def put(image: str, path: str, link: str) -> None:
     if link == "symlink":
         os.symlink(os.path.realpath(image), path)
     elif link == "hard":
-        try:
-            os.link(os.path.realpath(image), path)
-        except OSError as error:
-            raise InputError(
-                f"{image}: a hard link in another place fails ({error.strerror}): take --link copy or --link symlink"
-            ) from None
+        os.link(os.path.realpath(image), path)
     else:
         with open(path, "wb") as file:
             file.write(content)

@@ -62,21 +62,13 @@ def stem_of(path: str) -> str:
 
 @dataclass(frozen=True)
 class Recipe:
-    """How a data set is made.
-
-    Args:
-        layout: folders of the data set.
-        readers: registered data sets that read it. A source must hold the parts that one of them needs.
-        choose: function that tells which images of a source go where.
-        name: regular expression that every file name matches at its beginning.
-        published: published numbers of images by part, of a data set that fast-reid reads.
-    """
+    """Recipe of a data set."""
 
     layout: Layout
-    readers: tuple[type[PublishedDataset], ...] = ()
-    choose: Callable[[Parts], dict[str, str]] = all_images
-    name: str = ""
-    published: dict[str, int] = field(default_factory=dict)
+    readers: tuple[type[PublishedDataset], ...] = ()  # a source must hold the parts that one of them needs
+    choose: Callable[[Parts], dict[str, str]] = all_images  # tells which images of a source go where
+    name: str = ""  # regular expression that every file name matches at its beginning
+    published: dict[str, int] = field(default_factory=dict)  # images by part, of a data set that fast-reid reads
 
     @property
     def needed(self) -> list[list[str]]:

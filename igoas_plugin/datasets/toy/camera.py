@@ -16,27 +16,16 @@ SCENE_WIDTH = 4  # a scene is this many pictures wide; each picture shows a part
 
 @dataclass(frozen=True)
 class Camera:
-    """Camera with its place, light and optics.
+    """Camera with its place, light and optics."""
 
-    Args:
-        scene: function that paints the place. It takes a pen, width and height in its units, and a random source.
-        cast: factors of red, green and blue.
-        gamma: exponent of the brightness; more than 1 is darker.
-        saturation: 0 is grey, 1 as painted.
-        contrast: slope about mid-grey.
-        blur: standard deviation, in pixels of the picture.
-        noise: standard deviation of the sensor's noise, as a share of full brightness.
-        tilt: height of a body as seen from the camera, as a share of its true height.
-    """
-
-    scene: Callable[[Pen, float, float, RandomState], None]
-    cast: tuple[float, float, float]
-    gamma: float
-    saturation: float
-    contrast: float
-    blur: float
-    noise: float
-    tilt: float
+    scene: Callable[[Pen, float, float, RandomState], None]  # paints the place; width and height in the pen's units
+    cast: tuple[float, float, float]  # factors of red, green and blue
+    gamma: float  # exponent of the brightness; more than 1 is darker
+    saturation: float  # 0 is grey, 1 as painted
+    contrast: float  # slope about mid-grey
+    blur: float  # standard deviation, in pixels of the picture
+    noise: float  # standard deviation of the sensor's noise, as a share of full brightness
+    tilt: float  # height of a body as seen from the camera, as a share of its true height
 
     def expose(self, picture: Image.Image, rng: RandomState) -> Image.Image:
         """Returns the picture as the camera's sensor gives it; light and cast vary a little from shot to shot."""
@@ -154,11 +143,8 @@ def _underpass(pen: Pen, width: float, height: float, rng: RandomState) -> None:
     for _ in range(26):
         paint = ((190, 60, 120), (70, 140, 190), (210, 190, 70), (60, 60, 66), (90, 170, 110))[rng.randint(5)]
         x, y = rng.uniform(0, width), rng.uniform(34, 70)
-        pen.limb(
-            [(x, y), (x + rng.uniform(-8, 8), y + rng.uniform(-9, 9)), (x + 12, y + rng.uniform(-9, 9))],
-            [1.6, 1.6, 1.6],
-            paint,
-        )
+        joints = [(x, y), (x + rng.uniform(-8, 8), y + rng.uniform(-9, 9)), (x + 12, y + rng.uniform(-9, 9))]
+        pen.limb(joints, [1.6, 1.6, 1.6], paint)
     pen.rectangle(0, 82, width, height, (112, 114, 116))
     for _ in range(60):
         grey = shade((116, 120, 124), rng.uniform(0.8, 1.2))

@@ -1,7 +1,7 @@
 """Cartoon pedestrians: an identity is what one wears, a pose is how one walks and is seen."""
 
 import math
-from dataclasses import astuple, dataclass
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.random import RandomState
@@ -57,42 +57,24 @@ class Pedestrian:
     bag: str
     bag_colour: Colour
 
-    @property
-    def outfit(self) -> tuple:
-        """Everything but height and breadth."""
-        return astuple(self)[2:]
-
 
 @dataclass(frozen=True)
 class Pose:
-    """View and walk of a pedestrian in one picture.
+    """View and walk of a pedestrian in one picture."""
 
-    Args:
-        view: one of VIEWS.
-        mirrored: walks to the left in the side view; swaps left and right in the others.
-        phase: of the walk, in radians.
-        stride: half the angle between the thighs at its widest, in radians.
-        foot: place of the soles, in pixels of the layer.
-        size: length of a body of height 1, in pixels of the layer.
-    """
-
-    view: str
-    mirrored: bool
-    phase: float
-    stride: float
-    foot: tuple[float, float]
-    size: float
+    view: str  # one of VIEWS
+    mirrored: bool  # walks to the left in the side view; swaps left and right in the others
+    phase: float  # of the walk, in radians
+    stride: float  # half the angle between the thighs at its widest, in radians
+    foot: tuple[float, float]  # place of the soles, in pixels of the layer
+    size: float  # length of a body of height 1, in pixels of the layer
 
 
 def dress(own: RandomState, shared: RandomState) -> Pedestrian:
-    """Returns a random identity.
-
-    Args:
-        own: random source of everything else.
-        shared: random source of the colours of top and bottom.
-    """
+    """Returns a random identity; `shared` gives the colours of top and bottom, `own` everything else."""
     top_colour, bottom_colour = _pick(shared, TOP_COLOURS), _pick(shared, BOTTOM_COLOURS)
-    pattern_colour = _pick(own, [colour for colour in PATTERN_COLOURS if _distance(colour, top_colour) > 150])
+    contrasting = [colour for colour in PATTERN_COLOURS if np.abs(np.subtract(colour, top_colour)).sum() > 150]
+    pattern_colour = _pick(own, contrasting)
     return Pedestrian(
         height=own.uniform(0.9, 1.0),
         breadth=own.uniform(1.0, 1.3),
@@ -235,18 +217,9 @@ class _Figure:
         if view == "back" and who.hair != "bald":
             pen.limb([(0, 6.6), (0, 19 if who.hair == "long" else 7.0)], [6.4, 5.4], who.hair_colour)
         elif who.hair != "bald":
-            top = [
-                (-6.1, 7.5),
-                (-5.6, 3),
-                (-3, 0.2),
-                (0, -0.5),
-                (3.2, 0.3),
-                (5.7, 3),
-                (5.4, 4.6),
-                (-1.5, 4.4),
-                (-3.6, 8),
-            ]
-            pen.polygon(top + [(-6.0, 11)] * self.side, who.hair_colour)
+            crown = [(-6.1, 7.5), (-5.6, 3), (-3, 0.2), (0, -0.5), (3.2, 0.3), (5.7, 3)]
+            fringe = [(5.4, 4.6), (-1.5, 4.4), (-3.6, 8)]
+            pen.polygon([*crown, *fringe, *[(-6.0, 11)] * self.side], who.hair_colour)
         if who.hair == "cap":
             pen.polygon([(-6.4, 4.6), (-5.4, 0.4), (0, -1.8), (5.4, 0.4), (6.4, 4.6)], who.bag_colour)
             if view != "back":
@@ -301,7 +274,3 @@ def _rounded_by_light(layer: Image.Image, reach: int) -> Image.Image:
 
 def _pick(rng: RandomState, choices):
     return choices[rng.randint(len(choices))]
-
-
-def _distance(one: Colour, other: Colour) -> int:
-    return sum(abs(a - b) for a, b in zip(one, other, strict=True))

@@ -19,22 +19,11 @@ LEAST_COVERED, MOST_COVERED = 0.2, 0.5  # share of the pedestrian that clutter h
 
 @dataclass(frozen=True)
 class Picture:
-    """Picture, with the places of pedestrian and clutter.
+    """Picture, with the places of pedestrian and clutter."""
 
-    Args:
-        image: RGB, 64 x 128.
-        person: True where the pedestrian is, hidden or not, shape (128 * OVERSAMPLING, 64 * OVERSAMPLING).
-        clutter: True where clutter is, of the same shape.
-    """
-
-    image: Image.Image
-    person: np.ndarray
-    clutter: np.ndarray
-
-    @property
-    def covered(self) -> float:
-        """Share of the pedestrian that clutter hides, in [0, 1]."""
-        return share_covered(self.person, self.clutter)
+    image: Image.Image  # RGB, 64 x 128
+    person: np.ndarray  # True where the pedestrian is, hidden or not: (128 * OVERSAMPLING, 64 * OVERSAMPLING)
+    clutter: np.ndarray  # True where clutter is, of the same shape
 
 
 def pedestrian(identity: int) -> Pedestrian:

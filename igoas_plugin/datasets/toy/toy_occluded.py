@@ -30,20 +30,18 @@ class Shot:
         """Path below the folder of the data set."""
         return f"{self.subset}/{self.identity:04d}_c{self.camera + 1}_{self.index:03d}.png"
 
+    def draw(self) -> Image.Image:
+        """Draws the image."""
+        return draw_picture(self.identity, self.camera, self.index, self.occluded).image
+
 
 @dataclass(frozen=True)
 class Plan:
-    """Numbers of identities. The shots of an identity are the same at every size.
+    """Numbers of identities. The shots of an identity are the same at every size."""
 
-    Args:
-        train: identities of the training set, numbered from 1.
-        test: identities of query and gallery, numbered after those.
-        distractors: identities that only the gallery holds, numbered after those.
-    """
-
-    train: int = 64
-    test: int = 40
-    distractors: int = 12
+    train: int = 64  # identities of the training set, numbered from 1
+    test: int = 40  # identities of query and gallery, numbered after those
+    distractors: int = 12  # identities that only the gallery holds, numbered after those
 
     def shots(self, occlude_train: bool) -> list[Shot]:
         """Returns every image: subset, identity, camera, and whether clutter stands before the pedestrian."""
@@ -90,10 +88,6 @@ class ToyOccluded(ImageDataset):
     Images are 64 x 128 PNG files, ``<subset>/PPPP_cC_NNN.png``: identity, camera, index. No licence applies: the plugin
     draws all of it.
 
-    Args:
-        root: folder of the data sets. fast-reid passes the environment variable FASTREID_DATASETS.
-        kwargs: arguments of fast-reid's ImageDataset.
-
     Raises:
         InputError: the folder exists, but is not complete or of another version.
         OutputError: the folder cannot be written.
@@ -106,7 +100,7 @@ class ToyOccluded(ImageDataset):
     def __init__(self, root: str = "datasets", **kwargs):
         folder = self.dataset_dir = os.path.join(root, type(self).__name__)
         shots = {shot.path: shot for shot in self.plan.shots(self.occlude_train)}
-        provide("ToyOccluded", folder, VERSION, shots, lambda path: draw(shots[path]))
+        provide("ToyOccluded", folder, VERSION, shots, lambda path: shots[path].draw())
         train, query, gallery = (os.path.join(folder, subset) for subset in SUBSETS)
         super().__init__(
             lambda: list_images(train, self.dataset_name),
@@ -122,8 +116,3 @@ class ToyOccludedTrain(ToyOccluded):
 
     dataset_name = "toyoccludedtrain"
     occlude_train = True
-
-
-def draw(shot: Shot) -> Image.Image:
-    """Draws the image of a shot."""
-    return draw_picture(shot.identity, shot.camera, shot.index, shot.occluded).image

@@ -18,36 +18,22 @@ logger = logging.getLogger(f"fastreid.{__name__}")  # below fast-reid's logger, 
 
 
 class Match(NamedTuple):
-    """Crop that a search found.
+    """Crop that a search found."""
 
-    Args:
-        rank: place among the matches, from 1.
-        score: cosine similarity to the query, in [-1, 1]; approximate with a pq index.
-        path: path below the folder of the gallery.
-    """
-
-    rank: int
-    score: float
-    path: str
+    rank: int  # place among the matches, from 1
+    score: float  # cosine similarity to the query, in [-1, 1]; approximate with a pq index
+    path: str  # path below the folder of the gallery
 
 
 @dataclass(frozen=True)
 class Answers:
-    """Matches of all queries in a gallery index.
+    """Matches of all queries in a gallery index."""
 
-    Args:
-        index: path of the gallery index.
-        folder: folder of the crops.
-        kind: kind of the index.
-        images: number of crops in it.
-        matches: path of each query and its matches, best first.
-    """
-
-    index: str
-    folder: str
-    kind: str
-    images: int
-    matches: list[tuple[str, list[Match]]]
+    index: str  # path of the gallery index
+    folder: str  # folder of the crops
+    kind: str  # kind of the index
+    images: int  # number of crops in it
+    matches: list[tuple[str, list[Match]]]  # path of each query and its matches, best first
 
 
 def search(

@@ -2,8 +2,7 @@
 
 import functools
 import os
-import stat
-from dataclasses import dataclass, field
+from pathlib import Path
 from typing import NamedTuple
 
 from PIL import Image, ImageFile
@@ -13,34 +12,11 @@ from igoas_plugin.fastreid_fixes.images import kinds
 
 
 class Crop(NamedTuple):
-    """File with the image of one person; another size or time means another image.
+    """File with the image of one person; another size or time means another image."""
 
-    Args:
-        path: path below the folder of the gallery, with ``/`` between its parts.
-        size: size in bytes.
-        modified: time of the last change in nanoseconds since 1970.
-    """
-
-    path: str
-    size: int
-    modified: int
-
-
-@dataclass
-class Listing:
-    """Content of a folder of crops.
-
-    Args:
-        crops: crops, sorted by folder and name.
-        broken: {path of a file or folder that the system cannot read: reason}.
-    """
-
-    crops: list[Crop] = field(default_factory=list)
-    broken: dict[str, str] = field(default_factory=dict)
-
-    def may_hold(self, path: str) -> bool:
-        """Returns whether a file that was not found may still exist in a folder that cannot be read."""
-        return any(path.startswith(f"{folder}/") for folder in self.broken)
+    path: str  # path below the folder of the gallery, with "/" between its parts
+    size: int  # in bytes
+    modified: int  # time of the last change in nanoseconds since 1970
 
 
 @functools.cache
@@ -56,45 +32,41 @@ def has_decoder(kind: str) -> bool:
     return kind != "MPEG" and not (isinstance(factory, type) and issubclass(factory, ImageFile.StubImageFile))
 
 
-def crops_in(folder: str) -> Listing:
+def crops_in(folder: str) -> tuple[list[Crop], dict[str, str]]:
     """Lists the images in a folder and in all folders below it, by their endings.
 
     Hidden files and folders and other endings are skipped. Links are followed, unless they lead to a folder that the
     link itself lies in.
 
+    Returns:
+        The crops, sorted by path, and {path of an image or folder that the system cannot read: reason}.
+
     Raises:
-        InputError: the folder cannot be read.
+        InputError: the folder itself cannot be read.
     """
-    listing = Listing()
-    try:
-        add_crops(folder, "", {os.path.realpath(folder)}, listing)
-    except OSError as error:
-        raise InputError(f"cannot read the folder {os.path.abspath(folder)}: {error.strerror}") from None
-    return listing
+    crops, broken = [], {}
 
+    def note(error: OSError) -> None:
+        if error.filename == folder:
+            raise InputError(f"cannot read the folder {os.path.abspath(folder)}: {error.strerror}")
+        broken[error.filename] = error.strerror
 
-def add_crops(folder: str, prefix: str, around: set[str], listing: Listing) -> None:
-    """Adds the images of one folder, and of the folders below it, to a listing.
-
-    Args:
-        folder: path of the folder.
-        prefix: its path below the folder of the gallery, "" or with ``/`` at the end.
-        around: real paths of this folder and of those that it lies in.
-        listing: is extended.
-    """
-    with os.scandir(folder) as entries:
-        entries = sorted(entries, key=lambda entry: entry.name)
-    for entry in entries:
-        path = prefix + entry.name
-        if entry.name.startswith("."):
-            continue
-        try:
-            status = entry.stat()
-            if stat.S_ISDIR(status.st_mode):
-                real = os.path.realpath(entry.path)
-                if real not in around:
-                    add_crops(entry.path, f"{path}/", around | {real}, listing)
-            elif stat.S_ISREG(status.st_mode) and os.path.splitext(entry.name)[1].lower() in suffixes():
-                listing.crops.append(Crop(path, status.st_size, status.st_mtime_ns))
-        except OSError as error:  # a link to nothing, or no permission
-            listing.broken[path] = error.strerror
+    for parent, folders, names in os.walk(folder, onerror=note, followlinks=True):
+        around = {os.path.realpath(each) for each in (parent, *Path(parent).parents)}
+        folders[:] = [
+            name
+            for name in folders
+            if not name.startswith(".") and os.path.realpath(os.path.join(parent, name)) not in around
+        ]
+        for name in names:
+            if name.startswith(".") or os.path.splitext(name)[1].lower() not in suffixes():
+                continue
+            path = os.path.join(parent, name)
+            try:
+                status = os.stat(path)
+            except OSError as error:  # a link to nothing
+                note(error)
+            else:
+                below = os.path.relpath(path, folder).replace(os.sep, "/")
+                crops.append(Crop(below, status.st_size, status.st_mtime_ns))
+    return sorted(crops), broken

@@ -42,19 +42,12 @@ DAMAGE = (
 
 @dataclass(frozen=True)
 class Gallery:
-    """Description of the crops whose descriptors an index holds.
+    """Description of the crops whose descriptors an index holds."""
 
-    Args:
-        folder: absolute path of the crops.
-        kind: kind of the index, one of igoas_plugin.evaluation.ranking.neighbour_index.KINDS.
-        fingerprint: fingerprint of the model that computed the descriptors.
-        crops: crops in the order of the descriptors.
-    """
-
-    folder: str
-    kind: str
-    fingerprint: Fingerprint
-    crops: list[Crop]
+    folder: str  # absolute path of the crops
+    kind: str  # one of igoas_plugin.evaluation.ranking.neighbour_index.KINDS
+    fingerprint: Fingerprint  # of the model that computed the descriptors
+    crops: list[Crop]  # in the order of the descriptors
 
 
 class GalleryFile:

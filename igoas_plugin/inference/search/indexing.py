@@ -18,7 +18,7 @@ from igoas_plugin.core.files import check_output_file
 from igoas_plugin.evaluation.ranking.neighbour_index import SearchIndex
 from igoas_plugin.inference.predictor import READERS, FeatureExtractor
 
-from .crops import Crop, Listing, crops_in
+from .crops import Crop, crops_in
 from .gallery_file import Gallery, GalleryFile, write_gallery
 
 logger = logging.getLogger(f"fastreid.{__name__}")  # below fast-reid's logger, so that it prints where that prints
@@ -29,18 +29,11 @@ SAVE_SHARE = 0.05  # largest share of the time that saves may take; a large gall
 
 
 class Counts(NamedTuple):
-    """Number of crops of a folder by what happened to them.
+    """Number of crops of a folder by what happened to them."""
 
-    Args:
-        added: crops that are new in the index.
-        kept: crops that were in the index and have not changed.
-        dropped: crops that were in the index and are gone or have changed. A changed crop is added again.
-        unreadable: files that cannot be read.
-    """
-
-    added: int
-    kept: int
-    dropped: int
+    added: int  # new in the index
+    kept: int  # in the index before, and not changed
+    dropped: int  # in the index before, and gone or changed; a changed one is added again
     unreadable: int
 
     def __str__(self) -> str:
@@ -85,11 +78,7 @@ class GrowingGallery:
     def finish(self) -> None:
         """Builds the index of all descriptors and writes the file. Raises as empty_index()."""
         gallery, rows = self.gallery, self.rows[: len(self.gallery.crops)]
-        try:
-            index = empty_index(gallery.kind, rows.shape[1], len(rows))
-        except InputError:  # too many images cannot be read
-            self.save()
-            raise
+        index = empty_index(gallery.kind, rows.shape[1], len(rows))
         logger.info("making the index of %s images: %s", f"{len(rows):,}", gallery.kind)
         index.add(rows)
         self.save(index)
@@ -115,27 +104,28 @@ def index_folder(folder: str, path: str, predictor: FeatureExtractor, kind: str 
     """
     folder = os.path.abspath(folder)
     check_output_file(path)
-    listing = crops_in(folder)
-    if not listing.crops:
+    crops, broken = crops_in(folder)
+    if not crops:
         raise InputError(f"no images in {folder}: name the folder that holds the crops, or one that holds it")
-    known, descriptors, finished = read_known(path, folder, listing, predictor)
+    known, descriptors, finished = read_known(path, folder, crops, predictor)
     gallery = Gallery(folder, kind or known.kind, predictor.fingerprint, crops=[])
-    empty_index(gallery.kind, predictor.width, len(listing.crops))  # raises now what it would raise at the end
+    empty_index(gallery.kind, predictor.width, len(crops))  # raises now what it would raise at the end
 
-    there = set(listing.crops)
-    kept = [row for row, crop in enumerate(known.crops) if crop in there or listing.may_hold(crop.path)]
+    there = set(crops)
+    kept = [row for row, crop in enumerate(known.crops) if crop in there]
     gallery.crops.extend(known.crops[row] for row in kept)
     new = sorted(there - set(known.crops))
     growing = GrowingGallery(path, gallery, descriptors[kept], room=len(new))
-    for name, reason in listing.broken.items():
-        logger.warning("%s cannot be read: %s", printable(os.path.join(folder, name)), reason)
+    for name, reason in broken.items():
+        logger.warning("%s cannot be read: %s", printable(name), reason)
     try:
-        unreadable = add_descriptors(new, growing, predictor)
+        add_descriptors(new, growing, predictor)
+        added = len(gallery.crops) - len(kept)
         counts = Counts(
-            added=len(gallery.crops) - len(kept),
+            added,
             kept=len(kept),
             dropped=len(known.crops) - len(kept),
-            unreadable=unreadable + len(listing.broken),
+            unreadable=len(new) - added + len(broken),
         )
         if not gallery.crops:
             raise InputError(f"no image in {folder} can be read: nothing is written")
@@ -151,7 +141,7 @@ def index_folder(folder: str, path: str, predictor: FeatureExtractor, kind: str 
 
 
 def read_known(
-    path: str, folder: str, listing: Listing, predictor: FeatureExtractor
+    path: str, folder: str, crops: list[Crop], predictor: FeatureExtractor
 ) -> tuple[Gallery, np.ndarray, bool]:
     """Reads an existing index.
 
@@ -167,7 +157,7 @@ def read_known(
         file.require(predictor.fingerprint)
         known = file.gallery
         moved = os.path.realpath(folder) != os.path.realpath(known.folder)
-        if moved and set(known.crops).isdisjoint(listing.crops):  # numbered crops of two folders share their names
+        if moved and set(known.crops).isdisjoint(crops):  # numbered crops of two folders share their names
             raise InputError(
                 f"{path} is of the folder {known.folder}, and none of its images is in {folder}: give another --output"
             )
@@ -187,37 +177,27 @@ def empty_index(kind: str, width: int, images: int) -> SearchIndex:
     return index
 
 
-def add_descriptors(crops: list[Crop], growing: GrowingGallery, predictor: FeatureExtractor) -> int:
-    """Computes the descriptors of crops and adds them to a gallery.
-
-    Returns:
-        The number of crops that cannot be read; each of them is logged.
-    """
-    unreadable = 0
+def add_descriptors(crops: list[Crop], growing: GrowingGallery, predictor: FeatureExtractor) -> None:
+    """Computes the descriptors of crops and adds them to a gallery; crops that cannot be read are logged."""
     with tqdm(total=len(crops), desc="describing", unit=" images", disable=None) as bar:
         for batch in read_batches(crops, growing.gallery.folder, predictor):
-            readable = [(crop, image) for crop, image in batch if isinstance(image, Tensor)]
-            for _, error in batch:
-                if isinstance(error, UnreadableImage):
-                    logger.warning("%s", error)
-            if readable:
+            if readable := [(crop, image) for crop, image in batch if image is not None]:
                 added, images = zip(*readable, strict=True)
                 growing.add(added, predictor.describe(torch.stack(images)))
-            unreadable += len(batch) - len(readable)
             bar.update(len(batch))
-    return unreadable
 
 
 def read_batches(
     crops: list[Crop], folder: str, predictor: FeatureExtractor
-) -> Iterator[list[tuple[Crop, Tensor | UnreadableImage]]]:
-    """Yields batches of crops, each with its image or its error; threads read the next batch in the meantime."""
+) -> Iterator[list[tuple[Crop, Tensor | None]]]:
+    """Yields batches of crops, each with its image or None; threads read the next batch in the meantime."""
 
-    def read(crop: Crop) -> tuple[Crop, Tensor | UnreadableImage]:
+    def read(crop: Crop) -> tuple[Crop, Tensor | None]:
         try:
             return crop, predictor.read(os.path.join(folder, crop.path))
         except UnreadableImage as error:
-            return crop, error
+            logger.warning("%s", error)
+            return crop, None
 
     ahead, size = deque(), min(predictor.batch, BATCH)
     with ThreadPoolExecutor(READERS) as readers:

@@ -164,17 +164,6 @@ def test_a_moved_folder_goes_on_and_another_one_is_refused(crops, path, tmp_path
     assert len(descriptors_of(path)) == 18
 
 
-def test_what_lies_behind_a_link_that_leads_nowhere_now_is_kept(crops, path, tmp_path, host_log):
-    draw(tmp_path / "disk", ["a.png", "b.png"])
-    (crops / "disk").symlink_to(tmp_path / "disk")
-    index_folder(str(crops), path, SmallPredictor())
-    (tmp_path / "disk").rename(tmp_path / "gone")
-    assert index_folder(str(crops), path, SmallPredictor()) == Counts(0, 20, 0, 1)
-    assert f"{crops}/disk cannot be read: No such file or directory" in host_log.text
-    (crops / "disk").unlink()
-    assert index_folder(str(crops), path, SmallPredictor()) == Counts(0, 18, 2, 0)
-
-
 def test_the_kind_is_kept_or_changed_without_describing_anything(crops, path):
     index_folder(str(crops), path, SmallPredictor(), "hnsw")
     draw(crops, ["new.png"], seed=1)
