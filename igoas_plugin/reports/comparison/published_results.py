@@ -24,15 +24,26 @@ class Published(NamedTuple):
         return f"{self.method}, {self.venue}" if self.venue else self.method
 
 
-def published_on(data_set: str, trained_on: tuple[str, ...]) -> list[Published]:
+def training_set(cfg) -> str:
+    """Returns the names of the images that a config is trained on.
+
+    Example:
+        >>> from igoas_plugin import get_cfg
+        >>> training_set(get_cfg())
+        'Market1501'
+    """
+    return " + ".join(cfg.DATASETS.NAMES) + (", all images" if cfg.DATASETS.COMBINEALL else "")
+
+
+def published_on(data_set: str, trained_on: str) -> list[Published]:
     """Returns the figures of a protocol, lowest Rank-1 first.
 
     Args:
         data_set: registered name of the test set.
-        trained_on: registered names of the training sets. Figures after another training do not compare.
+        trained_on: the training set, see training_set(). Figures after another training do not compare.
 
     Example:
-        >>> [row.method for row in published_on("PartialiLIDS", ("Market1501",))]
+        >>> [row.method for row in published_on("PartialiLIDS", "Market1501")]
         ['PGFA', 'HOReID (HONet)', 'FastReID-DSR']
     """
     with (files(__package__) / "published_results.csv").open(encoding="utf-8", newline="") as file:
@@ -45,8 +56,6 @@ def published_on(data_set: str, trained_on: tuple[str, ...]) -> list[Published]:
             row["source"],
         )
         for row in rows
-        if len(trained_on) == 1
-        and fnmatchcase(data_set, row["data_set"])
-        and fnmatchcase(trained_on[0], row["trained_on"])
+        if fnmatchcase(data_set, row["data_set"]) and fnmatchcase(trained_on, row["trained_on"])
     ]
     return sorted(found, key=lambda row: row.metrics["Rank-1"])

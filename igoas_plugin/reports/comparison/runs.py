@@ -63,8 +63,8 @@ def plan(config_files: Iterable[str], seeds: int, output: str, opts: Iterable[st
         opts: KEY VALUE ... for every config.
 
     Raises:
-        InputError: a config cannot be read or is given twice, `opts` sets SEED or OUTPUT_DIR, two configs have the
-            same folder, or a folder holds a run of another config.
+        InputError: a config cannot be read, `opts` sets SEED or OUTPUT_DIR, two configs have the same folder, or a
+            folder holds a run of another config.
     """
     config_files, opts = list(config_files), list(opts)
     for key in ("SEED", "OUTPUT_DIR"):
@@ -72,11 +72,14 @@ def plan(config_files: Iterable[str], seeds: int, output: str, opts: Iterable[st
             raise InputError(f"{key} is set for each run: take --seeds and --output")
     for config_file in config_files:
         load_cfg(config_file, opts)  # reports a mistake in the user's own words, without the keys that are added below
-    names, folders, runs = names_of(config_files), [os.path.join(*steps_of(each)[-2:]) for each in config_files], []
+    folders, runs = [folder_of(each) for each in config_files], []
     if len(set(folders)) < len(folders):
-        raise InputError(f"two configs would write into one folder of {output}: {', '.join(sorted(config_files))}")
+        raise InputError(
+            f"a config is given twice, or two configs would write into one folder of {output}: "
+            f"{', '.join(sorted(config_files))}"
+        )
     for seed in range(seeds):
-        for config_file, name, folder in zip(config_files, names, folders, strict=True):
+        for config_file, name, folder in zip(config_files, names_of(folders), folders, strict=True):
             own = (*opts, "SEED", str(seed), "OUTPUT_DIR", os.path.join(output, folder, f"seed{seed}"))
             run = Run(name, config_file, own, seed, load_cfg(config_file, own))
             refuse_other_config(run)
@@ -84,19 +87,21 @@ def plan(config_files: Iterable[str], seeds: int, output: str, opts: Iterable[st
     return runs
 
 
-def names_of(config_files: list[str]) -> list[str]:
-    """Returns the shortest ends of the paths, without suffix, that differ; raises InputError for a path given twice."""
-    steps = list(map(steps_of, config_files))
-    for length in range(1, max(map(len, steps), default=0) + 1):
-        names = ["-".join(each[-length:]) for each in steps]
-        if len(set(names)) == len(names):
-            return names
-    raise InputError(f"a config is given twice: {', '.join(config_files)}")
+def folder_of(config_file: str) -> str:
+    """Returns the folder of a config's runs: "<folder of the config>/<config>"."""
+    path, _ = os.path.splitext(os.path.abspath(config_file))
+    return os.path.join(*path.split(os.sep)[-2:])
 
 
-def steps_of(path: str) -> list[str]:
-    """Returns the folders of a file and its name without suffix."""
-    return os.path.splitext(os.path.abspath(path))[0].split(os.sep)
+def names_of(folders: list[str]) -> list[str]:
+    """Returns the names of the configs in the table: the last part of each folder, or all of it if names repeat.
+
+    Example:
+        >>> names_of(["Market1501/igoas_R50", "OccDuke/igoas_R50"])
+        ['Market1501-igoas_R50', 'OccDuke-igoas_R50']
+    """
+    names = [os.path.basename(folder) for folder in folders]
+    return names if len(set(names)) == len(names) else [folder.replace(os.sep, "-") for folder in folders]
 
 
 def refuse_other_config(run: Run) -> None:

@@ -2,14 +2,13 @@
 
 import csv
 import io
-from typing import NamedTuple
 
 from tabulate import tabulate
 
 from igoas_plugin.evaluation.results import METRICS
 
 from .measures import Mean, Row
-from .published_results import Published, published_on
+from .published_results import Published, published_on, training_set
 from .runs import Run
 from .training import makers_of
 
@@ -24,44 +23,16 @@ NOTE = (
 )
 
 
-class TrainingSet(NamedTuple):
-    """Images that a config is trained on.
-
-    Args:
-        names: registered names of the data sets.
-        whole: query and gallery images too (DATASETS.COMBINEALL): no published figure compares.
-    """
-
-    names: tuple[str, ...]
-    whole: bool
-
-    @classmethod
-    def of(cls, cfg) -> "TrainingSet":
-        return cls(tuple(cfg.DATASETS.NAMES), cfg.DATASETS.COMBINEALL)
-
-    def __str__(self) -> str:
-        return " + ".join(self.names) + (", all images" if self.whole else "")
-
-    def published_on(self, data_set: str) -> list[Published]:
-        """Returns the figures that others published on a test set after training on these images."""
-        return [] if self.whole else published_on(data_set, self.names)
-
-
-def training_sets(runs: list[Run]) -> dict[str, TrainingSet]:
-    """Returns {name of a config: its training set}."""
-    return {run.name: TrainingSet.of(run.cfg) for run in runs}
-
-
 def markdown(rows: list[Row], runs: list[Run], failures: dict[str, str], command: str) -> str:
     """Returns a table for each test set and training set, then the failed runs, versions and machines.
 
     Args:
         failures: {folder of a failed run: the last line that it printed}.
     """
-    trained_on, parts = training_sets(runs), []
+    trained_on, parts = {run.name: training_set(run.cfg) for run in runs}, []
     for data_set, training in dict.fromkeys((row.data_set, trained_on[row.name]) for row in rows):
         own = [row for row in rows if (row.data_set, trained_on[row.name]) == (data_set, training)]
-        cells = [cells_of(row) for row in own] + [cells_of_published(row) for row in training.published_on(data_set)]
+        cells = [cells_of(row) for row in own] + [cells_of_published(row) for row in published_on(data_set, training)]
         table = tabulate(cells, HEADERS, tablefmt="pipe", disable_numparse=True)
         parts.append(f"## {data_set}, trained on {training}\n\n{table}\n")
     if failures:
@@ -84,7 +55,7 @@ def cells_of_published(row: Published) -> tuple[str, ...]:
 
 def as_csv(rows: list[Row], runs: list[Run]) -> str:
     """Returns all numbers as CSV: a row for each config and test set, then the published rows."""
-    trained_on = training_sets(runs)
+    trained_on = {run.name: training_set(run.cfg) for run in runs}
     measures = [*METRICS, "best_epoch_Rank-1", "images_per_second", "minutes"]
     columns = ["config", "data_set", "trained_on", "seeds", "source"]
     columns += [f"{name}_{kind}" for name in measures for kind in ("mean", "std")] + ["parameters", "flops"]
@@ -99,7 +70,7 @@ def as_csv(rows: list[Row], runs: list[Run]) -> str:
             cells |= {f"{name}_mean": value.mean, f"{name}_std": value.deviation}
         writer.writerow(cells)
     for data_set, training in dict.fromkeys((row.data_set, trained_on[row.name]) for row in rows):
-        for row in training.published_on(data_set):
+        for row in published_on(data_set, training):
             cells = {"config": row.method, "data_set": data_set, "trained_on": training}
             cells |= {f"{metric}_mean": value for metric, value in row.metrics.items()}
             writer.writerow({**cells, "source": f"published: {row.source}"})

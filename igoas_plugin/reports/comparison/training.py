@@ -1,19 +1,24 @@
-"""Training of a run of a comparison, in a process of its own."""
+"""Training of a run of a comparison in a process of its own, and the record of who made it: versions and machine."""
 
 import contextlib
+import importlib.metadata
 import json
 import os
+import platform
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
 
+import torch
+
 from igoas_plugin.core.command_line import stopped_with_this_process
 from igoas_plugin.core.errors import PluginError
 from igoas_plugin.core.files import write_atomically
+from igoas_plugin.core.version import __version__
 from igoas_plugin.engine.metrics_file import logged_lines
+from igoas_plugin.fastreid_fixes.device import usable_device
 
-from .provenance import made_by
 from .runs import Run, write_inputs
 
 try:
@@ -27,7 +32,7 @@ CONSOLE = "console.txt"  # output of all attempts
 SECONDS = "seconds.json"  # duration of each attempt
 MADE_BY = "made_by.txt"  # versions and machine, a line for each attempt
 LOCK = "lock"  # held by the training, even after its comparison was killed
-SECONDS_WRITTEN_EVERY = 30.0  # seconds; a kill loses no more time than that
+CHECKOUT = os.path.abspath(os.path.join(os.path.dirname(__file__), "..", "..", ".."))
 
 
 def train(run: Run, inputs: dict[str, int | str], progress: Callable[[int], None]) -> str | None:
@@ -60,7 +65,7 @@ def start(run: Run, progress: Callable[[int], None], handles: tuple[int, ...]) -
     """Starts the training in a process that inherits the file handles, and waits for its end."""
     command = [*TRAIN_NET, "--config-file", run.config_file, "--resume", *run.opts]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True, "errors": "replace"}
-    earlier, started, written, last_line = seconds_of(run.folder), time.monotonic(), 0.0, "no output"
+    earlier, started, last_line = seconds_of(run.folder), time.monotonic(), "no output"
     with (
         open(os.path.join(run.folder, CONSOLE), "a") as console,
         subprocess.Popen(command, **pipes, pass_fds=handles) as process,
@@ -73,9 +78,7 @@ def start(run: Run, progress: Callable[[int], None], handles: tuple[int, ...]) -
                     last_line = line.strip() or last_line
                     if logged := logged_lines(run.folder):
                         progress(logged[-1]["iteration"] + 1)
-                    if time.monotonic() - written > SECONDS_WRITTEN_EVERY:
-                        written = time.monotonic()
-                        write_seconds(run.folder, [*earlier, written - started])
+                    write_seconds(run.folder, [*earlier, time.monotonic() - started])  # a kill loses no time
         finally:
             write_seconds(run.folder, [*earlier, time.monotonic() - started])
     return "" if process.returncode == 0 and run.done else f"exit code {process.returncode}: {last_line}"
@@ -112,6 +115,33 @@ def seconds_of(folder: str) -> list[float]:
             return json.load(file)
     except (FileNotFoundError, ValueError):
         return []
+
+
+def made_by(device: str) -> str:
+    """Returns versions and machine in one line.
+
+    Args:
+        device: MODEL.DEVICE of a run.
+    """
+    versions = ", ".join(f"{name} {importlib.metadata.version(name)}" for name in ("fastreid", "torch"))
+    gpu = torch.cuda.get_device_name(device) if torch.device(usable_device(device)).type == "cuda" else "no GPU used"
+    processor = platform.processor() or platform.machine()
+    return (
+        f"igoas_plugin {__version__}{commit()}, {versions}, Python {platform.python_version()}; {processor}, {gpu}, "
+        f"{torch.get_num_threads()} of {os.cpu_count()} CPU threads"
+    )
+
+
+def commit(checkout: str = CHECKOUT) -> str:
+    """Returns the commit of a checkout, with "-dirty" if files were changed; "" without a checkout or without git."""
+    if not os.path.exists(os.path.join(checkout, ".git")):
+        return ""
+    command = ["git", "-C", checkout, "describe", "--always", "--dirty", "--exclude=*"]
+    try:
+        found = subprocess.run(command, capture_output=True, text=True, check=True, timeout=10)
+    except (OSError, subprocess.SubprocessError):
+        return ""
+    return f" (commit {found.stdout.strip()})"
 
 
 def makers_of(runs: list[Run]) -> list[str]:

@@ -3,7 +3,7 @@
 from typing import NamedTuple
 
 from igoas_plugin.evaluation.results import METRICS
-from igoas_plugin.reports.comparison.table import TrainingSet
+from igoas_plugin.reports.comparison.published_results import published_on, training_set
 
 from .run_folder import RunFolder
 
@@ -33,7 +33,7 @@ def rows_of(run: RunFolder, data_set: str, metrics: dict[str, float]) -> list[Ro
     for file, results in run.recorded.items():
         if data_set in results:
             rows.append(Row("recorded", "recorded", figures_of(results[data_set]), f"{file} of the run"))
-    for each in TrainingSet.of(run.cfg).published_on(data_set):
+    for each in published_on(data_set, training_set(run.cfg)):
         rows.append(Row(each.title, "published", figures_of(each.metrics), each.source))
     return rows
 

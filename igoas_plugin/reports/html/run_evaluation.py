@@ -12,7 +12,7 @@ from igoas_plugin.core.version import __version__
 from igoas_plugin.datasets.data_report import published_text, report
 from igoas_plugin.evaluation.results import METRICS
 from igoas_plugin.evaluation.retrieval import Retrieval, retrieve
-from igoas_plugin.reports.comparison.provenance import made_by
+from igoas_plugin.reports.comparison.training import made_by
 from igoas_plugin.reports.figures.activation_figure import draw_activations, read_pair
 from igoas_plugin.reports.figures.figure_file import pixels_of
 from igoas_plugin.reports.rank_lists import Query, RankList, extremes, grouped, queries_of, rank_list

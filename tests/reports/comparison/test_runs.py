@@ -15,9 +15,8 @@ import pytest
 from igoas_plugin.core.command_line import stop_on_sigterm
 from igoas_plugin.core.errors import InputError
 from igoas_plugin.reports.comparison import training
-from igoas_plugin.reports.comparison.provenance import commit, made_by
 from igoas_plugin.reports.comparison.runs import inputs_of, names_of, plan, refuse_other_inputs, write_inputs
-from igoas_plugin.reports.comparison.training import locked, makers_of, seconds_of, train
+from igoas_plugin.reports.comparison.training import commit, locked, made_by, makers_of, seconds_of, train
 
 ROOT = Path(__file__).parents[3]
 A, B = "configs/Toy/igoas_R18.yml", "configs/Toy/bagtricks_R18.yml"
@@ -33,14 +32,13 @@ def test_every_config_has_every_seed_in_a_folder_of_its_own_seed_by_seed(tmp_pat
     assert not os.listdir(tmp_path)
 
 
-@pytest.mark.parametrize("paths, names", [
-    (["a/x.yml"], ["x"]),
-    (["a/x.yml", "a/y.yml"], ["x", "y"]),
-    (["a/x.yml", "b/x.yml"], ["a-x", "b-x"]),
-    (["a/b/x.yml", "c/b/x.yml", "c/b/y.yml"], ["a-b-x", "c-b-x", "c-b-y"]),
+@pytest.mark.parametrize("folders, names", [
+    (["a/x"], ["x"]),
+    (["a/x", "a/y"], ["x", "y"]),
+    (["a/x", "b/x", "b/y"], ["a-x", "b-x", "b-y"]),
 ])  # fmt: skip
-def test_names_are_as_short_as_they_can_be(paths, names):
-    assert names_of(paths) == names
+def test_names_are_as_short_as_they_can_be(folders, names):
+    assert names_of(folders) == names
 
 
 def test_a_run_has_the_same_folder_whatever_else_is_compared(tmp_path):
@@ -63,9 +61,9 @@ def test_a_word_that_is_no_pair_is_reported_as_the_user_wrote_it(tmp_path):
         plan([A], 1, str(tmp_path), ["configs/OccDuke"])
 
 
-def test_a_config_given_twice_is_refused():
+def test_a_config_given_twice_is_refused(tmp_path):
     with pytest.raises(InputError, match="given twice"):
-        names_of([A, os.path.abspath(A)])
+        plan([A, os.path.abspath(A)], 1, str(tmp_path), [])
 
 
 @pytest.mark.parametrize("key", ["SEED", "OUTPUT_DIR"])
@@ -319,19 +317,19 @@ def test_the_commit_is_that_of_the_package_s_own_checkout_and_tells_of_changes(t
             ["git", "-C", tmp_path, *author, *words], check=True, capture_output=True, text=True
         ).stdout
 
-    package = tmp_path / "package"
-    (package / "part").mkdir(parents=True)
-    assert commit(str(package)) == ""
+    (tmp_path / "part").mkdir()
+    assert commit(str(tmp_path)) == ""
     git("init")
     (tmp_path / "other.txt").write_text("1")
     git("add", ".")
     git("commit", "-m", "one")
-    assert commit(str(package)) == f" (commit {git('rev-parse', '--short', 'HEAD').strip()})"
+    assert commit(str(tmp_path)) == f" (commit {git('rev-parse', '--short', 'HEAD').strip()})"
     (tmp_path / "other.txt").write_text("2")
-    assert commit(str(package)).endswith(", with changes)")
-    assert commit(str(package / "part")) == ""  # such as site-packages in a project's folder
+    assert commit(str(tmp_path)).endswith("-dirty)")
+    assert commit(str(tmp_path / "part")) == ""  # such as site-packages in a project's folder
 
 
-def test_without_git_there_is_no_commit(monkeypatch):
+def test_without_git_there_is_no_commit(monkeypatch, tmp_path):
+    (tmp_path / ".git").mkdir()
     monkeypatch.setenv("PATH", "")
-    assert commit() == ""
+    assert commit(str(tmp_path)) == ""
