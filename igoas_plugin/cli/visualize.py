@@ -10,6 +10,7 @@ The picture is OUTPUT_DIR/<command>.png, or --output. No GPU is needed (MODEL.DE
 """
 
 import argparse
+import itertools
 import os
 import sys
 
@@ -27,7 +28,6 @@ from igoas_plugin.reports.figures.figure_file import check_picture, save_figure
 from igoas_plugin.reports.figures.occlusion_panel import occlusion_picture
 from igoas_plugin.reports.figures.rank_figure import ranks_picture
 
-LISTS = ("queries", "images", "identities", "scalars")  # options with several values, which may swallow KEY VALUE
 LEAST = {"count": 1, "top": 1, "seed": 0}
 
 
@@ -68,36 +68,25 @@ def arguments(words: list[str]) -> argparse.Namespace:
     ):  # fmt: skip
         each.add_argument("--count", type=int, default=count, help=f"number of {what} (default: {count})")
         each.add_argument("--seed", type=int, default=0, help="seed of the random choice (default: 0)")
+    words, opts = without_pairs(words)
     args, others = parser.parse_known_args(words)
     if unknown := [word for word in others if word.startswith("--")]:
         parser.error(f"unrecognized arguments: {' '.join(unknown)}")
-    return separated(args, others)
-
-
-def separated(args: argparse.Namespace, others: list[str]) -> argparse.Namespace:
-    """Moves KEY VALUE pairs to `args.opts`, also those behind the values of an option, where a config key begins them.
-
-    Args:
-        args: parsed arguments.
-        others: words that no argument took: pairs, and the runs of "curves".
-    """
-    keys, args.opts = set(flat_keys(get_cfg())), []
-
-    def until_key(words: list[str]) -> list[str]:
-        end = next((index for index, word in enumerate(words) if word in keys), len(words))
-        args.opts += words[end:]
-        return words[:end]
-
-    for name in LISTS:
-        if words := getattr(args, name, None):
-            setattr(args, name, until_key(words))
-            if not getattr(args, name):
-                raise InputError(f"--{name} has no value: {words[0]} is a config key")
-    if args.command == "curves":
-        args.runs = until_key(others)
-    else:
-        args.opts += others
+    args.runs = others if args.command == "curves" else []
+    args.opts = opts if args.command == "curves" else opts + others
     return args
+
+
+def without_pairs(words: list[str]) -> tuple[list[str], list[str]]:
+    """Separates KEY VALUE pairs from the other words, so that an option with several values does not take them."""
+    keys, others, opts = set(flat_keys(get_cfg())), [], []
+    remaining = iter(words)
+    for word in remaining:
+        if word in keys:
+            opts += [word, *itertools.islice(remaining, 1)]
+        else:
+            others.append(word)
+    return others, opts
 
 
 def draw_occlusion(args: argparse.Namespace, cfg) -> Figure:

@@ -11,21 +11,6 @@ from igoas_plugin.evaluation.retrieval import Match, Retrieval
 from .figures.pixel_images import drawn
 
 
-class FirstMatch(NamedTuple):
-    """Rank of the first gallery image with the query's identity; junk, which no metric counts, has no rank.
-
-    Args:
-        rank: the rank, from 1; if there is no match among the nearest images, the number of images that were compared.
-        found: whether there is a match among the nearest images, which a Retrieval keeps.
-    """
-
-    rank: int
-    found: bool
-
-    def __str__(self) -> str:
-        return str(self.rank) if self.found else f"> {self.rank}"
-
-
 class Query(NamedTuple):
     """Query of a test set.
 
@@ -33,7 +18,8 @@ class Query(NamedTuple):
         position: index among the queries of the data set.
         identity, camera: labels of the data set; the camera counts from 0.
         ap: average precision in %; None if the gallery has no image of the identity in another camera.
-        first: its first match; None as for `ap`.
+        first: rank of its first match, from 1; junk, which no metric counts, has no rank. None as for `ap`, or if there
+            is no match among the nearest images, which a Retrieval keeps.
     """
 
     position: int
@@ -41,7 +27,7 @@ class Query(NamedTuple):
     identity: int
     camera: int
     ap: float | None
-    first: FirstMatch | None
+    first: int | None
 
 
 class Found(NamedTuple):
@@ -94,10 +80,7 @@ def query_at(retrieval: Retrieval, position: int) -> Query:
     ap = retrieval.ap[position]
     if np.isnan(ap):
         return Query(position, *retrieval.query[position], None, None)
-    counted = [match for match in retrieval.matches(position) if match.rank is not None]
-    ranks = (match.rank for match in counted if match.state == "right")
-    rank = next(ranks, None)
-    first = FirstMatch(len(counted), False) if rank is None else FirstMatch(rank, True)
+    first = next((match.rank for match in retrieval.matches(position) if match.state == "right"), None)
     return Query(position, *retrieval.query[position], 100 * float(ap), first)
 
 
@@ -144,6 +127,6 @@ def grouped(queries: Sequence[Query], label: Literal["identity", "camera"]) -> l
             members.setdefault(getattr(query, label), []).append(query)
     groups = []
     for name, own in sorted(members.items()):
-        hits, precisions = [query.first == FirstMatch(1, True) for query in own], [query.ap for query in own]
+        hits, precisions = [query.first == 1 for query in own], [query.ap for query in own]
         groups.append(Group(name, len(own), mean(precisions), 100 * mean(hits), min(precisions)))
     return groups

@@ -37,7 +37,6 @@ class Point:
     """Evaluation of a model at one severity; a row of the CSV file.
 
     Args:
-        model: name of the model.
         kind: kind of the occlusion, one of KINDS.
         severity: 0 to 5.
         metrics: METRICS, in %.
@@ -47,11 +46,6 @@ class Point:
     kind: str
     severity: int
     metrics: dict[str, float]
-
-    @property
-    def row(self) -> tuple:
-        share = round(100 * SHARES[self.severity])
-        return self.model, self.kind, self.severity, share, *(f"{self.metrics[metric]:.2f}" for metric in METRICS)
 
 
 class OccludedQueries(CommDataset):
@@ -127,7 +121,11 @@ def mixed_kinds(single: dict[str, dict[str, torch.Tensor]], kinds: np.ndarray) -
 def write_csv(points: Sequence[Point], path: str) -> None:
     """Writes a row for each point."""
     text = io.StringIO()
-    csv.writer(text).writerows([COLUMNS, *(point.row for point in points)])
+    writer = csv.writer(text)
+    writer.writerow(COLUMNS)
+    for point in points:
+        share, metrics = round(100 * SHARES[point.severity]), (f"{point.metrics[metric]:.2f}" for metric in METRICS)
+        writer.writerow([point.model, point.kind, point.severity, share, *metrics])
     write_atomically(path, lambda file: file.write(text.getvalue().encode()))
 
 

@@ -4,7 +4,6 @@ import torch
 
 from igoas_plugin.evaluation.retrieval import ranked_retrieval
 from igoas_plugin.reports.rank_lists import (
-    FirstMatch,
     Query,
     extremes,
     grouped,
@@ -27,18 +26,17 @@ def retrieval():
 
 def test_queries_come_worst_first_and_those_without_a_possible_match_last(retrieval):
     assert queries_of(retrieval) == [
-        (0, "query/a.jpg", 7, 0, pytest.approx(50), FirstMatch(2, True)),  # junk does not count: its match has rank 2
-        (1, "query/b.jpg", 8, 0, pytest.approx(100), FirstMatch(1, True)),
+        (0, "query/a.jpg", 7, 0, pytest.approx(50), 2),  # junk does not count: its match has rank 2
+        (1, "query/b.jpg", 8, 0, pytest.approx(100), 1),
         (2, "query/c.jpg", 9, 1, None, None),
     ]
 
 
-def test_a_first_match_beyond_the_nearest_images_is_marked(retrieval):
+def test_a_first_match_beyond_the_nearest_images_has_no_rank(retrieval):
     nearest = retrieval.nearest[:, :2], retrieval.distances[:, :2]
     shorter = type(retrieval)(**{**vars(retrieval), "nearest": nearest[0], "distances": nearest[1]})
-    first = query_at(shorter, 0).first
-    assert first == FirstMatch(1, False)  # only one image was compared besides the junk
-    assert str(first) == "> 1" and str(FirstMatch(1, True)) == "1"
+    found = query_at(shorter, 0)
+    assert found.first is None and found.ap == pytest.approx(50)
 
 
 def test_a_rank_list_has_the_nearest_images_and_junk_has_no_rank(retrieval):

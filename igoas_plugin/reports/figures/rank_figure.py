@@ -88,13 +88,11 @@ def find_query(word: str, name: str, query: list[Item]) -> int:
         return int(word)
     end = os.path.join(os.sep, os.path.normpath(word))
     found = [position for position, (path, *_) in enumerate(query) if os.path.abspath(path).endswith(end)]
-    if not found:
+    if len(found) != 1:
         raise InputError(
-            f"--queries {word}: no query of {name} has that name; take {', '.join(CHOICES)}, a position from 0 to "
-            f"{len(query) - 1}, or a path such as {query[0][0]}"
+            f"--queries {word}: {len(found) or 'no'} queries of {name} end with that; take {', '.join(CHOICES)}, a "
+            f"position from 0 to {len(query) - 1}, or a longer part of a path such as {query[0][0]}"
         )
-    if len(found) > 1:
-        raise InputError(f"--queries {word}: {len(found)} queries of {name} end with that, write more of the path")
     return found[0]
 
 

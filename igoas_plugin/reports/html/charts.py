@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 from matplotlib.figure import Figure
 
-from igoas_plugin.datasets.occluded_market.occlude import KINDS, SHARES
+from igoas_plugin.datasets.occluded_market.occlude import KINDS
 from igoas_plugin.reports.figures.cmc_curves import draw_cmc
 from igoas_plugin.reports.severity_curve import DRAWN, Point, draw_severity, kind_title
 
@@ -77,9 +77,3 @@ def severity_charts(points: Sequence[Point]) -> list[Chart]:
         rows = list(zip(*columns, strict=True))
         charts.append(Chart(title, svg(figure, f"{title}: the table has its numbers"), heads, rows))
     return charts
-
-
-def hidden_shares() -> str:
-    """Returns a phrase with the share of an image that each severity hides."""
-    shares = ", ".join(f"{round(100 * share)} %" for share in SHARES)
-    return f"{shares} of the image at severities 0 to {len(SHARES) - 1}"

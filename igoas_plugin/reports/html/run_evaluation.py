@@ -4,6 +4,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
+from typing import NamedTuple
 
 from torch import nn
 
@@ -11,14 +12,14 @@ from igoas_plugin.config import flat_keys, get_cfg, value_of
 from igoas_plugin.core.version import __version__
 from igoas_plugin.datasets.data_report import published_text, report
 from igoas_plugin.evaluation.results import METRICS
-from igoas_plugin.evaluation.retrieval import Retrieval, retrieve
+from igoas_plugin.evaluation.retrieval import NEAREST, Retrieval, retrieve
+from igoas_plugin.reports.comparison.published_results import published_on, training_set
 from igoas_plugin.reports.comparison.training import made_by
 from igoas_plugin.reports.figures.activation_figure import draw_activations, read_pair
 from igoas_plugin.reports.figures.figure_file import pixels_of
 from igoas_plugin.reports.rank_lists import Query, RankList, extremes, grouped, queries_of, rank_list
 
-from .charts import cmc_chart, hidden_shares, severity_charts, severity_points
-from .metric_rows import differences, rows_of
+from .charts import cmc_chart, severity_charts, severity_points
 from .page import name_below, render
 from .run_folder import RunFolder
 from .thumbnails import Thumbnail, thumbnail
@@ -26,6 +27,7 @@ from .thumbnails import Thumbnail, thumbnail
 SIZE = (64, 128)  # largest size (width, height) of a picture in a rank list, in pixels
 TOP = 10  # gallery images of a rank list
 MAPS_DPI, MAPS_SIZE = 72, (2000, 2000)  # resolution and largest size, in pixels, of a figure of activation maps
+SAME = 0.05  # difference of a metric, in percentage points, that is not reported
 # Steps of an evaluation besides ranking by distance; published figures are without them, unless they say otherwise
 EXTRAS = {"TEST.RERANK.ENABLED": "re-ranking", "TEST.AQE.ENABLED": "query expansion", "TEST.FLIP.ENABLED": "flipping"}
 
@@ -137,7 +139,7 @@ def page_of(run: RunFolder, sets: Sequence[TestSet], sha256: str, command: str) 
         sets=[page_values(run, tested) for tested in sets],
         severity=severity_charts(severity_points({tested.name: tested.metrics for tested in sets})),
         curve=severity_charts(run.curve),
-        hidden_shares=hidden_shares(),
+        nearest=NEAREST,
     )
 
 
@@ -155,6 +157,59 @@ def page_values(run: RunFolder, tested: TestSet) -> dict:
         "folders": folders_of(tested.retrieval),
         "pictured": tested.pictured,
     }
+
+
+class MetricRow(NamedTuple):
+    """Row of the table of metrics: measured for the page, recorded by the run, or published by others.
+
+    Args:
+        kind: "measured", "recorded" or "published".
+        figures: METRICS in %, "-" for an unknown one.
+    """
+
+    name: str
+    kind: str
+    figures: tuple[str, ...]
+    source: str
+
+
+def rows_of(run: RunFolder, data_set: str, metrics: dict[str, float]) -> list[MetricRow]:
+    """Returns the measured row of a test set, the recorded ones, and the published ones, the best last.
+
+    Published figures have the same test set and the same training set.
+    """
+    rows = [MetricRow("this evaluation", "measured", figures_of(metrics), "measured for this page")]
+    for file, results in run.recorded.items():
+        if data_set in results:
+            rows.append(MetricRow("recorded", "recorded", figures_of(results[data_set]), f"{file} of the run"))
+    for each in published_on(data_set, training_set(run.cfg)):
+        rows.append(MetricRow(each.title, "published", figures_of(each.metrics), each.source))
+    return rows
+
+
+def figures_of(metrics: dict[str, float]) -> tuple[str, ...]:
+    return tuple(f"{metrics[metric]:.1f}" if metric in metrics else "-" for metric in METRICS)
+
+
+def differences(run: RunFolder, data_set: str, metrics: dict[str, float]) -> list[str]:
+    """Returns a sentence for each recorded file that lacks the test set or has other figures of it."""
+    sentences = []
+    for file, results in run.recorded.items():
+        recorded = results.get(data_set)
+        if recorded is None:
+            sentences.append(f"{file} of the run has no figures of {data_set}.")
+            continue
+        wrong = [
+            f"{name} {metrics[name]:.1f} here, {recorded[name]:.1f} there"
+            for name in METRICS
+            if name in recorded and name in metrics and abs(metrics[name] - recorded[name]) >= SAME
+        ]
+        if wrong:
+            sentences.append(
+                f"These figures differ from {file} of the run: {'; '.join(wrong)}. The reason may be other weights, "
+                "config keys or images, or another processor."
+            )
+    return sentences
 
 
 def settings_of(cfg) -> list[tuple[str, str, str]]:

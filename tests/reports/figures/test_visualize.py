@@ -85,11 +85,10 @@ MISTAKES = [
     (["ranks", "--top", "0"], "--top must be 1 or more, got 0"),
     (["ranks", "--count", "-2"], "--count must be 1 or more, got -2"),
     (["embedding", "--seed", "-1"], "--seed must be 0 or more, got -1"),
-    (["ranks", "--queries", "absent.png"], "--queries absent.png: no query of TinyReID has that name"),
+    (["ranks", "--queries", "absent.png"], "--queries absent.png: no queries of TinyReID end with that"),
     (["ranks", "MODEL.WEIGHTS", ""], "MODEL.WEIGHTS is empty"),
     (["ranks", "MODEL.WEIGHTS", "absent.pth"], "absent.pth"),
     (["embedding", "--identities", "first"], "--identities first: an identity is a whole number"),
-    (["responses", "--images", "MODEL.WEIGHTS", "x"], "--images has no value: MODEL.WEIGHTS is a config key"),
     (["occlusion", "--output", "picture.gif"], "picture.gif: the end of its name must be png, pdf or svg"),
     (["occlusion", "MODEL.OCCLUSION.NAME", "Nothing"], "MODEL.OCCLUSION.NAME must be"),
     (["curves"], "run holds no metrics.json"),
@@ -112,6 +111,8 @@ def test_curves_of_no_run_and_options_that_are_none_are_refused(visualize):
     assert done.returncode == 2 and "curves of which runs" in done.stderr
     done = visualize("ranks", "--querys", "worst")
     assert done.returncode == 2 and "unrecognized arguments: --querys" in done.stderr
+    done = visualize("responses", "--images", "MODEL.WEIGHTS", "x")
+    assert done.returncode == 2 and "argument --images: expected at least one argument" in done.stderr
 
 
 def test_a_config_of_the_project_is_drawn(visualize, tiny_duke, tmp_path):

@@ -10,7 +10,6 @@ from bs4 import BeautifulSoup
 from saved_run import COMMAND
 
 from igoas_plugin.reports.html import run_evaluation
-from igoas_plugin.reports.html.metric_rows import Row
 from igoas_plugin.reports.html.page import ENVIRONMENT
 
 STYLE = ENVIRONMENT.loader.get_source(ENVIRONMENT, "style.css")[0]
@@ -105,7 +104,7 @@ def test_metrics_of_this_evaluation_stand_above_what_was_recorded_with_the_diffe
 
 
 def test_published_rows_are_marked_as_such_with_their_source(opened_run, test_sets, monkeypatch):
-    row = Row("IGOAS, TIP 2021", "published", ("60.1", "-", "-", "49.4", "-"), "its paper")
+    row = run_evaluation.MetricRow("IGOAS, TIP 2021", "published", ("60.1", "-", "-", "49.4", "-"), "its paper")
     measured = run_evaluation.rows_of(opened_run, "TinyReID", test_sets[0].metrics)[0]
     monkeypatch.setattr(run_evaluation, "rows_of", lambda *_: [measured, row])
     soup = page_of(opened_run, test_sets)
