@@ -56,7 +56,7 @@ def test_a_run_ends_with_the_table_and_the_files_and_can_be_evaluated_and_resume
 
 
 @pytest.mark.slow
-def test_the_toy_recipe_triples_rank_1_of_the_untrained_model(call_tool, tmp_path, monkeypatch):
+def test_the_toy_recipe_finds_half_of_the_queries_and_an_untrained_model_hardly_any(call_tool, tmp_path, monkeypatch):
     """Runs the commands of `make train` with another OUTPUT_DIR."""
     monkeypatch.setenv("FASTREID_DATASETS", str(tmp_path / "datasets"))
     rank_1 = {}
@@ -66,7 +66,8 @@ def test_the_toy_recipe_triples_rank_1_of_the_untrained_model(call_tool, tmp_pat
         done = call_tool("train_net", *words)
         assert done.returncode == 0, done.stderr[-2000:]
         rank_1[name] = json.loads((output / "results.json").read_text())["ToyOccluded"]["Rank-1"]
-    assert rank_1["trained"] >= 3 * rank_1["untrained"], rank_1
+    # measured: 56.7 against 3.3 or less; processors round differently, which changes some of the 120 queries
+    assert rank_1["trained"] >= 45 and rank_1["untrained"] < 5, rank_1
 
 
 def yaml_file(text):

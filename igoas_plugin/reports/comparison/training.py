@@ -125,11 +125,20 @@ def made_by(device: str) -> str:
     """
     versions = ", ".join(f"{name} {importlib.metadata.version(name)}" for name in ("fastreid", "torch"))
     gpu = torch.cuda.get_device_name(device) if torch.device(usable_device(device)).type == "cuda" else "no GPU used"
-    processor = platform.processor() or platform.machine()
     return (
-        f"igoas_plugin {__version__}{commit()}, {versions}, Python {platform.python_version()}; {processor}, {gpu}, "
+        f"igoas_plugin {__version__}{commit()}, {versions}, Python {platform.python_version()}; {processor()}, {gpu}, "
         f"{torch.get_num_threads()} of {os.cpu_count()} CPU threads"
     )
+
+
+def processor() -> str:
+    """Returns the name of the processor, as the system reports it."""
+    try:
+        with open("/proc/cpuinfo") as file:
+            names = [line.split(":", 1)[1].strip() for line in file if line.startswith("model name")]
+    except OSError:
+        names = []
+    return names[0] if names else platform.processor() or platform.machine()
 
 
 def commit(checkout: str = CHECKOUT) -> str:

@@ -83,7 +83,7 @@ def test_a_run_of_another_config_is_not_mixed_in(tmp_path):
     written(run)
     assert plan([A], 1, str(tmp_path), [])[0].begun
     with pytest.raises(
-        InputError, match=r"Toy/igoas_R18/seed0 holds a run of another config \(SOLVER.MAX_EPOCH is 5, not 2\)"
+        InputError, match=r"Toy/igoas_R18/seed0 holds a run of another config \(SOLVER.MAX_EPOCH is 10, not 2\)"
     ):
         plan([A], 1, str(tmp_path), ["SOLVER.MAX_EPOCH", "2"])
 
