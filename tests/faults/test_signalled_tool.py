@@ -142,7 +142,7 @@ TRAINING = ("--config-file", str(ROOT / "configs/Toy/igoas_R18.yml"), "OUTPUT_DI
             "prepare_data",
             ("occluded-duke", "--source", "."),
             "igoas_plugin.cli.prepare_data.prepare",
-            "interrupted: the same command goes on from here",
+            "interrupted: run the same command again",
         ),
     ],
 )
