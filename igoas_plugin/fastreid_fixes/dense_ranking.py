@@ -7,7 +7,7 @@ from collections import deque
 import faiss
 import numpy as np
 import torch
-from fastreid.evaluation import ReidEvaluator, rank, roc
+from fastreid.evaluation import ReidEvaluator, query_expansion, rank, roc
 from fastreid.utils import compute_dist, faiss_utils
 
 from .fix import fix, replace_everywhere
@@ -18,6 +18,7 @@ logger = logging.getLogger(f"fastreid.{__name__}")  # below "fastreid", so that 
 RECENT_CMC = deque(maxlen=64)
 
 original_evaluate_rank = rank.evaluate_rank
+original_aqe = query_expansion.aqe
 original_jaccard_distance = compute_dist.compute_jaccard_distance
 
 
@@ -79,6 +80,21 @@ def rank_in_small_galleries() -> None:
     curves differ in length. Also, queries without a match were left out of every metric without a word in the log.
     """
     replace_everywhere(original_evaluate_rank, evaluate_rank)
+
+
+def aqe(query_feat, gallery_feat, qe_times=1, qe_k=10, alpha=3.0):
+    """Replaces fast-reid's function of this name; with fewer images than `qe_k` it averages those that there are."""
+    others = len(query_feat) + len(gallery_feat) - 1
+    return original_aqe(query_feat, gallery_feat, qe_times, min(qe_k, others), alpha)
+
+
+@fix
+def expand_queries_in_small_galleries() -> None:
+    """ValueError with TEST.AQE if query and gallery together have no more than QE_K images.
+
+    Cause: numpy.argpartition raises "kth out of bounds" if there are fewer images than neighbours.
+    """
+    replace_everywhere(original_aqe, aqe)
 
 
 @fix

@@ -18,6 +18,7 @@ from fastreid.data.data_utils import read_image
 from fastreid.data.transforms import build_transforms
 from fastreid.data.transforms.functional import to_tensor
 from fastreid.evaluation import rank, rank_cylib, reid_evaluation, roc
+from fastreid.evaluation.query_expansion import aqe
 from fastreid.modeling.backbones import build_backbone
 from fastreid.utils.compute_dist import build_dist, index_init_cpu
 from PIL import Image
@@ -97,6 +98,11 @@ def queries_that_lose_different_numbers_of_images():
         g_camids=np.array([0, 0, 0] + [1, 0, 0] + [1, 1, 1] * 2),  # query 0 loses one image, query 1 two
         use_cython=False,
     )[0].tolist()
+
+
+@fault
+def query_expansion_with_six_images():
+    return [feature.tolist() for feature in aqe(torch.randn(2, 4), torch.randn(4, 4), qe_k=10)]
 
 
 @fault

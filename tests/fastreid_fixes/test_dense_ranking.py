@@ -115,6 +115,10 @@ def test_a_large_gallery_reaches_fast_reid_unchanged(monkeypatch):
     assert given[0] is distances and given[2] is pids and given[4] is camids
 
 
+def test_without_the_plugin_query_expansion_needs_more_images_than_neighbours(raw_host):
+    assert raw_host["query_expansion_with_six_images"].startswith("ValueError")
+
+
 def test_query_expansion_takes_the_weighted_mean_of_the_nearest_images():
     features = torch.randn(12, 4, generator=torch.Generator().manual_seed(0)).abs()  # similarities > 0
     expected = []
@@ -124,6 +128,13 @@ def test_query_expansion_takes_the_weighted_mean_of_the_nearest_images():
         expected.append((features[nearest] * similarity[nearest, None] ** 3).mean(dim=0))
     query, gallery = query_expansion.aqe(features[:5], features[5:], qe_times=1, qe_k=3, alpha=3.0)
     torch.testing.assert_close(torch.cat([query, gallery]), torch.stack(expected))
+
+
+def test_query_expansion_of_few_images_takes_what_there_is():
+    features = torch.randn(6, 4, generator=torch.Generator().manual_seed(0))
+    few = query_expansion.aqe(features[:2], features[2:], qe_k=10)
+    for found, expected in zip(few, query_expansion.aqe(features[:2], features[2:], qe_k=5), strict=True):
+        torch.testing.assert_close(found, expected, rtol=0, atol=0)
 
 
 def test_without_the_plugin_the_cuhk03_protocol_fails_with_numpy_1_26(raw_host):
