@@ -60,7 +60,7 @@ def assert_ended_in_one_line(run, tmp_path, what, code=1, seconds=600):
     assert [line for line in lines if line.startswith("said in one line: ")] == lines[-1:]
     assert what in lines[-1]
     tracebacks = [" ".join(lines[at + 1 : at + 3]) for at, line in enumerate(lines) if "Traceback" in line]
-    # a loader's worker may just hand a batch to the killed process, or be started by it: Python itself then prints these
+    # a loader's worker may just hand a batch to the killed process, or be started by it: Python then prints these
     own = ("multiprocessing/resource_sharer", "multiprocessing/spawn.py")
     assert all(any(name in where for name in own) for where in tracebacks)
     assert left(tmp_path, WORKERS_SECONDS) == []
