@@ -75,7 +75,8 @@ def rename_finished(folder: str, target: str) -> bool:
     Returns:
         False if the target exists because another process was faster.
     """
-    os.sync()  # one call for all files: one fsync for each of thousands would take a minute
+    if hasattr(os, "sync"):  # not on Windows; one call, because one fsync for each of thousands would take a minute
+        os.sync()
     try:
         os.rename(folder, target)
     except OSError:
@@ -97,7 +98,9 @@ def remove_left_over(folder: str) -> None:
         if writer := UNFINISHED.fullmatch(entry.name):
             with contextlib.suppress(OSError):  # another process has removed it
                 old = time.time() - entry.stat().st_mtime > LEFT_OVER
-                if not is_running(int(writer["pid"])) if writer["host"] == HOST else old:
+                # on Windows os.kill(pid, 0) would send Ctrl-C
+                known = writer["host"] == HOST and os.name != "nt"
+                if not is_running(int(writer["pid"])) if known else old:
                     shutil.rmtree(entry.path) if entry.is_dir(follow_symlinks=False) else os.remove(entry.path)
 
 
