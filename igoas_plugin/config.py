@@ -179,6 +179,7 @@ def load_cfg(config_file: str, opts: list[str] = ()) -> CfgNode:
             "--resume takes no path (it continues OUTPUT_DIR); a checkpoint to start from is MODEL.WEIGHTS PATH"
         )
     for key, value in zip(opts[::2], opts[1::2], strict=True):
+        require_known(key, cfg, "command line")
         merge_key(cfg, key, value, "command line")
     return cfg
 
@@ -188,6 +189,7 @@ def merge_file(cfg: CfgNode, content: dict, source: str) -> None:
     with misfits_named(source):
         given = CfgNode(content)
     for key in flat_keys(given):
+        require_known(key, cfg, source)
         try:
             value = value_of(given, key)
         except KeyError:
@@ -196,8 +198,7 @@ def merge_file(cfg: CfgNode, content: dict, source: str) -> None:
 
 
 def merge_key(cfg: CfgNode, key: str, value, source: str) -> None:
-    """Merges the value of one dotted key into `cfg`; raises InputError, which names `source`, for a wrong one."""
-    require_known(key, cfg, source)
+    """Merges the value of one known key into `cfg`; raises InputError, which names `source`, for a wrong value."""
     default = value_of(cfg, key)
     with misfits_named(f"{source}: {key}"):
         value = CfgNode._decode_cfg_value(value)
