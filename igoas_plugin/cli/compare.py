@@ -154,7 +154,3 @@ def run() -> None:
     print(report(failures))
     print(f"Table and plots are in {args.output}")
     sys.exit(1 if failures else 0)
-
-
-if __name__ == "__main__":
-    run()
