@@ -121,7 +121,7 @@ def write_reports(runs: list[Run], costs: dict[str, Cost | None], failures: dict
     rows = [row for name, cost in costs.items() for row in rows_of([run for run in runs if run.name == name], cost)]
     table = markdown(rows, runs, failures, shlex.join(["python", *sys.argv]))
     os.makedirs(output, exist_ok=True)
-    for name, text in (("results.md", table), ("results.csv", as_csv(rows, runs))):
+    for name, text in (("results.md", table), ("results.csv", as_csv(rows))):
         write_atomically(os.path.join(output, name), lambda file, text=text: file.write(text.encode()))
     write_plots(rows, runs, output)
     return table
