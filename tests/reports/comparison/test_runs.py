@@ -56,11 +56,6 @@ def test_configs_that_would_share_a_folder_are_refused(tmp_path):
         plan([str(tmp_path / "a/Toy/x.yml"), str(tmp_path / "b/Toy/x.yml")], 1, str(tmp_path), [])
 
 
-def test_a_word_that_is_no_pair_is_reported_as_the_user_wrote_it(tmp_path):
-    with pytest.raises(InputError, match="got configs/OccDuke: "):
-        plan([A], 1, str(tmp_path), ["configs/OccDuke"])
-
-
 def test_a_config_given_twice_is_refused(tmp_path):
     with pytest.raises(InputError, match="given twice"):
         plan([A, os.path.abspath(A)], 1, str(tmp_path), [])
