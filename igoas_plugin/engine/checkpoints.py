@@ -83,8 +83,8 @@ def load(self, path, checkpointables=None):
 
     Raises:
         InputError: the file is missing, or load_file() refuses it; tensors are missing or have another shape (only
-            classifier weights may, except on a resume); or, on a resume, the state belongs to another optimiser or to
-            other parameter groups.
+            classifier weights and tensors of size 0 in the model may, except on a resume); or, on a resume, the state
+            belongs to another optimiser or to other parameter groups.
     """
     if path:
         self._source = path
@@ -165,8 +165,11 @@ def load_model(self, checkpoint):
     wrong = {name: "is missing" for name in incompatible.missing_keys}
     # fast-reid counts a tensor of another shape as missing too
     wrong |= {name: f"has shape {theirs}, not {ours}" for name, theirs, ours in incompatible.incorrect_shapes}
-    resuming = getattr(self, "_resuming", False)
-    bad = [f"{name} {what}" for name, what in wrong.items() if resuming or not CLASSIFIER.search(name)]
+    if not getattr(self, "_resuming", False):
+        # a head without classes, in an evaluation, keeps its class weights with size 0, under a name of its own
+        empty = {name for name, tensor in self.model.state_dict().items() if not tensor.numel()}
+        wrong = {name: what for name, what in wrong.items() if name not in empty and not CLASSIFIER.search(name)}
+    bad = [f"{name} {what}" for name, what in wrong.items()]
     own, saved = settings_of(self.model), saved_settings(checkpoint)
     keys = differing(own, saved) if own and saved else []
     source = getattr(self, "_source", "")

@@ -85,6 +85,29 @@ def test_only_classifier_weights_may_be_missing(cfg_name, tensor, tolerated, req
             Checkpointer(model).load(str(tmp_path / "partial.pth"))
 
 
+class Occluded(nn.Module):
+    """Model with class weights under a name of its own, as the head of fast-reid's project PartialReID."""
+
+    def __init__(self, classes: int):
+        super().__init__()
+        self.trunk, self.weight_occ = nn.Linear(1, 1), nn.Parameter(torch.zeros(classes, 1))
+
+
+def test_a_tensor_of_size_0_in_the_model_is_passed_over_except_on_a_resume(tmp_path):
+    trained = Occluded(classes=4)
+    Checkpointer(trained, str(tmp_path)).save("trained")
+    torch.save({"model": trained.trunk.state_dict(prefix="trunk.")}, tmp_path / "without.pth")
+    for name in ("trained.pth", "without.pth"):
+        model = Occluded(classes=0)
+        Checkpointer(model).load(str(tmp_path / name))
+        assert model.weight_occ.shape == (0, 1) and model.trunk.weight.equal(trained.trunk.weight)
+        resumed = Checkpointer(model, optimizer=torch.optim.SGD(model.parameters(), lr=0.1))
+        with pytest.raises(InputError, match="does not fit the model: weight_occ (is missing|has shape)"):
+            resumed.load(str(tmp_path / name))
+    with pytest.raises(InputError, match=r"weight_occ has shape \(4, 1\), not \(3, 1\)"):
+        Checkpointer(Occluded(classes=3)).load(str(tmp_path / "trained.pth"))
+
+
 def test_a_missing_a_torn_and_a_foreign_file_are_named(tmp_path):
     model = nn.Linear(1, 1)
     with pytest.raises(InputError, match="absent.pth does not exist"):
