@@ -421,11 +421,11 @@ def text_file(path):
 BAD = {
     "missing": (lambda path: str(path), "there is no .*source.zip: give the folder or archive"),
     "no archive": (text_file, r"source.txt is neither a folder nor a .zip or .rar archive"),
-    "no zip": (lambda path: path.write_text("text") and str(path), "source.zip is damaged"),
-    "damaged image": (damaged_zip, r"source.zip: bounding_box_train/0001_c2_f0046182.jpg is damaged \(Bad CRC"),
+    "no zip": (lambda path: path.write_text("text") and str(path), "source.zip cannot be unpacked"),
+    "damaged image": (damaged_zip, r"source.zip: bounding_box_train/0001_c2_f0046182.jpg cannot be unpacked \(Bad CRC"),
     "leaves its folder": (
         lambda path: zip_of(path, {**DUKE, "../evil.jpg": b"x"}),
-        "'../evil.jpg' leads out of the archive",
+        "source.zip: ../evil.jpg leads out of the archive",
     ),
     "empty": (
         lambda path: zip_of(path, {}),
