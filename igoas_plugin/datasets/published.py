@@ -140,9 +140,8 @@ def list_bodies(folder: str, camera: int) -> list[Item]:
     Raises:
         InputError: the folder cannot be read, holds no image or one twice, or an image has no identity or two.
     """
-    paths = image_files(folder, depth=2)
-    items = [(path, identity_of(path, folder), camera) for path in paths]
-    refuse_twins(paths, (identity for _, identity, _ in items))
+    items = [(path, identity_of(path, folder), camera) for path in image_files(folder, depth=2)]
+    refuse_twins(items)
     return items
 
 
