@@ -108,21 +108,6 @@ def test_pictures_are_cut_where_an_evaluation_cuts_them(tmp_path):
     assert predictor.read(picture).shape == (3, 4, 2) and predictor([picture]).tolist() == [[200, 200, 200]]
 
 
-@pytest.mark.parametrize(
-    "given, message",
-    [
-        (np.zeros((8, 4, 3), np.uint8), "give the predictor a list of pictures"),
-        ("picture.png", "give the predictor a list of pictures"),
-        ([np.zeros((8, 4, 3))], r"must be an RGB array of shape \(H, W, 3\) and type uint8, got \(8, 4, 3\), float64"),
-        ([np.zeros((8, 4), np.uint8)], r"must be an RGB array .* got \(8, 4\)"),
-        (["absent.png"], "absent.png cannot be read: there is no such file"),
-    ],
-)
-def test_what_is_no_list_of_pictures_is_refused(given, message, tmp_path):
-    with pytest.raises(InputError, match=message):
-        OnnxPredictor(mean_colours(tmp_path / "model.onnx"))(given)
-
-
 # Refusals
 
 

@@ -33,11 +33,9 @@ def run(call_tool):
 
 @pytest.fixture
 def onnx(monkeypatch):
-    """Puts a fast predictor in the place of --model FILE; list of the files that were opened."""
-    paths = []
-    module = types.SimpleNamespace(OnnxPredictor=lambda path: paths.append(path) or SmallPredictor())
+    """Puts a fast predictor in the place of --model FILE."""
+    module = types.SimpleNamespace(OnnxPredictor=lambda path: SmallPredictor())
     monkeypatch.setitem(sys.modules, "igoas_plugin.inference.onnx_predictor", module)
-    return paths
 
 
 def kill_at_the_second_save(run, *words) -> None:
@@ -102,16 +100,6 @@ def test_a_model_of_a_config_describes_as_the_predictor_does_and_another_one_is_
     [line] = [line for line in printed.err.splitlines() if line.startswith("igoas_plugin ")]
     assert line == printed.err.splitlines()[-1]
     assert "by another model than this one: TEST.FLIP.ENABLED False and True" in line
-
-
-def test_an_onnx_model_takes_the_place_of_config_and_weights(tmp_path, run, onnx):
-    draw(tmp_path / "crops", names(3))
-    index = tmp_path / "gallery.index"
-    status, printed = run("index", tmp_path / "crops", "--output", index, "--model", "model.onnx")
-    assert (status, printed.out) == (0, f"{index}: 3 added, 0 already there, 0 gone or changed, 0 unreadable\n")
-    status, printed = run("query", tmp_path / "crops/0/0000.png", "--index", index, "--model", "model.onnx")
-    assert status == 0 and "\n   1   1.0000  0/0000.png\n" in printed.out
-    assert onnx == ["model.onnx", "model.onnx"]
 
 
 @pytest.mark.parametrize(
