@@ -4,7 +4,7 @@ import igoas_plugin  # noqa: F401  (first: it patches fast-reid)
 
 import pytest
 import torch
-from backbones import SIZE, of
+from backbones import SIZE, batch_of_two, of
 from benchmarks.infer import with_statistics
 from fastreid.layers.batch_norm import FrozenBatchNorm
 from fastreid.modeling import build_model
@@ -21,10 +21,6 @@ from igoas_plugin.modeling.fast_inference import FastInference, for_evaluation, 
 @pytest.fixture(params=[None, torch.bfloat16], ids=str)
 def dtype(request):
     return request.param
-
-
-def batch_of_two():
-    return random_batch(images=2, size=SIZE)
 
 
 # Every family of backbones is in test_backbones.py
