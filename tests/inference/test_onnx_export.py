@@ -10,15 +10,12 @@ import onnx
 import pytest
 import torch
 from backbones import SMALLEST
+from fastreid.modeling.backbones import BACKBONE_REGISTRY
 from saved_models import saved_igoas, saved_model
+from torch import nn
 from torch_versions import writes_onnx
 
-import igoas_plugin  # first: patches fast-reid
-
-# isort: split
-from fastreid.modeling.backbones import BACKBONE_REGISTRY
-from torch import nn
-
+import igoas_plugin
 from igoas_plugin.core.errors import InputError
 from igoas_plugin.inference import onnx_export
 from igoas_plugin.inference.fingerprint import Fingerprint

@@ -6,14 +6,10 @@ import numpy as np
 import onnx
 import pytest
 import torch
+from fastreid.modeling.meta_arch import META_ARCH_REGISTRY
 from onnx import TensorProto, helper
 from PIL import Image
 from torch_versions import writes_onnx
-
-import igoas_plugin  # noqa: F401  (first: mends the host)
-
-# isort: split
-from fastreid.modeling.meta_arch import META_ARCH_REGISTRY
 
 from igoas_plugin.core.errors import InputError
 from igoas_plugin.inference.fingerprint import Fingerprint

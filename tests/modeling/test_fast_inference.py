@@ -1,7 +1,3 @@
-import igoas_plugin  # noqa: F401  (first: it patches fast-reid)
-
-# isort: split
-
 import pytest
 import torch
 from backbones import SIZE, batch_of_two, of
