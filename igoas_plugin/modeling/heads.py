@@ -12,7 +12,8 @@ from igoas_plugin.core.errors import InputError, require_choice
 from .losses import BRANCHES
 
 POOL_LAYERS = [name for name in pooling.__all__ if name not in ("Identity", "Flatten")]  # these two do not pool
-NORMS = ("BN", "syncBN", "GhostBN", "FrozenBN")  # of fast-reid's get_norm()
+NORMS = ("BN", "syncBN", "GhostBN", "FrozenBN", "GN")  # of fast-reid's get_norm()
+GROUPS = 32  # of its GN
 
 
 class Reduction(nn.Module):
@@ -114,7 +115,7 @@ class IGOASHead(nn.Module):
         descriptor: what is ranked, "joint", "global" or "suppression".
 
     Raises:
-        InputError: a name is unknown, or embedding_dim is negative.
+        InputError: a name is unknown, or embedding_dim is negative or does not fit the norm.
     """
 
     @configurable
@@ -141,6 +142,11 @@ class IGOASHead(nn.Module):
         require_choice("MODEL.IGOAS.DESCRIPTOR", descriptor, ("joint", *BRANCHES))
         if embedding_dim < 0:
             raise InputError(f"MODEL.HEADS.EMBEDDING_DIM must be 0 (no reduction) or more, got {embedding_dim}")
+        if norm == "GN" and (embedding_dim % GROUPS or embedding_dim == GROUPS):  # a group of one value is always 0
+            raise InputError(
+                f"MODEL.HEADS.NORM GN needs MODEL.HEADS.EMBEDDING_DIM {2 * GROUPS} or a larger multiple of {GROUPS}, "
+                f"got {embedding_dim}"
+            )
         self.neck_feat = neck_feat
         self.descriptor_branches = BRANCHES if descriptor == "joint" else (descriptor,)
         self.global_neck = BranchNeck(feat_dim, global_pool, embedding_dim, norm, with_bnneck)

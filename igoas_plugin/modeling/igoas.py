@@ -120,7 +120,12 @@ class IGOAS(nn.Module):
         """Returns the layers that the released code freezes at first, for MODEL.IGOAS.FREEZE_EPOCHS epochs.
 
         Extra blocks, attention, reductions and the classifiers of the two branches are trained from the start.
+
+        Raises:
+            InputError: MODEL.IGOAS.FREEZE_EPOCHS is negative.
         """
+        if cfg.MODEL.IGOAS.FREEZE_EPOCHS < 0:
+            raise InputError(f"MODEL.IGOAS.FREEZE_EPOCHS must not be negative, got {cfg.MODEL.IGOAS.FREEZE_EPOCHS}")
         layers = [r"backbone\.", r"global_branch\.last_stage\.", r"suppression_branch\.last_stage\."]
         if cfg.MODEL.IGOAS.FREEZE_JOINT:
             layers.append(r"heads\.joint_classifier\.")
