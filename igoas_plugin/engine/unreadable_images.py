@@ -6,10 +6,8 @@ from collections.abc import Iterator
 
 import torch
 from fastreid.data.common import CommDataset
-from fastreid.engine.train_loop import HookBase
 
 from igoas_plugin.core.errors import UnreadableImage
-from igoas_plugin.fastreid_fixes.images import read_image
 
 from .repeatable_data import WrappedDataset
 
@@ -47,30 +45,7 @@ class SkippingDataset(WrappedDataset):
         """Logs the images that were skipped since the last call, and the number of all skipped images."""
         for index in (self.skipped & ~self.reported).nonzero().flatten().tolist():
             self.reported[index] = True
-            path = self.img_items[index][0]
-            try:
-                read_image(path)
-                reason = f"{os.path.abspath(path)} could not be read"
-            except UnreadableImage as error:
-                reason = str(error)
             logger.warning(
-                f"{reason}; another image is taken in its place ({self.reported.sum()} skipped by this process so far, "
-                f"of {len(self)})"
+                f"{os.path.abspath(self.img_items[index][0])} cannot be read; another image is taken in its place "
+                f"({self.reported.sum()} skipped by this process so far, of {len(self)})"
             )
-
-    def report_all_skipped(self) -> None:
-        """Logs the number of all skipped images if there are any."""
-        self.report_skipped()
-        if self.skipped.any():
-            logger.warning(
-                f"{self.skipped.sum()} of {len(self)} training images could not be read by this process; others were "
-                "taken in their place (DATALOADER.ON_ERROR skip)"
-            )
-
-
-class ReportSkippedImages(HookBase):
-    """Hook that logs the number of skipped images at the end of a training."""
-
-    def after_train(self) -> None:
-        if report := getattr(self.trainer.data_loader.dataset, "report_all_skipped", None):
-            report()
