@@ -170,8 +170,8 @@ def raise_failure(workers: list[Worker], received: list[int]) -> None:
             name = signal.Signals(-worker.process.exitcode).name
             why = ", as the system does where memory runs out" if name == "SIGKILL" else ""
             raise LostProcess(
-                f"process {number} of the {len(workers)} on this machine (pid {worker.process.pid}) was ended by signal "
-                f"{name}{why}: {RESUME_ADVICE}"
+                f"process {number} of the {len(workers)} on this machine (pid {worker.process.pid}) was ended by "
+                f"signal {name}{why}: {RESUME_ADVICE}"
             )
     if errors:
         raise errors[0]
