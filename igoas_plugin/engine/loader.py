@@ -25,8 +25,7 @@ from igoas_plugin.fastreid_fixes.fix import fix, replace_everywhere
 from igoas_plugin.fastreid_fixes.transforms import with_bytes
 
 from .processes import end_with_parent
-from .repeatable_data import NumberedSampler, RepeatableDataset
-from .unreadable_images import SkippingDataset
+from .training_data import NumberedSampler, RepeatableDataset, SkippingDataset
 
 host = fastreid.data.build
 host_build_train_loader, host_build_test_loader = host.build_reid_train_loader, host.build_reid_test_loader

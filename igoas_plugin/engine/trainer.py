@@ -23,9 +23,9 @@ from .checkpoints import newest_first
 from .console import FILES_ONLY
 from .distributed import AverageNormalisation
 from .metrics_file import remove_from
-from .repeatable_data import NumberedSampler, SeedSteps
-from .run_setup import CHECKPOINTS, move_earlier_run
+from .run_setup import CHECKPOINTS, SeedSteps, move_earlier_run
 from .signals import InterruptibleEval, StopOnSignal
+from .training_data import NumberedSampler
 from .training_summary import SummaryTimer
 
 logger = logging.getLogger("fastreid.igoas_plugin")
