@@ -12,10 +12,10 @@ from itertools import islice
 import torch
 from fastreid.data.common import CommDataset
 from fastreid.utils import comm
-from torch.utils.data import Dataset, Sampler, get_worker_info
+from torch.utils.data import Dataset, Sampler
 
 from igoas_plugin.core.errors import UnreadableImage
-from igoas_plugin.core.randomness import OwnGenerators, seed_generators
+from igoas_plugin.core.randomness import OwnGenerators
 
 logger = logging.getLogger(f"fastreid.{__name__}")  # a child of fast-reid's logger, so that it has the same handlers
 
@@ -86,9 +86,6 @@ class RepeatableDataset(WrappedDataset):
         if not isinstance(drawn, tuple):
             return self.data_set[drawn]
         index, number = drawn
-        if get_worker_info() is not None:  # nothing else in a loader's worker uses the generators
-            seed_generators(*self.key, number)
-            return self.data_set[index]
         with OwnGenerators(*self.key, number):
             return self.data_set[index]
 

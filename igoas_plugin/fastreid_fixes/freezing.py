@@ -119,6 +119,11 @@ class FreezeNormalisation(HookBase):
         self.frozen = active
 
 
+def keep_optimizer(cfg, optimizer):
+    """Replaces fast-reid's maybe_add_freeze_layer; the optimiser is returned unchanged."""
+    return optimizer
+
+
 @fix
 def freeze_by_progress_of_the_run() -> None:
     """A resumed run freezes layers again, and an evaluation sets the batch norm of frozen layers to train mode.
@@ -127,4 +132,4 @@ def freeze_by_progress_of_the_run() -> None:
     its optimiser matches prefixes of parameter names. Now one FreezePlan decides both, by prefixes and by the run's
     iteration and epoch. optimizer.py builds its optimiser, and FreezeNormalisation replaces fast-reid's LayerFreeze.
     """
-    fastreid.solver.build.maybe_add_freeze_layer = lambda cfg, optimizer: optimizer
+    fastreid.solver.build.maybe_add_freeze_layer = keep_optimizer
