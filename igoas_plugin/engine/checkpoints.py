@@ -11,7 +11,7 @@ from fastreid.utils.checkpoint import Checkpointer
 from fastreid.utils.events import get_event_storage
 from torch import nn
 
-from igoas_plugin.checkpoint.checkpoint_file import is_safetensors, load_file
+from igoas_plugin.checkpoint.checkpoint_file import load_file
 from igoas_plugin.checkpoint.model_settings import differing, model_settings
 from igoas_plugin.core.errors import DamagedCheckpoint, InputError
 from igoas_plugin.core.files import write_atomically
@@ -92,10 +92,6 @@ def load(self, path, checkpointables=None):
             raise InputError(f"checkpoint {path} does not exist: set MODEL.WEIGHTS to a file written by a training")
     optimizer = self.checkpointables.get("optimizer") if checkpointables is None else None
     self._resuming = optimizer is not None
-    if self._resuming and is_safetensors(path):
-        raise InputError(
-            f"--resume needs the .pth of a training, and {path} holds weights only: give it as MODEL.WEIGHTS"
-        )
     if optimizer is None:
         return host_load(self, path, checkpointables)
     requested = solver_settings(self.checkpointables)
@@ -112,6 +108,16 @@ def load(self, path, checkpointables=None):
             f"checkpoint {path} cannot be resumed with other SOLVER or FREEZE settings than before: "
             f"{' '.join(str(error).split())}"
         ) from error
+
+
+def read_checkpoint(self, path):
+    """Replaces Checkpointer._load_file: reads a file safely; raises InputError if a resume is given weights only."""
+    checkpoint = load_file(path)
+    if getattr(self, "_resuming", False) and "optimizer" not in checkpoint:
+        raise InputError(
+            f"--resume needs the .pth of a training, and {path} holds weights only: give it as MODEL.WEIGHTS"
+        )
+    return checkpoint
 
 
 def require_state_fits(optimizer: torch.optim.Optimizer) -> None:
@@ -242,7 +248,7 @@ def load_checkpoints_safely() -> None:
     Also: torch >= 2.6 refuses checkpoints that hold numpy scalars, older versions execute code in a file, and a damaged
     last checkpoint ends the resume in a traceback although the one before it is whole.
     """
-    Checkpointer._load_file = lambda self, path: load_file(path)
+    Checkpointer._load_file = read_checkpoint
     Checkpointer._load_model = load_model
     Checkpointer.load = load
     Checkpointer.resume_or_load = resume_or_load

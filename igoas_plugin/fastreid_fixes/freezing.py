@@ -140,6 +140,7 @@ def freeze_by_progress_of_the_run() -> None:
 
     Cause: fast-reid counts the frozen steps from 0 at each start. Its eval mode covers top-level modules only, while
     its optimiser matches prefixes of parameter names, so that "b1" freezes b1_head too and MGN trains nothing. Now one
-    FreezePlan decides both, by whole layers and by the run's iteration and epoch. optimizer.py builds its optimiser, and FreezeNormalisation replaces fast-reid's LayerFreeze.
+    FreezePlan decides both, by whole layers and by the run's iteration and epoch. optimizer.py builds its optimiser,
+    and FreezeNormalisation replaces fast-reid's LayerFreeze.
     """
     fastreid.solver.build.maybe_add_freeze_layer = keep_optimizer
