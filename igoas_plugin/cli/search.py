@@ -10,7 +10,6 @@ similarities. Both take --model model.onnx in place of --config-file.
 """
 
 import argparse
-import sys
 
 from tqdm.contrib.logging import logging_redirect_tqdm
 
@@ -92,7 +91,6 @@ FORMATS = {"text": as_text, "json": as_json}
 def run() -> None:
     """Runs the command line and ends the process with its exit code."""
     log_to_console()
-    sys.stdout.reconfigure(errors="backslashreplace")  # for terminals that are not UTF-8
     args = arguments(None)
     with errors_in_one_line():
         args.run(args)

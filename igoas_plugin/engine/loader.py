@@ -24,7 +24,7 @@ from igoas_plugin.fastreid_fixes.device import usable_device
 from igoas_plugin.fastreid_fixes.fix import fix, replace_everywhere
 from igoas_plugin.fastreid_fixes.transforms import with_bytes
 
-from .processes import end_with_parent
+from .processes import end_with_parent, plugin_imported_first
 from .repeatable_data import NumberedSampler, RepeatableDataset
 from .unreadable_images import SkippingDataset
 
@@ -71,7 +71,8 @@ class DataLoaderX(DataLoader):
         try:
             with lost_workers_in_one_line():
                 self.worker_init_fn = functools.partial(init_worker, os.getpid(), self._user_init_fn)
-                with PreservedGenerators():  # torch draws a seed for the workers from the generator of the model
+                # torch draws a seed for the workers from the generator of the model
+                with PreservedGenerators(), plugin_imported_first():
                     batches = super().__iter__()
                 patch_sigchld_handler()
                 for batch in batches:

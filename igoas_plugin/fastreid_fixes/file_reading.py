@@ -1,5 +1,6 @@
 """Files that fast-reid reads: local ones only, and YAML without running code."""
 
+import importlib
 import re
 from pathlib import Path
 
@@ -12,12 +13,20 @@ from yacs.config import CfgNode as PlainCfgNode
 
 from igoas_plugin.config import get_cfg
 from igoas_plugin.core.errors import InputError
+from igoas_plugin.core.extensions import import_modules
 from igoas_plugin.core.yaml_file import read_config
 
 from .fix import fix
 
+# Modules of fast-reid that call open() for text
+OPENING = (
+    *("fastreid.utils.file_io", "fastreid.config.config", "fastreid.engine.hooks"),
+    *("fastreid.data.datasets.AirportALERT", "fastreid.data.datasets.msmt17", "fastreid.data.datasets.vehicleid"),
+    *("fastreid.data.datasets.veriwild", "fastreid.modeling.backbones.regnet.config"),
+)
 NETWORK = re.compile(r"(https?|ftps?|s3|gs|hdfs)://", re.IGNORECASE)
 
+host_merge_from_file = CfgNode.merge_from_file
 handler_of_fastreid = PathManager._PathManager__get_path_handler
 regnet_defaults = regnet_config.cfg.clone()
 
@@ -44,6 +53,22 @@ def load_yaml_with_base(filename: str, allow_unsafe: bool = False) -> dict:
     return read_config(filename)
 
 
+def open_as_utf8(file, mode: str = "r", buffering: int = -1, encoding: str | None = None, *args, **kwargs):
+    """Replaces open() in modules of fast-reid: text is UTF-8 unless another encoding is asked for."""
+    return open(file, mode, buffering, encoding or (None if "b" in mode else "utf-8"), *args, **kwargs)
+
+
+@fix
+def read_and_write_text_as_utf8() -> None:
+    """UnicodeDecodeError: a config with a Chinese comment ends a run at its start if the locale is not UTF-8.
+
+    fast-reid opens text files in the encoding of the locale: GBK on a Chinese Windows, ASCII in a container without a
+    locale. The same holds for lists of images, and characters of a log that the encoding lacks are lost.
+    """
+    for name in OPENING:
+        vars(importlib.import_module(name))["open"] = open_as_utf8
+
+
 @fix
 def read_configs_safely() -> None:
     """A config with allow_unsafe runs code, a _BASE_ that is an address is downloaded, and a loop of them never ends.
@@ -52,6 +77,22 @@ def read_configs_safely() -> None:
     ...True", because YAML reads a bare ON (MODEL.IGOAS.MASK_LOSS.ON) as a boolean.
     """
     CfgNode.load_yaml_with_base = staticmethod(load_yaml_with_base)
+
+
+def merge_from_file(self, cfg_filename: str, allow_unsafe: bool = False) -> None:
+    """Replaces CfgNode.merge_from_file: also imports the modules in IMPORTS."""
+    host_merge_from_file(self, cfg_filename, allow_unsafe)
+    import_modules(self.get("IMPORTS", ()))
+
+
+@fix
+def import_what_a_config_names() -> None:
+    """KeyError "No object named 'MyData' found in 'DATASET' registry!": a config cannot name the module of its classes.
+
+    Only a training script of one's own could import it, so that fast-reid's demo, the teacher of a distillation and all
+    tools of the plugin failed on such a run.
+    """
+    CfgNode.merge_from_file = merge_from_file
 
 
 @fix
