@@ -48,11 +48,6 @@ def open_local_files_only() -> None:
     PathManager._PathManager__get_path_handler = staticmethod(local_handler)
 
 
-def load_yaml_with_base(filename: str, allow_unsafe: bool = False) -> dict:
-    """Replaces CfgNode.load_yaml_with_base; never unsafely."""
-    return read_config(filename)
-
-
 def open_as_utf8(file, mode: str = "r", buffering: int = -1, encoding: str | None = None, *args, **kwargs):
     """Replaces open() in modules of fast-reid: text is UTF-8 unless another encoding is asked for."""
     return open(file, mode, buffering, encoding or (None if "b" in mode else "utf-8"), *args, **kwargs)
@@ -76,7 +71,7 @@ def read_configs_safely() -> None:
     fast-reid falls back to yaml.unsafe_load and opens whatever a _BASE_ names. Also: KeyError "Non-existent config key:
     ...True", because YAML reads a bare ON (MODEL.IGOAS.MASK_LOSS.ON) as a boolean.
     """
-    CfgNode.load_yaml_with_base = staticmethod(load_yaml_with_base)
+    CfgNode.load_yaml_with_base = staticmethod(lambda filename, allow_unsafe=False: read_config(filename))
 
 
 def merge_from_file(self, cfg_filename: str, allow_unsafe: bool = False) -> None:
