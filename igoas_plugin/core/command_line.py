@@ -20,7 +20,7 @@ def is_command_line() -> bool:
     """Returns whether this process is a file of tools/ or ``python -m igoas_plugin.cli.NAME``; False in workers."""
     folder, file = os.path.split(os.path.abspath(sys.argv[0]))
     if folder == os.path.join(os.path.dirname(PACKAGE), "tools"):
-        return os.path.isfile(os.path.join(PACKAGE, "cli", file))
+        return file == "benchmark.py" or os.path.isfile(os.path.join(PACKAGE, "cli", file))
     return any(a == "-m" and b.startswith("igoas_plugin.cli.") for a, b in itertools.pairwise(sys.orig_argv))
 
 

@@ -20,11 +20,12 @@ except KeyboardInterrupt:
 """
 
 
-@pytest.mark.parametrize(
-    "words", [[str(ROOT / "tools" / "summarize.py"), "run"], ["-m", "igoas_plugin.cli.train_net"]], ids=["file", "-m"]
-)
+COMMANDS = (["tools/summarize.py", "run"], ["tools/benchmark.py"], ["-m", "igoas_plugin.cli.train_net"])
+
+
+@pytest.mark.parametrize("words", COMMANDS, ids=lambda words: words[-1])
 def test_ctrl_c_during_the_imports_of_a_tool_is_one_line(words, tmp_path):
-    done = interrupted(words, tmp_path)
+    done = interrupted([str(ROOT / word) if word.startswith("tools/") else word for word in words], tmp_path)
     assert (done.returncode, done.stdout, done.stderr) == (130, "", "interrupted\n")
 
 

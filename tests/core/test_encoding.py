@@ -40,7 +40,8 @@ def test_every_module_of_fast_reid_that_opens_text_files_is_patched():
     assert {name for name in found if vars(sys.modules[name]).get("open") is not open_as_utf8} == set()
 
 
-def test_fast_reid_reads_and_writes_utf8(tmp_path):
+def test_fast_reid_reads_and_writes_utf8(tmp_path, raw_host):
+    assert raw_host["config_with_a_chinese_comment"].startswith("UnicodeDecodeError: 'ascii' codec")
     with PathManager.open(str(tmp_path / "text"), "w") as file:
         file.write(TEXT)
     assert file.encoding == "utf-8" and (tmp_path / "text").read_bytes() == TEXT.encode()
