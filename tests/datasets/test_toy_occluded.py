@@ -257,7 +257,7 @@ def test_a_folder_without_manifest_is_refused_and_kept(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "damage", ["an image", "a folder", "{bad", '{"version": 1, "images": []}', '{"version": 1, "images": {"": "16"}}']
+    "damage", ["an image", "a folder", "{bad", '{"version": 2, "images": []}', '{"version": 2, "images": {"": "16"}}']
 )
 def test_a_damaged_folder_is_refused(tmp_path, damage):
     ToyOccluded(root=str(tmp_path))
