@@ -24,8 +24,7 @@ def test_a_spawned_worker_unpickles_a_data_set_of_fast_reid_and_loads_the_plugin
     assert "torch._six" in raw_host["spawned_worker_without_the_plugin"]
     pickled = pickle.dumps(CommDataset([("a.png", "p", "c")]))
     code = (
-        f"import pickle, sys; data = pickle.loads({pickled!r}); print(len(data), data.num_classes)
-"
+        f"import pickle, sys; data = pickle.loads({pickled!r}); print(len(data), data.num_classes)\n"
         "print('sklearn' in sys.modules, 'faiss' in sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
