@@ -18,6 +18,7 @@ FILES = (
     "images",
     "transforms",
     "preprocessing",
+    "layers",
     "freezing",
     "optimizer",
     "amp",
