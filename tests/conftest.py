@@ -1,3 +1,4 @@
+import ctypes
 import gc
 import json
 import logging
@@ -18,7 +19,6 @@ import tiny_data  # noqa: E402
 from fastreid.utils.logger import setup_logger  # noqa: E402
 from in_process import run_in_process  # noqa: E402
 
-from igoas_plugin.core.allocator import glibc  # noqa: E402
 from igoas_plugin.fastreid_fixes import amp  # noqa: E402
 
 # tensors this small are not worth a second thread: where others use the cores too, it costs ten times what it saves
@@ -179,7 +179,7 @@ def no_memory_kept():
     """What the runs of a file have freed goes back to the system: core/allocator.py keeps it for the next step."""
     yield
     gc.collect()
-    if library := glibc():
+    if sys.platform == "linux" and hasattr(library := ctypes.CDLL(None), "malloc_trim"):
         library.malloc_trim(0)
 
 

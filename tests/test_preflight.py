@@ -113,8 +113,6 @@ def test_a_type_that_the_device_has_not_is_refused(baseline_cfg):
         (["SOLVER.STEPS", "('a',)"], r"SOLVER.STEPS must be epochs, integers from 0, got \('a',\)|\['a'\]"),
         (["SOLVER.CHECKPOINT_KEEP", "-1"], "SOLVER.CHECKPOINT_KEEP must be 0 or more, got -1"),
         (["SOLVER.NONFINITE_LIMIT", "-1"], "SOLVER.NONFINITE_LIMIT must be 0 or more, got -1"),
-        (["OUTPUT_DIR", "a\0b"], r"OUTPUT_DIR 'a\\x00b' cannot be written"),
-        (["OUTPUT_DIR", "\ud800"], r"OUTPUT_DIR '\\ud800' cannot be written"),
         (["OUTPUT_DIR", ""], "OUTPUT_DIR '' cannot be written"),
     ],
 )
