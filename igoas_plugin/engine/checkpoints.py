@@ -102,7 +102,8 @@ def load(self, path, checkpointables=None):
     if optimizer is None:
         return host_load(self, path, checkpointables)
     requested = solver_settings(self.checkpointables)
-    lengths = {name: each.T_max for name, each in self.checkpointables.items() if isinstance(each, CosineAnnealingLR)}
+    # not of subclasses, which may have other rates
+    lengths = {name: each.T_max for name, each in self.checkpointables.items() if type(each) is CosineAnnealingLR}
     try:
         checkpoint = host_load(self, path, checkpointables)
         require_state_fits(optimizer)
