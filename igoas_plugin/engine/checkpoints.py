@@ -136,7 +136,10 @@ def require_state_fits(optimizer: torch.optim.Optimizer) -> None:
 
 
 # Settings that the config gives to an optimiser or a schedule, and that a loaded checkpoint overwrites
-SETTINGS = ("initial_lr", "weight_decay", "momentum", "nesterov", "betas", "milestones", "gamma", "eta_min")
+SETTINGS = (
+    *("initial_lr", "weight_decay", "momentum", "nesterov", "betas"),
+    *("milestones", "gamma", "eta_min", "warmup_iters", "warmup_factor", "warmup_method"),
+)
 
 
 def solver_settings(checkpointables: dict) -> set[tuple[str, str]]:

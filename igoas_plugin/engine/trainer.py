@@ -125,6 +125,8 @@ class Trainer(DefaultTrainer):
         if not resume:
             return
         self.start_epoch = checkpoint.get("epoch", -1) + 1
+        # the schedule of the warm-up is the saved one, and would not end at the full rate if it got fewer steps
+        self.warmup_iters = getattr(self.scheduler.get("warmup_sched"), "warmup_iters", self.warmup_iters)
         self.evaluation_is_due = not checkpoint.get("evaluated", True)
         self.resumed_iter = self.start_epoch * length
         if checkpoint.get("iters_per_epoch") == length:

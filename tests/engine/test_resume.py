@@ -114,12 +114,14 @@ def test_other_frozen_layers_cannot_be_resumed(baseline_cfg):
         ("BASE_LR", 0.001, 0.002, "initial_lr 0.001"),
         ("WEIGHT_DECAY", 0.05, 0.1, "weight_decay 0.0, 0.05"),
         ("STEPS", [1], [2], "milestones Counter.*1: 1"),
+        ("WARMUP_ITERS", 3, 1, "warmup_iters 3"),
+        ("WARMUP_METHOD", "exp", "linear", "warmup_method exp"),
     ],
 )
 def test_settings_that_a_resume_cannot_change_are_named(baseline_cfg, host_log, key, before, after, told):
     for name in ("BASE_LR", "WEIGHT_DECAY", "WEIGHT_DECAY_NORM", "WEIGHT_DECAY_BIAS"):
         baseline_cfg.SOLVER[name] = 0.0 if "DECAY" in name else 0.001
-    baseline_cfg.SOLVER.MAX_EPOCH, baseline_cfg.SOLVER[key] = 1, before
+    baseline_cfg.SOLVER.WARMUP_ITERS, baseline_cfg.SOLVER.MAX_EPOCH, baseline_cfg.SOLVER[key] = 3, 1, before
     start(baseline_cfg).train()
     start(baseline_cfg, resume=True)
     assert "it has no effect" not in host_log.text
@@ -203,3 +205,12 @@ def test_a_finished_cosine_run_with_more_epochs_does_not_climb_back(baseline_cfg
         in host_log.text
     )
     assert "it has no effect" not in host_log.text
+
+
+def test_a_warm_up_that_is_resumed_ends_at_the_full_rate_whatever_the_config_says_now(baseline_cfg):
+    baseline_cfg.SOLVER.WARMUP_ITERS, baseline_cfg.SOLVER.MAX_EPOCH, baseline_cfg.SOLVER.BASE_LR = 4, 1, 1e-3
+    baseline_cfg.SOLVER.STEPS = [30]
+    start(baseline_cfg).train()
+    baseline_cfg.SOLVER.WARMUP_ITERS, baseline_cfg.SOLVER.MAX_EPOCH = 3, 3
+    start(baseline_cfg, resume=True).train()
+    assert logged(baseline_cfg)[-1]["lr"] == pytest.approx(1e-3)
