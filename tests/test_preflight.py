@@ -2,7 +2,6 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from tiny_data import make_tiny_duke
 
 import igoas_plugin
 from igoas_plugin.config import load_cfg
@@ -10,31 +9,25 @@ from igoas_plugin.core.errors import InputError
 from igoas_plugin.preflight import check_amp, check_device, check_settings, check_test_data, check_training_data
 
 
-def test_a_data_set_of_one_camera_cannot_be_ranked(tmp_path, monkeypatch):
-    make_tiny_duke(tmp_path)
-    monkeypatch.setenv("FASTREID_DATASETS", str(tmp_path))
+def test_a_data_set_of_one_camera_cannot_be_ranked(tiny_duke):
     check_test_data("OccludedDuke")
-    for path in tmp_path.glob("*/*/*_c2_*"):
+    for path in tiny_duke.glob("*/*/*_c2_*"):
         path.unlink()
     with pytest.raises(InputError, match="no query has an image of its identity and of another camera in the gallery"):
         check_test_data("OccludedDuke")
 
 
-def test_queries_that_have_no_match_are_counted_and_the_first_is_named(tmp_path, monkeypatch, host_log):
-    make_tiny_duke(tmp_path)
-    monkeypatch.setenv("FASTREID_DATASETS", str(tmp_path))
-    for path in (tmp_path / "Occluded_Duke" / "bounding_box_test").glob("0002_*"):
+def test_queries_that_have_no_match_are_counted_and_the_first_is_named(tiny_duke, host_log):
+    for path in (tiny_duke / "Occluded_Duke" / "bounding_box_test").glob("0002_*"):
         path.unlink()
     check_test_data("OccludedDuke")
     [line] = [record.getMessage() for record in host_log.records if "no image of their identity" in record.getMessage()]
     assert "data set OccludedDuke: 4 of 16 queries have no image" in line
-    assert line.endswith(str(tmp_path / "Occluded_Duke" / "query" / "0002_c1_f0000001.jpg"))
+    assert line.endswith(str(tiny_duke / "Occluded_Duke" / "query" / "0002_c1_f0000001.jpg"))
 
 
-def test_a_query_folder_without_an_image_is_refused(tmp_path, monkeypatch):
-    make_tiny_duke(tmp_path)
-    monkeypatch.setenv("FASTREID_DATASETS", str(tmp_path))
-    for path in (tmp_path / "Occluded_Duke" / "query").iterdir():
+def test_a_query_folder_without_an_image_is_refused(tiny_duke):
+    for path in (tiny_duke / "Occluded_Duke" / "query").iterdir():
         path.unlink()
     with pytest.raises(InputError, match="no images in .*query"):
         check_test_data("OccludedDuke")

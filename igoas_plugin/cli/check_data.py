@@ -7,14 +7,12 @@ that cannot be read.
 """
 
 import argparse
-import functools
 import logging
 import os
 import sys
 import warnings
 
 from fastreid.data.datasets import DATASET_REGISTRY
-from tqdm import tqdm
 
 from igoas_plugin.core.command_line import errors_in_one_line
 from igoas_plugin.core.errors import require_choice
@@ -35,10 +33,7 @@ def run() -> None:
     for name in args.names:
         require_choice("a data set", name, sorted(DATASET_REGISTRY._obj_map))
     root = os.getenv("FASTREID_DATASETS", "datasets")
-    reports = []
-    for name in args.names or KNOWN:
-        progress = functools.partial(tqdm, desc=name, unit="images", disable=None, leave=False)
-        reports.append(report(name, root, progress if args.decode else None))
+    reports = [report(name, root, args.decode) for name in args.names or KNOWN]
     print(table_of(reports))
     for each in reports if args.names else ():
         if each.why and not each.folder:

@@ -29,9 +29,8 @@ def list_images(folder: str, train_name: str | None = None) -> list[Item]:
         InputError: the folder cannot be read, holds no image or one twice, or the name of an image does not tell
             identity and camera.
     """
-    paths = image_files(folder)
     items = []
-    for path in paths:
+    for path in image_files(folder):
         match = NAME.match(os.path.basename(path))
         if match is None:
             raise InputError(
@@ -39,7 +38,7 @@ def list_images(folder: str, train_name: str | None = None) -> list[Item]:
                 "does (cameras count from 1); rename the file or take it out of the folder"
             )
         items.append((path, int(match[1]), int(match[2]) - 1))
-    refuse_twins(paths, (identity for _, identity, _ in items))
+    refuse_twins(items)
     return items if train_name is None else training_items(items, train_name)
 
 

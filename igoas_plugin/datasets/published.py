@@ -6,7 +6,7 @@ import os
 import re
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from fastreid.data.datasets import DATASET_REGISTRY
 from fastreid.data.datasets.bases import ImageDataset
@@ -27,8 +27,7 @@ DRAWS = 10  # random draws of a protocol
 PROTOCOL_OF: dict[str, str] = {}  # protocol of each registered draw: OccludedREIDHalfSplit of OccludedREIDHalfSplit3
 
 
-@dataclass(frozen=True)
-class Counts:
+class Counts(NamedTuple):
     """Published numbers of one split."""
 
     images: int | None  # None if the source gives it for the whole data set only
@@ -141,9 +140,8 @@ def list_bodies(folder: str, camera: int) -> list[Item]:
     Raises:
         InputError: the folder cannot be read, holds no image or one twice, or an image has no identity or two.
     """
-    paths = image_files(folder, depth=2)
-    items = [(path, identity_of(path, folder), camera) for path in paths]
-    refuse_twins(paths, (identity for _, identity, _ in items))
+    items = [(path, identity_of(path, folder), camera) for path in image_files(folder, depth=2)]
+    refuse_twins(items)
     return items
 
 

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from igoas_plugin.datasets.image_files import images_below
-from igoas_plugin.datasets.layout import Layout
+from igoas_plugin.datasets.layout import Layout, plain
 from igoas_plugin.datasets.market_style import SUBSETS
 from igoas_plugin.datasets.occluded_duke import OccludedDuke
 from igoas_plugin.datasets.occluded_duke_names import official_names
@@ -42,22 +42,14 @@ def occluded_duke_images(parts: Parts) -> dict[str, str]:
     """Returns {path in Occluded-Duke: path in DukeMTMC-reID} of the official images.
 
     As in the authors' converter, a query that is not in the query folder of DukeMTMC-reID comes from its
-    bounding_box_test. Images in another format than jpg keep it.
+    bounding_box_test.
     """
-    train, query, gallery = SUBSETS
-    there = {stem_of(image): image for folder in parts.values() for image in images_below(folder)}
-    chosen = {}
-    for subset in SUBSETS:
-        for name in official_names(subset):
-            wanted = [os.path.join(parts[part], name) for part in ((query, gallery) if subset == query else (subset,))]
-            path = next((there[stem_of(each)] for each in wanted if stem_of(each) in there), wanted[0])
-            chosen[f"{subset}/{stem_of(name)}{os.path.splitext(path)[1]}"] = path
+    _, query, gallery = SUBSETS
+    chosen = {f"{part}/{name}": os.path.join(parts[part], name) for part in SUBSETS for name in official_names(part)}
+    for name in official_names(query):
+        if not os.path.isfile(chosen[f"{query}/{name}"]):
+            chosen[f"{query}/{name}"] = os.path.join(parts[gallery], name)
     return chosen
-
-
-def stem_of(path: str) -> str:
-    """Returns a path without its suffix."""
-    return os.path.splitext(path)[0]
 
 
 @dataclass(frozen=True)
@@ -85,3 +77,4 @@ RECIPES = {
     "partial-ilids": Recipe(PartialiLIDS.layout, (PartialiLIDS, PartialiLIDSUncropped)),
     "market-1501": Recipe(MARKET, name=MARKET_NAME, published=MARKET_IMAGES),
 }
+OWNERS = {plain(name): recipe.layout for recipe in RECIPES.values() for name in recipe.layout.folders}
