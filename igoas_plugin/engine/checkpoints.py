@@ -13,7 +13,7 @@ from fastreid.utils.events import get_event_storage
 from torch import nn
 from torch.optim.lr_scheduler import CosineAnnealingLR
 
-from igoas_plugin.checkpoint.checkpoint_file import is_safetensors, load_file
+from igoas_plugin.checkpoint.checkpoint_file import load_file
 from igoas_plugin.checkpoint.model_settings import differing, model_settings
 from igoas_plugin.core.errors import DamagedCheckpoint, InputError
 from igoas_plugin.core.files import write_atomically
@@ -86,8 +86,8 @@ def load(self, path, checkpointables=None):
 
     Raises:
         InputError: the file is missing, or load_file() refuses it; tensors are missing or have another shape (only
-            classifier weights may, except on a resume); or, on a resume, the state belongs to another optimiser or to
-            other parameter groups.
+            classifier weights and tensors of size 0 in the model may, except on a resume); or, on a resume, the state
+            belongs to another optimiser or to other parameter groups.
     """
     if path:
         self._source = path
@@ -95,10 +95,6 @@ def load(self, path, checkpointables=None):
             raise InputError(f"checkpoint {path} does not exist: set MODEL.WEIGHTS to a file written by a training")
     optimizer = self.checkpointables.get("optimizer") if checkpointables is None else None
     self._resuming = optimizer is not None
-    if self._resuming and is_safetensors(path):
-        raise InputError(
-            f"--resume needs the .pth of a training, and {path} holds weights only: give it as MODEL.WEIGHTS"
-        )
     if optimizer is None:
         return host_load(self, path, checkpointables)
     requested = solver_settings(self.checkpointables)
@@ -119,6 +115,16 @@ def load(self, path, checkpointables=None):
             f"checkpoint {path} cannot be resumed with other SOLVER or FREEZE settings than before: "
             f"{' '.join(str(error).split())}"
         ) from error
+
+
+def read_checkpoint(self, path):
+    """Replaces Checkpointer._load_file: reads a file safely; raises InputError if a resume is given weights only."""
+    checkpoint = load_file(path)
+    if getattr(self, "_resuming", False) and "optimizer" not in checkpoint:
+        raise InputError(
+            f"--resume needs the .pth of a training, and {path} holds weights only: give it as MODEL.WEIGHTS"
+        )
+    return checkpoint
 
 
 def require_state_fits(optimizer: torch.optim.Optimizer) -> None:
@@ -200,8 +206,11 @@ def load_model(self, checkpoint):
     wrong = {name: "is missing" for name in incompatible.missing_keys}
     # fast-reid counts a tensor of another shape as missing too
     wrong |= {name: f"has shape {theirs}, not {ours}" for name, theirs, ours in incompatible.incorrect_shapes}
-    resuming = getattr(self, "_resuming", False)
-    bad = [f"{name} {what}" for name, what in wrong.items() if resuming or not CLASSIFIER.search(name)]
+    if not getattr(self, "_resuming", False):
+        # a head without classes, in an evaluation, keeps its class weights with size 0, under a name of its own
+        empty = {name for name, tensor in self.model.state_dict().items() if not tensor.numel()}
+        wrong = {name: what for name, what in wrong.items() if name not in empty and not CLASSIFIER.search(name)}
+    bad = [f"{name} {what}" for name, what in wrong.items()]
     own, saved = settings_of(self.model), saved_settings(checkpoint)
     keys = differing(own, saved) if own and saved else []
     source = getattr(self, "_source", "")
@@ -279,7 +288,7 @@ def load_checkpoints_safely() -> None:
     Also: torch >= 2.6 refuses checkpoints that hold numpy scalars, older versions execute code in a file, and a damaged
     last checkpoint ends the resume in a traceback although the one before it is whole.
     """
-    Checkpointer._load_file = lambda self, path: load_file(path)
+    Checkpointer._load_file = read_checkpoint
     Checkpointer._load_model = load_model
     Checkpointer.load = load
     Checkpointer.resume_or_load = resume_or_load
