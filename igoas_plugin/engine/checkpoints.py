@@ -2,6 +2,7 @@
 
 import json
 import logging
+import math
 import os
 import re
 
@@ -10,6 +11,7 @@ from fastreid.engine.hooks import PeriodicCheckpointer
 from fastreid.utils.checkpoint import Checkpointer
 from fastreid.utils.events import get_event_storage
 from torch import nn
+from torch.optim.lr_scheduler import CosineAnnealingLR
 
 from igoas_plugin.checkpoint.checkpoint_file import load_file
 from igoas_plugin.checkpoint.model_settings import differing, model_settings
@@ -23,6 +25,7 @@ CLASSIFIER = re.compile(r"(^|\.)(\w*heads?|heads\.\w*classifier)\.(weight|bias)$
 PERIODIC = re.compile(r"model_(\d{4,})\.pth")
 CHECKPOINT = re.compile(r"model_\w+\.pth")
 INTERRUPTED = "model_interrupted"  # written after a signal, removed with the next checkpoint
+FINDING = ("has_checkpoint", "get_checkpoint_file")  # methods of Checkpointer that find the last checkpoint
 
 host_load, host_load_model = Checkpointer.load, Checkpointer._load_model
 host_resume_or_load, host_before_train = Checkpointer.resume_or_load, PeriodicCheckpointer.before_train
@@ -95,10 +98,14 @@ def load(self, path, checkpointables=None):
     if optimizer is None:
         return host_load(self, path, checkpointables)
     requested = solver_settings(self.checkpointables)
+    # not of subclasses, which may have other rates
+    lengths = {name: each.T_max for name, each in self.checkpointables.items() if type(each) is CosineAnnealingLR}
     try:
         checkpoint = host_load(self, path, checkpointables)
         require_state_fits(optimizer)
         warn_of_settings(path, requested, solver_settings(self.checkpointables))
+        for name, epochs in lengths.items():
+            set_length(self.checkpointables[name], epochs)
         return checkpoint
     except InputError:
         raise
@@ -135,7 +142,10 @@ def require_state_fits(optimizer: torch.optim.Optimizer) -> None:
 
 
 # Settings that the config gives to an optimiser or a schedule, and that a loaded checkpoint overwrites
-SETTINGS = ("initial_lr", "weight_decay", "momentum", "nesterov", "betas", "milestones", "gamma", "T_max", "eta_min")
+SETTINGS = (
+    *("initial_lr", "weight_decay", "momentum", "nesterov", "betas"),
+    *("milestones", "gamma", "eta_min", "warmup_iters", "warmup_factor", "warmup_method"),
+)
 
 
 def solver_settings(checkpointables: dict) -> set[tuple[str, str]]:
@@ -154,6 +164,31 @@ def warn_of_settings(path: str, requested: set[tuple[str, str]], loaded: set[tup
             f"{path} is resumed with the SOLVER settings that it was saved with; where the config differs it has no "
             f"effect: {values}"
         )
+
+
+def set_length(schedule: CosineAnnealingLR, epochs: int) -> None:
+    """Sets the length of a resumed cosine schedule, and the learning rates of the epoch that it has reached.
+
+    The rates are then those of a run that had this length from its beginning. A longer run would otherwise climb back
+    to its highest rate, because torch's schedule is periodic.
+
+    Args:
+        schedule: with the state of a checkpoint.
+        epochs: number of epochs after the warm-up, by SOLVER.MAX_EPOCH of the resumed run.
+    """
+    before, reached = schedule.T_max, schedule.last_epoch
+    if epochs == before or reached > epochs:  # such a run is finished
+        return
+    schedule.T_max = epochs
+    if reached > 0:  # otherwise the warm-up alone decides the rates
+        part, lowest = (1 + math.cos(math.pi * reached / epochs)) / 2, schedule.eta_min
+        schedule._last_lr = [lowest + (highest - lowest) * part for highest in schedule.base_lrs]
+        for group, rate in zip(schedule.optimizer.param_groups, schedule._last_lr, strict=True):
+            group["lr"] = rate
+    logger.info(
+        f"The cosine schedule takes {epochs} epochs after the warm-up now (SOLVER.MAX_EPOCH), not {before}; {reached} "
+        f"are done, and the learning rate is {schedule.optimizer.param_groups[0]['lr']:.3g}"
+    )
 
 
 def saved_settings(checkpoint: dict) -> dict | None:
@@ -219,9 +254,14 @@ def resume_or_load(self, path, *, resume=True):
 def newest_first(checkpointer: Checkpointer) -> list[str]:
     """Returns the paths of a run's checkpoints: the one named in last_checkpoint, then the others by age, newest first.
 
+    A subclass that finds its last checkpoint in a way of its own, such as FastFace's for the weights of its classifier,
+    has files of its own in the folder. It gets its last checkpoint alone.
+
     Raises:
         InputError: there are checkpoints and no last_checkpoint, as after a copy; which one to resume is not known.
     """
+    if any(getattr(type(checkpointer), name) is not getattr(Checkpointer, name) for name in FINDING):
+        return [checkpointer.get_checkpoint_file()] if checkpointer.has_checkpoint() else []
     folder = checkpointer.save_dir
     names = checkpoints_in(folder)
     if not checkpointer.has_checkpoint():
@@ -272,20 +312,26 @@ def best_of(folder: str) -> dict | None:
 def before_train(self):
     """Replaces PeriodicCheckpointer.before_train: a resumed run restores the metric of its best checkpoint."""
     host_before_train(self)
-    if self.trainer.start_epoch > 0 and (best := best_of(self.checkpointer.save_dir)):
+    if getattr(self.trainer, "start_epoch", 0) > 0 and (best := best_of(self.checkpointer.save_dir)):
         self.best_metric = best.get("metric", -1)
         logger.info(f"Best metric so far: {self.best_metric:.2f} (model_best.pth)")
+
+
+def after_epoch(self):
+    """Replaces PeriodicCheckpointer.after_epoch: step() gets the metric of this epoch's evaluation, -1 without one."""
+    storage = get_event_storage()
+    metric, iteration = storage.latest().get(self.metric_name, (-1, None))
+    self.step(self.trainer.epoch, metric=metric if iteration == storage.iter else -1)
 
 
 def step(self, epoch, **state):
     """Replaces PeriodicCheckpointer.step: saves the best, the periodic and the final checkpoint with their own metric.
 
-    The metric is -1 if the epoch was not evaluated.
+    Args:
+        epoch: number of the epoch, from 0.
+        state: what else the checkpoint stores; its `metric` decides which checkpoint is the best one.
     """
-    storage = get_event_storage()
-    evaluated_now = storage.latest().get(self.metric_name, (-1, None))[1] == storage.iter
-    state["metric"] = state.get("metric", -1) if evaluated_now else -1
-    state["epoch"] = int(epoch)
+    state = {"epoch": int(epoch), "metric": -1, **state}
     if state["metric"] > self.best_metric:
         self.best_metric = state["metric"]
         self.checkpointer.save("model_best", **state)
@@ -293,7 +339,8 @@ def step(self, epoch, **state):
         self.checkpointer.save("model_final", **state)
     elif self.period > 0 and (epoch + 1) % self.period == 0:
         self.checkpointer.save(f"model_{epoch:04d}", **state)
-    remove_old(self.checkpointer, self.trainer.cfg.SOLVER.get("CHECKPOINT_KEEP", 0))
+    if hasattr(self, "trainer"):  # not before the hook is registered
+        remove_old(self.checkpointer, self.trainer.cfg.SOLVER.get("CHECKPOINT_KEEP", 0))
 
 
 def remove_old(checkpointer: Checkpointer, keep: int) -> None:
@@ -316,5 +363,5 @@ def keep_the_best_checkpoint() -> None:
     then stores these weights with the metric of an earlier evaluation. It also keeps every periodic checkpoint, so that
     a long training fills the disk: see SOLVER.CHECKPOINT_KEEP. Upstream: fast-reid #665.
     """
-    PeriodicCheckpointer.before_train = before_train
+    PeriodicCheckpointer.before_train, PeriodicCheckpointer.after_epoch = before_train, after_epoch
     PeriodicCheckpointer.step = step
