@@ -311,8 +311,8 @@ def count_training_images(cfg, name: str, parts: Sequence[str]) -> tuple[int, in
 
 
 def check_model(cfg) -> None:
-    """Checks that the model can be built and that MODEL.WEIGHTS fits it."""
-    model = build_model_shapes(cfg, identities=1)
+    """Checks that the model can be built, as an evaluation builds it, and that MODEL.WEIGHTS fits it."""
+    model = build_model_shapes(cfg, identities=0)
     if cfg.MODEL.WEIGHTS:
         with without_copying():
             Checkpointer(model).load(cfg.MODEL.WEIGHTS)
