@@ -23,6 +23,7 @@ from .core.files import check_output
 from .datasets.reading import open_data, read_split, unmatched
 from .engine.distributed import under_torchrun
 from .evaluation.evaluator import ranks_densely
+from .evaluation.ranking.blocks import REMEDY
 from .evaluation.ranking.distances import METRICS
 from .fastreid_fixes.amp import DTYPES
 from .fastreid_fixes.device import usable_device
@@ -72,7 +73,7 @@ def check_run(cfg, args) -> None:
     train = not args.eval_only
     check_settings(cfg, processes(args), args.num_gpus, train)
     for name in cfg.DATASETS.TESTS:
-        check_test_data(name)
+        check_test_data(name, cfg.TEST.CAMERA_RULE)
     same_process = under_torchrun() or processes(args) == 1  # otherwise the run starts in new processes
     with reading_ahead() if same_process else nullcontext():
         if not train:
@@ -252,23 +253,37 @@ def check_training_batch(cfg, images: int) -> None:
         )
 
 
-def check_test_data(name: str) -> None:
-    """Raises InputError if a data set is missing or has no query to rank; warns of queries without a match."""
+def check_test_data(name: str, camera_rule: bool = True) -> None:
+    """Raises InputError if a data set is missing or has no query to rank; warns of queries without a match.
+
+    Args:
+        camera_rule: TEST.CAMERA_RULE. Without it a query that is also a gallery image finds itself: a warning.
+    """
     data = open_data(name)
     for part in ("query", "gallery"):
         if not read_split(name, data, part):
             raise InputError(f"data set {name}: its {part} has no image; docs/data.md shows its layout")
-    left_out = unmatched(data.query, data.gallery)
+    left_out = unmatched(data.query, data.gallery, camera_rule)
     if len(left_out) == len(data.query):
-        raise InputError(
-            f"data set {name}: no query has an image of its identity and of another camera in the gallery, and gallery "
-            "images of the query's own camera are left out: nothing can be ranked"
-        )
+        if camera_rule:
+            raise InputError(
+                f"data set {name}: no query has an image of its identity and of another camera in the gallery, and "
+                f"gallery images of the query's own camera are left out: {REMEDY}"
+            )
+        raise InputError(f"data set {name}: no query has an image of its identity in the gallery")
     if left_out:
         logger.warning(
-            "data set %s: %d of %d queries have no image of their identity and of another camera in the gallery; "
-            "fast-reid leaves them out of every metric; the first is %s",
-            *(name, len(left_out), len(data.query), os.path.abspath(left_out[0])),
+            "data set %s: %d of %d queries have no image of their identity%s in the gallery; "
+            "every metric leaves them out; the first is %s",
+            *(name, len(left_out), len(data.query), " and of another camera" if camera_rule else ""),
+            os.path.abspath(left_out[0]),
+        )
+    found_again = {path for path, *_ in data.query} & {path for path, *_ in data.gallery}
+    if found_again and not camera_rule:
+        logger.warning(
+            "data set %s: %d of %d queries are gallery images too, and each of them finds itself first, because "
+            "TEST.CAMERA_RULE is False: take them out of the gallery",
+            *(name, len(found_again), len(data.query)),
         )
 
 
@@ -312,7 +327,7 @@ def count_training_images(cfg, name: str, parts: Sequence[str]) -> tuple[int, in
 
 def check_model(cfg) -> None:
     """Checks that the model can be built and that MODEL.WEIGHTS fits it."""
-    model = build_model_shapes(cfg, identities=1)
+    model = build_model_shapes(cfg, identities=0)  # as the run builds it
     if cfg.MODEL.WEIGHTS:
         with without_copying():
             Checkpointer(model).load(cfg.MODEL.WEIGHTS)

@@ -13,8 +13,23 @@ def test_a_data_set_of_one_camera_cannot_be_ranked(tiny_duke):
     check_test_data("OccludedDuke")
     for path in tiny_duke.glob("*/*/*_c2_*"):
         path.unlink()
-    with pytest.raises(InputError, match="no query has an image of its identity and of another camera in the gallery"):
+    with pytest.raises(
+        InputError, match="of another camera in the gallery, .* different camera ids, or set TEST.CAMERA_RULE False"
+    ):
         check_test_data("OccludedDuke")
+    check_test_data("OccludedDuke", camera_rule=False)
+    for path in tiny_duke.glob("*/bounding_box_test/*"):
+        path.rename(path.with_name(path.name.replace("000", "100", 1)))
+    with pytest.raises(InputError, match="no query has an image of its identity in the gallery$"):
+        check_test_data("OccludedDuke", camera_rule=False)
+
+
+def test_without_the_camera_rule_a_query_in_the_gallery_is_told(data_root, host_log):
+    check_test_data("TinyReID")
+    assert not host_log.records
+    check_test_data("TinyReID", camera_rule=False)
+    [record] = host_log.records
+    assert "8 of 8 queries are gallery images too, and each of them finds itself first" in record.getMessage()
 
 
 def test_queries_that_have_no_match_are_counted_and_the_first_is_named(tiny_duke, host_log):

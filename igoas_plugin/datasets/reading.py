@@ -57,9 +57,14 @@ def unreadable_name(name: str, split: str, error: Exception) -> InputError:
     )
 
 
-def unmatched(query: list[Item], gallery: list[Item]) -> list[str]:
-    """Returns the queries without a gallery image of their identity in another camera, which no metric counts."""
+def unmatched(query: list[Item], gallery: list[Item], camera_rule: bool = True) -> list[str]:
+    """Returns the queries without a gallery image of their identity in another camera, which no metric counts.
+
+    Args:
+        camera_rule: TEST.CAMERA_RULE; False takes an image in the query's own camera too.
+    """
     cameras = {}
     for _, identity, camera in gallery:
         cameras.setdefault(identity, set()).add(camera)
-    return [path for path, identity, camera in query if not cameras.get(identity, set()) - {camera}]
+    own = ({camera} if camera_rule else set() for _, _, camera in query)
+    return [item[0] for item, out in zip(query, own, strict=True) if not cameras.get(item[1], set()) - out]

@@ -25,6 +25,7 @@ CHECKPOINT = re.compile(r"model_\w+\.pth")
 INTERRUPTED = "model_interrupted"  # written after a signal, removed with the next checkpoint
 
 host_load, host_load_model = Checkpointer.load, Checkpointer._load_model
+host_log_incompatible_keys = Checkpointer._log_incompatible_keys
 host_resume_or_load, host_before_train = Checkpointer.resume_or_load, PeriodicCheckpointer.before_train
 
 
@@ -182,6 +183,23 @@ def load_model(self, checkpoint):
             f"({', '.join(extra[:5])}{', ...' if len(extra) > 5 else ''}): is it of another config?"
         )
     return incompatible
+
+
+def log_incompatible_keys(self, incompatible):
+    """Replaces Checkpointer._log_incompatible_keys; nothing is logged of tensors that have size 0 in the model."""
+    empty = {name for name, tensor in self.model.state_dict().items() if not tensor.numel()}
+    missing = [name for name in incompatible.missing_keys if name not in empty]
+    shapes = [each for each in incompatible.incorrect_shapes if each[0] not in empty]
+    host_log_incompatible_keys(self, incompatible._replace(missing_keys=missing, incorrect_shapes=shapes))
+
+
+@fix
+def log_nothing_of_classifiers_without_identities() -> None:
+    """Every evaluation warns of "incompatible shapes", twice for each classifier with a bias.
+
+    Cause: a model that is only evaluated has classifiers of no identity, whose weights have size 0.
+    """
+    Checkpointer._log_incompatible_keys = log_incompatible_keys
 
 
 def resume_or_load(self, path, *, resume=True):

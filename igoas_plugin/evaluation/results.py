@@ -13,8 +13,11 @@ from igoas_plugin.core.files import write_atomically
 from igoas_plugin.datasets.published import PROTOCOL_OF
 from igoas_plugin.fastreid_fixes.dense_ranking import RECENT_CMC
 
+from .evaluator import applies_camera_rule
+
 METRICS = ("Rank-1", "Rank-5", "Rank-10", "mAP", "mINP")  # in %, by the names of fast-reid's evaluator
 CMC = "CMC"  # key of the whole curve: Rank-1, Rank-2, ... in %
+CAMERA_RULE = "TEST.CAMERA_RULE"  # key of the setting, true or false, without which figures cannot be compared
 TRAINED, EVALUATED = "results.json", "results_eval.json"  # of a run; of a later evaluation in the folder of a training
 
 
@@ -27,11 +30,13 @@ def save_results(results: dict, cfg, eval_only: bool = False) -> str:
         eval_only: whether the run was an evaluation, which keeps the results of a training in the same folder.
 
     Returns:
-        The path of the file: {data set: {metric: value in %}}.
+        The path of the file: {data set: {metric: value in %}}, with the keys CMC and CAMERA_RULE beside the metrics.
     """
     tests = cfg.DATASETS.TESTS
     by_set = {tests[0]: results} if len(set(tests)) == 1 else results  # fast-reid has two forms
     plain = {name: {metric: float(value) for metric, value in metrics.items()} for name, metrics in by_set.items()}
+    for metrics in plain.values():
+        metrics[CAMERA_RULE] = applies_camera_rule(cfg)
     curves = list(RECENT_CMC)[-len(tests) :]
     if len(curves) == len(tests):
         for name, curve in zip(tests, curves, strict=True):

@@ -4,7 +4,7 @@ import pytest
 
 import igoas_plugin
 from igoas_plugin.core.errors import InputError
-from igoas_plugin.evaluation.results import save_results, summarize
+from igoas_plugin.evaluation.results import read_results, save_results, summarize
 
 
 def cfg_of(folder, *tests):
@@ -27,6 +27,14 @@ def test_one_table_holds_several_runs_and_data_sets(tmp_path):
     ]
     assert rows == [["Market1501", "12.3", ""], ["X", "50.0", ""], ["Y", "60.0", ""]]
     assert str(tmp_path / "b" / "log.txt") in table and "model_final" not in table
+
+
+def test_results_record_whether_the_camera_rule_was_applied(tmp_path):
+    for rule in (True, False):
+        cfg = cfg_of(tmp_path / str(rule), "X", "Y")
+        cfg.TEST.CAMERA_RULE = rule
+        path = save_results({"X": {"mAP": 40.0}, "Y": {"mAP": 41.0}}, cfg)
+        assert [each["TEST.CAMERA_RULE"] for each in read_results(path).values()] == [rule, rule]
 
 
 def test_a_run_that_did_not_end_is_named(tmp_path):
