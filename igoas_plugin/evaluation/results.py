@@ -6,6 +6,7 @@ import re
 from glob import glob
 from statistics import mean, stdev
 
+from fastreid.data.datasets import DATASET_REGISTRY
 from tabulate import tabulate
 
 from igoas_plugin.core.errors import InputError
@@ -18,11 +19,12 @@ from .evaluator import applies_camera_rule
 METRICS = ("Rank-1", "Rank-5", "Rank-10", "mAP", "mINP")  # in %, by the names of fast-reid's evaluator
 CMC = "CMC"  # key of the whole curve: Rank-1, Rank-2, ... in %
 CAMERA_RULE = "TEST.CAMERA_RULE"  # key of the setting, true or false, without which figures cannot be compared
+MODULE = "module"  # key of the module of the data set's class, because several packages may have a class of one name
 TRAINED, EVALUATED = "results.json", "results_eval.json"  # of a run; of a later evaluation in the folder of a training
 
 
 def save_results(results: dict, cfg, eval_only: bool = False) -> str:
-    """Writes the metrics and the CMC curve of each data set into OUTPUT_DIR.
+    """Writes the metrics, the CMC curve and the module of each data set into OUTPUT_DIR.
 
     Args:
         results: as fast-reid's DefaultTrainer.test() returns them, for one data set or for several.
@@ -30,17 +32,19 @@ def save_results(results: dict, cfg, eval_only: bool = False) -> str:
         eval_only: whether the run was an evaluation, which keeps the results of a training in the same folder.
 
     Returns:
-        The path of the file: {data set: {metric: value in %}}, with the keys CMC and CAMERA_RULE beside the metrics.
+        The path of the file: {data set: {metric: value in %}}; each data set has the keys CMC, CAMERA_RULE and MODULE too.
     """
     tests = cfg.DATASETS.TESTS
     by_set = {tests[0]: results} if len(set(tests)) == 1 else results  # fast-reid has two forms
     plain = {name: {metric: float(value) for metric, value in metrics.items()} for name, metrics in by_set.items()}
-    for metrics in plain.values():
-        metrics[CAMERA_RULE] = applies_camera_rule(cfg)
     curves = list(RECENT_CMC)[-len(tests) :]
     if len(curves) == len(tests):
         for name, curve in zip(tests, curves, strict=True):
             plain[name][CMC] = [round(100 * float(rank), 4) for rank in curve]
+    for name, metrics in plain.items():
+        metrics[CAMERA_RULE] = applies_camera_rule(cfg)
+        if kind := DATASET_REGISTRY._obj_map.get(name):
+            metrics[MODULE] = kind.__module__
     trained_here = os.path.exists(os.path.join(cfg.OUTPUT_DIR, "last_checkpoint"))
     path = os.path.join(cfg.OUTPUT_DIR, EVALUATED if eval_only and trained_here else TRAINED)
     write_atomically(path, lambda file: file.write(json.dumps(plain, indent=2).encode()))
@@ -55,7 +59,7 @@ def read_results(path: str) -> dict[str, dict]:
     """
     folder = os.path.dirname(path)
     try:
-        with open(path) as file:
+        with open(path, encoding="utf-8") as file:
             results = json.load(file)
         for metrics in results.values():
             values = [metrics[name] for name in METRICS if name in metrics] + metrics.get(CMC, [])

@@ -1,4 +1,6 @@
+import json
 from collections import OrderedDict
+from pathlib import Path
 
 import pytest
 
@@ -10,7 +12,7 @@ from igoas_plugin.evaluation.results import read_results, save_results, summariz
 def cfg_of(folder, *tests):
     cfg = igoas_plugin.get_cfg()
     cfg.OUTPUT_DIR, cfg.DATASETS.TESTS = str(folder), tests
-    folder.mkdir(parents=True)
+    folder.mkdir(parents=True, exist_ok=True)
     return cfg
 
 
@@ -35,6 +37,16 @@ def test_results_record_whether_the_camera_rule_was_applied(tmp_path):
         cfg.TEST.CAMERA_RULE = rule
         path = save_results({"X": {"mAP": 40.0}, "Y": {"mAP": 41.0}}, cfg)
         assert [each["TEST.CAMERA_RULE"] for each in read_results(path).values()] == [rule, rule]
+
+
+def test_the_file_names_the_module_of_each_registered_data_set(tmp_path):
+    path = save_results(OrderedDict({"Rank-1": 12.34}), cfg_of(tmp_path, "PartialREID"))
+    assert json.loads(Path(path).read_text(encoding="utf-8"))["PartialREID"] == {
+        "Rank-1": 12.34,
+        "TEST.CAMERA_RULE": True,
+        "module": "igoas_plugin.datasets.partial_reid",
+    }
+    summarize([path])
 
 
 def test_a_run_that_did_not_end_is_named(tmp_path):
