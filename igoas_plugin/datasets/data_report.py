@@ -124,9 +124,10 @@ def report(name: str, root: str, decode: bool = False, camera_rule: bool = True)
         if "query" in splits:
             if lonely := unmatched(data.query, data.gallery, camera_rule):
                 where = " in another camera" if camera_rule else ""
+                remedy = " (TEST.CAMERA_RULE False counts those of one camera)" if camera_rule else ""
                 splits["query"].problems.append(
                     f"{len(lonely)} of {len(data.query)} have no gallery image of their identity{where}, "
-                    f"and no metric counts them; the first is {lonely[0]}"
+                    f"and no metric counts them{remedy}; the first is {lonely[0]}"
                 )
             if decode:
                 splits["query"].problems += changed_folders(root, drawn, [*data.train, *data.query, *data.gallery])

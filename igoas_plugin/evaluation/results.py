@@ -32,7 +32,7 @@ def save_results(results: dict, cfg, eval_only: bool = False) -> str:
         eval_only: whether the run was an evaluation, which keeps the results of a training in the same folder.
 
     Returns:
-        The path of the file: {data set: {metric: value in %}}; each data set has the keys CMC, CAMERA_RULE and MODULE too.
+        The path of the file: {data set: {metric: value in %}}, with the keys CMC, CAMERA_RULE and MODULE for each set.
     """
     tests = cfg.DATASETS.TESTS
     by_set = {tests[0]: results} if len(set(tests)) == 1 else results  # fast-reid has two forms

@@ -7,6 +7,7 @@ import pytest
 import igoas_plugin
 from igoas_plugin.core.errors import InputError
 from igoas_plugin.evaluation.results import read_results, save_results, summarize
+from igoas_plugin.fastreid_fixes.dense_ranking import RECENT_CMC
 
 
 def cfg_of(folder, *tests):
@@ -40,6 +41,7 @@ def test_results_record_whether_the_camera_rule_was_applied(tmp_path):
 
 
 def test_the_file_names_the_module_of_each_registered_data_set(tmp_path):
+    RECENT_CMC.clear()  # of the evaluations of other tests
     path = save_results(OrderedDict({"Rank-1": 12.34}), cfg_of(tmp_path, "PartialREID"))
     assert json.loads(Path(path).read_text(encoding="utf-8"))["PartialREID"] == {
         "Rank-1": 12.34,

@@ -93,6 +93,19 @@ def roc_of_pairs_that_are_separated():
 
 
 @fault
+def roc_curve_of_the_visualizer():
+    """Returns the largest TPR at FPR 0 of one genuine pair and two impostor pairs, of which one is nearer."""
+    from fastreid.utils.visualizer import Visualizer
+
+    drawn = Visualizer(None)
+    pids = np.array([0, 1, 2])
+    drawn.get_model_output(None, np.array([[0.1, 0.05, 0.9]]), pids[:1], pids, pids[:1], pids + 1)
+    with tempfile.TemporaryDirectory() as folder:
+        fpr, tpr, *_ = drawn.vis_roc_curve(folder)
+    return float(tpr[fpr == 0].max())
+
+
+@fault
 def evaluate_rank_exported():
     return hasattr(evaluation, "evaluate_rank")
 

@@ -251,5 +251,18 @@ def test_the_largest_tpr_at_a_false_positive_rate_is_scikit_learn_s():
         np.testing.assert_allclose(dense_ranking.tpr_at_targets(labels, scores)[1], expected, rtol=1e-12)
 
 
+def test_the_roc_that_a_demo_draws_is_that_of_the_genuine_pairs(raw_host, tmp_path):
+    from fastreid.utils.visualizer import Visualizer
+
+    assert raw_host["roc_curve_of_the_visualizer"] == 0.5  # that of the impostor pairs: one of two is farther
+    drawn, pids = Visualizer(None), np.array([0, 1, 2])
+    drawn.get_model_output(None, np.array([[0.1, 0.05, 0.9]]), pids[:1], pids, pids[:1], pids + 1)
+    fpr, tpr, genuine, impostor = drawn.vis_roc_curve(str(tmp_path))
+    # the nearest pair is an impostor one, so the genuine pair needs half of them accepted
+    assert tpr[fpr == 0].max() == 0 and tpr[fpr <= 0.5].max() == 1
+    assert list(genuine) == [0.1] and list(impostor) == [0.05, 0.9]
+    assert (tmp_path / "roc.jpg").stat().st_size > 0
+
+
 def test_without_impostor_pairs_every_genuine_one_is_accepted():
     assert dense_ranking.tpr_at_targets(*pairs_of(np.ones(3), np.ones(0)))[1].tolist() == [100, 100, 100]
