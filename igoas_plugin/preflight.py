@@ -20,7 +20,7 @@ from .checkpoint.read_ahead import reading_ahead
 from .config import value_of
 from .core.errors import InputError, require_choice
 from .core.files import check_output
-from .datasets.reading import open_data, read_split, unmatched
+from .datasets.reading import open_data, read_split, read_training, unmatched
 from .engine.distributed import under_torchrun
 from .evaluation.evaluator import ranks_densely
 from .evaluation.ranking.distances import METRICS
@@ -256,11 +256,12 @@ def check_training_batch(cfg, images: int) -> None:
 def check_test_data(name: str) -> None:
     """Raises InputError if a data set is missing or has no query to rank; warns of queries without a match."""
     data = open_data(name)
-    for part in ("query", "gallery"):
-        if not read_split(name, data, part):
+    query, gallery = (read_split(name, data, part) for part in ("query", "gallery"))
+    for part, items in (("query", query), ("gallery", gallery)):
+        if not items:
             raise InputError(f"data set {name}: its {part} has no image; docs/data.md shows its layout")
-    left_out = unmatched(data.query, data.gallery)
-    if len(left_out) == len(data.query):
+    left_out = unmatched(query, gallery)
+    if len(left_out) == len(query):
         raise InputError(
             f"data set {name}: no query has an image of its identity and of another camera in the gallery, and gallery "
             "images of the query's own camera are left out: nothing can be ranked"
@@ -269,7 +270,7 @@ def check_test_data(name: str) -> None:
         logger.warning(
             "data set %s: %d of %d queries have no image of their identity and of another camera in the gallery; "
             "fast-reid leaves them out of every metric; the first is %s",
-            *(name, len(left_out), len(data.query), os.path.abspath(left_out[0])),
+            *(name, len(left_out), len(query), os.path.abspath(left_out[0])),
         )
 
 
@@ -280,14 +281,12 @@ def check_training_data(cfg) -> tuple[int, int]:
         InputError: a data set is missing, smaller than a batch, or has too few identities for the sampler.
     """
 
-    def training_images(names) -> list:
-        return [item for name in names for item in open_data(name, combineall=cfg.DATASETS.COMBINEALL).train]
-
-    items = training_images(cfg.DATASETS.NAMES)
+    combineall = cfg.DATASETS.COMBINEALL
+    items = read_training(cfg.DATASETS.NAMES, combineall=combineall)
     check_training_images(cfg, f"the training set {', '.join(cfg.DATASETS.NAMES)}", items)
     if cfg.TEST.PRECISE_BN.ENABLED:
         name = cfg.TEST.PRECISE_BN.DATASET
-        check_training_images(cfg, f"TEST.PRECISE_BN.DATASET {name}", training_images([name]))
+        check_training_images(cfg, f"TEST.PRECISE_BN.DATASET {name}", read_training([name], combineall=combineall))
     return identities_of(items), len(items)
 
 
@@ -312,7 +311,7 @@ def check_training_images(cfg, name: str, items: list) -> None:
 
 def identities_of(items: list) -> int:
     """Returns the number of identities among (path, identity, camera) items."""
-    return len({identity for _, identity, _ in items})
+    return len({item[1] for item in items})
 
 
 def check_model(cfg) -> None:

@@ -41,7 +41,7 @@ def test_a_query_folder_without_an_image_is_refused(tmp_path, monkeypatch):
 
 
 def test_a_set_for_testing_is_no_training_set(monkeypatch):
-    monkeypatch.setattr("igoas_plugin.preflight.open_data", lambda name, **kwargs: SimpleNamespace(train=[]))
+    monkeypatch.setattr("igoas_plugin.datasets.reading.open_data", lambda name, **kwargs: SimpleNamespace(train=[]))
     cfg = igoas_plugin.get_cfg()
     cfg.DATASETS.NAMES = ("PartialREID",)
     with pytest.raises(
@@ -56,7 +56,7 @@ def test_the_data_of_precise_bn_must_serve_the_sampler_too(monkeypatch):
     def opened(name, **kwargs):
         return SimpleNamespace(train=[("a.png", index % identities[name], 0) for index in range(16)])
 
-    monkeypatch.setattr("igoas_plugin.preflight.open_data", opened)
+    monkeypatch.setattr("igoas_plugin.datasets.reading.open_data", opened)
     cfg = igoas_plugin.get_cfg()
     cfg.DATASETS.NAMES, cfg.DATALOADER.SAMPLER_TRAIN = ("Large",), "BalancedIdentitySampler"
     cfg.SOLVER.IMS_PER_BATCH, cfg.DATALOADER.NUM_INSTANCE = 16, 2

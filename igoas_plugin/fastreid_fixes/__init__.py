@@ -16,6 +16,7 @@ FILES = (
     "file_reading",
     "device",
     "images",
+    "labels",
     "transforms",
     "preprocessing",
     "freezing",
