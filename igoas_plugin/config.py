@@ -179,7 +179,8 @@ def load_cfg(config_file: str, opts: list[str] = ()) -> CfgNode:
             "--resume takes no path (it continues OUTPUT_DIR); a checkpoint to start from is MODEL.WEIGHTS PATH"
         )
     for key, value in zip(opts[::2], opts[1::2], strict=True):
-        merge_option(cfg, key, value)
+        require_known(key, cfg, "command line")
+        merge_key(cfg, key, value, "command line")
     return cfg
 
 
@@ -189,22 +190,23 @@ def merge_file(cfg: CfgNode, content: dict, source: str) -> None:
         given = CfgNode(content)
     for key in flat_keys(given):
         require_known(key, cfg, source)
-        section, _, last = key.rpartition(".")
         try:
-            node = value_of(given, section) if section else given
+            value = value_of(given, key)
         except KeyError:
             raise InputError(f"{source}: {key} is one word: nest its parts, one section in another") from None
-        with misfits_named(f"{source}: {key}"):
-            node[last] = fitting(node[last], value_of(cfg, key))
-    with misfits_named(source):
-        cfg.merge_from_other_cfg(given)
+        merge_key(cfg, key, value, source)
 
 
-def merge_option(cfg: CfgNode, key: str, value: str) -> None:
-    """Merges one KEY VALUE pair of the command line into `cfg`; raises InputError for a wrong key or value."""
-    require_known(key, cfg, "command line")
-    with misfits_named(f"command line: {key}"):
-        cfg.merge_from_list([key, fitting(CfgNode._decode_cfg_value(value), value_of(cfg, key))])
+def merge_key(cfg: CfgNode, key: str, value, source: str) -> None:
+    """Merges the value of one known key into `cfg`; raises InputError, which names `source`, for a wrong value."""
+    default = value_of(cfg, key)
+    with misfits_named(f"{source}: {key}"):
+        value = CfgNode._decode_cfg_value(value)
+        if value is None and default is not None:  # yacs accepts None for every key
+            raise ValueError(f"there is no value; its default is {default!r}")
+        if isinstance(default, float) and type(value) is int:
+            value = float(value)
+        cfg.merge_from_list([key, value])
 
 
 @contextmanager
@@ -215,18 +217,6 @@ def misfits_named(source: str) -> Iterator[None]:
     # RecursionError, MemoryError: the value is nested too deeply for Python
     except (ValueError, KeyError, AssertionError, OverflowError, RecursionError, MemoryError) as error:
         raise InputError(f"{source}: {one_line(error)}") from None
-
-
-def fitting(value, known):
-    """Returns the value, turned into a float if the known value is a float and this is an integer.
-
-    Raises:
-        ValueError: the value is None, which yacs accepts for every key.
-        OverflowError: the value is too large for a float.
-    """
-    if value is None and known is not None:
-        raise ValueError(f"there is no value; its default is {known!r}")
-    return float(value) if isinstance(known, float) and type(value) is int else value
 
 
 def value_of(cfg: CfgNode, key: str):

@@ -3,7 +3,7 @@
 import logging
 import os
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 
 import torch
@@ -54,11 +54,8 @@ MODEL_NAMES = {
     "MODEL.HEADS.NAME": REID_HEADS_REGISTRY._obj_map,
     "MODEL.OCCLUSION.NAME": OCCLUSION_REGISTRY._obj_map,
 }
-# The least value of each key, and of those that only re-ranking reads
-LEAST = dict.fromkeys(
-    ("TENSORBOARD.IMAGES_PERIOD", "SOLVER.CHECKPOINT_KEEP", "SOLVER.NONFINITE_LIMIT", "DATALOADER.NUM_WORKERS"), 0
-)
-LEAST_FOR_RERANKING = {"TEST.RERANK.K1": 1, "TEST.RERANK.K2": 1}
+# Numbers that are 0 or more
+COUNTS = ("TENSORBOARD.IMAGES_PERIOD", "SOLVER.CHECKPOINT_KEEP", "SOLVER.NONFINITE_LIMIT", "DATALOADER.NUM_WORKERS")
 
 
 def check_run(cfg, args) -> None:
@@ -81,6 +78,7 @@ def check_run(cfg, args) -> None:
         if not train:
             return check_model(cfg)
         identities, images = check_training_data(cfg)
+        warn_of_trained_tests(cfg)
         check_training(cfg, identities, images, resume=args.resume)
 
 
@@ -197,7 +195,9 @@ def check_amp(cfg) -> None:
 
 def check_ranges(cfg: CfgNode) -> None:
     """Raises InputError if a number of the run is out of range; numbers of a model are checked where it is built."""
-    least = {**LEAST, **LEAST_FOR_RERANKING} if cfg.TEST.RERANK.ENABLED else LEAST
+    least = dict.fromkeys(COUNTS, 0)
+    if cfg.TEST.RERANK.ENABLED:
+        least |= {"TEST.RERANK.K1": 1, "TEST.RERANK.K2": 1}
     for key, smallest in least.items():
         if value_of(cfg, key) < smallest:
             raise InputError(f"{key} must be {smallest} or more, got {value_of(cfg, key)}")
@@ -280,18 +280,36 @@ def check_training_data(cfg) -> tuple[int, int]:
     Raises:
         InputError: a data set is missing, smaller than a batch, or has too few identities for the sampler.
     """
-
-    combineall = cfg.DATASETS.COMBINEALL
-    items = read_training(cfg.DATASETS.NAMES, combineall=combineall)
-    check_training_images(cfg, f"the training set {', '.join(cfg.DATASETS.NAMES)}", items)
     if cfg.TEST.PRECISE_BN.ENABLED:
         name = cfg.TEST.PRECISE_BN.DATASET
-        check_training_images(cfg, f"TEST.PRECISE_BN.DATASET {name}", read_training([name], combineall=combineall))
-    return identities_of(items), len(items)
+        count_training_images(cfg, f"TEST.PRECISE_BN.DATASET {name}", [name])
+    return count_training_images(cfg, f"the training set {', '.join(cfg.DATASETS.NAMES)}", cfg.DATASETS.NAMES)
 
 
-def check_training_images(cfg, name: str, items: list) -> None:
-    """Raises InputError if a training set has too few images for a batch, or too few identities for the sampler."""
+def warn_of_trained_tests(cfg) -> None:
+    """Logs one warning that names the test sets of which images are trained on too, as DATASETS.COMBINEALL does it."""
+    trained = {item[0] for item in read_training(cfg.DATASETS.NAMES, combineall=cfg.DATASETS.COMBINEALL)}
+    names = []
+    for name in dict.fromkeys(cfg.DATASETS.TESTS):
+        data = open_data(name)
+        if any(item[0] in trained for part in ("query", "gallery") for item in read_split(name, data, part)):
+            names.append(name)
+    if names:
+        logger.warning(
+            "images of query or gallery of %s are trained on too%s: the figures there do not tell how the model ranks "
+            "people that it has not seen",
+            *(", ".join(names), " (DATASETS.COMBINEALL)" if cfg.DATASETS.COMBINEALL else ""),
+        )
+
+
+def count_training_images(cfg, name: str, parts: Sequence[str]) -> tuple[int, int]:
+    """Returns the numbers of identities and images of data sets that are trained on together.
+
+    Raises:
+        InputError: there are too few images for a batch, or too few identities for the sampler.
+    """
+    items = read_training(parts, combineall=cfg.DATASETS.COMBINEALL)
+    identities = len({item[1] for item in items})
     batch, sampler = cfg.SOLVER.IMS_PER_BATCH, cfg.DATALOADER.SAMPLER_TRAIN
     if not items:
         raise InputError(
@@ -301,17 +319,13 @@ def check_training_images(cfg, name: str, items: list) -> None:
         raise InputError(
             f"SOLVER.IMS_PER_BATCH is {batch} but {name} has only {len(items)} images: lower SOLVER.IMS_PER_BATCH"
         )
-    wanted, identities = batch // max(cfg.DATALOADER.NUM_INSTANCE, 1), identities_of(items)
+    wanted = batch // max(cfg.DATALOADER.NUM_INSTANCE, 1)
     if sampler in IDENTITY_SAMPLERS and identities < wanted:
         raise InputError(
             f"{sampler} needs SOLVER.IMS_PER_BATCH / DATALOADER.NUM_INSTANCE = {wanted} identities, {name} has "
             f"{identities}"
         )
-
-
-def identities_of(items: list) -> int:
-    """Returns the number of identities among (path, identity, camera) items."""
-    return len({item[1] for item in items})
+    return identities, len(items)
 
 
 def check_model(cfg) -> None:

@@ -1,6 +1,7 @@
 """The backbones of fast-reid for tests: the smallest depth of each family, and which depths there are."""
 
 import torch
+from tiny_data import random_batch
 
 from igoas_plugin.checkpoint.imagenet import DEPTHS
 
@@ -27,3 +28,8 @@ def of(cfg, name: str, depth: str):
     cfg.MODEL.BACKBONE.NAME, cfg.MODEL.BACKBONE.DEPTH, cfg.INPUT.SIZE_TRAIN = name, depth, SIZE
     torch.manual_seed(0)
     return cfg
+
+
+def batch_of_two() -> dict:
+    """Returns a batch of two images of that size."""
+    return random_batch(images=2, size=SIZE)

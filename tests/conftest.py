@@ -1,3 +1,4 @@
+import ctypes
 import gc
 import json
 import logging
@@ -6,34 +7,33 @@ import subprocess
 import sys
 from pathlib import Path
 
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # read with torch: a thread that waits takes no core from others
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # read by torch: a waiting thread takes no core
 
 import pytest  # noqa: E402
 import torch  # noqa: E402
 
-import igoas_plugin  # noqa: E402  # before the host: it mends it
+import igoas_plugin  # noqa: E402  # first: it patches fast-reid
 
 sys.path.insert(0, str(Path(__file__).parent))
 import tiny_data  # noqa: E402
 from fastreid.utils.logger import setup_logger  # noqa: E402
 from in_process import run_in_process  # noqa: E402
 
-from igoas_plugin.core.allocator import glibc  # noqa: E402
 from igoas_plugin.fastreid_fixes import amp  # noqa: E402
 
-# tensors this small are not worth a second thread: where others use the cores too, it costs ten times what it saves
+# a second thread costs more than it saves on tensors this small, most of all on busy cores
 torch.set_num_threads(1)
 ROOT = Path(__file__).parents[1]
 
 
 @pytest.fixture(scope="session")
 def raw_host(tmp_path_factory) -> dict:
-    """What the published host does without the plugin: {name of the fault: what was seen}."""
+    """Returns what fast-reid does without the plugin: {name of the fault: what was seen}."""
     script = Path(__file__).parent / "fastreid_fixes" / "raw_host.py"
     environment = {
         **os.environ,
         "PYTHONPATH": f"{Path(__file__).parent}{os.pathsep}{os.environ.get('PYTHONPATH', '')}",
-        "CUDA_VISIBLE_DEVICES": "",  # most of the faults are those of a machine without a GPU
+        "CUDA_VISIBLE_DEVICES": "",  # most of the faults occur on a machine without a GPU
     }
     folder = tmp_path_factory.mktemp("raw_host")
     done = subprocess.run([sys.executable, script], capture_output=True, text=True, cwd=folder, env=environment)
@@ -43,7 +43,7 @@ def raw_host(tmp_path_factory) -> dict:
 
 @pytest.fixture
 def data_root(tmp_path, monkeypatch) -> Path:
-    """A data sets folder with TinyReID, set as FASTREID_DATASETS."""
+    """Makes a folder of data sets with TinyReID, sets it as FASTREID_DATASETS, and returns it."""
     root = tmp_path / "datasets"
     tiny_data.make_tiny_data(root)
     monkeypatch.setenv("FASTREID_DATASETS", str(root))
@@ -52,7 +52,7 @@ def data_root(tmp_path, monkeypatch) -> Path:
 
 @pytest.fixture
 def baseline_cfg(tmp_path, data_root):
-    """A run of the host's Baseline on TinyReID that takes seconds."""
+    """Returns the config of a run of fast-reid's Baseline on TinyReID that takes seconds."""
     cfg = igoas_plugin.get_cfg()
     tiny_data.tiny_settings(cfg, tmp_path / "run")
     cfg.SEED = 1
@@ -61,7 +61,7 @@ def baseline_cfg(tmp_path, data_root):
 
 @pytest.fixture
 def igoas_cfg(baseline_cfg):
-    """The same with IGOAS as Base-IGOAS.yml sets it, but for freezing."""
+    """Returns the same with IGOAS as Base-IGOAS.yml sets it, without freezing."""
     baseline_cfg.MODEL.META_ARCHITECTURE = "IGOAS"
     baseline_cfg.MODEL.HEADS.NAME = "IGOASHead"
     baseline_cfg.MODEL.LOSSES.CE.EPSILON = 0.1
@@ -72,7 +72,7 @@ def igoas_cfg(baseline_cfg):
 
 @pytest.fixture(params=[True, False], ids=["with bfloat16", "without bfloat16"])
 def dtype_of_cpu(request, monkeypatch) -> torch.dtype:
-    """The dtype of mixed precision on a CPU that has bfloat16 instructions, and on one that has none.
+    """Returns the dtype of mixed precision on a CPU that has bfloat16 instructions, and on one that has none.
 
     Any CPU runs both paths: without the instructions torch emulates bfloat16.
     """
@@ -84,7 +84,7 @@ def dtype_of_cpu(request, monkeypatch) -> torch.dtype:
 
 @pytest.fixture(scope="session")
 def igoas_onnx(tmp_path_factory):
-    """A trained IGOAS and its ONNX file: (config, path)."""
+    """Makes a trained IGOAS and its ONNX file, and returns (config, path)."""
     from saved_models import saved_igoas
 
     from igoas_plugin.inference.onnx_export import export
@@ -97,7 +97,7 @@ def igoas_onnx(tmp_path_factory):
 
 @pytest.fixture
 def tiny_duke(tmp_path, monkeypatch) -> Path:
-    """A data sets folder with an Occluded-Duke of 16 small images in each part."""
+    """Makes a folder of data sets with an Occluded-Duke of 16 small images in each part, as data_root()."""
     root = tmp_path / "duke_root"
     tiny_data.make_tiny_duke(root)
     monkeypatch.setenv("FASTREID_DATASETS", str(root))
@@ -106,7 +106,7 @@ def tiny_duke(tmp_path, monkeypatch) -> Path:
 
 @pytest.fixture
 def tool_command(tmp_path):
-    """The command line of tools/train_net.py on tiny images, without the interpreter; pairs given win over its own."""
+    """Returns a function that makes a command of tools/train_net.py on tiny images; its pairs replace settings."""
 
     def command(*pairs, flags=(), config="configs/Toy/igoas_R18.yml", tool="tools/train_net.py"):
         settings = {
@@ -123,7 +123,7 @@ def tool_command(tmp_path):
 
 @pytest.fixture
 def start_tool(tool_command):
-    """Runs tools/train_net.py in a process of its own, as a user does: where the process is the subject of a test."""
+    """Returns a function that runs tools/train_net.py in its own process, for tests whose subject is the process."""
 
     def run(*pairs, launcher=(), **given):
         command = [sys.executable, *launcher, *tool_command(*pairs, **given)]
@@ -134,9 +134,9 @@ def start_tool(tool_command):
 
 @pytest.fixture
 def run_tool(tool_command, start_tool):
-    """Runs tools/train_net.py, or another tool, on tiny images in this process: what subprocess.run() would return.
+    """Returns a function that runs a tool on tiny images in this process, with the result of subprocess.run().
 
-    A run of several processes is started in a process of its own, unless `process` is False: a mistake is told before.
+    A run of several processes starts in its own process, unless `process` is False, as for a mistake found before.
     """
 
     def run(*pairs, launcher=(), process=None, **given):
@@ -149,7 +149,7 @@ def run_tool(tool_command, start_tool):
 
 @pytest.fixture
 def call_tool():
-    """Runs a tool with exactly the words given: what subprocess.run() would return, in this process by default."""
+    """Returns a function that runs a tool with exactly the given words, with the result of subprocess.run()."""
 
     def run(name, *words, process=False):
         command = [str(word) for word in (ROOT / "tools" / f"{name}.py", *words)]
@@ -162,7 +162,7 @@ def call_tool():
 
 @pytest.fixture
 def host_log(caplog):
-    """caplog for what the host and the plugin log: their logger propagates until the host sets it up, then no more."""
+    """Returns caplog for the log of fast-reid and the plugin, whose logger stops propagating once it is set up."""
     logger = logging.getLogger("fastreid")
     level, propagate = logger.level, logger.propagate
     logger.setLevel(logging.DEBUG)
@@ -176,16 +176,16 @@ def host_log(caplog):
 
 @pytest.fixture(autouse=True, scope="module")
 def no_memory_kept():
-    """What the runs of a file have freed goes back to the system: core/allocator.py keeps it for the next step."""
+    """Returns the memory that a file's runs have freed to the system; core/allocator.py keeps it for the next step."""
     yield
     gc.collect()
-    if library := glibc():
+    if sys.platform == "linux" and hasattr(library := ctypes.CDLL(None), "malloc_trim"):
         library.malloc_trim(0)
 
 
 @pytest.fixture(autouse=True)
 def no_handlers_left():
-    """Each run of the host adds handlers to its logger, for good."""
+    """Removes the handlers that each run of fast-reid adds to its logger."""
     yield
     logger = logging.getLogger("fastreid")
     for handler in list(logger.handlers):

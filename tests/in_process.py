@@ -1,4 +1,4 @@
-"""Runs a tool in the process of the tests, as a process of its own would run it, but for four seconds of imports."""
+"""Runs a tool in the process of the tests with the result of a process of its own, without four seconds of imports."""
 
 import contextlib
 import importlib
@@ -65,7 +65,7 @@ def run_in_process(command: list[str]) -> subprocess.CompletedProcess:
 
 @contextlib.contextmanager
 def captured() -> Iterator[list[str]]:
-    """Gathers what is written to stdout and stderr, by C and by child processes too: two texts, at the end."""
+    """Yields a list that gets the text of stdout and of stderr at the end, from C and child processes too."""
     output, kept, before = [], [os.dup(1), os.dup(2)], (sys.stdout, sys.stderr)
     for stream in before:
         stream.flush()
@@ -89,7 +89,7 @@ def captured() -> Iterator[list[str]]:
 
 @contextlib.contextmanager
 def fresh_process_state(command: list[str]) -> Iterator[None]:
-    """Gives a tool what a new process has; afterwards, everything is as it was before."""
+    """Gives a tool the state of a new process, and restores the state afterwards."""
     environment, folder = dict(os.environ), os.getcwd()
     argv, path, main = sys.argv, list(sys.path), sys.modules["__main__"]
     generators = random.getstate(), np.random.get_state(), torch.get_rng_state()
@@ -128,7 +128,7 @@ def forget() -> None:
 
 @contextlib.contextmanager
 def fresh_loggers() -> Iterator[None]:
-    """No handler and no level for the root, for fast-reid and for what is below it."""
+    """Removes handlers and levels of the root logger and of fast-reid's loggers, and restores them."""
     names = [name for name in logging.root.manager.loggerDict if name.split(".")[0] == "fastreid"]
     loggers = [logging.getLogger(), *map(logging.getLogger, sorted({"fastreid", *names}))]
     before = [(list(logger.handlers), logger.level, logger.propagate, logger.disabled) for logger in loggers]
@@ -145,7 +145,7 @@ def fresh_loggers() -> Iterator[None]:
 
 @contextlib.contextmanager
 def fresh_warnings() -> Iterator[None]:
-    """Warnings are written to stderr as by default; pytest would collect them."""
+    """Writes warnings to stderr as Python does by default; pytest would collect them."""
 
     def show(message, category, filename, lineno, file=None, line=None):
         sys.stderr.write(warnings.formatwarning(message, category, filename, lineno, line))

@@ -18,7 +18,7 @@ def start(cfg, resume=False) -> DefaultTrainer:
 
 
 def stop_at(trainer, iteration: int) -> DefaultTrainer:
-    """The trainer, whose train() will raise KeyboardInterrupt in place of that step."""
+    """Returns the trainer; its train() will raise KeyboardInterrupt in place of that step."""
     run_step = trainer.run_step
 
     def step():
@@ -35,7 +35,7 @@ def weights(trainer) -> dict:
 
 
 def logged(cfg) -> list[dict]:
-    """The lines of metrics.json."""
+    """Returns the lines of metrics.json."""
     return [json.loads(line) for line in (Path(cfg.OUTPUT_DIR) / "metrics.json").read_text().splitlines()]
 
 
@@ -44,10 +44,10 @@ TRAINED = ("extra_block", "attention_", "_neck.", "global_classifier", "suppress
 
 
 def frozen_names(state: dict) -> set[str]:
-    """Names of what MODEL.IGOAS.FREEZE_EPOCHS freezes."""
+    """Returns the names of the parameters that MODEL.IGOAS.FREEZE_EPOCHS freezes."""
     return {name for name in state if not any(part in name for part in TRAINED)}
 
 
 def unchanged(before: dict, after: dict) -> set[str]:
-    """Names of the tensors that are equal in both."""
+    """Returns the names of the tensors that are equal in both."""
     return {name for name, value in after.items() if value.equal(before[name])}

@@ -10,7 +10,7 @@ import igoas_plugin
 
 
 def saved_model(folder, **keys):
-    """A config whose MODEL.WEIGHTS is the checkpoint of its own model, whose norms have the statistics of images.
+    """Returns a config whose MODEL.WEIGHTS is a checkpoint of its model, with the statistics of images in its norms.
 
     Args:
         folder: of the checkpoint.
@@ -36,6 +36,6 @@ def saved_model(folder, **keys):
 
 
 def saved_igoas(folder, **keys):
-    """The same of IGOAS with descriptors of 64 values."""
+    """Returns the same of IGOAS with descriptors of 64 values."""
     igoas = {"MODEL__META_ARCHITECTURE": "IGOAS", "MODEL__HEADS__NAME": "IGOASHead", "MODEL__HEADS__EMBEDDING_DIM": 32}
     return saved_model(folder, **igoas, **keys)

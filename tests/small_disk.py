@@ -13,10 +13,10 @@ MOUNT = ["mount", "-t", "tmpfs", "-o"]
 
 @contextlib.contextmanager
 def mounted(folder: Path, options: str) -> Iterator[Path]:
-    """A tmpfs of its own; the test is skipped where this user may mount none, not even in a namespace.
+    """Mounts a tmpfs; skips the test where this user may mount none, not even in a namespace.
 
     Args:
-        folder: it is mounted there, or seen at the path that is given.
+        folder: mount point; in a namespace the yielded path leads to it.
         options: of mount, such as ``size=8m``.
     """
     folder.mkdir()
@@ -36,7 +36,7 @@ def mounted(folder: Path, options: str) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def in_a_namespace(folder: Path, options: str) -> Iterator[Path]:
-    """Mounted where only a process of its own looks; others see it through that one's /proc entry, at this path."""
+    """Mounts it in the namespace of another process, and yields its path below that process's /proc entry."""
     script = f"{' '.join(MOUNT)} {options} none '{folder}' && echo mounted && exec cat"
     command = ["unshare", "--map-root-user", "--mount", "sh", "-c", script]
     try:
@@ -51,11 +51,11 @@ def in_a_namespace(folder: Path, options: str) -> Iterator[Path]:
                 pytest.skip(f"this user may not mount a file system: {told or 'no access to the namespace'}")
             yield seen
         finally:
-            holder.stdin.close()  # which ends it
+            holder.stdin.close()  # ends the process
 
 
 def fill(folder: Path, leave: int) -> Path:
-    """Writes a file that leaves so many bytes free."""
+    """Writes a file that leaves `leave` bytes free, and returns its path."""
     ballast = folder / "ballast"
     free = os.statvfs(folder)
     ballast.write_bytes(bytes(max(free.f_bavail * free.f_frsize - leave, 0)))

@@ -10,7 +10,7 @@ from unittest import mock
 
 import termcolor.termcolor
 
-COLOURS = ("NO_COLOR", "FORCE_COLOR", "ANSI_COLORS_DISABLED")  # what says more of colours than the terminal itself
+COLOURS = ("NO_COLOR", "FORCE_COLOR", "ANSI_COLORS_DISABLED")  # each overrules the terminal
 
 
 class Console(io.StringIO):
@@ -19,7 +19,7 @@ class Console(io.StringIO):
         self.isatty = lambda: isatty
 
     def screen(self) -> list[str]:
-        """The lines as a person sees them: a carriage return lets what follows be written over what is there."""
+        """Returns the lines as a person sees them; text after a carriage return overwrites the line."""
         rows = []
         for line in re.sub(r"\x1b\[[\d;]*m", "", self.getvalue()).split("\n"):
             row = ""
@@ -31,7 +31,7 @@ class Console(io.StringIO):
 
 @contextmanager
 def console(isatty: bool = True, **environment: str):
-    """sys.stdout is a Console, and the environment says nothing of colours but what is given."""
+    """Puts a Console in place of sys.stdout, and only the given variables about colours into the environment."""
     kept = {name: value for name, value in os.environ.items() if name not in COLOURS}
     with mock.patch.dict(os.environ, {**kept, "TERM": "xterm", **environment}, clear=True):
         with mock.patch.object(sys, "stdout", Console(isatty)):

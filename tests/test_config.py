@@ -123,12 +123,6 @@ def test_a_key_with_dots_in_a_file_is_refused_in_one_line(tmp_path):
         load_cfg(str(path))
 
 
-def test_an_alias_stands_for_what_it_names(tmp_path):
-    path = tmp_path / "run.yml"
-    path.write_text("INPUT: {SIZE_TRAIN: &size [64, 32], SIZE_TEST: *size}")
-    assert load_cfg(str(path)).INPUT.SIZE_TEST == [64, 32]
-
-
 def test_a_whole_number_beyond_any_float_is_refused_in_one_line(tmp_path):
     (tmp_path / "run.yml").write_text(f"SOLVER: {{BASE_LR: {10**400}}}")
     with pytest.raises(InputError, match="run.yml: SOLVER.BASE_LR: int too large"):

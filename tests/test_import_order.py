@@ -69,11 +69,6 @@ def test_every_folder_has_its_place_in_the_order():
     assert {folder_of(name) for name in MODULES} - {"", "host"} == set(LEVEL)
 
 
-def test_core_imports_nothing_else_of_the_package():
-    core = [name for name in IMPORTS if folder_of(name) == "core"]
-    assert {folder_of(each) for name in core for each in IMPORTS[name]} == {"core"}
-
-
 def test_no_modules_import_each_other_in_a_circle():
     left = {name: {each for each in imported if each != name} for name, imported in IMPORTS.items()}
     # a package whose __init__ lists its modules is imported by none of them under its own name

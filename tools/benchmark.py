@@ -35,41 +35,30 @@ def arguments(words: list[str]) -> argparse.Namespace:
     commands = parser.add_subparsers(dest="command", required=True)
     ranks = commands.add_parser("rank", help="ranking of large galleries, on random descriptors")
     ranks.add_argument("what", nargs="?", choices=rank.COMMANDS, default="ranking")
-    ranks.add_argument("--queries", type=positive, default=3368, help="default: 3368, of Market-1501")
-    ranks.add_argument("--gallery", type=positive, nargs="+", default=[60_000], help="sizes (default: 60000)")
-    ranks.add_argument("--width", type=positive, default=1024, help="of a descriptor (default: 1024)")
+    ranks.add_argument("--queries", type=int, default=3368, help="default: 3368, of Market-1501")
+    ranks.add_argument("--gallery", type=int, nargs="+", default=[60_000], help="sizes (default: 60000)")
+    ranks.add_argument("--width", type=int, default=1024, help="of a descriptor (default: 1024)")
     trains = commands.add_parser("train", help="training steps on random images by the model of a config")
-    trains.add_argument("--batch", type=positive, help="images of a step (default: SOLVER.IMS_PER_BATCH)")
+    trains.add_argument("--batch", type=int, help="images of a step (default: SOLVER.IMS_PER_BATCH)")
     infers = commands.add_parser("infer", help="descriptors of random images by the model of a config")
-    infers.add_argument("--batch", type=positive, default=16, help="images at once (default: 16)")
+    infers.add_argument("--batch", type=int, default=16, help="images at once (default: 16)")
     loaders = commands.add_parser("loader", help="batches of the training loader, from drawn jpgs")
-    loaders.add_argument("--workers", type=natural, nargs="+", default=[1, 2, 4], help="numbers (default: 1 2 4)")
-    loaders.add_argument("--batches", type=positive, default=50, help="of each repeat (default: 50)")
+    loaders.add_argument("--workers", type=int, nargs="+", default=[1, 2, 4], help="numbers (default: 1 2 4)")
+    loaders.add_argument("--batches", type=int, default=50, help="of each repeat (default: 50)")
     for each in (trains, infers, loaders):
         each.add_argument("--config-file", default="configs/OccDuke/igoas_R50.yml", metavar="FILE")
         if each is not loaders:
             each.add_argument("--profile", action="store_true", help="also tell the largest costs of each way")
         each.add_argument("opts", nargs=argparse.REMAINDER, metavar="KEY VALUE", help="config keys, at the end")
     for each in (ranks, trains, infers, loaders):
-        each.add_argument("--repeats", type=positive, default=5, help="default: 5")
-        each.add_argument("--threads", type=positive, help="of torch and faiss (default: theirs)")
+        each.add_argument("--repeats", type=int, default=5, help="default: 5")
+        each.add_argument("--threads", type=int, help="of torch and faiss (default: theirs)")
         each.add_argument("--output", default="logs/benchmark", metavar="DIR", help="default: logs/benchmark")
     return parser.parse_args(words)
 
 
-def positive(word: str) -> int:
-    value = int(word)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"must be 1 or more, got {word}")
-    return value
-
-
-def natural(word: str) -> int:
-    return 0 if word == "0" else positive(word)
-
-
 def measured(args: argparse.Namespace) -> Iterator[Row]:
-    """The rows of a command, as they are measured."""
+    """Yields the rows of a command as they are measured."""
     if args.command == "rank":
         args.name = f"rank_{args.what}"
         return rank.COMMANDS[args.what](args.queries, args.gallery, args.width, args.repeats)

@@ -45,16 +45,13 @@ torch.serialization.add_safe_globals(
 
 
 def load_file(path: str) -> dict:
-    """Reads the checkpoint of a training, or the weights in a .safetensors file.
-
-    Returns:
-        {"model": tensors by name, ...}; "settings" is the JSON text of the config keys that the model depends on.
+    """Reads the checkpoint of a training, or a .safetensors file, as read_file() does, and checks its weights.
 
     Raises:
         DamagedCheckpoint: the file is damaged or no checkpoint.
         InputError: the file is missing, would execute code, or has no tensors by name under the key "model".
     """
-    checkpoint = read_safetensors(path) if is_safetensors(path) else read_pth(path)
+    checkpoint = read_file(path)
     if not isinstance(checkpoint, dict) or not isinstance(checkpoint.get("model"), dict):
         raise InputError(
             f"checkpoint {path} has no weights under the key 'model'; tools/convert_checkpoint.py converts a file of "
@@ -65,13 +62,17 @@ def load_file(path: str) -> dict:
 
 
 def read_file(path: str):
-    """Reads whatever torch.save() wrote to a .pth file, or the tensors by name of a .safetensors file.
+    """Reads whatever torch.save() wrote to a .pth file, or a .safetensors file in the form of a checkpoint.
+
+    Returns:
+        For a checkpoint {"model": tensors by name, ...}, where "settings" is the JSON text of the config keys that the
+        model depends on, if the file has it.
 
     Raises:
         DamagedCheckpoint: the file is damaged or no checkpoint.
         InputError: the file is missing or would execute code.
     """
-    return read_safetensors(path)["model"] if is_safetensors(path) else read_pth(path)
+    return read_safetensors(path) if is_safetensors(path) else read_pth(path)
 
 
 def require_named_tensors(path: str, weights: dict) -> None:
@@ -178,7 +179,7 @@ def as_safetensors(weights: dict[str, Tensor], settings: str | None = None) -> b
 
 @kept_for_the_next_reader
 def read_safetensors(path: str) -> dict:
-    """Reads a .safetensors file of this plugin or of any other program; see load_file().
+    """Reads a .safetensors file of this plugin or of any other program; see read_file().
 
     Raises:
         InputError: the file is missing, damaged, or not in this format. Only files of this plugin have a CRC-32.

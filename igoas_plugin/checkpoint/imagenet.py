@@ -117,9 +117,6 @@ def reason_of(error: Exception) -> str:
 def find_weights(options: CfgNode) -> dict[str, Tensor]:
     """Reads the file of MODEL.BACKBONE.PRETRAIN_PATH, or the file of fast-reid's link, downloaded if it is not there.
 
-    Args:
-        options: MODEL.BACKBONE of a config; PRETRAIN_SHA256 pins either file.
-
     Raises:
         InputError: there is no file, no link, or no download; or the file cannot be read or has another SHA-256.
     """
@@ -137,12 +134,7 @@ def find_weights(options: CfgNode) -> dict[str, Tensor]:
 def fetch(options: CfgNode, pinned: str) -> dict[str, Tensor]:
     """Returns the published weights of a backbone; the first process of a machine downloads them if they are missing.
 
-    Args:
-        options: MODEL.BACKBONE of a config.
-        pinned: SHA-256 of the file; "": only the first digits that some links carry are compared.
-
-    Raises:
-        InputError: there is no link or no download, or the file cannot be read or has another SHA-256.
+    Without `pinned`, only the first digits of the SHA-256 that some links carry are compared.
     """
     variant = variant_of(options)
     url = LINKS.get(options.NAME, {}).get(variant)
@@ -170,13 +162,13 @@ def fetch(options: CfgNode, pinned: str) -> dict[str, Tensor]:
 def variant_of(options: CfgNode) -> str:
     """Returns the key of a backbone in fast-reid's table of links, such as "se_ibn_101x"."""
     ibn = "ibn_" if options.WITH_IBN else ""
-    if options.NAME == "build_resnet_backbone":
-        return f"{'se_' if options.WITH_SE else ''}{ibn}{options.DEPTH}"
-    if options.NAME == "build_resnext_backbone":
-        return f"{ibn}{options.DEPTH}"
-    if options.NAME == "build_osnet_backbone":
-        return f"osnet_{ibn}{options.DEPTH}"
-    return f"resnest{options.DEPTH[:-1]}" if options.NAME == "build_resnest_backbone" else options.DEPTH
+    variants = {
+        "build_resnet_backbone": f"{'se_' if options.WITH_SE else ''}{ibn}{options.DEPTH}",
+        "build_resnext_backbone": f"{ibn}{options.DEPTH}",
+        "build_osnet_backbone": f"osnet_{ibn}{options.DEPTH}",
+        "build_resnest_backbone": f"resnest{options.DEPTH[:-1]}",
+    }
+    return variants.get(options.NAME, options.DEPTH)
 
 
 def download(url: str, target: Path, digest: str) -> None:
@@ -208,14 +200,18 @@ def read_weights(path: Path, digest: str, advice: str) -> dict[str, Tensor]:
     try:
         if digest and not (found := hashlib.sha256(path.read_bytes()).hexdigest()).startswith(digest):
             raise InputError(f"{path} has the SHA-256 {found}, expected {digest}")
-        content = read_file(str(path))
-        if isinstance(content, dict):
-            content = next((content[key] for key in NESTED if isinstance(content.get(key), dict)), content)
-        if not isinstance(content, dict):
-            raise InputError(f"{path} holds no weights by name")
-        require_named_tensors(str(path), content)
+        return weights_in(str(path), read_file(str(path)))
     except InputError as error:
         raise InputError(f"{error}; {advice}") from error
+
+
+def weights_in(path: str, content) -> dict[str, Tensor]:
+    """Returns the tensors by name in the content of a published file; raises InputError if there are none."""
+    if isinstance(content, dict):
+        content = next((content[key] for key in NESTED if isinstance(content.get(key), dict)), content)
+    if not isinstance(content, dict) or not content:
+        raise InputError(f"{path} holds no weights by name")
+    require_named_tensors(path, content)
     return content
 
 
@@ -249,9 +245,7 @@ def for_vit(model: nn.Module, weights: dict[str, Tensor], distilled: bool) -> di
 
     `distilled` is whether the position embedding begins with a class token and a distillation token.
     """
-    projection, positions = weights.get("patch_embed.proj.weight"), weights.get("pos_embed")
-    if projection is not None and projection.dim() < 4:
-        weights["patch_embed.proj.weight"] = projection.reshape(model.patch_embed.proj.weight.shape)
+    positions = weights.get("pos_embed")
     if positions is not None and positions.shape != model.pos_embed.shape:
         if distilled:
             positions = torch.cat([positions[:, :1], positions[:, 2:]], dim=1)

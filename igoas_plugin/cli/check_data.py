@@ -7,20 +7,19 @@ that cannot be read.
 """
 
 import argparse
-import functools
 import logging
 import os
 import sys
 import warnings
 
 from fastreid.data.datasets import DATASET_REGISTRY
-from tqdm import tqdm
 
 from igoas_plugin.core.command_line import errors_in_one_line
 from igoas_plugin.core.errors import require_choice
 from igoas_plugin.datasets.data_report import KNOWN, report, table_of
 
 
+@errors_in_one_line()
 def run() -> None:
     """Runs the command line and ends the process with its exit code."""
     logging.basicConfig(format="%(message)s")
@@ -31,21 +30,13 @@ def run() -> None:
     )
     parser.add_argument("--decode", action="store_true", help="open every image, find files that are there twice")
     args = parser.parse_args()
-    with errors_in_one_line():
-        for name in args.names:
-            require_choice("a data set", name, sorted(DATASET_REGISTRY._obj_map))
+    for name in args.names:
+        require_choice("a data set", name, sorted(DATASET_REGISTRY._obj_map))
     root = os.getenv("FASTREID_DATASETS", "datasets")
-    reports = []
-    for name in args.names or KNOWN:
-        progress = functools.partial(tqdm, desc=name, unit="images", disable=None, leave=False)
-        reports.append(report(name, root, progress if args.decode else None))
+    reports = [report(name, root, args.decode) for name in args.names or KNOWN]
     print(table_of(reports))
     for each in reports if args.names else ():
         if each.why and not each.folder:
             print(f"{each.name}: {each.why}")
     wrong = [each for each in reports if not each.sound and (each.folder or args.names)]
     sys.exit(1 if wrong else 0)
-
-
-if __name__ == "__main__":
-    run()

@@ -47,17 +47,18 @@ def arguments(words: list[str]) -> argparse.Namespace:
 
 def estimate(runs: list[Run], loads: dict[str, Workload], costs: dict[str, Cost | None]) -> None:
     """Prints each run with its state and its duration, estimated from a few steps."""
-    seconds, total = {}, 0.0
-    for run in tqdm(runs, desc="measuring", unit="run", disable=None, leave=False):
-        if run.name not in seconds and costs[run.name] is not None:
-            seconds[run.name] = loads[run.name].seconds(*seconds_per_step(run.cfg))
+    measured = [run for run in runs if run.seed == 0 and costs[run.name] is not None]
+    seconds = {
+        run.name: loads[run.name].seconds(*seconds_per_step(run.cfg))
+        for run in tqdm(measured, desc="measuring", unit="config", disable=None, leave=False)
+    }
     for run in runs:
         state = "done" if run.done else "begun" if run.begun else "new"
         if run.name not in seconds:
             print(f"{run.title}: {state}, its model cannot be built: the run will fail, {run.folder}")
             continue
-        total += 0 if run.done else seconds[run.name]
         print(f"{run.title}: {state}, about {seconds[run.name] / 60:.1f} minutes in all, {run.folder}")
+    total = sum(seconds.get(run.name, 0) for run in runs if not run.done)
     print(f"To do: about {total / 3600:.1f} hours, without the loading of images and the optimiser")
 
 
@@ -99,13 +100,7 @@ def run_all(
 def train_with_bar(run: Run, load: Workload, inputs: dict) -> str | None:
     """Trains a run behind a progress bar; returns the same as train()."""
     with tqdm(total=load.epochs * load.iterations, desc=run.title, unit="it", disable=None, leave=False) as bar:
-
-        def progress(done: int) -> None:
-            epoch = min(done // load.iterations + 1, load.epochs)
-            bar.set_postfix_str(f"epoch {epoch} of {load.epochs}", refresh=False)
-            bar.update(done - bar.n)
-
-        return train(run, inputs, progress)
+        return train(run, inputs, progress=lambda done: bar.update(done - bar.n))
 
 
 def cost_or_none(cfg) -> Cost | None:
@@ -121,7 +116,7 @@ def write_reports(runs: list[Run], costs: dict[str, Cost | None], failures: dict
     rows = [row for name, cost in costs.items() for row in rows_of([run for run in runs if run.name == name], cost)]
     table = markdown(rows, runs, failures, shlex.join(["python", *sys.argv]))
     os.makedirs(output, exist_ok=True)
-    for name, text in (("results.md", table), ("results.csv", as_csv(rows, runs))):
+    for name, text in (("results.md", table), ("results.csv", as_csv(rows))):
         write_atomically(os.path.join(output, name), lambda file, text=text: file.write(text.encode()))
     write_plots(rows, runs, output)
     return table
@@ -154,7 +149,3 @@ def run() -> None:
     print(report(failures))
     print(f"Table and plots are in {args.output}")
     sys.exit(1 if failures else 0)
-
-
-if __name__ == "__main__":
-    run()

@@ -11,6 +11,7 @@ from igoas_plugin.checkpoint.convert import convert_checkpoint
 from igoas_plugin.core.command_line import errors_in_one_line
 
 
+@errors_in_one_line()
 def run() -> None:
     """Runs the command line and ends the process with its exit code."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -19,9 +20,4 @@ def run() -> None:
     )
     parser.add_argument("target", metavar="OUT", help="file to write, .safetensors or .pth by its ending")
     args = parser.parse_args()
-    with errors_in_one_line():
-        print(f"{args.target}: {convert_checkpoint(args.source, args.target)} tensors")
-
-
-if __name__ == "__main__":
-    run()
+    print(f"{args.target}: {convert_checkpoint(args.source, args.target)} tensors")

@@ -16,8 +16,9 @@ from igoas_plugin.core.timing import as_table
 from igoas_plugin.inference.onnx_export import INPUTS, OPSET, TRIED, export
 
 
-def main() -> None:
-    """Parses the command line, exports the model and prints the comparison."""
+@errors_in_one_line()
+def run() -> None:
+    """Runs the command line and ends the process with its exit code."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--config-file", required=True, metavar="FILE", help="config of the training")
     parser.add_argument("--output", required=True, metavar="FILE", help="ONNX file to write")
@@ -35,13 +36,3 @@ def main() -> None:
         f"largest difference to PyTorch: {exported.difference:.2g} (batches of {TRIED[0]} and {TRIED[1]})", flush=True
     )
     print(as_table(exported.speed()))
-
-
-def run() -> None:
-    """Runs the command line and ends the process with its exit code."""
-    with errors_in_one_line():
-        main()
-
-
-if __name__ == "__main__":
-    run()

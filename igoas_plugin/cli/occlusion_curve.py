@@ -57,7 +57,3 @@ def run() -> None:
         write_csv(points, files["csv"])
         plot(points, files["png"])
     print("\n".join(files.values()))
-
-
-if __name__ == "__main__":
-    run()

@@ -15,6 +15,7 @@ from igoas_plugin.core.command_line import errors_in_one_line
 from igoas_plugin.datasets.prepare import LINKS, RECIPES, prepare
 
 
+@errors_in_one_line(interrupted="interrupted: run the same command again")
 def run() -> None:
     """Runs the command line and ends the process with its exit code."""
     logging.basicConfig(format="%(message)s")
@@ -33,9 +34,4 @@ def run() -> None:
         "--link", choices=LINKS, default="copy", help="copy (default), or link to the images of a folder"
     )
     args = parser.parse_args()
-    with errors_in_one_line(interrupted="interrupted: run the same command again"):
-        print(prepare(args.name, args.source, args.root, args.link))
-
-
-if __name__ == "__main__":
-    run()
+    print(prepare(args.name, args.source, args.root, args.link))

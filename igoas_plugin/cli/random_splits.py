@@ -49,15 +49,11 @@ def main(protocol: str, words: list[str]) -> None:
     print(summarize(folders))
 
 
+@errors_in_one_line()
 def run() -> None:
     """Runs the command line and ends the process with its exit code."""
     if len(sys.argv) < 2 or sys.argv[1] in ("-h", "--help"):
         print(__doc__)
         sys.exit(0 if len(sys.argv) > 1 else 2)
     stop_on_sigterm()
-    with errors_in_one_line():
-        main(sys.argv[1], sys.argv[2:])
-
-
-if __name__ == "__main__":
-    run()
+    main(sys.argv[1], sys.argv[2:])

@@ -64,7 +64,3 @@ def run() -> None:
     page = page_of(folder, sets, fingerprint(folder.cfg, model).weights, shlex.join(["python", *sys.argv]))
     write_atomically(output, lambda file: file.write(page))
     print(f"{output}, {len(page) / 1e6:.1f} MB")
-
-
-if __name__ == "__main__":
-    run()

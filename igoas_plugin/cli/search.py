@@ -24,8 +24,10 @@ from igoas_plugin.inference.search.gallery_file import GalleryFile
 from igoas_plugin.inference.search.indexing import index_folder
 from igoas_plugin.reports.html.search_page import write_page
 
+FORMATS = {"text": as_text, "json": as_json}
 
-def arguments(words: list[str] | None) -> argparse.Namespace:
+
+def arguments() -> argparse.Namespace:
     """Parses the command line."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
@@ -48,7 +50,7 @@ def arguments(words: list[str] | None) -> argparse.Namespace:
         model = each.add_mutually_exclusive_group(required=True)
         model.add_argument("--config-file", nargs="+", metavar=("FILE", "KEY VALUE"), help="and MODEL.WEIGHTS PATH")
         model.add_argument("--model", metavar="FILE", help="ONNX file of tools/export.py")
-    return parser.parse_args(words)
+    return parser.parse_args()
 
 
 def positive(word: str) -> int:
@@ -86,17 +88,10 @@ def run_query(args: argparse.Namespace) -> None:
         write_page(answers, args.html)
 
 
-FORMATS = {"text": as_text, "json": as_json}
-
-
+@errors_in_one_line()
 def run() -> None:
     """Runs the command line and ends the process with its exit code."""
     log_to_console()
     sys.stdout.reconfigure(errors="backslashreplace")  # for terminals that are not UTF-8
-    args = arguments(None)
-    with errors_in_one_line():
-        args.run(args)
-
-
-if __name__ == "__main__":
-    run()
+    args = arguments()
+    args.run(args)

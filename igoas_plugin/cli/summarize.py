@@ -15,7 +15,3 @@ def run() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("output_dirs", nargs="+", metavar="OUTPUT_DIR", help="folder of a run of tools/train_net.py")
     print(summarize(parser.parse_args().output_dirs))
-
-
-if __name__ == "__main__":
-    run()

@@ -70,5 +70,5 @@ def run() -> None:
         end_interrupted()
 
 
-if __name__ == "__main__":
+if __name__ == "__main__":  # compare.py and random_splits.py start trainings by python -m
     run()

@@ -131,7 +131,3 @@ def run() -> None:
             raise InputError(f"--{name} must be {least} or more, got {getattr(args, name)}")
     save_figure(args.draw(args, cfg), output)
     print(output)
-
-
-if __name__ == "__main__":
-    run()

@@ -6,7 +6,6 @@ the kernel when it is freed. docs/PERFORMANCE.md has the measurements ("Training
 """
 
 import ctypes
-import functools
 
 from torch import nn
 
@@ -14,21 +13,14 @@ from torch import nn
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4
 
 
-@functools.cache
-def glibc() -> ctypes.CDLL | None:
-    """Returns the C library if it is glibc, as on most Linux systems; no other has mallopt()."""
-    try:
-        library = ctypes.CDLL(None)
-        return library if library.mallopt else None
-    except (AttributeError, OSError, TypeError):  # TypeError: Windows
-        return None
-
-
 def keep_freed_memory() -> None:
-    """Makes this process keep the memory that it frees until it ends."""
-    if library := glibc():
-        library.mallopt(M_MMAP_MAX, 0)  # never allocates a block by mmap()
-        library.mallopt(M_TRIM_THRESHOLD, -1)
+    """Makes this process keep the memory that it frees until it ends, if its C library is glibc, as on most Linux."""
+    try:
+        mallopt = ctypes.CDLL(None).mallopt
+    except (AttributeError, OSError, TypeError):  # another C library has no mallopt(), and Windows no library None
+        return
+    mallopt(M_MMAP_MAX, 0)  # never allocates a block by mmap()
+    mallopt(M_TRIM_THRESHOLD, -1)
 
 
 def keep_on_cpu(model: nn.Module) -> None:

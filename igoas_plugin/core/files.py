@@ -139,17 +139,9 @@ def cannot_write(
     return OutputError(f"cannot write {path}: {reason}: {advice}")
 
 
-def is_path(word: str) -> bool:
-    """Returns whether the system takes a word as a path: not an empty one, nor one with a NUL or a lone surrogate."""
-    try:
-        return bool(word) and b"\0" not in os.fsencode(word)
-    except UnicodeEncodeError:
-        return False
-
-
 def check_output(folder: str, key: str = "OUTPUT_DIR") -> None:
     """Raises InputError, with the key, if the folder neither exists nor can be made."""
-    existing = os.path.abspath(folder) if is_path(folder) else ""
+    existing = os.path.abspath(folder) if folder else ""
     while existing and not os.path.lexists(existing):
         existing = os.path.dirname(existing)
     if not os.path.isdir(existing) or not os.access(existing, os.W_OK):

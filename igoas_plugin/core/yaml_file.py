@@ -10,29 +10,29 @@ BASE = "_BASE_"
 MOST_BYTES = 2**20  # the largest config of fast-reid has 4 kB
 
 
-def read_config(path: str) -> dict:
+def read_config(path: str, above: tuple[str, ...] = ()) -> dict:
     """Reads a config file and merges its keys over those of its _BASE_, over those of the base of that, and so on.
 
     A _BASE_ is a local file, named by its path from the folder of the file that names it, or by an absolute path.
+
+    Args:
+        path: path of the file.
+        above: paths of the configs whose base this is, the first one first.
 
     Raises:
         FileNotFoundError: the config does not exist.
         InputError: a file is not YAML of plain values or is too large, or a base is missing or leads back to itself.
     """
-    chain, contents = [path], []  # the config first, then its bases
-    while True:
-        content = read_yaml(chain[-1])
-        contents.append(content)
-        if (base := content.pop(BASE, None)) is None:
-            break
-        chain.append(base_path(chain, base))
-    merged = contents.pop()
-    for content in reversed(contents):
-        merge_over(merged, content)
+    content, chain = read_yaml(path), (*above, path)
+    base = content.pop(BASE, None)
+    if base is None:
+        return content
+    merged = read_config(base_path(chain, base), chain)
+    merge_over(merged, content)
     return merged
 
 
-def base_path(chain: list[str], base) -> str:
+def base_path(chain: tuple[str, ...], base) -> str:
     """Returns the path of the _BASE_ that the last file of a chain names; raises InputError if it cannot be read."""
     if not isinstance(base, str):
         raise InputError(f"config file {chain[-1]}: {BASE} {base!r} is no path: name one file")

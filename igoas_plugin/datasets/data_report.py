@@ -2,12 +2,12 @@
 
 import hashlib
 import os
-from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 from fastreid.data.data_utils import read_image
 from fastreid.data.datasets import DATASET_REGISTRY
 from tabulate import tabulate
+from tqdm import tqdm
 
 from igoas_plugin.core.errors import InputError, PluginError, UnreadableImage
 
@@ -48,16 +48,13 @@ HEADERS = (
     "state",
 )
 NAMED = 10  # problems of a split that are named
-Progress = Callable[[list[Item]], Iterable[Item]]
 
 
 @dataclass
 class SplitReport:
     """Counts of one split of a data set, with a line for each file that is missing, damaged or there twice."""
 
-    images: int
-    identities: int
-    cameras: int
+    counts: Counts
     published: Counts | None = None  # None if there are none
     difference: str | None = None  # difference() of the data set
     problems: list[str] = field(default_factory=list)
@@ -65,10 +62,8 @@ class SplitReport:
     @property
     def as_published(self) -> bool:
         """Whether the counts are the published ones."""
-        if self.published is None or self.difference:
-            return not self.difference
-        published, counts = self.published, (self.images, self.identities, self.cameras)
-        return counts == (published.images or self.images, published.identities, published.cameras or self.cameras)
+        pairs = zip(self.published or self.counts, self.counts, strict=True)
+        return not self.difference and all(published in (None, found) for published, found in pairs)
 
     @property
     def state(self) -> str:
@@ -95,13 +90,13 @@ class SetReport:
         )
 
 
-def report(name: str, root: str, progress: Progress | None = None) -> SetReport:
+def report(name: str, root: str, decode: bool = False) -> SetReport:
     """Returns the report on one data set.
 
     Args:
         name: registered name.
         root: folder of the data sets.
-        progress: function that shows the progress, such as tqdm, while every image is opened. None opens no image.
+        decode: True opens every image, with a progress bar.
     """
     kind = DATASET_REGISTRY.get(name)
     drawn = drawn_folders(kind)
@@ -122,17 +117,16 @@ def report(name: str, root: str, progress: Progress | None = None) -> SetReport:
             if items or split in published:
                 is_published = isinstance(data, PublishedDataset)
                 difference = data.difference(split, data.read(split)) if is_published else None
-                identities, cameras = ({item[column] for item in items} for column in (1, 2))
-                counts = (len(items), len(identities), len(cameras), published.get(split), difference)
-                problems = decoded(items, progress, seen) if progress else empty_files(items)
-                splits[split] = SplitReport(*counts, problems)
+                counts = Counts(len(items), *(len({item[column] for item in items}) for column in (1, 2)))
+                problems = decoded(name, items, seen) if decode else empty_files(items)
+                splits[split] = SplitReport(counts, published.get(split), difference, problems)
         if "query" in splits:
             if lonely := unmatched(data.query, data.gallery):
                 splits["query"].problems.append(
                     f"{len(lonely)} of {len(data.query)} have no gallery image of their identity in another camera, "
                     f"and no metric counts them; the first is {lonely[0]}"
                 )
-            if progress:
+            if decode:
                 splits["query"].problems += changed_folders(root, drawn, [*data.train, *data.query, *data.gallery])
     except PluginError as error:
         return SetReport(name, folder, str(error), splits)
@@ -176,16 +170,16 @@ def empty_files(items: list[Item]) -> list[str]:
     return [f"{path}: missing or empty" for path in empty]
 
 
-def decoded(items: list[Item], progress: Progress, seen: dict[bytes, str]) -> list[str]:
+def decoded(name: str, items: list[Item], seen: dict[bytes, str]) -> list[str]:
     """Opens every image and returns the problems, files with equal content among them.
 
     Args:
+        name: name of the data set.
         items: images of one split.
-        progress: argument of report().
         seen: digest and path of the files of earlier splits; those of this split are added.
     """
     problems = []
-    for path, _, _ in progress(items):
+    for path, _, _ in tqdm(items, desc=name, unit=" images", disable=None, leave=False):
         try:
             read_image(path)
         except UnreadableImage as error:
@@ -206,8 +200,8 @@ def table_of(reports: list[SetReport]) -> str:
             state = "cannot be read" if each.folder else FIRST_USE if each.why == FIRST_USE else "not found"
             rows.append((each.name, each.folder or "-", *(len(HEADERS) - 3) * ("-",), state))
         for split, found in each.splits.items():
-            counts = (f"{number:,}" for number in (found.images, found.identities, found.cameras))
-            rows.append((each.name, each.folder, split, *counts, published_text(found.published), found.state))
+            numbers = (f"{number:,}" for number in found.counts)
+            rows.append((each.name, each.folder, split, *numbers, published_text(found.published), found.state))
             lines += [f"{each.name}, {split}: {problem}" for problem in found.problems[:NAMED]]
             if found.problems[NAMED:]:
                 lines.append(f"{each.name}, {split}: and {len(found.problems) - NAMED} more")
@@ -218,8 +212,4 @@ def table_of(reports: list[SetReport]) -> str:
 
 def published_text(counts: Counts | None) -> str:
     """Returns published counts as the cell of a table."""
-    if counts is None:
-        return "-"
-    return " / ".join(
-        "-" if number is None else f"{number:,}" for number in (counts.images, counts.identities, counts.cameras)
-    )
+    return " / ".join("-" if number is None else f"{number:,}" for number in counts) if counts else "-"

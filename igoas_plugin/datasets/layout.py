@@ -9,8 +9,6 @@ from igoas_plugin.core.errors import InputError
 
 # Folders that archives of several data sets unpack into; dataset: of ICCV19_Pose_Guided_Occluded_Person_ReID
 CONTAINERS = ("ICME2018_Occluded-Person-Reidentification_datasets", "dataset")
-# Folders that scripts make in that of a data set for a renamed copy
-RENAMED = ("format",)
 
 
 @dataclass(frozen=True)
@@ -30,10 +28,6 @@ class Layout:
     def folders(self) -> tuple[str, ...]:
         """All names of the folder."""
         return (self.folder, *self.aliases)
-
-    def is_named(self, folder: str) -> bool:
-        """Returns whether a folder name is one of the data set."""
-        return plain(folder) in map(plain, self.folders)
 
     def find(self, root: str, needed: Iterable[str]) -> tuple[str, dict[str, str]]:
         """Finds the folder of the data set below `root`, and its parts.
@@ -66,10 +60,10 @@ class Layout:
         """Returns the folders below `root` with a name of the data set, the likeliest first."""
         containers = [path for name in CONTAINERS for path in matching(root, name)]
         found = [path for name in self.folders for place in (root, *containers) for path in matching(place, name)]
-        if self.is_named(os.path.basename(os.path.abspath(root))):
+        if plain(os.path.basename(os.path.abspath(root))) in map(plain, self.folders):
             found.append(root)
-        nested = [path for outer in found for name in (*self.folders, *RENAMED) for path in matching(outer, name)]
-        return found + nested
+        inner = (*self.folders, "format")  # scripts make a renamed copy in a folder "format"
+        return found + [path for outer in found for name in inner for path in matching(outer, name)]
 
     def parts_in(self, folder: str, with_aliases: bool = True) -> dict[str, str]:
         """Returns the path of each part that a folder holds."""
@@ -92,14 +86,13 @@ def matching(folder: str, name: str) -> list[str]:
         InputError: the folder exists and cannot be read.
     """
     try:
-        names = sorted(os.listdir(folder or "."))
+        names = sorted(os.listdir(folder or "."), key=lambda each: (each != name, each))
     except (FileNotFoundError, NotADirectoryError):
         return []
     except OSError as error:
         raise InputError(f"cannot read the folder {os.path.abspath(folder)}: {error.strerror}") from None
-    found = [each for each in names if plain(each) == plain(name) and not each.startswith(".")]
-    found.sort(key=lambda each: each != name)
-    return [path for path in (os.path.join(folder, each) for each in found) if os.path.isdir(path)]
+    found = [os.path.join(folder, each) for each in names if plain(each) == plain(name) and not each.startswith(".")]
+    return [path for path in found if os.path.isdir(path)]
 
 
 def plain(name: str) -> str:

@@ -6,7 +6,7 @@ import os
 import re
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from fastreid.data.datasets import DATASET_REGISTRY
 from fastreid.data.datasets.bases import ImageDataset
@@ -23,12 +23,12 @@ NUMBER = re.compile(r"(\d+)(?![0-9A-Za-z])")  # start of a file name: 006_004.jp
 INNER = re.compile(r"\D*(\d+)")  # folder of an identity: 001, p001
 QUERY_CAMERA, GALLERY_CAMERA = 0, 1  # made up: an evaluation leaves out gallery images of the query's camera
 SPLITS = ("train", "query", "gallery")  # fast-reid's names
+BODIES_DEPTH = 2  # levels of folders below a part: that of an identity, and one around all of them
 DRAWS = 10  # random draws of a protocol
 PROTOCOL_OF: dict[str, str] = {}  # protocol of each registered draw: OccludedREIDHalfSplit of OccludedREIDHalfSplit3
 
 
-@dataclass(frozen=True)
-class Counts:
+class Counts(NamedTuple):
     """Published numbers of one split."""
 
     images: int | None  # None if the source gives it for the whole data set only
@@ -141,9 +141,8 @@ def list_bodies(folder: str, camera: int) -> list[Item]:
     Raises:
         InputError: the folder cannot be read, holds no image or one twice, or an image has no identity or two.
     """
-    paths = image_files(folder, depth=2)
-    items = [(path, identity_of(path, folder), camera) for path in paths]
-    refuse_twins(paths, (identity for _, identity, _ in items))
+    items = [(path, identity_of(path, folder), camera) for path in image_files(folder, BODIES_DEPTH)]
+    refuse_twins(items)
     return items
 
 

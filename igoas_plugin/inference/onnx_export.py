@@ -43,16 +43,16 @@ class Exported(NamedTuple):
     graph: "Graph"  # exported module
     session: "InferenceSession"  # the file in onnxruntime
 
-    def speed(self, batch: int = TIMED, repeats: int = REPEATS) -> list[Row]:
+    def speed(self) -> list[Row]:
         """Times PyTorch eager and onnxruntime on the CPU, with the same random images and number of threads."""
-        images = random_images(self.description, batch)
+        images = random_images(self.description, TIMED)
         ways = {
             "PyTorch eager": lambda: described_by_torch(self.graph, images),
             "onnxruntime": lambda: described_by_onnx(self.session, images),
         }
         height, width = self.description.size
-        case = f"{height}x{width}, batch {batch}, {torch.get_num_threads()} threads"
-        return measure(ways, case, repeats, rounds=1, work=batch, unit="images")
+        case = f"{height}x{width}, batch {TIMED}, {torch.get_num_threads()} threads"
+        return measure(ways, case, REPEATS, rounds=1, work=TIMED, unit="images")
 
 
 class Graph(nn.Module):

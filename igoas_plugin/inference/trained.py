@@ -44,6 +44,5 @@ def build_trained(cfg) -> nn.Module:
 
 def identities_of(path: str) -> int:
     """Returns the number of identities that the classifiers of a checkpoint distinguish; 1 if it has no classifier."""
-    weights = load_file(path)["model"]
-    name = next(filter(CLASSIFIER.search, weights), None)
-    return 1 if name is None or not weights[name].dim() else len(weights[name])
+    weights = load_file(path)["model"].items()
+    return next((len(weight) for name, weight in weights if CLASSIFIER.search(name) and weight.dim()), 1)

@@ -1,6 +1,7 @@
 """Splitting a backbone into the shared trunk and the last stage that each branch copies: one function a family."""
 
 import copy
+import functools
 from collections import OrderedDict
 from collections.abc import Callable
 from typing import NamedTuple
@@ -201,12 +202,10 @@ def split_backbone(
     trunk_channels, channels = widths(trunk.eval(), last_stage.eval(), image_size)
     for part in (trunk, last_stage):
         part.train(training)
-
-    def make_block() -> nn.Module:
-        if block is not None and keeps_width(block, channels):
-            return with_random_weights(block)
-        return bottleneck(channels, bn_norm)
-
+    if block is not None and keeps_width(block, channels):
+        make_block = functools.partial(with_random_weights, block)
+    else:
+        make_block = functools.partial(bottleneck, channels, bn_norm)
     return SplitBackbone(trunk, last_stage, trunk_channels, channels, make_block)
 
 

@@ -66,8 +66,8 @@ class FastInference(nn.Module):
             return self.model(batched_inputs).float()
 
 
-def fuse_norms(model: nn.Module, images: Tensor) -> int:
-    """Fuses, in place, each norm into the convolution whose output it takes, and returns the number of fused norms.
+def fuse_norms(model: nn.Module, images: Tensor) -> None:
+    """Fuses, in place, each norm into the convolution whose output it takes.
 
     A forward pass shows which norm follows which convolution. A pair stays if either of them is used twice in it. The
     function cannot see a second use of the output of the convolution, nor other work of a norm from another library:
@@ -92,7 +92,6 @@ def fuse_norms(model: nn.Module, images: Tensor) -> int:
             hook.remove()
     parents = {child: (parent, name) for parent in model.modules() for name, child in parent.named_children()}
     shared = Counter(followed.values())
-    fused = 0
     for norm, convolution in followed.items():
         if calls[norm] == calls[convolution] == shared[convolution] == 1:
             convolution.weight, convolution.bias = fuse_conv_bn_weights(
@@ -101,8 +100,6 @@ def fuse_norms(model: nn.Module, images: Tensor) -> int:
             )
             parent, name = parents[norm]
             setattr(parent, name, nn.Identity())
-            fused += 1
-    return fused
 
 
 @torch.no_grad()

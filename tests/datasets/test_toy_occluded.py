@@ -273,7 +273,9 @@ def test_a_folder_without_manifest_is_refused_and_kept(tmp_path):
     assert contents(tmp_path) == {"ToyOccluded/query/holiday.jpg": b"mine"}
 
 
-@pytest.mark.parametrize("damage", ["an image", "a folder", "half of the manifest"])
+@pytest.mark.parametrize(
+    "damage", ["an image", "a folder", "{bad", '{"version": 1, "images": []}', '{"version": 1, "images": {"": "16"}}']
+)
 def test_a_damaged_folder_is_refused(tmp_path, damage):
     ToyOccluded(root=str(tmp_path))
     folder = tmp_path / "ToyOccluded"
@@ -282,7 +284,7 @@ def test_a_damaged_folder_is_refused(tmp_path, damage):
     elif damage == "a folder":
         (folder / "query").rename(folder / "queries")
     else:
-        (folder / MANIFEST).write_text((folder / MANIFEST).read_text()[:20])
+        (folder / MANIFEST).write_text(damage)
     with pytest.raises(
         InputError, match="ToyOccluded is not complete, or was drawn from other images: remove that folder"
     ):
@@ -320,12 +322,16 @@ def test_a_generation_that_breaks_off_leaves_nothing(tmp_path, monkeypatch, erro
     assert os.listdir(tmp_path) == []
 
 
-def test_a_full_disk_is_one_clear_line_and_leaves_nothing(tmp_path, monkeypatch):
+@pytest.mark.parametrize("module, name, reason", [
+    (drawn_folder.json, "dump", "No space left on device"),
+    (os, "rename", "Input/output error"),  # for another reason than that the folder is there
+])  # fmt: skip
+def test_writing_that_fails_is_one_clear_line_and_leaves_nothing(module, name, reason, tmp_path, monkeypatch):
     def fails(*args, **kwargs):
-        raise OSError(28, "No space left on device")
+        raise OSError(5, reason)
 
-    monkeypatch.setattr(drawn_folder.json, "dump", fails)
-    with pytest.raises(OutputError, match="cannot write .*ToyOccluded: No space left on device"):
+    monkeypatch.setattr(module, name, fails)
+    with pytest.raises(OutputError, match=f"cannot write .*ToyOccluded: {reason}"):
         ToyOccluded(root=str(tmp_path))
     assert os.listdir(tmp_path) == []
 

@@ -198,7 +198,7 @@ IN_PLACE = {
     "igoas_plugin/core/files.py": "write_atomically() itself",
     "tools/benchmarks/loader.py": "images in a temporary folder",
     "igoas_plugin/core/timing.py": "a file of /proc, which tells the system something",
-    "igoas_plugin/reports/comparison/training.py": "a lock, and what is appended to: console.txt, made_by.txt",
+    "igoas_plugin/reports/comparison/training.py": "what is appended to: console.txt, made_by.txt",
     "igoas_plugin/datasets/drawn_folder.py": "a folder that gets its name when it is complete",
     "igoas_plugin/engine/log_files.py": "log.txt is appended to",
     "igoas_plugin/engine/metrics_file.py": "metrics.json, which a writer may have open",

@@ -46,7 +46,7 @@ def test_a_comparison_draws_what_a_torn_log_holds(metrics, tmp_path):
     metrics.write_bytes(CONTENT[:-5] + b"\0\0\xff")
     (tmp_path / MADE_BY).write_bytes(b"torch 2\n\xfftor")
     run = types.SimpleNamespace(folder=str(tmp_path), name="one")
-    (curve,) = training_curves([run]).axes[0].lines
+    (curve,) = training_curves([run], {"one": "C0"}).axes[0].lines
     assert curve.get_xydata().tolist() == [[2, 6.5], [4, 4.5]]
     assert makers_of([run])[0] == "torch 2"
 

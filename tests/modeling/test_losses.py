@@ -121,14 +121,23 @@ def test_metric_losses_are_those_of_fast_reid_with_their_settings():
     assert torch.equal(circle(features, targets), pairwise_circleloss(features, targets, 0.25, 128))
 
 
-def test_the_settings_of_the_suppression_loss_are_checked_without_a_config_too():
-    for settings, message in (
-        ({"scale": -1.0}, "SCALE must not be negative, got -1.0"),
-        ({"on": "pixels"}, "ON must be channel_mean or feature_map, got pixels"),
-        ({"branches": ("global",), "stages": "both"}, "STAGES both needs suppression"),
-    ):
-        with pytest.raises(ValueError, match=message):
-            SuppressionLoss(**settings)
+@pytest.mark.parametrize(
+    "settings, message",
+    [
+        ({"scale": -1.0}, "MODEL.IGOAS.MASK_LOSS.SCALE must not be negative, got -1.0"),
+        ({"on": "pixels"}, "MODEL.IGOAS.MASK_LOSS.ON must be channel_mean or feature_map, got pixels"),
+        ({"resize": "nearest"}, "MODEL.IGOAS.MASK_LOSS.RESIZE must be bilinear or area, got nearest"),
+        ({"stages": "first"}, "MODEL.IGOAS.MASK_LOSS.STAGES must be last or both, got first"),
+        ({"branches": (1,)}, "MODEL.IGOAS.MASK_LOSS.BRANCHES must be global or suppression, got 1"),
+        (
+            {"branches": ("global",), "stages": "both"},
+            "STAGES both needs suppression in MODEL.IGOAS.MASK_LOSS.BRANCHES",
+        ),
+    ],
+)
+def test_settings_of_the_suppression_loss_are_refused(settings, message):
+    with pytest.raises(InputError, match=message):
+        SuppressionLoss(**settings)
 
 
 def test_the_suppression_loss_is_computed_for_the_chosen_branches_and_stages():
@@ -139,3 +148,6 @@ def test_the_suppression_loss_is_computed_for_the_chosen_branches_and_stages():
     assert SuppressionLoss()(maps, visible) == {"global": 8, "suppression": 8}
     assert SuppressionLoss(branches=("suppression",), stages="both")(maps, visible) == {"suppression": 10}
     assert SuppressionLoss(scale=0.0)(maps, visible) == {}
+    # half of the only cell is hidden: (1^2 + 2^2) / 2
+    maps = {"global": [torch.tensor([[[[2.0]], [[4.0]]]])]}
+    assert SuppressionLoss(on="feature_map", resize="area", branches=("global",))(maps, visible) == {"global": 2.5}

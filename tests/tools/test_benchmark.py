@@ -6,8 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from benchmarks.costs import largest_costs
-from benchmarks.memory import measure_memory
+from benchmarks.memory import largest_costs, measure_memory
 from benchmarks.train import steps
 
 from igoas_plugin.config import load_cfg

@@ -2,21 +2,24 @@
 
 import os
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from tqdm import tqdm
 
 from igoas_plugin.core.errors import InputError, PluginError
 from igoas_plugin.core.files import cannot_write, rename_finished, temporary_folder
-from igoas_plugin.datasets.layout import Layout, plain
-from igoas_plugin.datasets.published import warn_once
+from igoas_plugin.datasets.image_files import refuse_twins
+from igoas_plugin.datasets.layout import plain
+from igoas_plugin.datasets.published import SPLITS, warn_once
+from igoas_plugin.datasets.reading import open_data, read_split
 from igoas_plugin.fastreid_fixes.images import refuse_unreadable
 
-from .recipes import RECIPES, Parts, Recipe
+from .recipes import OWNERS, RECIPES, Parts, Recipe
 from .unpack import ARCHIVES, is_archive, unpack
 
 LINKS = ("copy", "hard", "symlink")
-UNNAMED = 1000  # as far away as no named folder is
+UNNAMED = 1000  # distance of a folder that lies in none with the name of a data set
 
 
 def prepare(name: str, source: str, root: str, link: str = "copy") -> str:
@@ -40,11 +43,9 @@ def prepare(name: str, source: str, root: str, link: str = "copy") -> str:
     recipe, source = RECIPES[name], os.path.abspath(source)
     target = os.path.join(os.path.abspath(root), recipe.layout.folder)
     packed = is_archive(source) and os.path.isfile(source)
-    if not os.path.exists(source):
-        raise InputError(f"there is no {source}: give the folder or archive of the data set as --source")
     if not packed and not os.path.isdir(source):
         raise InputError(
-            f"{source} is neither a folder nor a {' or '.join(ARCHIVES)} archive: unpack it and give the folder"
+            f"there is no folder or {' or '.join(ARCHIVES)} archive {source}: give what holds the data set as --source"
         )
     if packed and link != "copy":
         raise InputError(f"{source}: nothing in an archive can be linked to: take --link copy, or unpack it first")
@@ -53,10 +54,7 @@ def prepare(name: str, source: str, root: str, link: str = "copy") -> str:
         with temporary_folder(target) as temporary:
             if packed:
                 folder = os.path.join(temporary, "source", os.path.splitext(os.path.basename(source))[0])
-                others = {
-                    plain(name) for each in RECIPES.values() if each is not recipe for name in each.layout.folders
-                }
-                unpack(source, folder, passed_over=others)
+                unpack(source, folder, passed_over={name for name in OWNERS if OWNERS[name] is not recipe.layout})
             parts, images = find_images(recipe, folder)
             counts = {part: sum(path.startswith(f"{part}/") for path in images) for part in parts}
             line = f"{target}: images: {', '.join(f'{count} in {part}' for part, count in counts.items())}"
@@ -88,11 +86,11 @@ def find_images(recipe: Recipe, source: str) -> tuple[Parts, dict[str, str]]:
         InputError: no folder holds the data set, several do, or images are missing, empty or misnamed.
     """
     title, origin = recipe.layout.title, recipe.layout.origin
-    found = []  # (rank, folder, parts, images)
-    for rank, folder, parts in places_of(recipe, source):
+    found = []  # (distance, folder, parts, images)
+    for distance, folder, parts in places_of(recipe, source):
         images = recipe.choose(parts)
         if any(re.match(recipe.name, os.path.basename(image)) for image in images.values()):
-            found.append((rank, folder, parts, images))
+            found.append((distance, folder, parts, images))
     if not found:
         walk = os.walk(source)
         archives = [os.path.join(folder, name) for folder, _, names in walk for name in names if is_archive(name)]
@@ -101,9 +99,9 @@ def find_images(recipe: Recipe, source: str) -> tuple[Parts, dict[str, str]]:
             f"{source}: no folder in it holds images of {title} in {' and '.join(recipe.needed[0])}{hint}: "
             f"give what holds them as --source ({origin})"
         )
-    found.sort(key=lambda each: each[0], reverse=True)
-    (rank, folder, parts, images), *others = found
-    if others and others[0][0] == rank:
+    found.sort(key=lambda each: each[0])
+    (distance, folder, parts, images), *others = found
+    if others and others[0][0] == distance:
         raise InputError(f"{folder} and {others[0][1]} can both be {title}: give the right one as --source")
     missing = [image for image in images.values() if not os.path.isfile(image) or not os.path.getsize(image)]
     if missing:
@@ -114,15 +112,16 @@ def find_images(recipe: Recipe, source: str) -> tuple[Parts, dict[str, str]]:
     for image in images.values():
         if not re.match(recipe.name, os.path.basename(image)):
             raise InputError(f"{image} is not named as in {title}: rename the file or take it out")
+    refuse_twins((image, os.path.dirname(image), 0) for image in images.values())
     return parts, images
 
 
-def places_of(recipe: Recipe, source: str) -> Iterable[tuple[tuple, str, Parts]]:
-    """Yields each folder that holds the needed parts of a data set: (rank, folder, parts).
+def places_of(recipe: Recipe, source: str) -> Iterator[tuple[int, str, Parts]]:
+    """Yields each folder that holds the needed parts of a data set: (distance, folder, parts).
 
-    The rank is higher the nearer a folder with the name of the data set is, and the more parts have the authors' own
-    names. Other names of parts, such as ``query``, count below a folder with the name of the data set alone. Folders
-    with the name of another data set are passed over.
+    The distance is the number of levels up to a folder with the name of the data set, or UNNAMED. Other names of parts,
+    such as ``query``, count below a folder with the name of the data set alone. Folders with the name of another data
+    set are passed over.
     """
 
     def refuse(error: OSError) -> None:
@@ -131,20 +130,13 @@ def places_of(recipe: Recipe, source: str) -> Iterable[tuple[tuple, str, Parts]]
     layout = recipe.layout
     for folder, inner, _ in os.walk(source, onerror=refuse):
         inner[:] = sorted(name for name in inner if not name.startswith("."))
-        around = [os.path.basename(source), *os.path.relpath(folder, source).split(os.sep)]
-        owner = owner_of(around)
+        around = [plain(name) for name in (os.path.basename(source), *os.path.relpath(folder, source).split(os.sep))]
+        named = ((distance, OWNERS[name]) for distance, name in enumerate(reversed(around)) if name in OWNERS)
+        distance, owner = next(named, (UNNAMED, None))
         if inner and owner in (None, layout):
             parts = layout.parts_in(folder, with_aliases=owner is layout)
             if any(set(group) <= set(parts) for group in recipe.needed):
-                up = next((up for up, name in enumerate(reversed(around)) if layout.is_named(name)), UNNAMED)
-                own = sum(path == os.path.join(folder, part) for part, path in parts.items())
-                yield (-up, own), folder, parts
-
-
-def owner_of(names: list[str]) -> Layout | None:
-    """Returns the data set whose name the innermost named folder has, None if no folder is named after one."""
-    named = {plain(folder): each.layout for each in RECIPES.values() for folder in each.layout.folders}
-    return next((named[plain(name)] for name in reversed(names) if plain(name) in named), None)
+                yield distance, folder, parts
 
 
 def put(image: str, path: str, link: str) -> None:
@@ -168,6 +160,11 @@ def differences(recipe: Recipe, counts: dict[str, int], finished: str) -> Iterat
     Raises:
         InputError: a file name does not tell an identity.
     """
+    if recipe.registered:
+        with paths_below(finished):
+            data = open_data(recipe.registered, os.path.dirname(finished))
+            for split in SPLITS:
+                read_split(recipe.registered, data, split)
     for part, published in recipe.published.items():
         if counts[part] != published:
             yield f"{recipe.layout.title}: {part} has {counts[part]} images, published are {published}"
@@ -176,12 +173,19 @@ def differences(recipe: Recipe, counts: dict[str, int], finished: str) -> Iterat
             data = reader.__new__(reader)  # it would look for the folder in another place
             data.dataset_dir, data.parts = recipe.layout.find(os.path.dirname(finished), reader.needed())
             for split in reader.published:
-                try:
+                with paths_below(finished):
                     difference = data.difference(split, data.read(split))
-                except InputError as error:
-                    raise InputError(str(error).replace(finished + os.sep, "")) from None
                 if difference:
                     yield f"{reader.__name__}: {difference}"
+
+
+@contextmanager
+def paths_below(folder: str) -> Iterator[None]:
+    """Context in which an InputError names paths below a folder without that folder, which is a temporary one."""
+    try:
+        yield
+    except InputError as error:
+        raise InputError(str(error).replace(folder + os.sep, "")) from None
 
 
 def refuse_difference(target: str, images: dict[str, str]) -> None:

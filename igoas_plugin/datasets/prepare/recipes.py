@@ -1,11 +1,12 @@
 """Recipes that tell how each published data set is made from the copy that a user has."""
 
+import functools
 import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from igoas_plugin.datasets.image_files import images_below
-from igoas_plugin.datasets.layout import Layout
+from igoas_plugin.datasets.layout import Layout, plain
 from igoas_plugin.datasets.market_style import SUBSETS
 from igoas_plugin.datasets.occluded_duke import OccludedDuke
 from igoas_plugin.datasets.occluded_duke_names import official_names
@@ -14,10 +15,9 @@ from igoas_plugin.datasets.p_duke import PDukeMTMC
 from igoas_plugin.datasets.p_ethz import PETHZ
 from igoas_plugin.datasets.partial_ilids import PartialiLIDS, PartialiLIDSUncropped
 from igoas_plugin.datasets.partial_reid import PartialREID, PartialREIDOccluded
-from igoas_plugin.datasets.published import PublishedDataset
+from igoas_plugin.datasets.published import BODIES_DEPTH, PublishedDataset
 
 Parts = dict[str, str]  # part of the layout: its folder in the source
-ANY_DEPTH = 20
 MARKET = Layout(
     "Market-1501",
     "Market-1501-v15.09.15",
@@ -29,12 +29,16 @@ MARKET_NAME = r"-?\d+_c\ds\d_"  # 0002_c1s1_000451_03.jpg has a sequence, the na
 MARKET_IMAGES = dict(zip(SUBSETS, (12936, 3368, 19732), strict=True))  # junk images included
 
 
-def all_images(parts: Parts) -> dict[str, str]:
-    """Returns {path in the data set: path in the source} of every image in the parts."""
+def all_images(parts: Parts, depth: int = BODIES_DEPTH) -> dict[str, str]:
+    """Returns {path in the data set: path in the source} of every image that a reader of the parts will find.
+
+    Args:
+        depth: argument of images_below().
+    """
     return {
         f"{part}/{os.path.relpath(image, folder)}": image
         for part, folder in parts.items()
-        for image in images_below(folder, ANY_DEPTH)
+        for image in images_below(folder, depth)
     }
 
 
@@ -42,22 +46,14 @@ def occluded_duke_images(parts: Parts) -> dict[str, str]:
     """Returns {path in Occluded-Duke: path in DukeMTMC-reID} of the official images.
 
     As in the authors' converter, a query that is not in the query folder of DukeMTMC-reID comes from its
-    bounding_box_test. Images in another format than jpg keep it.
+    bounding_box_test.
     """
-    train, query, gallery = SUBSETS
-    there = {stem_of(image): image for folder in parts.values() for image in images_below(folder)}
-    chosen = {}
-    for subset in SUBSETS:
-        for name in official_names(subset):
-            wanted = [os.path.join(parts[part], name) for part in ((query, gallery) if subset == query else (subset,))]
-            path = next((there[stem_of(each)] for each in wanted if stem_of(each) in there), wanted[0])
-            chosen[f"{subset}/{stem_of(name)}{os.path.splitext(path)[1]}"] = path
+    _, query, gallery = SUBSETS
+    chosen = {f"{part}/{name}": os.path.join(parts[part], name) for part in SUBSETS for name in official_names(part)}
+    for name in official_names(query):
+        if not os.path.isfile(chosen[f"{query}/{name}"]):
+            chosen[f"{query}/{name}"] = os.path.join(parts[gallery], name)
     return chosen
-
-
-def stem_of(path: str) -> str:
-    """Returns a path without its suffix."""
-    return os.path.splitext(path)[0]
 
 
 @dataclass(frozen=True)
@@ -69,6 +65,7 @@ class Recipe:
     choose: Callable[[Parts], dict[str, str]] = all_images  # tells which images of a source go where
     name: str = ""  # regular expression that every file name matches at its beginning
     published: dict[str, int] = field(default_factory=dict)  # images by part, of a data set that fast-reid reads
+    registered: str = ""  # name of that data set
 
     @property
     def needed(self) -> list[list[str]]:
@@ -83,5 +80,12 @@ RECIPES = {
     "p-ethz": Recipe(PETHZ.layout, (PETHZ,)),
     "partial-reid": Recipe(PartialREID.layout, (PartialREID, PartialREIDOccluded)),
     "partial-ilids": Recipe(PartialiLIDS.layout, (PartialiLIDS, PartialiLIDSUncropped)),
-    "market-1501": Recipe(MARKET, name=MARKET_NAME, published=MARKET_IMAGES),
+    "market-1501": Recipe(
+        MARKET,
+        choose=functools.partial(all_images, depth=0),
+        name=MARKET_NAME,
+        published=MARKET_IMAGES,
+        registered="Market1501",
+    ),
 }
+OWNERS = {plain(name): recipe.layout for recipe in RECIPES.values() for name in recipe.layout.folders}

@@ -1,25 +1,24 @@
 """Unpacking of the images in .zip and .rar archives."""
 
-import contextlib
+import errno
 import lzma
 import os
 import shutil
 import zipfile
 import zlib
-from collections.abc import Iterator
 
 import rarfile
 
-from igoas_plugin.core.errors import InputError
+from igoas_plugin.core.errors import InputError, one_line
 from igoas_plugin.datasets.image_files import is_image
 from igoas_plugin.datasets.layout import plain
 
 ARCHIVES = (".zip", ".rar")
-# RuntimeError: an unknown compression. ValueError: impossible times and names.
-DAMAGE = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, RuntimeError, ValueError)
+# What damaged and encrypted archives raise. RuntimeError: encryption, or an unknown compression. ValueError: impossible
+# times and names. OSError: impossible offsets, or an entry that is there twice.
+DAMAGE = (zipfile.BadZipFile, rarfile.Error, zlib.error, lzma.LZMAError, EOFError, RuntimeError, ValueError, OSError)
 MOST_UNPACKED = 100  # bytes of all images to one byte of the archive: photographs have about 1, a zip bomb 1000
-# rarfile 4.5 cannot use bsdtar, and the 7z of Debian does not read .rar: neither is named
-RAR_ADVICE = "install unar or unrar (Debian and Ubuntu: apt install unar), or unpack it elsewhere and give the folder"
+ADVICE = "unpack it elsewhere and give the folder"
 
 
 def is_archive(path: str) -> bool:
@@ -61,32 +60,35 @@ def unpack_one(path: str, title: str, folder: str, room: int) -> int:
     Returns:
         The number of bytes that they have together.
     """
-    with damage_in_one_line(title), opened(path, title) as archive:
-        entries = [entry for entry in archive.infolist() if not entry.is_dir() and is_used(entry.filename)]
-        size = sum(entry.file_size for entry in entries)  # a reader stops after the stated size of an entry
-        if size > room:
-            raise InputError(f"{title} has {size:,} bytes unpacked, far more than images have: nothing is unpacked")
-        for entry in entries:
-            file = os.path.normpath(os.path.join(folder, with_slashes(entry.filename)))
-            if not file.startswith(folder + os.sep):
-                raise InputError(f"{title}: the entry {entry.filename!r} leads out of the archive: nothing is unpacked")
-            os.makedirs(os.path.dirname(file), exist_ok=True)
-            with damage_in_one_line(f"{title}: {entry.filename}"):
+    where = title
+    try:
+        is_rar = path.lower().endswith(".rar")
+        with rarfile.RarFile(path, errors="strict") if is_rar else zipfile.ZipFile(path) as archive:
+            entries = [entry for entry in archive.infolist() if not entry.is_dir() and is_used(entry.filename)]
+            size = sum(entry.file_size for entry in entries)  # a reader stops after the stated size of an entry
+            if size > room:
+                raise InputError(f"{title} has {size:,} bytes unpacked, far more than images have: nothing is unpacked")
+            for entry in entries:
+                where = f"{title}: {entry.filename}"
+                file = os.path.normpath(os.path.join(folder, with_slashes(entry.filename)))
+                if not file.startswith(folder + os.sep):
+                    raise InputError(f"{where} leads out of the archive: nothing is unpacked")
+                os.makedirs(os.path.dirname(file), exist_ok=True)
                 with archive.open(entry) as packed, open(file, "xb") as unpacked:
                     shutil.copyfileobj(packed, unpacked)
-    return size
-
-
-def opened(path: str, title: str) -> zipfile.ZipFile | rarfile.RarFile:
-    """Returns an open archive that is not encrypted."""
-    is_rar = path.lower().endswith(".rar")
-    try:
-        archive = rarfile.RarFile(path, errors="strict") if is_rar else zipfile.ZipFile(path)
-    except OSError as error:
-        raise InputError(f"cannot read {title}: {error.strerror or error}") from None
-    if archive.needs_password() if is_rar else any(entry.flag_bits & 1 for entry in archive.infolist()):
-        raise InputError(f"{title} is encrypted: unpack it with its password and give the folder")
-    return archive
+            return size
+    except InputError:  # a ValueError too
+        raise
+    except rarfile.RarCannotExec:  # rarfile cannot use bsdtar, and the 7z of Debian does not read .rar
+        raise InputError(
+            f"{where}: nothing here unpacks .rar: install unar or unrar (Debian and Ubuntu: apt install unar), "
+            f"or {ADVICE}"
+        ) from None
+    except DAMAGE as error:
+        if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        reason = getattr(error, "strerror", None) or one_line(error)
+        raise InputError(f"{where} cannot be unpacked ({reason}): get the archive anew, or {ADVICE}") from None
 
 
 def is_used(name: str) -> bool:
@@ -100,20 +102,3 @@ def is_used(name: str) -> bool:
 def with_slashes(name: str) -> str:
     """Returns a path with forward slashes, which an archive made on Windows may lack."""
     return name.replace("\\", "/")
-
-
-@contextlib.contextmanager
-def damage_in_one_line(title: str) -> Iterator[None]:
-    """Turns what a damaged archive raises into InputError."""
-    try:
-        yield
-    except InputError:  # a ValueError too
-        raise
-    except rarfile.RarCannotExec:
-        raise InputError(f"{title}: nothing here unpacks .rar: {RAR_ADVICE}") from None
-    except rarfile.Error as error:
-        raise InputError(f"{title} cannot be read ({error}): it is damaged, or else {RAR_ADVICE}") from None
-    except FileExistsError:
-        raise InputError(f"{title} is there twice: unpack it, keep the right one and give the folder") from None
-    except DAMAGE as error:
-        raise InputError(f"{title} is damaged ({str(error) or 'it is cut off'}): get the archive anew") from None

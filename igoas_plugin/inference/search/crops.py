@@ -1,14 +1,11 @@
 """Crops in a folder: which files are images, and which of them have changed."""
 
-import functools
 import os
 from pathlib import Path
 from typing import NamedTuple
 
-from PIL import Image, ImageFile
-
 from igoas_plugin.core.errors import InputError
-from igoas_plugin.fastreid_fixes.images import kinds
+from igoas_plugin.datasets.image_files import is_image
 
 
 class Crop(NamedTuple):
@@ -19,24 +16,11 @@ class Crop(NamedTuple):
     modified: int  # time of the last change in nanoseconds since 1970
 
 
-@functools.cache
-def suffixes() -> frozenset[str]:
-    """Returns the endings, in lower case, of the image formats that the plugin opens."""
-    known = Image.registered_extensions().items()
-    return frozenset(suffix for suffix, kind in known if kind in kinds() and has_decoder(kind))
-
-
-def has_decoder(kind: str) -> bool:
-    """Returns whether Pillow decodes the pixels of a format; of some formats it only reads the header."""
-    factory = Image.OPEN[kind][0]
-    return kind != "MPEG" and not (isinstance(factory, type) and issubclass(factory, ImageFile.StubImageFile))
-
-
 def crops_in(folder: str) -> tuple[list[Crop], dict[str, str]]:
-    """Lists the images in a folder and in all folders below it, by their endings.
+    """Lists the images in a folder and in all folders below it, by their suffixes.
 
-    Hidden files and folders and other endings are skipped. Links are followed, unless they lead to a folder that the
-    link itself lies in.
+    Hidden files and folders, and files without the suffix of an image, are skipped. Links are followed, unless they
+    lead to a folder that the link itself lies in.
 
     Returns:
         The crops, sorted by path, and {path of an image or folder that the system cannot read: reason}.
@@ -59,7 +43,7 @@ def crops_in(folder: str) -> tuple[list[Crop], dict[str, str]]:
             if not name.startswith(".") and os.path.realpath(os.path.join(parent, name)) not in around
         ]
         for name in names:
-            if name.startswith(".") or os.path.splitext(name)[1].lower() not in suffixes():
+            if not is_image(name):
                 continue
             path = os.path.join(parent, name)
             try:

@@ -9,6 +9,7 @@ from igoas_plugin.engine.metrics_file import logged_lines
 from igoas_plugin.evaluation.results import CMC, METRICS, TRAINED, read_results
 
 from .cost import Cost
+from .published_results import training_set
 from .runs import Run
 from .training import seconds_of
 
@@ -42,6 +43,7 @@ class Row:
 
     Args:
         data_set: registered name of the test set.
+        trained_on: the training set, see training_set().
         metrics: METRICS after the last epoch, in %.
         best: Rank-1 of the best epoch, in %. It is chosen on the test set, so it is no fair figure.
         cmc: Rank-1, Rank-2, ..., in %, mean over the seeds; [] if the runs did not write it.
@@ -50,6 +52,7 @@ class Row:
 
     name: str
     data_set: str
+    trained_on: str
     seeds: int
     metrics: dict[str, Mean]
     best: Mean
@@ -76,6 +79,7 @@ def rows_of(runs: list[Run], cost: Cost | None) -> list[Row]:
             Row(
                 runs[0].name,
                 data_set,
+                training_set(runs[0].cfg),
                 len(done),
                 {name: Mean.of(metrics.get(name) for metrics in by_seed) for name in METRICS},
                 Mean.of(best_rank_1(lines, data_set) for lines in logs),

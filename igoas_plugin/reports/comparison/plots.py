@@ -12,23 +12,25 @@ from .measures import Row
 from .runs import Run
 
 
-def write_plots(rows: list[Row], runs: list[Run], output: str) -> list[str]:
-    """Writes bars.png, cmc.png and training.png, each if there is something to plot; returns their paths."""
-    figures = {"bars": bars(rows), "cmc": cmc_curves(rows), "training": training_curves(runs)}
-    written = {os.path.join(output, f"{name}.png"): figure for name, figure in figures.items() if figure is not None}
-    for path, figure in written.items():
-        save_figure(figure, path)
-    return list(written)
-
-
-def bars(rows: list[Row]) -> Figure | None:
-    """Draws Rank-1 and mAP of each config with the deviation over the seeds, a row of panels for each test set."""
+def write_plots(rows: list[Row], runs: list[Run], output: str) -> None:
+    """Writes bars.png, cmc.png and training.png, if a run has finished."""
     rows = [row for row in rows if row.seeds]
     if not rows:
-        return None
-    sets, names = (list(dict.fromkeys(getattr(row, key) for row in rows)) for key in ("data_set", "name"))
-    colours, height = palette(names), 1.2 + 0.45 * len(names)
-    figure = Figure(figsize=(9, height * len(sets)), layout="tight")
+        return
+    colours = palette(dict.fromkeys(row.name for row in rows))
+    sets = list(dict.fromkeys(row.data_set for row in rows))
+    figures = {
+        "bars": bars(rows, sets, colours),
+        "cmc": cmc_curves(rows, sets, colours),
+        "training": training_curves(runs, colours),
+    }
+    for name, figure in figures.items():
+        save_figure(figure, os.path.join(output, f"{name}.png"))
+
+
+def bars(rows: list[Row], sets: list[str], colours: dict) -> Figure:
+    """Draws Rank-1 and mAP of each config with the deviation over the seeds, a row of panels for each test set."""
+    figure = Figure(figsize=(9, (1.2 + 0.45 * len(colours)) * len(sets)), layout="tight")
     panels = figure.subplots(len(sets), 2, squeeze=False, sharey="row")
     for panel_row, data_set in zip(panels, sets, strict=True):
         for panel, metric in zip(panel_row, ("Rank-1", "mAP"), strict=True):
@@ -44,29 +46,23 @@ def bars(rows: list[Row]) -> Figure | None:
     return figure
 
 
-def cmc_curves(rows: list[Row]) -> Figure | None:
+def cmc_curves(rows: list[Row], sets: list[str], colours: dict) -> Figure:
     """Draws the share of queries found up to each rank, one panel for each test set."""
-    rows = [row for row in rows if row.cmc]
-    if not rows:
-        return None
-    sets, names = (list(dict.fromkeys(getattr(row, key) for row in rows)) for key in ("data_set", "name"))
     figure = Figure(figsize=(4.5 * len(sets), 4), layout="tight")
     for panel, data_set in zip(figure.subplots(1, len(sets), squeeze=False)[0], sets, strict=True):
-        draw_cmc(panel, data_set, {row.name: row.cmc for row in rows if row.data_set == data_set}, palette(names))
+        draw_cmc(panel, data_set, {row.name: row.cmc for row in rows if row.data_set == data_set}, colours)
         panel.legend(fontsize="small")
     return figure
 
 
-def training_curves(runs: list[Run]) -> Figure | None:
-    """Draws the total loss by iteration: mean over the seeds, and a band of one standard deviation."""
-    curves = {}
+def training_curves(runs: list[Run], colours: dict) -> Figure:
+    """Draws the total loss of each config by iteration: mean over the seeds, and a band of one standard deviation."""
+    curves = {name: [] for name in colours}
     for run in runs:
-        if losses := values_of(logged_lines(run.folder), "total_loss"):
-            curves.setdefault(run.name, []).append(losses)
-    if not curves:
-        return None
+        if run.name in curves:
+            curves[run.name].append(values_of(logged_lines(run.folder), "total_loss"))
     figure = Figure(figsize=(7, 4), layout="tight")
     panel = figure.subplots()
-    draw_scalar(panel, "total_loss", curves, palette(curves))
+    draw_scalar(panel, "total_loss", curves, colours)
     panel.legend(fontsize="small")
     return figure

@@ -8,7 +8,7 @@ from tabulate import tabulate
 from igoas_plugin.evaluation.results import METRICS
 
 from .measures import Mean, Row
-from .published_results import Published, published_on, training_set
+from .published_results import Published, published_on
 from .runs import Run
 from .training import makers_of
 
@@ -29,16 +29,21 @@ def markdown(rows: list[Row], runs: list[Run], failures: dict[str, str], command
     Args:
         failures: {folder of a failed run: the last line that it printed}.
     """
-    trained_on, parts = {run.name: training_set(run.cfg) for run in runs}, []
-    for data_set, training in dict.fromkeys((row.data_set, trained_on[row.name]) for row in rows):
-        own = [row for row in rows if (row.data_set, trained_on[row.name]) == (data_set, training)]
-        cells = [cells_of(row) for row in own] + [cells_of_published(row) for row in published_on(data_set, training)]
+    parts = []
+    for data_set, trained_on in protocols_of(rows):
+        own = [row for row in rows if (row.data_set, row.trained_on) == (data_set, trained_on)]
+        cells = [cells_of(row) for row in own] + [cells_of_published(row) for row in published_on(data_set, trained_on)]
         table = tabulate(cells, HEADERS, tablefmt="pipe", disable_numparse=True)
-        parts.append(f"## {data_set}, trained on {training}\n\n{table}\n")
+        parts.append(f"## {data_set}, trained on {trained_on}\n\n{table}\n")
     if failures:
         parts.append("## Failed\n\n" + "\n".join(f"- {folder}: {line}" for folder, line in failures.items()) + "\n")
     makers = "".join(f"\n- {maker}" for maker in makers_of([run for run in runs if run.done]))
     return "\n".join(parts) + f"\n{NOTE}\n\nCommand: `{command}`\n\nThe runs were made by:\n{makers}\n"
+
+
+def protocols_of(rows: list[Row]) -> list[tuple[str, str]]:
+    """Returns the different pairs of a test set and a training set."""
+    return list(dict.fromkeys((row.data_set, row.trained_on) for row in rows))
 
 
 def cells_of(row: Row) -> tuple[str, ...]:
@@ -53,9 +58,8 @@ def cells_of_published(row: Published) -> tuple[str, ...]:
     return (row.title, "", *metrics, *len(COST) * ("",), "", f"published: {row.source}")
 
 
-def as_csv(rows: list[Row], runs: list[Run]) -> str:
+def as_csv(rows: list[Row]) -> str:
     """Returns all numbers as CSV: a row for each config and test set, then the published rows."""
-    trained_on = {run.name: training_set(run.cfg) for run in runs}
     measures = [*METRICS, "best_epoch_Rank-1", "images_per_second", "minutes"]
     columns = ["config", "data_set", "trained_on", "seeds", "source"]
     columns += [f"{name}_{kind}" for name in measures for kind in ("mean", "std")] + ["parameters", "flops"]
@@ -63,15 +67,15 @@ def as_csv(rows: list[Row], runs: list[Run]) -> str:
     writer = csv.DictWriter(text, columns)
     writer.writeheader()
     for row in rows:
-        cells = {"config": row.name, "data_set": row.data_set, "trained_on": trained_on[row.name], "seeds": row.seeds}
+        cells = {"config": row.name, "data_set": row.data_set, "trained_on": row.trained_on, "seeds": row.seeds}
         cells |= {"source": "this comparison", **(row.cost._asdict() if row.cost else {})}
         values = (*(row.metrics[metric] for metric in METRICS), row.best, row.images_per_second, row.minutes)
         for name, value in zip(measures, values, strict=True):
             cells |= {f"{name}_mean": value.mean, f"{name}_std": value.deviation}
         writer.writerow(cells)
-    for data_set, training in dict.fromkeys((row.data_set, trained_on[row.name]) for row in rows):
-        for row in published_on(data_set, training):
-            cells = {"config": row.method, "data_set": data_set, "trained_on": training}
+    for data_set, trained_on in protocols_of(rows):
+        for row in published_on(data_set, trained_on):
+            cells = {"config": row.method, "data_set": data_set, "trained_on": trained_on}
             cells |= {f"{metric}_mean": value for metric, value in row.metrics.items()}
             writer.writerow({**cells, "source": f"published: {row.source}"})
     return text.getvalue()

@@ -1,6 +1,5 @@
 """Training of a run of a comparison in a process of its own, and the record of who made it: versions and machine."""
 
-import contextlib
 import importlib.metadata
 import json
 import os
@@ -8,9 +7,10 @@ import platform
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import torch
+from filelock import FileLock, Timeout
 
 from igoas_plugin.core.command_line import stopped_with_this_process
 from igoas_plugin.core.errors import PluginError
@@ -21,17 +21,12 @@ from igoas_plugin.fastreid_fixes.device import usable_device
 
 from .runs import Run, write_inputs
 
-try:
-    import fcntl
-except ImportError:  # on Windows, where two comparisons of one folder are not kept apart
-    fcntl = None
-
 TRAIN_NET = (sys.executable, "-m", "igoas_plugin.cli.train_net")
 # Files in the folder of a run
 CONSOLE = "console.txt"  # output of all attempts
 SECONDS = "seconds.json"  # duration of each attempt
 MADE_BY = "made_by.txt"  # versions and machine, a line for each attempt
-LOCK = "lock"  # held by the training, even after its comparison was killed
+LOCK = "lock"  # held by the comparison that trains the run
 CHECKOUT = os.path.abspath(os.path.join(os.path.dirname(__file__), "..", "..", ".."))
 
 
@@ -44,62 +39,41 @@ def train(run: Run, inputs: dict[str, int | str], progress: Callable[[int], None
         progress: is called with the number of finished iterations, as the run logs them.
 
     Returns:
-        "" if the run has finished, None if another process is training it, else the last line that it printed.
+        "" if the run has finished, None if another comparison is training it, else the last line that it printed.
     """
     os.makedirs(run.folder, exist_ok=True)
-    with locked(run.folder) as handles:
-        if handles is None:
-            return None
-        if run.done:
-            return ""
-        try:
+    try:
+        with FileLock(os.path.join(run.folder, LOCK), blocking=False):
+            if run.done:
+                return ""
             write_inputs(run, inputs)
-        except PluginError as error:
-            return str(error)
-        with open(os.path.join(run.folder, MADE_BY), "a") as file:
-            file.write(made_by(run.cfg.MODEL.DEVICE) + "\n")
-        return start(run, progress, handles)
+            with open(os.path.join(run.folder, MADE_BY), "a") as file:
+                file.write(made_by(run.cfg.MODEL.DEVICE) + "\n")
+            return start(run, progress)
+    except Timeout:
+        return None
+    except PluginError as error:
+        return str(error)
 
 
-def start(run: Run, progress: Callable[[int], None], handles: tuple[int, ...]) -> str:
-    """Starts the training in a process that inherits the file handles, and waits for its end."""
+def start(run: Run, progress: Callable[[int], None]) -> str:
+    """Starts the training in its own process and waits for its end; returns "" or the last line that it printed."""
     command = [*TRAIN_NET, "--config-file", run.config_file, "--resume", *run.opts]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True, "errors": "replace"}
     earlier, started, last_line = seconds_of(run.folder), time.monotonic(), "no output"
     with (
         open(os.path.join(run.folder, CONSOLE), "a") as console,
-        subprocess.Popen(command, **pipes, pass_fds=handles) as process,
+        subprocess.Popen(command, **pipes) as process,
+        stopped_with_this_process(process),
     ):
-        try:
-            with stopped_with_this_process(process):
-                for line in process.stdout:
-                    console.write(line)
-                    console.flush()
-                    last_line = line.strip() or last_line
-                    if logged := logged_lines(run.folder):
-                        progress(logged[-1]["iteration"] + 1)
-                    write_seconds(run.folder, [*earlier, time.monotonic() - started])  # a kill loses no time
-        finally:
-            write_seconds(run.folder, [*earlier, time.monotonic() - started])
+        for line in process.stdout:
+            console.write(line)
+            console.flush()
+            last_line = line.strip() or last_line
+            if logged := logged_lines(run.folder):
+                progress(logged[-1]["iteration"] + 1)
+            write_seconds(run.folder, [*earlier, time.monotonic() - started])  # a kill loses no time
     return "" if process.returncode == 0 and run.done else f"exit code {process.returncode}: {last_line}"
-
-
-@contextlib.contextmanager
-def locked(folder: str) -> Iterator[tuple[int, ...] | None]:
-    """Holds the lock of a run; gives the handles that a child process must inherit, or None if another one holds it.
-
-    The lock lasts as long as any process has the handle: a training whose comparison was killed keeps it.
-    """
-    with open(os.path.join(folder, LOCK), "w") as file:
-        if fcntl is None:
-            yield ()
-            return
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            yield None
-        else:
-            yield (file.fileno(),)
 
 
 def write_seconds(folder: str, attempts: list[float]) -> None:
@@ -113,7 +87,7 @@ def seconds_of(folder: str) -> list[float]:
     try:
         with open(os.path.join(folder, SECONDS)) as file:
             return json.load(file)
-    except (FileNotFoundError, ValueError):
+    except FileNotFoundError:
         return []
 
 

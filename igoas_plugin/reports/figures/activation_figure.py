@@ -47,8 +47,7 @@ def activations_picture(cfg, paths: Sequence[str], count: int, seed: int, epoch:
         epoch: epoch of the training, counted from 0, whose occlusion is applied; None: the last one.
 
     Raises:
-        InputError: there is no such epoch, the block occludes no images, an image or the data set is missing, or the
-            weights do not fit.
+        InputError: there is no such epoch, an image or the data set is missing, or the weights do not fit.
     """
     last = cfg.SOLVER.MAX_EPOCH - 1
     epoch = last if epoch is None else epoch
@@ -58,11 +57,6 @@ def activations_picture(cfg, paths: Sequence[str], count: int, seed: int, epoch:
         name = first_test_set(cfg)
         paths = [path for path, *_ in drawn(read_split(name, open_data(name), "gallery"), count, seed)]
     images = read_pair(cfg, paths, epoch)
-    if images.occluded is None:
-        raise InputError(
-            f"MODEL.OCCLUSION.NAME {cfg.MODEL.OCCLUSION.NAME} covers nothing of an image: choose another block for "
-            "this picture, such as MODEL.OCCLUSION.NAME IncrementalErasing"
-        )
     title = (
         f"{as_label(cfg.MODEL.WEIGHTS)}: channel means of feature maps; {cfg.MODEL.OCCLUSION.NAME} as in epoch {epoch} "
         f"({100 * (1 - images.visible.mean()):.1f} % covered, outlined)"

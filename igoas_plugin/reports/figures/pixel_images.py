@@ -23,7 +23,7 @@ def first_test_set(cfg) -> str:
 
 
 def drawn(things: Sequence[T], count: int, seed: int) -> list[T]:
-    """Draws so many things, or all if there are no more, and keeps their order; the same for the same seed."""
+    """Draws `count` things at random, or takes all if there are no more, and keeps their order."""
     positions = random.Random(seed).sample(range(len(things)), min(count, len(things)))
     return [things[position] for position in sorted(positions)]
 

@@ -230,10 +230,10 @@ def splits_of(cfg, root: str) -> list[tuple[str, ...]]:
     reports = {name: report(name, root) for name in dict.fromkeys(name for name, _ in wanted)}
     rows = []
     for name, split in dict.fromkeys(wanted):
-        counts = reports[name].splits.get(split)
-        if counts is None:
+        found = reports[name].splits.get(split)
+        if found is None:
             rows.append((name, split, *4 * "-", reports[name].why or "it has none"))
             continue
-        numbers = (f"{number:,}" for number in (counts.images, counts.identities, counts.cameras))
-        rows.append((name, split, *numbers, published_text(counts.published), counts.state))
+        numbers = (f"{number:,}" for number in found.counts)
+        rows.append((name, split, *numbers, published_text(found.published), found.state))
     return rows

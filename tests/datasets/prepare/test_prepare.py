@@ -163,13 +163,6 @@ def test_a_file_that_is_no_whole_image_is_named_and_nothing_is_left(link, few_na
         assert os.listdir(folder / "root") == []
 
 
-def test_duke_in_another_format_is_taken(few_names, tmp_path):
-    pngs = {path.replace(".jpg", ".png"): content for path, content in DUKE.items()}
-    prepare("occluded-duke", folder_of(tmp_path / "duke", pngs), str(tmp_path / "root"))
-    made = tree(tmp_path / "root" / "Occluded_Duke")
-    assert len(made) == 8 and all(path.endswith(".png") for path in made)
-
-
 def test_a_name_that_market_1501_cannot_have_is_refused(tmp_path):
     files = SETS["market-1501"][1] | {"query/person.jpg": jpeg()}
     with pytest.raises(InputError, match="query/person.jpg is not named as in Market-1501: rename the file or take it"):
@@ -419,13 +412,13 @@ def text_file(path):
 
 
 BAD = {
-    "missing": (lambda path: str(path), "there is no .*source.zip: give the folder or archive"),
-    "no archive": (text_file, r"source.txt is neither a folder nor a .zip or .rar archive"),
-    "no zip": (lambda path: path.write_text("text") and str(path), "source.zip is damaged"),
-    "damaged image": (damaged_zip, r"source.zip: bounding_box_train/0001_c2_f0046182.jpg is damaged \(Bad CRC"),
+    "missing": (lambda path: str(path), "there is no folder or .zip or .rar archive .*source.zip: give what holds"),
+    "no archive": (text_file, r"there is no folder or .zip or .rar archive .*source.txt: give what holds"),
+    "no zip": (lambda path: path.write_text("text") and str(path), "source.zip cannot be unpacked"),
+    "damaged image": (damaged_zip, r"source.zip: bounding_box_train/0001_c2_f0046182.jpg cannot be unpacked \(Bad CRC"),
     "leaves its folder": (
         lambda path: zip_of(path, {**DUKE, "../evil.jpg": b"x"}),
-        "'../evil.jpg' leads out of the archive",
+        "source.zip: ../evil.jpg leads out of the archive",
     ),
     "empty": (
         lambda path: zip_of(path, {}),
@@ -489,4 +482,55 @@ def test_a_full_disk_is_one_line_and_leaves_nothing(few_names, tmp_path, monkeyp
         OutputError, match="cannot write .*Occluded_Duke: No space .*: make room, or choose another --root"
     ):
         prepare("occluded-duke", folder_of(tmp_path / "duke", DUKE), str(tmp_path / "root"))
+    assert os.listdir(tmp_path / "root") == []
+
+
+# What the tool writes, the data sets read
+
+ODD = {
+    "-1_c1s1_000051_00.jpg": None,  # junk
+    "0000_c2s1_000076_00.JPEG": (0, 1),
+    "0002_c1s1_000451_03.JPG": (2, 0),
+    "0007_c6s3_077419_03 (copy).png": (7, 5),
+    "1501_c3s3_000001_00[1].bmp": (1501, 2),
+}
+
+
+def test_the_reader_of_market_1501_sees_every_image_that_is_written(tmp_path):
+    files = {f"{part}/{name}": jpeg(index) for part in SUBSETS for index, name in enumerate(ODD)}
+    files |= {"query/deeper/0002_c1s1_000451_03.jpg": jpeg(), "query/._0002_c1s1_000451_03.jpg": b"junk"}
+    source = folder_of(tmp_path / "run [1] 3_c4_" / "a*b" / "Market1501", files)
+    root = tmp_path / "data sets [2] 5_c6_"
+    line = prepare("market-1501", source, str(root))
+    assert line.endswith("images: 5 in bounding_box_train, 5 in query, 5 in bounding_box_test")
+    data = DATASET_REGISTRY.get("Market1501")(root=str(root))
+    expected = [labels for labels in ODD.values() if labels]
+    assert [tuple(labels) for _, *labels in data.query] == [tuple(labels) for _, *labels in data.gallery] == expected
+    assert [labels for _, *labels in data.train] == [[f"market1501_{p}", f"market1501_{c}"] for p, c in expected]
+    written = {name for name in tree(root) if "/query/" in name}
+    assert {os.path.relpath(path, root) for path, *_ in data.query} == {name for name in written if "/-1_" not in name}
+
+
+def test_the_readers_of_bodies_see_every_image_that_is_written(tmp_path, host_log):
+    names = ("001.JPG", "002/01.png", "a [b]/003/003_c1.tiff", "a [b]/c/d/004.jpg")
+    files = {f"{part}/{name}": jpeg(index) for part in BODIES[::2] for index, name in enumerate(names)}
+    root = tmp_path / "data [2]"
+    prepare("occluded-reid", folder_of(tmp_path / "[1]" / "Occluded_REID", files), str(root))
+    data = DATASET_REGISTRY.get("OccludedREID")(root=str(root))
+    assert {identity for _, identity, _ in data.query} == {1, 2, 3}  # the fourth lies too deep, for both
+    assert sorted(path for path, *_ in data.query + data.gallery) == sorted(map(str, root.rglob("*.*")))
+
+
+@pytest.mark.parametrize(
+    "name, message",
+    [
+        ("2000_c1s1_000451_03.jpg", "query/2000_c1s1_000451_03.jpg does not tell identity and camera as"),
+        ("0003_c7s1_000451_03.jpg", "query/0003_c7s1_000451_03.jpg does not tell identity and camera as"),
+        ("0001_c1s1_000001_00.png", "query/0001_c1s1_000001_00.jpg and .*_00.png are one image twice: remove one"),
+    ],
+)
+def test_what_the_reader_of_market_1501_does_not_take_is_not_written(name, message, tmp_path):
+    files = SETS["market-1501"][1] | {f"query/{name}": jpeg()}
+    with pytest.raises(InputError, match=message):
+        prepare("market-1501", folder_of(tmp_path / "market", files), str(tmp_path / "root"))
     assert os.listdir(tmp_path / "root") == []

@@ -2,11 +2,10 @@ import base64
 import io
 import json
 import os
-import re
-from html.parser import HTMLParser
 
 import numpy as np
 import pytest
+from bs4 import BeautifulSoup
 from PIL import Image
 from small_predictor import SmallPredictor, draw, names, picture
 
@@ -124,49 +123,39 @@ def test_json_holds_everything_and_names_as_they_are(asked, tmp_path):
         assert second["rank"] == 2 and -1 <= second["score"] < 1 and os.path.isfile(second["file"])
 
 
-class Page(HTMLParser):
-    """Visible content of a page, and the addresses that it loads."""
-
-    def __init__(self, path):
-        super().__init__()
-        self.images, self.tags, self.text, self.loaded = [], set(), "", []
-        self.feed(path.read_text())
-
-    def handle_starttag(self, tag, attrs):
-        self.tags.add(tag)
-        self.images += [dict(attrs)] if tag == "img" else []
-        self.loaded += [value for name, value in attrs if name in ("src", "href", "srcset", "data", "action")]
-
-    def handle_data(self, data):
-        self.text += data
+def read_page(path) -> BeautifulSoup:
+    return BeautifulSoup(path.read_text(), "html.parser")
 
 
 def test_the_page_shows_every_picture_and_name_and_loads_nothing(asked, tmp_path):
     answers = asked(NASTY, [tmp_path / "crops" / name for name in NASTY], top=3)
     write_page(answers, str(tmp_path / "out" / "page.html"))
-    page = Page(tmp_path / "out" / "page.html")
-    assert len(page.images) == len(NASTY) * 4 and "script" not in page.tags
-    assert all(source.startswith("data:image/jpeg;base64,") for source in page.loaded)
+    page = read_page(tmp_path / "out" / "page.html")
+    images, text = page.find_all("img"), page.get_text()
+    assert len(images) == len(NASTY) * 4 and not page.find("script")
+    names = {"src", "href", "srcset", "data", "action"}
+    loaded = [tag[name] for tag in page.find_all() for name in names & tag.attrs.keys()]
+    assert all(address.startswith("data:image/jpeg;base64,") for address in loaded)
     assert "url(" not in (tmp_path / "out" / "page.html").read_text()
     for number, name in enumerate(SHOWN):
-        query, first = page.images[4 * number : 4 * number + 2]
+        query, first = images[4 * number : 4 * number + 2]
         assert query["alt"] == f"query {tmp_path}/crops/{name}" and first["alt"] == f"match 1: {name}"
         shown = [Image.open(io.BytesIO(base64.b64decode(each["src"].partition(",")[2]))) for each in (query, first)]
         assert shown[0].format == "JPEG" and shown[0].size == (8, 16) == (int(query["width"]), int(query["height"]))
         assert np.array_equal(*map(np.asarray, shown))  # the query itself was found
-        assert page.text.count(name) >= 2  # as a query and as its first match
-    assert page.text.count("1.0000") == len(NASTY)
+        assert text.count(name) >= 2  # as a query and as its first match
+    assert text.count("1.0000") == len(NASTY)
 
 
 def test_the_page_tells_which_pictures_are_gone(asked, query, tmp_path):
     answers = asked(["a.png", "b.png"], [query])
     (tmp_path / "crops/a.png").unlink()
     write_page(answers, str(tmp_path / "page.html"))
-    page = Page(tmp_path / "page.html")
-    assert [image["alt"] for image in page.images] == [f"query {query}", next(
+    page = read_page(tmp_path / "page.html")
+    assert [image["alt"] for image in page.find_all("img")] == [f"query {query}", next(
         f"match {match.rank}: b.png" for match in answers.matches[0][1] if match.path == "b.png"
     )]  # fmt: skip
-    assert len(re.findall("cannot be read now", page.text)) == 1 and "a.png" in page.text
+    assert page.get_text().count("cannot be read now") == 1 and "a.png" in page.get_text()
 
 
 def test_a_page_that_cannot_be_written_is_one_line(asked, query, tmp_path):

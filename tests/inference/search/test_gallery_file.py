@@ -1,3 +1,4 @@
+import io
 import json
 import shutil
 import zipfile
@@ -64,11 +65,11 @@ def test_without_an_index_it_is_not_finished_and_searched_exactly(path):
         assert file.index().search(descriptors()[5:6], 1)[1].tolist() == [[5]]
 
 
-def overwrite(path, member, rest, compression=zipfile.ZIP_STORED):
+def overwrite(path, member, rest):
     """Writes the archive again with other content in one member."""
     with zipfile.ZipFile(path) as archive:
         content = {name: archive.read(name) for name in archive.namelist()}
-    with zipfile.ZipFile(path, "w", compression) as archive:
+    with zipfile.ZipFile(path, "w") as archive:
         for name, data in {**content, member: rest(content[member])}.items():
             archive.writestr(name, data)
 
@@ -94,20 +95,11 @@ def replaced(path, content):
         file.write(content)
 
 
-def pickled(_):
-    import io
-
+def saved(array):
+    """Returns a function that replaces the content of a member by an array."""
     file = io.BytesIO()
-    np.save(file, np.array([{"a": 1}], dtype=object), allow_pickle=True)
-    return file.getvalue()
-
-
-def fewer(_):
-    import io
-
-    file = io.BytesIO()
-    np.save(file, descriptors(5))
-    return file.getvalue()
+    np.save(file, array, allow_pickle=True)
+    return lambda _: file.getvalue()
 
 
 def told(**changed):
@@ -116,8 +108,6 @@ def told(**changed):
 
 
 def endless(_):
-    import io
-
     file = io.BytesIO()
     np.lib.format.write_array_header_1_0(file, {"descr": "<f4", "fortran_order": False, "shape": (2**40, WIDTH)})
     return file.getvalue()
@@ -140,8 +130,8 @@ DAMAGES = {
     "a version that is no number": lambda path: overwrite(path, ABOUT, told(version=float("nan"))),
     "a version that is a text": lambda path: overwrite(path, ABOUT, told(version="1")),
     "another format": lambda path: overwrite(path, ABOUT, lambda _: b'{"format": "other"}'),
-    "a pickle": lambda path: overwrite(path, DESCRIPTORS, pickled),
-    "too few descriptors": lambda path: overwrite(path, DESCRIPTORS, fewer),
+    "a pickle": lambda path: overwrite(path, DESCRIPTORS, saved(np.array([{"a": 1}]))),
+    "too few descriptors": lambda path: overwrite(path, DESCRIPTORS, saved(descriptors(5))),
     "another index": lambda path: overwrite(path, INDEX, lambda _: faiss.serialize_index(filled(rows=5).index)),
     "no index of faiss": lambda path: overwrite(path, INDEX, lambda _: b"IxF2" + bytes(100)),
 }

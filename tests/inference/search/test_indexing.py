@@ -134,17 +134,11 @@ def test_it_is_saved_now_and_then_and_a_failure_later_loses_no_more(crops, path,
     assert os.listdir(os.path.dirname(path)) == ["gallery.index"]
 
 
-@pytest.mark.parametrize(
-    "other, difference",
-    [
-        (SmallPredictor(weights="2f"), "other weights"),
-        (SmallPredictor(size_of_config=(16, 8)), r"INPUT.SIZE_TEST \[8, 4\] and \[16, 8\]"),
-    ],
-)
-def test_an_index_of_another_model_is_refused_and_left_alone(crops, path, other, difference):
+def test_an_index_of_another_model_is_refused_and_left_alone(crops, path):
     index_folder(str(crops), path, SmallPredictor())
     draw(crops, ["new.png"])
-    with pytest.raises(InputError, match=f"gallery.index was made by another model than this one: {difference}. Give"):
+    other = SmallPredictor(weights="2f")
+    with pytest.raises(InputError, match="gallery.index was made by another model than this one: other weights. Give"):
         index_folder(str(crops), path, other)
     assert other.described == 0 and "new.png" not in descriptors_of(path)
 

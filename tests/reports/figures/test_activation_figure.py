@@ -93,7 +93,6 @@ def test_a_model_without_branches_has_one_map(baseline_cfg):
         ({}, {"epoch": 2}, "--epoch 2: the epochs of this config are 0 to 1"),
         ({}, {"epoch": -1}, "--epoch -1: the epochs"),
         ({}, {"paths": ["absent.png"]}, "absent.png cannot be read: there is no such file"),
-        ({"MODEL.OCCLUSION.NAME": "BatchDropBlock"}, {}, "BatchDropBlock covers nothing of an image"),
         ({"DATASETS.TESTS": ()}, {}, "DATASETS.TESTS is empty"),
     ],
 )
