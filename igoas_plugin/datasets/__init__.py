@@ -7,7 +7,7 @@ from .p_duke import PDukeMTMC
 from .p_ethz import PETHZ
 from .partial_ilids import PartialiLIDS, PartialiLIDSUncropped
 from .partial_reid import PartialREID, PartialREIDOccluded
-from .toy.toy_occluded import ToyOccluded, ToyOccludedTrain
+from .toy.toy_occluded import ToyOccluded
 
 __all__ = [
     "OccludedDuke",
@@ -21,5 +21,4 @@ __all__ = [
     "PartialiLIDS",
     "PartialiLIDSUncropped",
     "ToyOccluded",
-    "ToyOccludedTrain",
 ]

@@ -60,7 +60,7 @@ def run_rank(local_rank, first_rank, world_size, local_world_size, address, cuda
         local_rank: number of this process among those of this machine.
         first_rank: number of this machine's first process among all.
         world_size, local_world_size: number of all processes, and of those of this machine.
-        address: tcp://HOST:PORT of an open store, or another init_method of torch.
+        address: tcp://HOST:PORT of an open store; None for the variables of torchrun.
         cuda: whether each process uses a GPU: NCCL connects them, else gloo.
 
     Raises:
@@ -78,9 +78,12 @@ def run_rank(local_rank, first_rank, world_size, local_world_size, address, cuda
         torch.set_num_threads(max(1, (os.cpu_count() or 1) // local_world_size))
     rank = first_rank + local_rank
     with lost_process_in_one_line():
-        where = {"store": connect(address)} if address.startswith("tcp:") else {"init_method": address}
         dist.init_process_group(
-            "nccl" if cuda else "gloo", **where, world_size=world_size, rank=rank, timeout=COLLECTIVE_TIMEOUT
+            "nccl" if cuda else "gloo",
+            store=connect(address) if address else None,
+            world_size=world_size,
+            rank=rank,
+            timeout=COLLECTIVE_TIMEOUT,
         )
         for first in range(0, world_size, local_world_size):
             group = dist.new_group(list(range(first, first + local_world_size)))
@@ -163,26 +166,18 @@ def launch(main_func: Callable, num_gpus_per_machine, num_machines=1, machine_ra
             int(os.environ[name]) for name in ("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE")
         )
         end_with_parent()
-        first_rank = rank - local_rank
-        return run_rank(
-            local_rank, first_rank, world_size, local_world_size, "env://", wants_gpus(args), main_func, args
-        )
+        cuda = wants_gpus(args)
+        return run_rank(local_rank, rank - local_rank, world_size, local_world_size, None, cuda, main_func, args)
     world_size = num_machines * num_gpus_per_machine
     if world_size <= 1:
         return main_func(*args)
     dist_url = dist_url or "auto"
     if num_machines > 1 and (dist_url == "auto" or "127.0.0.1" in dist_url):
         raise InputError(f"--dist-url {dist_url} is no address for several machines: give tcp://HOST:PORT of the first")
-    store = None
-    if machine_rank == 0 and (dist_url == "auto" or dist_url.startswith("tcp:")):
-        store = open_store(dist_url)  # stays open until all processes have ended
+    store = open_store(dist_url) if machine_rank == 0 else None  # stays open until all processes have ended
     address = f"tcp://localhost:{store.port}" if dist_url == "auto" else dist_url
-    first_rank = machine_rank * num_gpus_per_machine
-    run_together(
-        run_rank,
-        num_gpus_per_machine,
-        (first_rank, world_size, num_gpus_per_machine, address, wants_gpus(args), main_func, args),
-    )
+    first_rank, count = machine_rank * num_gpus_per_machine, num_gpus_per_machine
+    run_together(run_rank, count, (first_rank, world_size, count, address, wants_gpus(args), main_func, args))
 
 
 def distribute(model, device_ids, **kwargs) -> DistributedDataParallel:

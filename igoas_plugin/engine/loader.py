@@ -26,11 +26,9 @@ from igoas_plugin.fastreid_fixes.fix import fix, replace_everywhere
 from igoas_plugin.fastreid_fixes.transforms import with_bytes
 
 from .processes import end_with_parent
-from .repeatable_data import NumberedSampler, RepeatableDataset
-from .unreadable_images import SkippingDataset
+from .training_data import NumberedSampler, RepeatableDataset, SkippingDataset
 
 host = fastreid.data.build
-root = host._root  # as set by fast-reid or by follow_environment()
 host_build_train_loader, host_build_test_loader = host.build_reid_train_loader, host.build_reid_test_loader
 
 
@@ -112,10 +110,8 @@ def set_device(loader: DataLoaderX, cfg: CfgNode | None) -> None:
 
 
 def follow_environment() -> None:
-    """Sets fast-reid's root of the data sets to the present FASTREID_DATASETS, unless a script has set another root."""
-    global root
-    if host._root == root:
-        host._root = root = os.getenv("FASTREID_DATASETS", "datasets")
+    """Sets fast-reid's root of the data sets to the present FASTREID_DATASETS."""
+    host._root = os.getenv("FASTREID_DATASETS", host._root)
 
 
 def training_set(cfg, transforms: Callable, **kwargs) -> CommDataset:
@@ -140,7 +136,7 @@ def train_loader_arguments(cfg, *, train_set=None, transforms=None, sampler=None
     train_set = training_set(cfg, transforms, **kwargs) if train_set is None else train_set
     arguments = host._train_loader_from_config(cfg, train_set=train_set, transforms=transforms, sampler=sampler)
     data_set, sampler = with_bytes(arguments["train_set"]), arguments["sampler"]
-    if cfg.get("DATALOADER", {}).get("ON_ERROR") == "skip":
+    if cfg.DATALOADER.get("ON_ERROR") == "skip":
         data_set = SkippingDataset(data_set)
     seed = cfg.get("SEED", -1)
     if seed < 0:

@@ -6,11 +6,11 @@ import io
 import logging
 import re
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import fastreid.engine.defaults
 import fastreid.utils.logger
-from fastreid.utils.events import JSONWriter, TensorboardXWriter, get_event_storage
+from fastreid.utils.events import EventWriter, JSONWriter, TensorboardXWriter, get_event_storage
 from fastreid.utils.file_io import PathManager
 
 from igoas_plugin.core.files import cannot_write, write_atomically
@@ -61,20 +61,18 @@ class LogStream:
         """Does nothing: write() flushes."""
 
 
-host_write_json, host_close_json = JSONWriter.write, JSONWriter.close
 host_write_tensorboard, host_close_tensorboard = TensorboardXWriter.write, TensorboardXWriter.close
 
 
-def write_json(self) -> None:
-    """Replaces JSONWriter.write."""
-    with warn_if_unwritable(self._file_handle.name):
-        host_write_json(self)
+def go_on(method: Callable, path_of: Callable[[EventWriter], str]) -> Callable:
+    """Returns a method of a writer, with a warning in place of an OSError."""
 
+    @functools.wraps(method)
+    def wrapped(self) -> None:
+        with warn_if_unwritable(path_of(self)):
+            method(self)
 
-def close_json(self) -> None:
-    """Replaces JSONWriter.close."""
-    with warn_if_unwritable(self._file_handle.name):
-        host_close_json(self)
+    return wrapped
 
 
 def write_tensorboard(self) -> None:
@@ -95,12 +93,6 @@ def write_tensorboard(self) -> None:
         get_event_storage().clear_histograms()
 
 
-def close_tensorboard(self) -> None:
-    """Replaces TensorboardXWriter.close."""
-    with warn_if_unwritable(self._writer.log_dir):
-        host_close_tensorboard(self)
-
-
 @fix
 def go_on_where_a_log_cannot_be_written() -> None:
     """A full disk ends a training at the next line of metrics.json, or fills the console with tracebacks of log.txt.
@@ -110,8 +102,10 @@ def go_on_where_a_log_cannot_be_written() -> None:
     colour codes, because fast-reid colours tables before it logs them.
     """
     fastreid.utils.logger._cached_log_stream = functools.cache(LogStream)
-    JSONWriter.write, JSONWriter.close = write_json, close_json
-    TensorboardXWriter.write, TensorboardXWriter.close = write_tensorboard, close_tensorboard
+    for name in ("write", "close"):
+        setattr(JSONWriter, name, go_on(getattr(JSONWriter, name), lambda self: self._file_handle.name))
+    TensorboardXWriter.write = write_tensorboard
+    TensorboardXWriter.close = go_on(host_close_tensorboard, lambda self: self._writer.log_dir)
 
 
 @contextlib.contextmanager
@@ -122,13 +116,11 @@ def written_atomically(path: str) -> Iterator[io.StringIO]:
     write_atomically(path, lambda file: file.write(text.getvalue().encode()))
 
 
-class AtomicPathManager:
+class AtomicPathManager(PathManager):
     """PathManager of fast-reid that writes text files atomically."""
 
-    def __getattr__(self, name: str):
-        return getattr(PathManager, name)
-
-    def open(self, path: str, mode: str = "r"):
+    @staticmethod
+    def open(path: str, mode: str = "r"):
         return written_atomically(path) if mode == "w" else PathManager.open(path, mode)
 
 
@@ -138,4 +130,4 @@ def write_the_config_atomically() -> None:
 
     default_setup() and auto_scale_hyperparams() write it in place, and a resume reads its seed from it.
     """
-    fastreid.engine.defaults.PathManager = AtomicPathManager()
+    fastreid.engine.defaults.PathManager = AtomicPathManager

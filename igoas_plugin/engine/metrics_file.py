@@ -29,7 +29,7 @@ def read_lines(folder: str) -> list[bytes]:
 def parse_line(line: bytes) -> dict | None:
     """Returns the scalars of a line, or None if the line is torn or has no iteration."""
     try:
-        scalars = json.loads(line.decode(errors="replace"))
+        scalars = json.loads(line)
     except (ValueError, RecursionError):
         return None
     if not isinstance(scalars, dict) or type(scalars.get("iteration")) is not int:

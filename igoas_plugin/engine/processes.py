@@ -29,19 +29,16 @@ class Worker:
     process: multiprocessing.Process
     reports: connection.Connection
     error: Exception | None = None  # that the process has raised and sent
-    failed_at: float | None = None
-    ended_at: float | None = None
+    ended: bool = False
     killed: bool = False  # by kill()
 
     def update(self) -> None:
         """Receives the error of the process, and notes its end."""
         ended = not self.process.is_alive()  # before the error is read, because the process sends it before it ends
         with contextlib.suppress(EOFError, OSError):  # the process ended without an error, or while it sent one
-            while not self.reports.closed and self.reports.poll():
-                self.error, self.failed_at = self.reports.recv()
-        if ended and self.ended_at is None:
-            self.ended_at = time.time()
-            self.reports.close()
+            if self.reports.poll():
+                self.error = self.reports.recv()
+        self.ended = ended
 
     def kill(self) -> None:
         """Kills the process if it is alive."""
@@ -52,7 +49,7 @@ class Worker:
     @property
     def failed(self) -> bool:
         """Whether the process has ended with an exit code other than 0."""
-        return self.ended_at is not None and self.process.exitcode != 0
+        return self.ended and self.process.exitcode != 0
 
 
 def run_together(target: Callable, count: int, args: tuple = ()) -> None:
@@ -88,17 +85,17 @@ def run_together(target: Callable, count: int, args: tuple = ()) -> None:
 
 
 def run_target(target: Callable, index: int, args: tuple, reports: connection.Connection, parent: int) -> None:
-    """Runs `target` in a new process; sends its error and the time if it raises."""
+    """Runs `target` in a new process; sends its error if it raises."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     end_with_parent(parent)
     try:
         target(index, *args)
     except PluginError as error:
-        reports.send((error, time.time()))
+        reports.send(error)
         sys.exit(error.exit_code)
     except Exception:
         text = f"\n\n-- Process {index} terminated with the following error:\n{traceback.format_exc()}"
-        reports.send((ProcessRaisedException(text, index, os.getpid()), time.time()))
+        reports.send(ProcessRaisedException(text, index, os.getpid()))
         sys.exit(1)
 
 
@@ -135,7 +132,7 @@ def watch(workers: list[Worker], received: list[int]) -> None:
     while True:
         for worker in workers:
             worker.update()
-        alive = [worker for worker in workers if worker.ended_at is None]
+        alive = [worker for worker in workers if not worker.ended]
         if not alive:
             return
         if received and not forwarded:
@@ -156,25 +153,25 @@ def watch(workers: list[Worker], received: list[int]) -> None:
 
 def raise_failure(workers: list[Worker], received: list[int]) -> None:
     """Raises the error that ended the processes, if there is one: see run_together()."""
-    failed = sorted((each for each in workers if each.failed), key=lambda each: each.failed_at or each.ended_at)
+    failed = [worker for worker in workers if worker.failed]
     errors = [worker.error for worker in failed if worker.error]
-    for error in errors:
-        if not isinstance(error, (LostProcess, ProcessRaisedException)):
-            raise error
+    explaining = [error for error in errors if not isinstance(error, LostProcess)]
+    of_plugin = [error for error in explaining if not isinstance(error, ProcessRaisedException)]
+    if of_plugin:
+        raise of_plugin[0]
     codes = [worker.process.exitcode for worker in failed]
     if received and failed:
         own = [code for code in codes if code > 0 and code != 128 + signal.SIGTERM]  # without that of the forwarded one
         raise SystemExit(own[0] if own else 128 + received[0])
-    for worker in failed:
-        process = worker.process
-        if isinstance(worker.error, ProcessRaisedException):
-            raise worker.error
-        if process.exitcode < 0 and not worker.killed:
-            number = signal.Signals(-process.exitcode)
-            why = ", as the system does where memory runs out" if number == signal.SIGKILL else ""
+    if explaining:
+        raise explaining[0]
+    for number, worker in enumerate(workers):
+        if worker.process.exitcode < 0 and not worker.killed:
+            name = signal.Signals(-worker.process.exitcode).name
+            why = ", as the system does where memory runs out" if name == "SIGKILL" else ""
             raise LostProcess(
-                f"process {workers.index(worker)} of the {len(workers)} on this machine (pid {process.pid}) was ended "
-                f"by signal {number.name}{why}: {RESUME_ADVICE}"
+                f"process {number} of the {len(workers)} on this machine (pid {worker.process.pid}) was ended by "
+                f"signal {name}{why}: {RESUME_ADVICE}"
             )
     if errors:
         raise errors[0]

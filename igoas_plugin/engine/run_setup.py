@@ -8,11 +8,13 @@ import random
 from fnmatch import fnmatch
 
 import fastreid.engine.defaults
+from fastreid.engine.train_loop import HookBase
 from fastreid.utils import comm
 from fastreid.utils.env import seed_all_rng
 
 from igoas_plugin.core.errors import InputError
 from igoas_plugin.core.files import cannot_write, write_atomically
+from igoas_plugin.core.randomness import seed_generators
 from igoas_plugin.core.yaml_file import read_yaml
 from igoas_plugin.fastreid_fixes.fix import fix, replace_everywhere
 
@@ -121,6 +123,22 @@ def saved_seed(path: str) -> int:
     except InputError:
         return -1
     return seed if type(seed) is int and 0 <= seed < 2**31 else -1
+
+
+class SeedSteps(HookBase):
+    """Hook that seeds the global generators before each step with seed, rank and iteration.
+
+    A checkpoint does not store the generators, so a resumed run would draw other numbers, for dropout for example.
+
+    Args:
+        seed: SEED of the run, not negative.
+    """
+
+    def __init__(self, seed: int):
+        self.seed = seed
+
+    def before_step(self):
+        seed_generators(self.seed, comm.get_rank(), self.trainer.iter)
 
 
 def read_training_config(folder: str) -> bytes | None:

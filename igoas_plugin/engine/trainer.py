@@ -23,11 +23,10 @@ from .checkpoints import newest_first
 from .console import FILES_ONLY
 from .distributed import AverageNormalisation
 from .metrics_file import remove_from
-from .repeatable_data import NumberedSampler, SeedSteps
-from .run_setup import CHECKPOINTS, move_earlier_run
+from .run_setup import CHECKPOINTS, SeedSteps, move_earlier_run
 from .signals import InterruptibleEval, StopOnSignal
+from .training_data import NumberedSampler
 from .training_summary import SummaryTimer
-from .unreadable_images import ReportSkippedImages
 
 logger = logging.getLogger("fastreid.igoas_plugin")
 loop_logger = logging.getLogger("fastreid.engine.train_loop")  # fast-reid's own
@@ -86,7 +85,6 @@ class Trainer(DefaultTrainer):
             # an epoch is logged before its checkpoint, so that a resumed run does not lack its line
             host_hooks[hooks.PeriodicWriter] if main else None,
             host_hooks[hooks.PeriodicCheckpointer] if main else None,
-            ReportSkippedImages(),
         ]
         return [hook for hook in ordered if hook is not None]
 

@@ -58,6 +58,9 @@ def summary(trainer: DefaultTrainer, seconds: float, outside: float) -> list[tup
     if "time" in recorded:
         speed = batch / HostStorage.history(trainer.storage, "time").global_avg()
         rows.append(("speed", f"{speed:.1f} images/s in the steps"))
+    skipped = getattr(images, "skipped", None)  # only with DATALOADER.ON_ERROR skip
+    if skipped is not None and skipped.any():
+        rows.append(("skipped", f"{skipped.sum()} of {len(images):,} images could not be read by this process"))
     if best := best_of(cfg.OUTPUT_DIR):
         metric = f"the mean of Rank-1 and mAP on {cfg.DATASETS.TESTS[0]}"
         rows.append(("best", f"{best['metric']:.1f}, {metric}, after epoch {best['epoch'] + 1}"))

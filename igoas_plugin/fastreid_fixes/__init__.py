@@ -4,7 +4,6 @@ Each function with ``@fix`` fixes one fault, and its docstring names symptom, ca
 once, when the plugin is imported. ``python -m igoas_plugin.fastreid_fixes`` prints them.
 """
 
-import gc
 import importlib
 
 from .fix import FIXES
@@ -40,17 +39,12 @@ def patch_fastreid(*more: str) -> None:
         ImportError: fastreid or faiss is not installed.
     """
     require_fastreid()
-    collects, applied = gc.isenabled(), 0
-    gc.disable()  # importing makes no garbage, and searching for it takes a fifth of the time
-    try:
-        for name in (*(f"{__name__}.{file}" for file in FILES), *more):
-            importlib.import_module(name)
-            for apply in FIXES[applied:]:
-                apply()
-            applied = len(FIXES)
-    finally:
-        if collects:
-            gc.enable()
+    applied = 0
+    for name in (*(f"{__name__}.{file}" for file in FILES), *more):
+        importlib.import_module(name)
+        for apply in FIXES[applied:]:
+            apply()
+        applied = len(FIXES)
 
 
 __all__ = ["FIXES", "patch_fastreid"]

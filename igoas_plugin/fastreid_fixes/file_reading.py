@@ -39,11 +39,6 @@ def open_local_files_only() -> None:
     PathManager._PathManager__get_path_handler = staticmethod(local_handler)
 
 
-def load_yaml_with_base(filename: str, allow_unsafe: bool = False) -> dict:
-    """Replaces CfgNode.load_yaml_with_base; never unsafely."""
-    return read_config(filename)
-
-
 @fix
 def read_configs_safely() -> None:
     """A config with allow_unsafe runs code, a _BASE_ that is an address is downloaded, and a loop of them never ends.
@@ -51,7 +46,7 @@ def read_configs_safely() -> None:
     fast-reid falls back to yaml.unsafe_load and opens whatever a _BASE_ names. Also: KeyError "Non-existent config key:
     ...True", because YAML reads a bare ON (MODEL.IGOAS.MASK_LOSS.ON) as a boolean.
     """
-    CfgNode.load_yaml_with_base = staticmethod(load_yaml_with_base)
+    CfgNode.load_yaml_with_base = staticmethod(lambda filename, allow_unsafe=False: read_config(filename))
 
 
 @fix

@@ -20,8 +20,6 @@ def preprocess_image(self, batched_inputs):
         batched_inputs: fast-reid's batch dict, or its images alone: (B, 3, H, W) in [0, 255].
     """
     images = batched_inputs["images"] if isinstance(batched_inputs, dict) else batched_inputs
-    if not isinstance(images, torch.Tensor):
-        raise TypeError(f"batched_inputs must be a dict with images or a tensor, got {type(batched_inputs)}")
     images = images.to(self.pixel_mean.device)
     if images.dim() == 4 and under_autocast(images.device.type):
         images = images.contiguous(memory_format=torch.channels_last)

@@ -333,7 +333,7 @@ def test_unreadable_images_are_skipped_and_counted_where_the_config_says_so(trai
     done = train_net("DATALOADER.ON_ERROR", "skip", "SOLVER.MAX_EPOCH", "2")
     assert done.returncode == 0, done.stderr[-2000:]
     log = (tmp_path / "run" / "log.txt").read_text()
-    assert f"{damaged} cannot be read: the file is empty; another image is taken in its place" in log
+    assert f"{damaged} cannot be read; another image is taken in its place" in log
     assert "(1 skipped by this process so far, of 16)" in log
 
 

@@ -26,10 +26,10 @@ from igoas_plugin.datasets.toy import camera, picture, toy_occluded
 from igoas_plugin.datasets.toy.camera import CAMERAS
 from igoas_plugin.datasets.toy.clutter import CLUTTER
 from igoas_plugin.datasets.toy.picture import LEAST_COVERED, MOST_COVERED, draw_picture, pedestrian, share_covered
-from igoas_plugin.datasets.toy.scene_source import VERSION, source
-from igoas_plugin.datasets.toy.toy_occluded import Plan
+from igoas_plugin.datasets.toy.scene_source import source
+from igoas_plugin.datasets.toy.toy_occluded import VERSION, Plan
 
-SHOTS = Plan().shots(occlude_train=False)
+SHOTS = Plan().shots()
 SUBSETS = ("bounding_box_train", "query", "bounding_box_test")
 
 
@@ -133,10 +133,11 @@ def test_every_query_is_occluded_within_the_stated_range():
         assert LEAST_COVERED <= share_covered(drawn.person, drawn.clutter) <= MOST_COVERED, shot
 
 
-def test_no_training_image_is_occluded():
-    assert not any(shot.occluded for shot in of("bounding_box_train"))
-    for shot in of("bounding_box_train")[::17]:
-        assert not draw_picture(shot.identity, shot.camera, shot.index, shot.occluded).clutter.any()
+def test_half_of_the_training_images_are_occluded():
+    shots = of("bounding_box_train")
+    assert Counter((shot.index, shot.occluded) for shot in shots) == {(0, False): 256, (1, True): 256}
+    for shot in shots[::17]:
+        assert draw_picture(shot.identity, shot.camera, shot.index, shot.occluded).clutter.any() == shot.occluded
 
 
 def test_a_third_of_the_gallery_is_occluded():
@@ -231,24 +232,6 @@ def test_the_file_on_disk_is_the_picture_of_its_name(tmp_path):
     assert on_disk.tobytes() == draw_picture(identity=3, camera=1, index=0, occluded=True).image.tobytes()
 
 
-# Training images with clutter
-
-
-def test_occluded_training_images_have_a_folder_of_their_own(tmp_path):
-    data = DATASET_REGISTRY.get("ToyOccludedTrain")(root=str(tmp_path))
-    assert os.listdir(tmp_path) == ["ToyOccludedTrain"]
-    assert all("ToyOccludedTrain" in path for path, _, _ in data.train + data.query + data.gallery)
-
-
-def test_asked_to_it_occludes_every_second_training_image_and_changes_nothing_else(tmp_path):
-    plain = {shot.path: shot.occluded for shot in SHOTS}
-    asked = {shot.path: shot.occluded for shot in Plan().shots(occlude_train=True)}
-    changed = [path for path in plain if plain[path] != asked[path]]
-    assert plain.keys() == asked.keys()
-    assert all(path.startswith("bounding_box_train") for path in changed)
-    assert len(changed) == 256
-
-
 # Made once, and safely
 
 
@@ -274,7 +257,7 @@ def test_a_folder_without_manifest_is_refused_and_kept(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "damage", ["an image", "a folder", "{bad", '{"version": 1, "images": []}', '{"version": 1, "images": {"": "16"}}']
+    "damage", ["an image", "a folder", "{bad", '{"version": 2, "images": []}', '{"version": 2, "images": {"": "16"}}']
 )
 def test_a_damaged_folder_is_refused(tmp_path, damage):
     ToyOccluded(root=str(tmp_path))

@@ -109,7 +109,8 @@ def test_the_data_root_is_read_when_a_loader_is_built(baseline_cfg, data_root, m
         build_reid_train_loader(baseline_cfg)
 
 
-def test_a_root_that_a_script_has_set_is_left_alone(baseline_cfg, monkeypatch):
+def test_a_root_that_a_script_has_set_is_left_alone_without_that_variable(baseline_cfg, monkeypatch):
+    monkeypatch.delenv("FASTREID_DATASETS")
     monkeypatch.setattr("fastreid.data.build._root", "my_data")
     with pytest.raises(FileNotFoundError, match="my_data"):
         build_reid_train_loader(baseline_cfg)

@@ -24,22 +24,19 @@ def test_a_spawned_worker_unpickles_a_data_set_of_fast_reid_and_loads_the_plugin
     assert "torch._six" in raw_host["spawned_worker_without_the_plugin"]
     pickled = pickle.dumps(CommDataset([("a.png", "p", "c")]))
     code = (
-        f"import gc, pickle, sys; data = pickle.loads({pickled!r}); print(len(data), data.num_classes)\n"
-        "print('sklearn' in sys.modules, 'faiss' in sys.modules, gc.isenabled())\n"
+        f"import pickle, sys; data = pickle.loads({pickled!r}); print(len(data), data.num_classes)\n"
+        "print('sklearn' in sys.modules, 'faiss' in sys.modules)\n"
         "from fastreid.evaluation import reid_evaluation\n"
         "print(reid_evaluation.metrics.roc_curve([0, 1], [0.1, 0.9])[1].tolist(), 'sklearn' in sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-    assert done.stdout.splitlines() == ["1 1", "False True True", "[0.0, 1.0, 1.0] True"], done.stderr
+    assert done.stdout.splitlines() == ["1 1", "False True", "[0.0, 1.0, 1.0] True"], done.stderr
 
 
-def test_scikit_learn_stays_imported_and_garbage_collection_stays_off():
-    code = (
-        "import gc, sklearn, sys; gc.disable(); import igoas_plugin\n"
-        "print(sys.modules['sklearn'] is sklearn, gc.isenabled())"
-    )
+def test_scikit_learn_stays_imported():
+    code = "import sklearn, sys; import igoas_plugin; print(sys.modules['sklearn'] is sklearn)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-    assert done.stdout.split() == ["True", "False"], done.stderr
+    assert done.stdout.split() == ["True"], done.stderr
 
 
 def test_what_stands_in_fast_reid_s_modules_can_be_sent_to_spawned_processes():

@@ -29,7 +29,6 @@ from igoas_plugin.core.errors import InputError, OutputError
 from igoas_plugin.core.files import check_output, write_atomically
 from igoas_plugin.datasets.drawn_folder import provide
 from igoas_plugin.datasets.prepare import prepare
-from igoas_plugin.engine import log_files
 from igoas_plugin.engine.log_files import UNWRITABLE
 from igoas_plugin.engine.metrics_file import logged_lines
 from igoas_plugin.evaluation.results import save_results
@@ -152,7 +151,7 @@ def test_logs_that_cannot_be_written_are_told_once_and_the_training_goes_on(tmp_
 
 @pytest.mark.fault
 def test_without_the_fix_a_full_disk_ends_the_training_at_a_log(tmp_path, monkeypatch):
-    monkeypatch.setattr(JSONWriter, "write", log_files.host_write_json)
+    monkeypatch.setattr(JSONWriter, "write", JSONWriter.write.__wrapped__)
     with mounted(tmp_path / "disk", "size=2m") as disk:
         with pytest.raises(OSError, match="No space left on device"):
             LoggingLoop(disk).train(0, 1, 1000)

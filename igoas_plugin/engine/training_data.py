@@ -1,31 +1,25 @@
-"""Training data and steps whose random numbers depend on the seed and on the position in the run alone."""
+"""Training data of a run.
 
+Its random numbers depend on the seed and on the position in the run alone. Images that cannot be read are skipped with
+DATALOADER.ON_ERROR skip.
+"""
+
+import logging
+import os
 from collections.abc import Iterable, Iterator
 from itertools import islice
 
-from fastreid.engine.train_loop import HookBase
+import torch
+from fastreid.data.common import CommDataset
 from fastreid.utils import comm
-from torch.utils.data import Dataset, Sampler, get_worker_info
+from torch.utils.data import Dataset, Sampler
 
-from igoas_plugin.core.randomness import OwnGenerators, seed_generators
+from igoas_plugin.core.errors import UnreadableImage
+from igoas_plugin.core.randomness import OwnGenerators
+
+logger = logging.getLogger(f"fastreid.{__name__}")  # a child of fast-reid's logger, so that it has the same handlers
 
 CHUNK = 256  # indices that are drawn each time OwnGenerators is entered
-
-
-class SeedSteps(HookBase):
-    """Hook that seeds the global generators before each step with seed, rank and iteration.
-
-    A checkpoint does not store the generators, so a resumed run would draw other numbers, for dropout for example.
-
-    Args:
-        seed: SEED of the run, not negative.
-    """
-
-    def __init__(self, seed: int):
-        self.seed = seed
-
-    def before_step(self):
-        seed_generators(self.seed, comm.get_rank(), self.trainer.iter)
 
 
 class NumberedSampler(Sampler):
@@ -92,8 +86,42 @@ class RepeatableDataset(WrappedDataset):
         if not isinstance(drawn, tuple):
             return self.data_set[drawn]
         index, number = drawn
-        if get_worker_info() is not None:  # nothing else in a loader's worker uses the generators
-            seed_generators(*self.key, number)
-            return self.data_set[index]
         with OwnGenerators(*self.key, number):
             return self.data_set[index]
+
+
+class SkippingDataset(WrappedDataset):
+    """Training set that replaces an image that cannot be read by another one, and counts.
+
+    The replacement is the next readable image of the same identity, or the next readable image of any identity. So
+    batches keep their size, and with an identity sampler as far as possible their composition.
+    """
+
+    def __init__(self, data_set: CommDataset):
+        super().__init__(data_set)
+        self.skipped = torch.zeros(len(self), dtype=torch.bool).share_memory_()  # the loader's workers write to it
+        self.reported = torch.zeros_like(self.skipped)
+
+    def __getitem__(self, index: int) -> dict:
+        error = None
+        for candidate in self._candidates(index):
+            try:
+                return self.data_set[candidate]
+            except UnreadableImage as unreadable:
+                self.skipped[candidate] = True
+                error = error or unreadable
+        raise error
+
+    def _candidates(self, index: int) -> Iterator[int]:
+        yield index
+        others = [*range(index + 1, len(self)), *range(index)]
+        yield from sorted(others, key=lambda other: self.img_items[other][1] != self.img_items[index][1])
+
+    def report_skipped(self) -> None:
+        """Logs the images that were skipped since the last call, and the number of all skipped images."""
+        for index in (self.skipped & ~self.reported).nonzero().flatten().tolist():
+            self.reported[index] = True
+            logger.warning(
+                f"{os.path.abspath(self.img_items[index][0])} cannot be read; another image is taken in its place "
+                f"({self.reported.sum()} skipped by this process so far, of {len(self)})"
+            )

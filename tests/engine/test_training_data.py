@@ -17,7 +17,7 @@ from fastreid.data.data_utils import read_image
 from PIL import Image
 
 from igoas_plugin.core.errors import InputError, UnreadableImage, error_in_traceback
-from igoas_plugin.engine.unreadable_images import SkippingDataset
+from igoas_plugin.engine.training_data import SkippingDataset
 
 
 def damage(path: Path, how: str) -> Path:
