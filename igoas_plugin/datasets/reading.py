@@ -121,6 +121,6 @@ def unreadable_name(name: str, split: str, error: Exception) -> InputError:
 def unmatched(query: list[Item], gallery: list[Item]) -> list[str]:
     """Returns the queries without a gallery image of their identity in another camera, which no metric counts."""
     cameras = {}
-    for _, identity, camera in gallery:
+    for _, identity, camera, *_ in as_plain(gallery):
         cameras.setdefault(identity, set()).add(camera)
-    return [path for path, identity, camera in query if not cameras.get(identity, set()) - {camera}]
+    return [path for path, identity, camera, *_ in as_plain(query) if not cameras.get(identity, set()) - {camera}]
