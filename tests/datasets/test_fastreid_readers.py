@@ -52,6 +52,10 @@ def made(root, name, suffixes, folder_around="") -> list:
     return DATASET_REGISTRY.get(name)(root=str(root / folder_around)).train
 
 
+def test_without_the_plugin_brackets_hide_images_and_the_folder_tells_the_identity(raw_host):
+    assert raw_host["images_found_by_data_sets"] == {"brackets": 0, "numbers": [[7, 2]]}
+
+
 def test_every_class_finds_images_of_any_suffix_in_folders_with_brackets_and_numbers(tmp_path):
     wrong = {}
     for name, (_, _, suffix) in SETS.items():

@@ -55,6 +55,10 @@ def columns(loader) -> list[list[int]]:
     return [torch.cat([batch[key] for batch in batches]).tolist() for key in ("targets", "camids")]
 
 
+def test_without_the_plugin_text_is_no_tensor_and_two_sets_are_one(raw_host):
+    assert raw_host["labels_in_batches"] == {"text": "list", "classes": 1}
+
+
 def test_labels_of_every_kind_give_the_batches_of_plain_numbers(baseline_cfg, monkeypatch):
     expected_test = columns(build_reid_test_loader(baseline_cfg, dataset_name="TinyReID")[0])
     baseline_cfg.DATASETS.NAMES = ("Labelled",)
