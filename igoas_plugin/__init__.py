@@ -1,13 +1,14 @@
 """IGOAS for fast-reid: importing this package patches fast-reid and registers every component of the plugin.
 
-The environment variable IGOAS_PLUGIN_IMPORT names modules of your own, separated by spaces. They are imported last, so
-that every command line knows their components.
+Extensions, which are installed packages with an entry point in the group igoas_plugin.extensions, are imported last.
 """
 
-import importlib
 import os
 
+from .core.command_line import end_at_ctrl_c
 from .fastreid_fixes import patch_fastreid
+
+end_at_ctrl_c()
 
 # The folders above fastreid_fixes patch fast-reid too, each in the module that holds the replacement. This list is the
 # only place that applies them, in this order.
@@ -26,13 +27,14 @@ patch_fastreid(
 
 from . import checkpoint, datasets, modeling, occlusion  # noqa: E402, F401  (they register their components)
 from .config import add_igoas_config, get_cfg  # noqa: E402
+from .core.extensions import import_modules, load_extensions  # noqa: E402
 from .core.version import __version__  # noqa: E402
 from .engine.trainer import Trainer  # noqa: E402
 from .inference.predictor import Predictor  # noqa: E402
 from .reports.figures.tensorboard import occluded_images  # noqa: E402
 
 Trainer.more_hooks.append(occluded_images)
-for _name in os.environ.get("IGOAS_PLUGIN_IMPORT", "").split():
-    importlib.import_module(_name)
+load_extensions()
+import_modules(os.environ.get("IGOAS_PLUGIN_IMPORT", "").split())  # older than the key IMPORTS, which replaces it
 
 __all__ = ["Predictor", "__version__", "add_igoas_config", "get_cfg"]

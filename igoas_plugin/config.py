@@ -1,6 +1,7 @@
 """Every config key of the plugin: default, meaning, unit, source."""
 
 import difflib
+import itertools
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,12 +10,17 @@ from fastreid.config import CfgNode
 from fastreid.config import get_cfg as get_fastreid_cfg
 
 from .core.errors import InputError, one_line
+from .core.extensions import import_modules
 from .core.yaml_file import read_config
 
 
 def plugin_defaults() -> CfgNode:
     """Returns the keys that the plugin adds to those of fast-reid."""
     C = CfgNode()
+
+    # Names of modules of your own, such as ["my_data"], that register data sets or parts of models: every tool imports
+    # them, from the working directory too
+    C.IMPORTS = ()
 
     # Seed of all randomness, 0 or more. -1: drawn once, written to config.yaml, and used again on resume
     C.SEED = -1
@@ -156,6 +162,8 @@ def get_cfg() -> CfgNode:
 def load_cfg(config_file: str, opts: list[str] = ()) -> CfgNode:
     """Returns the defaults, overwritten by a YAML file with its bases, overwritten by KEY VALUE pairs.
 
+    The modules in IMPORTS are imported.
+
     Args:
         config_file: path of a YAML file, as read_config() takes it; "" for none.
         opts: KEY VALUE KEY VALUE ..., as on the command line.
@@ -165,7 +173,7 @@ def load_cfg(config_file: str, opts: list[str] = ()) -> CfgNode:
 
     Raises:
         InputError: a file is missing or refused by read_config(), a key is unknown (the message names the nearest known
-            one), a value has the wrong type, or opts are not pairs.
+            one), a value has the wrong type, opts are not pairs, or a module in IMPORTS cannot be imported.
     """
     cfg = get_cfg()
     if config_file:
@@ -181,7 +189,20 @@ def load_cfg(config_file: str, opts: list[str] = ()) -> CfgNode:
     for key, value in zip(opts[::2], opts[1::2], strict=True):
         require_known(key, cfg, "command line")
         merge_key(cfg, key, value, "command line")
+    import_modules(cfg.IMPORTS)
     return cfg
+
+
+def without_pairs(words: list[str]) -> tuple[list[str], list[str]]:
+    """Separates KEY VALUE pairs from the other words, so that an option with several values does not take them."""
+    keys, others, opts = set(flat_keys(get_cfg())), [], []
+    remaining = iter(words)
+    for word in remaining:
+        if word in keys:
+            opts += [word, *itertools.islice(remaining, 1)]
+        else:
+            others.append(word)
+    return others, opts
 
 
 def merge_file(cfg: CfgNode, content: dict, source: str) -> None:

@@ -9,7 +9,7 @@ from igoas_plugin.config import flat_keys, load_cfg, value_of
 from igoas_plugin.core.errors import InputError
 
 DEFAULTS = {
-    "SEED": -1, "DATALOADER.ON_ERROR": "stop", "TEST.RANKING": "auto", "TEST.FAST": False,
+    "IMPORTS": (), "SEED": -1, "DATALOADER.ON_ERROR": "stop", "TEST.RANKING": "auto", "TEST.FAST": False,
     "MODEL.BACKBONE.PRETRAIN_SHA256": "",
     "SOLVER.AMP.DTYPE": "auto", "SOLVER.CHECKPOINT_ON_SIGNAL": True, "SOLVER.CHECKPOINT_KEEP": 0,
     "SOLVER.ON_NONFINITE": "stop", "SOLVER.NONFINITE_LIMIT": 10, "TENSORBOARD.IMAGES_PERIOD": 0,
@@ -54,6 +54,21 @@ def test_options_win_over_the_file(tmp_path):
     (tmp_path / "run.yml").write_text("_BASE_: base.yml\nSEED: 2")
     cfg = load_cfg(str(tmp_path / "run.yml"), ["SEED", "3"])
     assert cfg.SEED == 3 and cfg.MODEL.IGOAS.STEM == "host"
+
+
+def test_bases_are_found_up_the_folders_outside_a_git_checkout(tmp_path, monkeypatch):
+    project = tmp_path / "unpacked" / "projects" / "FastDistill" / "configs"
+    (tmp_path / "unpacked" / "configs").mkdir(parents=True)
+    project.mkdir(parents=True)
+    assert not [folder for folder in project.parents if (folder / ".git").exists()]
+    (tmp_path / "unpacked" / "configs" / "Base-SBS.yml").write_text("SEED: 3\nMODEL: {DEVICE: cpu}")
+    (project / "sbs.yml").write_text("_BASE_: ../../../configs/Base-SBS.yml\nMODEL: {BACKBONE: {DEPTH: 101x}}")
+    (project / "kd.yml").write_text("_BASE_: sbs.yml\nSEED: 4")
+    monkeypatch.chdir(tmp_path)  # another folder than that of the configs
+    scripts = igoas_plugin.get_cfg()
+    scripts.merge_from_file("unpacked/projects/FastDistill/configs/kd.yml")
+    for cfg in (load_cfg("unpacked/projects/FastDistill/configs/kd.yml"), scripts):
+        assert (cfg.SEED, cfg.MODEL.DEVICE, cfg.MODEL.BACKBONE.DEPTH) == (4, "cpu", "101x")
 
 
 def test_a_bare_ON_in_a_file_is_the_key_of_that_name(tmp_path, raw_host):

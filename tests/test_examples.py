@@ -1,8 +1,8 @@
 """The files on docs/extending.md, each with the config of its command: they train and evaluate."""
 
-import importlib
 import re
 import shlex
+import sys
 from pathlib import Path
 
 import pytest
@@ -16,7 +16,7 @@ from igoas_plugin.preflight import check_names, check_test_data, check_training_
 
 ROOT = Path(__file__).parents[1]
 PAGE = (ROOT / "docs" / "extending.md").read_text()
-EXAMPLE = re.compile(r"```python\n(.*?)```\s*\n    (PYTHONPATH=. IGOAS_PLUGIN_IMPORT=(\w+) python [^\n]*)\n", re.S)
+EXAMPLE = re.compile(r"""```python\n(.*?)```\s*\n    (python [^\n]* IMPORTS "\['(\w+)'\]"[^\n]*)\n""", re.S)
 EXAMPLES = {name: (code, command) for code, command, name in EXAMPLE.findall(PAGE)}
 
 
@@ -31,8 +31,8 @@ def test_every_file_on_the_page_has_a_command_and_less_than_40_lines():
 def test_a_file_on_the_page_trains_and_evaluates(name, tmp_path, data_root, monkeypatch):
     code, command = EXAMPLES[name]
     (tmp_path / f"{name}.py").write_text(code)
-    monkeypatch.syspath_prepend(tmp_path)
-    importlib.import_module(name)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))
 
     options = shlex.split(command.split("--config-file ")[1])
     cfg = load_cfg(str(ROOT / options[0]), options[1:])

@@ -19,6 +19,9 @@ from pathlib import Path
 
 os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # read by torch when it is imported: --profile says only its result
 
+import igoas_plugin  # noqa: F401  (first: Ctrl-C during all imports is one line)
+
+# isort: split
 import faiss
 import torch
 from benchmarks import infer, loader, rank, train

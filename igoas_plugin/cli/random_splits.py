@@ -35,10 +35,10 @@ def train_net(*words: str) -> None:
 
 def main(protocol: str, words: list[str]) -> None:
     """Runs all draws of a protocol and prints the table of their results."""
-    require_choice("PROTOCOL", protocol, sorted(set(PROTOCOL_OF.values())))
-    draws = [name for name in PROTOCOL_OF if PROTOCOL_OF[name] == protocol]
     args = default_argument_parser().parse_args(words)
     flags, output = words[: len(words) - len(args.opts)], load_cfg(args.config_file, args.opts).OUTPUT_DIR
+    require_choice("PROTOCOL", protocol, sorted(set(PROTOCOL_OF.values())))  # after the modules in IMPORTS
+    draws = [name for name in PROTOCOL_OF if PROTOCOL_OF[name] == protocol]
     if args.eval_only:
         return train_net(*flags, *args.opts, "DATASETS.TESTS", str(tuple(draws)))
     folders = [os.path.join(output, f"split{seed}") for seed in range(len(draws))]

@@ -10,7 +10,6 @@ similarities. Both take --model model.onnx in place of --config-file.
 """
 
 import argparse
-import sys
 
 from tqdm.contrib.logging import logging_redirect_tqdm
 
@@ -92,6 +91,5 @@ def run_query(args: argparse.Namespace) -> None:
 def run() -> None:
     """Runs the command line and ends the process with its exit code."""
     log_to_console()
-    sys.stdout.reconfigure(errors="backslashreplace")  # for terminals that are not UTF-8
     args = arguments()
     args.run(args)

@@ -11,7 +11,7 @@ from fastreid.utils import comm
 from fastreid.utils.checkpoint import Checkpointer
 
 from igoas_plugin.config import load_cfg
-from igoas_plugin.core.command_line import end_failed, end_interrupted
+from igoas_plugin.core.command_line import end_failed, end_interrupted, handle_ctrl_c
 from igoas_plugin.core.errors import PluginError, failing_run
 from igoas_plugin.datasets.published import warn_once
 from igoas_plugin.engine.distributed import under_torchrun
@@ -57,6 +57,7 @@ def run() -> None:
     args = default_argument_parser().parse_args()
     started = False
     try:
+        handle_ctrl_c()
         cfg = load_cfg(args.config_file, args.opts)
         check_run(cfg, args)
         warn_once.cache_clear()  # warnings about the data are repeated in the log of the run

@@ -10,13 +10,12 @@ The picture is OUTPUT_DIR/<command>.png, or --output. No GPU is needed (MODEL.DE
 """
 
 import argparse
-import itertools
 import os
 import sys
 
 from matplotlib.figure import Figure
 
-from igoas_plugin.config import flat_keys, get_cfg, load_cfg
+from igoas_plugin.config import load_cfg, without_pairs
 from igoas_plugin.core.command_line import errors_in_one_line, log_to_console
 from igoas_plugin.core.errors import InputError
 from igoas_plugin.inference.trained import check_trained
@@ -75,18 +74,6 @@ def arguments(words: list[str]) -> argparse.Namespace:
     args.runs = others if args.command == "curves" else []
     args.opts = opts if args.command == "curves" else opts + others
     return args
-
-
-def without_pairs(words: list[str]) -> tuple[list[str], list[str]]:
-    """Separates KEY VALUE pairs from the other words, so that an option with several values does not take them."""
-    keys, others, opts = set(flat_keys(get_cfg())), [], []
-    remaining = iter(words)
-    for word in remaining:
-        if word in keys:
-            opts += [word, *itertools.islice(remaining, 1)]
-        else:
-            others.append(word)
-    return others, opts
 
 
 def draw_occlusion(args: argparse.Namespace, cfg) -> Figure:

@@ -1,6 +1,8 @@
 """Parts that the command lines share: errors and Ctrl-C in one line, log on the console, child processes."""
 
+import itertools
 import logging
+import os
 import signal
 import subprocess
 import sys
@@ -11,20 +13,62 @@ from typing import NoReturn
 from .errors import PluginError
 from .version import __version__
 
+PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+
+
+def is_command_line() -> bool:
+    """Returns whether this process is a file of tools/ or ``python -m igoas_plugin.cli.NAME``; False in workers."""
+    folder, file = os.path.split(os.path.abspath(sys.argv[0]))
+    if folder == os.path.join(os.path.dirname(PACKAGE), "tools"):
+        return file == "benchmark.py" or os.path.isfile(os.path.join(PACKAGE, "cli", file))
+    return any(a == "-m" and b.startswith("igoas_plugin.cli.") for a, b in itertools.pairwise(sys.orig_argv))
+
+
+def end_at_ctrl_c() -> None:
+    """Makes Ctrl-C end a command line with one line and exit code 130, until handle_ctrl_c() is called.
+
+    It is for the seconds of its imports. No exception is raised, because a library that is being imported may turn it
+    into another one. Nothing is changed in other programs that import the package.
+    """
+    if is_command_line() and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, end_at_once)
+
+
+def end_at_once(*_) -> NoReturn:
+    """Handler of SIGINT: prints a line and ends the process."""
+    os.write(2, b"interrupted\n")
+    os._exit(128 + signal.SIGINT)
+
+
+def handle_ctrl_c() -> None:
+    """Makes Ctrl-C raise a KeyboardInterrupt again."""
+    if signal.getsignal(signal.SIGINT) is end_at_once:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
 
 @contextmanager
 def errors_in_one_line(interrupted: str = "interrupted") -> Iterator[None]:
     """Ends the process with one line and the error's exit code where the context raises a PluginError.
 
+    Also, stdout writes the characters that its encoding lacks as escape sequences.
+
     Args:
         interrupted: line that is printed on Ctrl-C, which ends the process with exit code 130.
     """
+    handle_ctrl_c()
+    escape_what_cannot_be_encoded()
     try:
         yield
     except PluginError as error:
         end_failed(error)
     except KeyboardInterrupt:
         end_interrupted(interrupted)
+
+
+def escape_what_cannot_be_encoded() -> None:
+    """Makes stdout write the characters that its encoding lacks as escape sequences, as stderr always does."""
+    if hasattr(sys.stdout, "reconfigure"):  # not in a notebook, whose encoding lacks none
+        sys.stdout.reconfigure(errors="backslashreplace")
 
 
 def end_failed(error: PluginError, silent: bool = False) -> NoReturn:

@@ -113,7 +113,7 @@ def peak_of(way: Callable[[], object]) -> float | None:
     gc.collect()
     try:
         ctypes.CDLL(None).malloc_trim(0)  # freed memory that glibc keeps would be reused unseen
-        Path("/proc/self/clear_refs").write_text("5")  # Linux: resets the peak
+        Path("/proc/self/clear_refs").write_text("5", encoding="utf-8")  # Linux: resets the peak
         before = peak_bytes()
     except (AttributeError, OSError, TypeError):  # another system
         way()
@@ -124,7 +124,7 @@ def peak_of(way: Callable[[], object]) -> float | None:
 
 def peak_bytes() -> int:
     """Returns the peak memory of this process since the last reset (VmHWM of Linux)."""
-    lines = Path("/proc/self/status").read_text().splitlines()
+    lines = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
     return 1024 * int(next(line for line in lines if line.startswith("VmHWM:")).split()[1])
 
 

@@ -54,7 +54,7 @@ def provide(
                     os.makedirs(os.path.dirname(file), exist_ok=True)
                     draw(path).save(file, compress_level=1)
                 manifest["pixels"] = digests_of(unfinished, paths)
-                with open(os.path.join(unfinished, MANIFEST), "w") as file:
+                with open(os.path.join(unfinished, MANIFEST), "w", encoding="utf-8") as file:
                     json.dump(manifest, file, indent=2)
                 rename_finished(unfinished, folder)
         except PluginError:  # an unreadable source image, which is an OSError too
@@ -75,7 +75,7 @@ def provide(
 def manifest_of(folder: str) -> dict:
     """Returns the manifest of a drawn folder, {} if it cannot be read."""
     try:
-        with open(os.path.join(folder, MANIFEST)) as file:
+        with open(os.path.join(folder, MANIFEST), encoding="utf-8") as file:
             return json.load(file)
     except (OSError, ValueError):
         return {}

@@ -25,7 +25,7 @@ from igoas_plugin.fastreid_fixes.device import usable_device
 from igoas_plugin.fastreid_fixes.fix import fix, replace_everywhere
 from igoas_plugin.fastreid_fixes.transforms import with_bytes
 
-from .processes import end_with_parent
+from .processes import end_with_parent, plugin_imported_first
 from .training_data import NumberedSampler, RepeatableDataset, SkippingDataset
 
 host = fastreid.data.build
@@ -70,7 +70,8 @@ class DataLoaderX(DataLoader):
         try:
             with lost_workers_in_one_line():
                 self.worker_init_fn = functools.partial(init_worker, os.getpid(), self._user_init_fn)
-                with PreservedGenerators():  # torch draws a seed for the workers from the generator of the model
+                # torch draws a seed for the workers from the generator of the model
+                with PreservedGenerators(), plugin_imported_first():
                     batches = super().__iter__()
                 patch_sigchld_handler()
                 for batch in batches:
@@ -215,7 +216,10 @@ def new_data_set(kind: type) -> CommDataset:
 
 def reduce_data_set(data_set: CommDataset, protocol: int):
     """Pickles a data set so that unpickling it imports the plugin first, to find new_data_set()."""
-    return new_data_set, (type(data_set),), object.__reduce_ex__(data_set, max(protocol, 2))[2]
+    reduced = object.__reduce_ex__(data_set, max(protocol, 2))
+    if type(data_set).__reduce__ is not object.__reduce__:  # a subclass pickles in a way of its own
+        return reduced
+    return new_data_set, (type(data_set),), reduced[2]
 
 
 @fix

@@ -48,7 +48,7 @@ class LogStream:
     def __init__(self, path: str):
         self.name = path
         try:
-            self._file = open(path, "a")
+            self._file = open(path, "a", encoding="utf-8", errors="backslashreplace")
         except OSError as error:
             raise cannot_write(path, error) from error
 

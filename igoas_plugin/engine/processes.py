@@ -2,7 +2,7 @@
 
 import contextlib
 import ctypes
-import multiprocessing
+import multiprocessing.spawn
 import os
 import signal
 import sys
@@ -15,6 +15,7 @@ from multiprocessing import connection
 from torch.multiprocessing import ProcessRaisedException
 
 from igoas_plugin.core.errors import LostProcess, PluginError
+from igoas_plugin.core.extensions import IMPORTED
 
 RESUME_ADVICE = "the run has ended; a training goes on from its last checkpoint with --resume"
 POLL_SECONDS = 0.5  # time within which a signal to this process is forwarded
@@ -72,7 +73,8 @@ def run_together(target: Callable, count: int, args: tuple = ()) -> None:
             for index in range(count):
                 receiver, sender = context.Pipe(duplex=False)
                 process = context.Process(target=run_target, args=(target, index, args, sender, os.getpid()))
-                process.start()
+                with plugin_imported_first():
+                    process.start()
                 sender.close()
                 workers.append(Worker(process, receiver))
             watch(workers, received)
@@ -82,6 +84,43 @@ def run_together(target: Callable, count: int, args: tuple = ()) -> None:
             for worker in workers:
                 worker.process.join()
     raise_failure(workers, received)
+
+
+FIRST = """
+import signal, sys
+signal.signal(signal.SIGINT, signal.SIG_IGN)
+sys.path[:] = {path}
+import igoas_plugin.core.extensions
+igoas_plugin.core.extensions.import_modules({modules})
+"""
+
+
+class ImportedFirst:
+    """Object that imports the plugin, and the modules in IMPORTS, in the process that unpickles it.
+
+    The process ignores the Ctrl-C of a terminal, which reaches every process of it, from then on.
+    """
+
+    def __reduce__(self):
+        # not by a function of the plugin: the places that Python searches must be set before it is found
+        path = [each for each in sys.path if isinstance(each, str)]  # Python ignores the others
+        return exec, (FIRST.format(path=path, modules=list(IMPORTED)),)
+
+
+@contextlib.contextmanager
+def plugin_imported_first() -> Iterator[None]:
+    """Context in which a process that is spawned imports the plugin before it imports the script of the program.
+
+    Python imports that script again in every spawned process. If it imports fast-reid and not the plugin, because the
+    plugin was imported by what has run the script, it fails without the plugin.
+    """
+    prepared = multiprocessing.spawn.get_preparation_data
+    # Python unpickles these values first, and ignores those with an unknown name
+    multiprocessing.spawn.get_preparation_data = lambda name: {"plugin": ImportedFirst(), **prepared(name)}
+    try:
+        yield
+    finally:
+        multiprocessing.spawn.get_preparation_data = prepared
 
 
 def run_target(target: Callable, index: int, args: tuple, reports: connection.Connection, parent: int) -> None:

@@ -68,7 +68,7 @@ def run_lock(folder: str, machine_rank: int = 0) -> Iterator[None]:
 def read_owner(folder: str) -> str:
     """Returns start, process and host of the run that holds the lock of a folder, in words."""
     try:
-        with open(os.path.join(folder, OWNER), errors="replace") as file:
+        with open(os.path.join(folder, OWNER), encoding="utf-8", errors="replace") as file:
             return file.read(1000)
     except OSError:
         return "another run, which has just started"

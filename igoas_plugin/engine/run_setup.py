@@ -12,7 +12,9 @@ from fastreid.engine.train_loop import HookBase
 from fastreid.utils import comm
 from fastreid.utils.env import seed_all_rng
 
+from igoas_plugin.core.command_line import escape_what_cannot_be_encoded
 from igoas_plugin.core.errors import InputError
+from igoas_plugin.core.extensions import IMPORTED, import_modules
 from igoas_plugin.core.files import cannot_write, write_atomically
 from igoas_plugin.core.randomness import seed_generators
 from igoas_plugin.core.yaml_file import read_yaml
@@ -38,11 +40,14 @@ RUN_FILES = (
 def default_setup(cfg, args) -> None:
     """Replaces fast-reid's function: also moves an earlier run's files and seeds everything with SEED + rank.
 
+    The modules in IMPORTS are imported first, and named in the log.
+
     Args:
         cfg: config of the run; gets the SEED that is used, and new paths of weights that were moved.
         args: command line. Files are moved only if it has `resume`, and neither `resume` nor `eval_only` is set.
     """
     folder, eval_only = cfg.OUTPUT_DIR, getattr(args, "eval_only", False)
+    import_modules(cfg.get("IMPORTS", ()))
     comm.synchronize()  # every process has read its config file, which may be moved now
     previous = None
     if not getattr(args, "resume", True) and not eval_only:
@@ -59,9 +64,12 @@ def default_setup(cfg, args) -> None:
     if frozen:
         cfg.freeze()
     training_config = read_training_config(folder) if eval_only else None
+    escape_what_cannot_be_encoded()  # a log line with such a character would be lost
     host_default_setup(cfg, args)
     if training_config is not None and comm.is_main_process():
         write_atomically(os.path.join(folder, "config.yaml"), lambda file: file.write(training_config))
+    for name, file in IMPORTED.items():
+        logger.info(f"Imported {name} from {file}")
     if previous:
         logger.warning(f"Files of an earlier run were moved to {previous}; to continue a run, start it with --resume")
     if "SEED" in cfg:

@@ -6,6 +6,7 @@ import re
 from glob import glob
 from statistics import mean, stdev
 
+from fastreid.data.datasets import DATASET_REGISTRY
 from tabulate import tabulate
 
 from igoas_plugin.core.errors import InputError
@@ -15,11 +16,12 @@ from igoas_plugin.fastreid_fixes.dense_ranking import RECENT_CMC
 
 METRICS = ("Rank-1", "Rank-5", "Rank-10", "mAP", "mINP")  # in %, by the names of fast-reid's evaluator
 CMC = "CMC"  # key of the whole curve: Rank-1, Rank-2, ... in %
+MODULE = "module"  # key of the module of the data set's class, because several packages may have a class of one name
 TRAINED, EVALUATED = "results.json", "results_eval.json"  # of a run; of a later evaluation in the folder of a training
 
 
 def save_results(results: dict, cfg, eval_only: bool = False) -> str:
-    """Writes the metrics and the CMC curve of each data set into OUTPUT_DIR.
+    """Writes the metrics, the CMC curve and the module of each data set into OUTPUT_DIR.
 
     Args:
         results: as fast-reid's DefaultTrainer.test() returns them, for one data set or for several.
@@ -27,7 +29,7 @@ def save_results(results: dict, cfg, eval_only: bool = False) -> str:
         eval_only: whether the run was an evaluation, which keeps the results of a training in the same folder.
 
     Returns:
-        The path of the file: {data set: {metric: value in %}}.
+        The path of the file: {data set: {metric: value in %, "CMC": [...], "module": ...}}.
     """
     tests = cfg.DATASETS.TESTS
     by_set = {tests[0]: results} if len(set(tests)) == 1 else results  # fast-reid has two forms
@@ -36,6 +38,9 @@ def save_results(results: dict, cfg, eval_only: bool = False) -> str:
     if len(curves) == len(tests):
         for name, curve in zip(tests, curves, strict=True):
             plain[name][CMC] = [round(100 * float(rank), 4) for rank in curve]
+    for name, metrics in plain.items():
+        if kind := DATASET_REGISTRY._obj_map.get(name):
+            metrics[MODULE] = kind.__module__
     trained_here = os.path.exists(os.path.join(cfg.OUTPUT_DIR, "last_checkpoint"))
     path = os.path.join(cfg.OUTPUT_DIR, EVALUATED if eval_only and trained_here else TRAINED)
     write_atomically(path, lambda file: file.write(json.dumps(plain, indent=2).encode()))
@@ -50,7 +55,7 @@ def read_results(path: str) -> dict[str, dict]:
     """
     folder = os.path.dirname(path)
     try:
-        with open(path) as file:
+        with open(path, encoding="utf-8") as file:
             results = json.load(file)
         for metrics in results.values():
             values = [metrics[name] for name in METRICS if name in metrics] + metrics.get(CMC, [])

@@ -18,6 +18,7 @@ FILES = (
     "labels",
     "transforms",
     "preprocessing",
+    "layers",
     "freezing",
     "optimizer",
     "amp",

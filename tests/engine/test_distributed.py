@@ -1,7 +1,11 @@
 """Runs of two processes on the CPU (gloo), started by fast-reid's launcher and by torchrun."""
 
+import multiprocessing.spawn
 import os
+import pickle
 import random
+import signal
+import subprocess
 import sys
 from argparse import Namespace
 
@@ -13,7 +17,9 @@ from fastreid.utils import comm
 from runs import frozen_names, start, unchanged, weights
 
 from igoas_plugin.core.errors import InputError
+from igoas_plugin.core.extensions import IMPORTED, import_modules
 from igoas_plugin.engine.distributed import AverageNormalisation, wants_gpus
+from igoas_plugin.engine.processes import plugin_imported_first
 from igoas_plugin.modeling.igoas import IDENTITY_LOSSES
 
 
@@ -190,3 +196,63 @@ def test_the_tool_trains_in_two_processes(run_tool, tiny_duke, tmp_path, launche
     assert "World size: 2" in done.stdout
     assert "OccludedDuke" in done.stdout.split("mINP")[-1]
     assert (tmp_path / "run" / "model_final.pth").exists()
+
+
+def test_what_a_spawned_process_unpickles_first_imports_the_plugin_and_the_modules_of_the_user(tmp_path, monkeypatch):
+    (tmp_path / "user_spawned.py").write_text("")
+    monkeypatch.setattr(sys, "path", [*sys.path, str(tmp_path)])
+    import_modules(["user_spawned"])
+    before = multiprocessing.spawn.get_preparation_data
+    with plugin_imported_first():
+        data = multiprocessing.spawn.get_preparation_data("Process-1")
+    assert multiprocessing.spawn.get_preparation_data is before and next(iter(data)) == "plugin"
+    sent = pickle.dumps(data["plugin"])
+    assert b"import igoas_plugin" in sent
+
+    del sys.modules["user_spawned"]
+    sys.path.remove(str(tmp_path))
+    handler = signal.getsignal(signal.SIGINT)
+    pickle.loads(sent)
+    assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+    signal.signal(signal.SIGINT, handler)
+    assert "user_spawned" in sys.modules and str(tmp_path) in sys.path
+    del sys.modules["user_spawned"], IMPORTED["user_spawned"]
+
+
+SCRIPT = """
+import sys
+from fastreid.engine import launch  # before the plugin: only what runs this script has imported it
+from fastreid.data.data_utils import DataLoaderX
+
+class Seen:
+    def __len__(self):
+        return 1
+
+    def __getitem__(self, index):
+        return "user_ranks" in sys.modules
+
+def main():
+    import torch.distributed
+    rank, seen = torch.distributed.get_rank(), [Seen()[0]]
+    if rank == 0:
+        seen += DataLoaderX(0, dataset=Seen(), batch_size=None, num_workers=1, multiprocessing_context="spawn")
+    print("rank", rank, *seen)
+
+if __name__ == "__main__":
+    import igoas_plugin
+    cfg = igoas_plugin.get_cfg()
+    cfg.merge_from_file("run.yml")
+    launch(main, 2, args=())
+"""
+
+
+@pytest.mark.slow
+def test_a_script_without_the_plugin_that_something_with_the_plugin_runs_starts_processes_and_workers(tmp_path):
+    (tmp_path / "script.py").write_text(SCRIPT)
+    (tmp_path / "user_ranks.py").write_text("")
+    (tmp_path / "run.yml").write_text("IMPORTS: [user_ranks]\nMODEL: {DEVICE: cpu}")
+    command = "import igoas_plugin, runpy; runpy.run_path('script.py', run_name='__main__')"
+    options = {"capture_output": True, "text": True, "cwd": tmp_path, "env": {**os.environ, "CUDA_VISIBLE_DEVICES": ""}}
+    done = subprocess.run([sys.executable, "-c", command], **options)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert sorted(done.stdout.splitlines()) == ["rank 0 True True", "rank 1 True"]

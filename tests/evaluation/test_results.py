@@ -1,4 +1,6 @@
+import json
 from collections import OrderedDict
+from pathlib import Path
 
 import pytest
 
@@ -10,7 +12,7 @@ from igoas_plugin.evaluation.results import save_results, summarize
 def cfg_of(folder, *tests):
     cfg = igoas_plugin.get_cfg()
     cfg.OUTPUT_DIR, cfg.DATASETS.TESTS = str(folder), tests
-    folder.mkdir(parents=True)
+    folder.mkdir(parents=True, exist_ok=True)
     return cfg
 
 
@@ -27,6 +29,15 @@ def test_one_table_holds_several_runs_and_data_sets(tmp_path):
     ]
     assert rows == [["Market1501", "12.3", ""], ["X", "50.0", ""], ["Y", "60.0", ""]]
     assert str(tmp_path / "b [1]" / "log.txt") in table and "model_final" not in table
+
+
+def test_the_file_names_the_module_of_each_registered_data_set(tmp_path):
+    path = save_results(OrderedDict({"Rank-1": 12.34}), cfg_of(tmp_path, "PartialREID"))
+    assert json.loads(Path(path).read_text(encoding="utf-8"))["PartialREID"] == {
+        "Rank-1": 12.34,
+        "module": "igoas_plugin.datasets.partial_reid",
+    }
+    summarize([path])
 
 
 def test_a_run_that_did_not_end_is_named(tmp_path):

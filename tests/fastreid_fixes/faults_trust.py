@@ -12,6 +12,8 @@ from fastreid.utils.checkpoint import Checkpointer
 from fastreid.utils.file_io import PathHandler, PathManager
 from raw_host import fault
 
+plain_open = open
+
 
 class Asked(PathHandler):
     """Handler of addresses, as another library may register one, that keeps the paths it gets."""
@@ -28,6 +30,20 @@ class Asked(PathHandler):
     def _open(self, path, *_, **__):
         self.paths.append(path)
         raise ConnectionError(path)
+
+
+@fault
+def config_with_a_chinese_comment():
+    """Opens a config for reading as fast-reid's set-up of a run does, where the locale is ASCII."""
+    Path("chinese.yml").write_text("# 行人重识别", encoding="utf-8")
+    with mock.patch("builtins.open", open_in_ascii):
+        with PathManager.open("chinese.yml", "r") as file:
+            return file.read()
+
+
+def open_in_ascii(file, mode="r", buffering=-1, encoding=None, *args, **kwargs):
+    """Stands in for open() where the encoding of the locale is ASCII."""
+    return plain_open(file, mode, buffering, encoding or (None if "b" in mode else "ascii"), *args, **kwargs)
 
 
 @fault

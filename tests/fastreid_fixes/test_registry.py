@@ -1,49 +1,47 @@
-"""Two modules that register one name: the error names both, whichever comes first."""
-
-import subprocess
-import sys
+"""Two modules that register one name: the plugin gives way, and an error between others names both."""
 
 import pytest
+from fastreid.utils.registry import Registry
 
-PROJECT = """
-from fastreid.data.datasets import DATASET_REGISTRY
+import igoas_plugin  # noqa: F401
+from igoas_plugin.core.errors import InputError
 
-class PartialREID: pass
-PartialREID.__module__ = "partialreid.partial_dataset"
-"""
-REGISTER = "DATASET_REGISTRY.register(PartialREID)\n"
+OURS, THEIRS = "igoas_plugin.datasets.partial_reid", "partialreid.partial_dataset"
 
 
-def last_line(script):
-    done = subprocess.run([sys.executable, "-W", "ignore", "-c", script], capture_output=True, text=True)
-    assert done.returncode == 1
-    return done.stderr.strip().splitlines()[-1]
+def named(module: str) -> type:
+    """Returns a class PartialREID of a module."""
+    return type("PartialREID", (), {"__module__": module})
 
 
-def test_a_project_that_comes_second_is_refused_in_one_line_with_both_modules():
-    assert last_line("import igoas_plugin\n" + PROJECT + REGISTER) == (
-        "igoas_plugin.core.errors.InputError: two modules register PartialREID in the registry DATASET: "
-        "igoas_plugin.datasets.partial_reid, and now partialreid.partial_dataset; import one of them only, "
-        "or rename yours"
+@pytest.mark.parametrize("modules", [(OURS, THEIRS), (THEIRS, OURS)])
+def test_the_plugin_gives_way_to_a_project_with_one_line_whichever_comes_first(modules, host_log):
+    registry = Registry("DATASET")
+    for module in modules:
+        registry.register(named(module))
+    assert registry.get("PartialREID").__module__ == THEIRS
+    assert [record.message for record in host_log.records] == [
+        f"PartialREID in the registry DATASET is that of {THEIRS}, not of {OURS}"
+    ]
+
+
+@pytest.mark.parametrize(
+    "first, second", [("one", "two"), ("fastreid.data.datasets", THEIRS), (OURS, "igoas_plugin.datasets.other")]
+)
+def test_a_collision_between_others_or_within_the_plugin_is_refused_in_one_line_with_both_modules(first, second):
+    registry = Registry("DATASET")
+    registry.register(named(first))
+    with pytest.raises(InputError) as raised:
+        registry.register(named(second))
+    assert str(raised.value) == (
+        f"two modules register PartialREID in the registry DATASET: {first}, and now {second}; "
+        "import one of them only, or rename yours"
     )
-
-
-def test_the_plugin_is_refused_too_if_it_comes_second():
-    script = (
-        "import importlib, igoas_plugin\n"
-        "from igoas_plugin.datasets import partial_reid\n"
-        "from fastreid.data.datasets import DATASET_REGISTRY\n"
-        "del DATASET_REGISTRY._obj_map['PartialREID']\n"  # as if the plugin had not been imported yet
-    )
-    script += PROJECT + REGISTER + "importlib.reload(partial_reid)\n"
-    assert "partialreid.partial_dataset, and now igoas_plugin.datasets.partial_reid" in last_line(script)
+    assert registry.get("PartialREID").__module__ == first
 
 
 @pytest.mark.parametrize("name", ["OccludedREID", "PartialREID", "PartialiLIDS"])
 def test_the_names_of_fast_reid_s_project_are_the_plugin_s(name):
-    import igoas_plugin  # noqa: F401
-
-    # isort: split
     from fastreid.data.datasets import DATASET_REGISTRY
 
     assert DATASET_REGISTRY.get(name).__module__.startswith("igoas_plugin.datasets.")

@@ -21,7 +21,7 @@ def total_memory() -> float:
     except (AttributeError, ValueError):
         return float("inf")
     try:
-        return min(memory, int(CONTAINER.read_text()))
+        return min(memory, int(CONTAINER.read_text(encoding="utf-8")))
     except (OSError, ValueError):
         return memory
 

@@ -110,7 +110,7 @@ def refuse_other_config(run: Run) -> None:
         return
     path = os.path.join(run.folder, "config.yaml")
     try:
-        with open(path) as file:
+        with open(path, encoding="utf-8") as file:
             earlier = CfgNode(yaml.safe_load(file))
         wanted, default = (CfgNode(yaml.safe_load(cfg.dump())) for cfg in (run.cfg, get_cfg()))
     except (yaml.YAMLError, AttributeError, TypeError):
@@ -150,7 +150,7 @@ def refuse_other_inputs(run: Run, inputs: dict[str, int | str]) -> None:
     if not (run.begun and os.path.isfile(path)):
         return
     try:
-        with open(path) as file:
+        with open(path, encoding="utf-8") as file:
             earlier = dict(json.load(file))
     except (ValueError, TypeError):
         raise InputError(f"{path} is damaged: remove {run.folder}") from None

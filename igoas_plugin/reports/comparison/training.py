@@ -47,7 +47,7 @@ def train(run: Run, inputs: dict[str, int | str], progress: Callable[[int], None
             if run.done:
                 return ""
             write_inputs(run, inputs)
-            with open(os.path.join(run.folder, MADE_BY), "a") as file:
+            with open(os.path.join(run.folder, MADE_BY), "a", encoding="utf-8") as file:
                 file.write(made_by(run.cfg.MODEL.DEVICE) + "\n")
             return start(run, progress)
     except Timeout:
@@ -59,11 +59,12 @@ def train(run: Run, inputs: dict[str, int | str], progress: Callable[[int], None
 def start(run: Run, progress: Callable[[int], None]) -> str:
     """Starts the training in its own process and waits for its end; returns "" or the last line that it printed."""
     command = [*TRAIN_NET, "--config-file", run.config_file, "--resume", *run.opts]
-    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True, "errors": "replace"}
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "encoding": "utf-8", "errors": "replace"}
+    environment = {**os.environ, "PYTHONIOENCODING": "utf-8"}
     earlier, started, last_line = seconds_of(run.folder), time.monotonic(), "no output"
     with (
-        open(os.path.join(run.folder, CONSOLE), "a") as console,
-        subprocess.Popen(command, **pipes) as process,
+        open(os.path.join(run.folder, CONSOLE), "a", encoding="utf-8") as console,
+        subprocess.Popen(command, **pipes, env=environment) as process,
         stopped_with_this_process(process),
     ):
         for line in process.stdout:
@@ -85,7 +86,7 @@ def write_seconds(folder: str, attempts: list[float]) -> None:
 def seconds_of(folder: str) -> list[float]:
     """Reads the duration of each attempt of a run; [] if no comparison has started it."""
     try:
-        with open(os.path.join(folder, SECONDS)) as file:
+        with open(os.path.join(folder, SECONDS), encoding="utf-8") as file:
             return json.load(file)
     except FileNotFoundError:
         return []
@@ -108,7 +109,7 @@ def made_by(device: str) -> str:
 def processor() -> str:
     """Returns the name of the processor, as the system reports it."""
     try:
-        with open("/proc/cpuinfo") as file:
+        with open("/proc/cpuinfo", encoding="utf-8", errors="replace") as file:
             names = [line.split(":", 1)[1].strip() for line in file if line.startswith("model name")]
     except OSError:
         names = []
@@ -121,7 +122,7 @@ def commit(checkout: str = CHECKOUT) -> str:
         return ""
     command = ["git", "-C", checkout, "describe", "--always", "--dirty", "--exclude=*"]
     try:
-        found = subprocess.run(command, capture_output=True, text=True, check=True, timeout=10)
+        found = subprocess.run(command, capture_output=True, encoding="utf-8", check=True, timeout=10)
     except (OSError, subprocess.SubprocessError):
         return ""
     return f" (commit {found.stdout.strip()})"
@@ -132,7 +133,7 @@ def makers_of(runs: list[Run]) -> list[str]:
     lines = []
     for run in runs:
         try:
-            with open(os.path.join(run.folder, MADE_BY), errors="replace") as file:
+            with open(os.path.join(run.folder, MADE_BY), encoding="utf-8", errors="replace") as file:
                 lines += file.read().splitlines()
         except FileNotFoundError:
             continue
