@@ -130,5 +130,5 @@ def files_of(output_dir: str) -> list[tuple[str, str]]:
         "best weights": "model_best.pth",
         "tensorboard": "events.out.tfevents.*",
     }
-    found = [(kind, sorted(glob(os.path.join(output_dir, pattern)))) for kind, pattern in kinds.items()]
-    return [(kind, paths[-1]) for kind, paths in found if paths]
+    found = [(kind, sorted(glob(pattern, root_dir=output_dir))) for kind, pattern in kinds.items()]
+    return [(kind, os.path.join(output_dir, names[-1])) for kind, names in found if names]

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from igoas_plugin.core.errors import InputError
 from igoas_plugin.datasets.market_style import Item
 from igoas_plugin.datasets.reading import open_data, read_split
+from igoas_plugin.fastreid_fixes.labels import numbered
 from igoas_plugin.modeling.fast_inference import for_evaluation
 
 from .descriptors import describe
@@ -126,7 +127,7 @@ def ranked_retrieval(
     Raises:
         InputError: no query has a match.
     """
-    count, labels, others = min(NEAREST, len(gallery)), labels_of(query), labels_of(gallery)
+    count, (labels, others) = min(NEAREST, len(gallery)), map(labels_of, numbered(query, gallery))
     nearest, distances = np.empty((len(query), count), np.int64), np.empty((len(query), count), np.float32)
 
     def keeping_nearest() -> Iterator[tuple[int, Tensor]]:
@@ -151,7 +152,7 @@ def ranked_retrieval(
 
 
 def labels_of(items: list[Item]) -> Labels:
-    """Returns identities and cameras of (path, identity, camera) as arrays."""
+    """Returns identities and cameras of (path, identity, camera), which are integers, as arrays."""
     return Labels(*(np.array([item[part] for item in items]) for part in (1, 2)))
 
 
