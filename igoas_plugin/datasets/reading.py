@@ -127,5 +127,8 @@ def unmatched(query: list[Item], gallery: list[Item], camera_rule: bool = True) 
     cameras = {}
     for _, identity, camera, *_ in as_plain(gallery):
         cameras.setdefault(identity, set()).add(camera)
-    own = {camera: {camera} if camera_rule else set() for _, _, camera, *_ in as_plain(query)}
-    return [path for path, identity, camera, *_ in as_plain(query) if not cameras.get(identity, set()) - own[camera]]
+    return [
+        path
+        for path, identity, camera, *_ in as_plain(query)
+        if not cameras.get(identity, set()) - ({camera} if camera_rule else set())
+    ]
