@@ -7,7 +7,8 @@ from collections import deque
 import faiss
 import numpy as np
 import torch
-from fastreid.evaluation import ReidEvaluator, query_expansion, rank, roc
+from fastreid import evaluation
+from fastreid.evaluation import ReidEvaluator, query_expansion, rank, reid_evaluation, roc
 from fastreid.utils import compute_dist, faiss_utils
 
 from .fix import fix, replace_everywhere
@@ -80,6 +81,78 @@ def rank_in_small_galleries() -> None:
     curves differ in length. Also, queries without a match were left out of every metric without a word in the log.
     """
     replace_everywhere(original_evaluate_rank, evaluate_rank)
+
+
+@fix
+def export_evaluate_rank() -> None:
+    """ImportError in demo/visualize_result.py of fast-reid: fastreid.evaluation does not export evaluate_rank."""
+    if not hasattr(evaluation, "evaluate_rank"):
+        evaluation.evaluate_rank = evaluate_rank
+        evaluation.__all__.append("evaluate_rank")
+
+
+# FPR at which fast-reid's evaluator gives the TPR, which it looks up in what the curve returns
+TARGETS = (1e-4, 1e-3, 1e-2)
+
+
+def evaluate_roc(distmat, q_pids, g_pids, q_camids, g_camids, use_cython=True):
+    """Replaces fast-reid's function of this name; genuine pairs are the positive class.
+
+    A pair is a query and a gallery image. It is genuine if they have one identity, else it is an impostor pair. Genuine
+    pairs of one camera are left out.
+
+    Args:
+        distmat: distances, shape (Q, G).
+        q_pids, g_pids, q_camids, g_camids: identities and cameras, shapes (Q,) and (G,).
+        use_cython: not used.
+
+    Returns:
+        scores (N,), the negated distances, and labels (N,), 1.0 for a genuine pair and 0.0 for an impostor pair. They
+        are the first two arguments of scikit-learn's roc_curve in reverse order.
+    """
+    genuine = q_pids[:, None] == g_pids
+    kept = ~(genuine & (q_camids[:, None] == g_camids))
+    return -distmat[kept], genuine[kept].astype(float)
+
+
+def tpr_at_targets(labels: np.ndarray, scores: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Replaces scikit-learn's roc_curve in fast-reid's evaluator, which looks up the TPR at TARGETS.
+
+    The evaluator takes the point whose FPR is nearest to a target. Only the points that it should find are returned:
+    the largest TPR of any threshold at which FPR does not exceed the target.
+
+    Args:
+        labels, scores: as evaluate_roc() returns them.
+
+    Returns:
+        TARGETS, the TPR at each in %, and the threshold that scores must exceed, shape (3,) each. Without impostor
+        pairs nothing can be accepted wrongly: the TPR is 100.
+
+    Example:
+        Three of four genuine pairs score higher than all ten impostor pairs.
+
+        >>> labels, scores = np.array([1] * 4 + [0] * 10), np.array([9, 8, 7, 2, *range(-4, 6)])
+        >>> tpr_at_targets(labels, scores)[1]
+        array([75., 75., 75.])
+    """
+    genuine, impostor = scores[labels == 1], np.append(np.sort(scores[labels == 0])[::-1], -np.inf)
+    pairs = max(len(impostor) - 1, 1)
+    nearest = [round(target * pairs) for target in TARGETS]
+    # numbers of impostor pairs that may be accepted; the score of the next one is the threshold
+    accepted = [count - (count / pairs > target) for count, target in zip(nearest, TARGETS, strict=True)]
+    thresholds = impostor[accepted]
+    return np.array(TARGETS), 100 * np.mean(genuine > thresholds[:, None], axis=1), thresholds
+
+
+@fix
+def find_genuine_pairs_by_the_roc() -> None:
+    """TPR@FPR (TEST.ROC.ENABLED) is wrong for every model: it is 0 if the distances separate all pairs perfectly.
+
+    Cause: impostor pairs are the positive class, the evaluator takes the nearest FPR, of equal ones the first, which is
+    the point (0, 0), and the TPR is a fraction among metrics in %.
+    """
+    replace_everywhere(roc.evaluate_roc, evaluate_roc)
+    reid_evaluation.metrics = types.SimpleNamespace(roc_curve=tpr_at_targets)
 
 
 def aqe(query_feat, gallery_feat, qe_times=1, qe_k=10, alpha=3.0):

@@ -46,13 +46,6 @@ def require_fastreid() -> str:
 MODULES = ("fastreid.engine", "fastreid.evaluation.rank", "fastreid.evaluation.roc")
 
 
-class LazyModule(types.ModuleType):
-    """Placeholder of a module that is imported when one of its names is used."""
-
-    def __getattr__(self, name: str):
-        return getattr(importlib.import_module(self.__name__), name)
-
-
 @fix
 def import_fastreid_on_new_python_and_torch() -> None:
     """ImportError: fast-reid cannot be imported on Python 3.10 or newer, nor with torch 2 or newer.
@@ -60,7 +53,7 @@ def import_fastreid_on_new_python_and_torch() -> None:
     Cause: it imports collections.Mapping and torch._six, which are gone. Both names exist only while fast-reid's
     modules are imported, so that no other library sees them. All modules are imported here, so that other fixes find
     every module that holds a name. fast-reid's two warnings about its Cython ranking are silenced. scikit-learn, which
-    takes a second or more and serves only the ROC curve, is imported when there is such a curve.
+    takes a second or more, is not imported: only the ROC curve uses it, see find_genuine_pairs_by_the_roc().
     Upstream: fast-reid PRs #713 and #747, open.
     """
     collections.Mapping = collections.abc.Mapping
@@ -68,7 +61,7 @@ def import_fastreid_on_new_python_and_torch() -> None:
     if "sklearn" not in sys.modules:
         stand_ins["sklearn"] = types.ModuleType("sklearn")
         stand_ins["sklearn"].__spec__ = importlib.util.find_spec("sklearn")  # torch reads it
-        stand_ins["sklearn"].metrics = LazyModule("sklearn.metrics")
+        stand_ins["sklearn"].metrics = None
     sys.modules.update(stand_ins)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Cython .* evaluation")

@@ -13,6 +13,7 @@ from unittest import mock
 import gdown
 import numpy as np
 import torch
+from fastreid import evaluation
 from fastreid.config import get_cfg
 from fastreid.data.data_utils import read_image
 from fastreid.data.transforms import build_transforms
@@ -75,6 +76,25 @@ def evaluator_with_five_gallery_images():
         evaluator = reid_evaluation.ReidEvaluator(get_cfg(), num_query=1)
     evaluator.process({"targets": torch.tensor([0, 0, 1, 2, 3, 4]), "camids": torch.arange(6)}, torch.randn(6, 4))
     return evaluator.evaluate()
+
+
+@fault
+def roc_of_pairs_that_are_separated():
+    """Returns TPR@FPR of 12 genuine pairs below distance 0.1 and 200 impostor pairs above 0.5."""
+    cfg = get_cfg()
+    cfg.TEST.ROC.ENABLED = True
+    with mock.patch.object(reid_evaluation, "compile_helper", lambda: None):
+        evaluator = reid_evaluation.ReidEvaluator(cfg, num_query=4)
+    features = torch.eye(4)[[0, 1, 2, 3, *[0, 1, 2, 3] * 3, *[3] * 50]]
+    pids = torch.tensor([0, 1, 2, 3, *[0, 1, 2, 3] * 3, *range(4, 54)])
+    features[16:] = torch.tensor([0.5, -0.5, 0.5, -0.5])
+    evaluator.process({"targets": pids, "camids": torch.arange(len(pids))}, features)
+    return [value for name, value in evaluator.evaluate().items() if "TPR" in name]
+
+
+@fault
+def evaluate_rank_exported():
+    return hasattr(evaluation, "evaluate_rank")
 
 
 @fault

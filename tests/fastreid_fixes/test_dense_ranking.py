@@ -158,7 +158,14 @@ def test_every_way_to_test_runs_on_the_cpu_and_finds_well_separated_people(metri
     options = {"TEST__METRIC": metric, "TEST__AQE__ENABLED": True, "TEST__RERANK__ENABLED": True}
     results = evaluate(features, pids, [0] * 3 + [1] * 24, 3, TEST__ROC__ENABLED=True, **options)
     assert results["Rank-1"] == results["mAP"] == results["mINP"] == 100
-    assert all(0 <= results[f"TPR@FPR={rate}"] <= 1 for rate in ("1e-04", "1e-03", "1e-02"))
+    assert all(results[f"TPR@FPR={rate}"] == 100 for rate in ("1e-04", "1e-03", "1e-02"))
+
+
+def test_demo_scripts_of_fast_reid_import_the_ranking_from_its_package(raw_host):
+    assert raw_host["evaluate_rank_exported"] is False
+    from fastreid.evaluation import evaluate_rank
+
+    assert evaluate_rank is rank.evaluate_rank is dense_ranking.evaluate_rank
 
 
 def test_the_roc_is_of_all_pairs_but_those_of_one_person_in_one_camera():
@@ -166,10 +173,42 @@ def test_the_roc_is_of_all_pairs_but_those_of_one_person_in_one_camera():
     distances, camids = draw.random((4, 9), dtype=np.float32), np.arange(9) % 2
     query, gallery = np.array([0, 1, 2, 3]), np.arange(9) % 4
     expected = [
-        (distances[one, other], float(query[one] != gallery[other]))
+        (-distances[one, other], float(query[one] == gallery[other]))
         for one in range(4)
         for other in range(9)
         if not (query[one] == gallery[other] and camids[one] == camids[other])
     ]
     scores, labels = roc.evaluate_roc(distances, query, gallery, camids[:4], camids)
     assert sorted(zip(scores, labels, strict=True)) == sorted(expected)
+
+
+def pairs_of(genuine, impostor):
+    """Returns labels and scores of pairs, given by their distances."""
+    return np.repeat([1.0, 0.0], [len(genuine), len(impostor)]), -np.concatenate([genuine, impostor])
+
+
+def test_pairs_that_are_separated_are_all_found_at_every_false_positive_rate(raw_host):
+    assert raw_host["roc_of_pairs_that_are_separated"] == [0, 0, 0]
+    targets, found, _ = dense_ranking.tpr_at_targets(*pairs_of(np.linspace(0, 0.1, 12), np.linspace(0.5, 1, 200)))
+    assert targets.tolist() == [1e-4, 1e-3, 1e-2] and found.tolist() == [100, 100, 100]
+
+
+def test_the_largest_tpr_at_a_false_positive_rate_is_scikit_learn_s():
+    from sklearn.metrics import roc_curve
+
+    draw = np.random.default_rng(0)
+    genuine, impostor = draw.normal(0.4, 0.1, 5000), draw.normal(0.8, 0.15, 50000)
+    cases = [
+        (genuine, impostor),  # 5, 50 and 500 impostor pairs may be accepted
+        (genuine.round(1), impostor.round(1)),  # many pairs of one distance are accepted together or not at all
+        (genuine[:50], impostor[:99]),  # none may be accepted
+        *((genuine[:100], impostor[:count]) for count in (100, 101, 10000, 29999, 30000, 30001)),
+    ]
+    for labels, scores in (pairs_of(*case) for case in cases):
+        fpr, tpr, _ = roc_curve(labels, scores, drop_intermediate=False)
+        expected = [100 * tpr[fpr <= target].max() for target in (1e-4, 1e-3, 1e-2)]
+        np.testing.assert_allclose(dense_ranking.tpr_at_targets(labels, scores)[1], expected, rtol=1e-12)
+
+
+def test_without_impostor_pairs_every_genuine_one_is_accepted():
+    assert dense_ranking.tpr_at_targets(*pairs_of(np.ones(3), np.ones(0)))[1].tolist() == [100, 100, 100]

@@ -22,6 +22,41 @@ def test_a_batch_is_not_normalised_in_place(baseline_cfg, raw_host):
     assert torch.equal(batch["images"], pixels)
 
 
+def test_a_tensor_is_not_normalised_in_place_whatever_its_dtype(baseline_cfg):
+    model = built(baseline_cfg).eval()
+    pixels = torch.randint(256, (2, 3, 32, 16), dtype=torch.uint8)
+    expected = (pixels - model.pixel_mean) / model.pixel_std
+    for dtype in (torch.uint8, torch.float16, torch.float32):
+        given = pixels.to(dtype)
+        assert torch.equal(model.preprocess_image(given), expected)
+        assert torch.equal(given, pixels.to(dtype))
+
+
+def test_an_exporter_that_tracks_tensors_by_identity_finds_the_input_of_every_convolution(baseline_cfg, monkeypatch):
+    """Tracks as tools/deploy/pytorch_to_caffe.py of fast-reid: it knows these operations and no others."""
+    known = {}
+
+    def tracked(operation):
+        def wrapped(first, *args, **kwargs):
+            assert id(first) in known, f"{operation.__name__} gets a tensor that no known operation gave"
+            result = operation(first, *args, **kwargs)
+            known[id(result)] = result  # kept, so that no later tensor gets its id
+            return result
+
+        return wrapped
+
+    model, images = built(baseline_cfg).eval(), random_batch()["images"]
+    known[id(images)] = images
+    for name in ("conv2d", "batch_norm"):
+        monkeypatch.setattr(torch.nn.functional, name, tracked(getattr(torch.nn.functional, name)))
+    monkeypatch.setattr(torch, "relu", tracked(torch.relu))
+    add = torch.Tensor.__add__
+    monkeypatch.setattr(torch.Tensor, "__add__", lambda a, b: tracked(add)(a, b) if type(b) is int else add(a, b))
+    with torch.no_grad():
+        model.backbone(model.preprocess_image(images))
+    assert len(known) == 1 + 1 + 3 * 3  # the images, their copy, and three convolutions with norm and activation
+
+
 class Collector:
     """Evaluator that keeps the descriptors."""
 
