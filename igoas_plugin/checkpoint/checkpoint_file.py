@@ -16,8 +16,11 @@ from torch import Tensor
 from igoas_plugin.core.errors import DamagedCheckpoint, InputError, one_line
 
 from .read_ahead import kept_for_the_next_reader
+from .released_igoas import is_released
 
 SUFFIX = ".safetensors"
+NESTED = ("model", "model_state", "state_dict")  # keys under which files hold their weights
+ADVICE = "save the state_dict() of a model"
 FOLDER = 0x10  # zip attribute; torch reads nothing from such an entry and leaves the memory of its tensor as it is
 CHANGED = "it differs from what was written (CRC-32); copy or download the file again"
 
@@ -45,20 +48,34 @@ torch.serialization.add_safe_globals(
 
 
 def load_file(path: str) -> dict:
-    """Reads the checkpoint of a training, or a .safetensors file, as read_file() does, and checks its weights.
+    """Reads a checkpoint as read_file() does, and checks its weights.
+
+    Returns:
+        {"model": tensors by name, ...}. The weights of another program, bare or under a key of NESTED, come alone.
 
     Raises:
         DamagedCheckpoint: the file is damaged or no checkpoint.
-        InputError: the file is missing, would execute code, or has no tensors by name under the key "model".
+        InputError: the file is missing, would execute code, has no tensors by name, or is of the original IGOAS.
     """
     checkpoint = read_file(path)
-    if not isinstance(checkpoint, dict) or not isinstance(checkpoint.get("model"), dict):
-        raise InputError(
-            f"checkpoint {path} has no weights under the key 'model'; tools/convert_checkpoint.py converts a file of "
-            "the original IGOAS"
-        )
-    require_named_tensors(path, checkpoint["model"])
-    return checkpoint
+    weights = weights_in(path, checkpoint)
+    if is_released(weights):
+        raise InputError(f"checkpoint {path} is of the original IGOAS: convert it by tools/convert_checkpoint.py")
+    return checkpoint if weights is checkpoint.get("model") else {"model": weights}
+
+
+def weights_in(path: str, content) -> dict[str, Tensor]:
+    """Returns the tensors by name in the content of a file: those under a key of NESTED, or else the content itself.
+
+    Raises:
+        InputError: there are none, or something else is among them.
+    """
+    held = [content[key] for key in NESTED if isinstance(content.get(key), dict)] if isinstance(content, dict) else []
+    weights = next(filter(None, held), held[0] if held else content)
+    if not isinstance(weights, dict) or not (held or weights):
+        raise InputError(f"checkpoint {path} holds no weights by name; {ADVICE}")
+    require_named_tensors(path, weights)
+    return weights
 
 
 def read_file(path: str):
@@ -84,7 +101,7 @@ def require_named_tensors(path: str, weights: dict) -> None:
             problem = f"{name} is of the type {type(value).__name__}, not a tensor"
         else:
             continue
-        raise InputError(f"checkpoint {path} is refused: {problem}; save the state_dict() of a model")
+        raise InputError(f"checkpoint {path} is refused: {problem}; {ADVICE}")
 
 
 def cannot_read(path: str, error: OSError) -> InputError:

@@ -15,17 +15,17 @@ from igoas_plugin.config import get_cfg
 from igoas_plugin.core.errors import InputError, one_line
 from igoas_plugin.core.files import check_output_file, write_atomically
 
-from .checkpoint_file import as_safetensors, is_safetensors, read_file, require_named_tensors, unpickled
-from .imagenet import DEPTHS, weights_in
-from .released_igoas import convert_reference_state_dict
+from .checkpoint_file import ADVICE, as_safetensors, is_safetensors, read_file, unpickled, weights_in
+from .imagenet import DEPTHS
+from .released_igoas import convert_reference_state_dict, is_released
 
 
 def convert_checkpoint(source: str, target: str) -> int:
     """Writes the weights of a file in a form that MODEL.WEIGHTS takes, without the state of an optimiser.
 
     Args:
-        source: ``model.pth.tar-N`` of the original, a dict with the key ``state_dict``; the ``.pth`` of a training; or
-            a ``.safetensors`` file.
+        source: ``model.pth.tar-N`` of the original; the ``.pth`` of a training; the state_dict() of a model, bare or
+            under a key; or a ``.safetensors`` file. The prefix "module." of DataParallel is removed.
         target: path of the new file: ``.safetensors`` if it ends so, else ``.pth``. The config keys that the source
             carries as a JSON text are kept: in a .pth under the key ``settings``, in a .safetensors in its metadata.
 
@@ -38,21 +38,17 @@ def convert_checkpoint(source: str, target: str) -> int:
     """
     require_new(target)
     checkpoint = read_file(source)
-    checkpoint = checkpoint if isinstance(checkpoint, dict) else {}
-    filled = (key for key in ("model", "state_dict") if isinstance(checkpoint.get(key), dict) and checkpoint[key])
-    key = next(filled, None)
-    if key is None:
-        raise InputError(
-            f"{source} is neither a checkpoint of a training, with tensors under the key model, nor one of the "
-            "original IGOAS, with tensors under the key state_dict"
-        )
-    weights, settings = checkpoint[key], checkpoint.get("settings")
-    require_named_tensors(source, weights)
-    if key == "state_dict":
+    weights = weights_in(source, checkpoint)
+    if not weights:
+        raise InputError(f"checkpoint {source} holds no weights; {ADVICE}")
+    if is_released(weights):
         try:
             weights = convert_reference_state_dict(weights)
         except InputError as error:
             raise InputError(f"{source}: {error}") from None
+    elif all(name.startswith("module.") for name in weights):
+        weights = {name.removeprefix("module."): tensor for name, tensor in weights.items()}
+    settings = checkpoint.get("settings")
     settings = settings if isinstance(settings, str) else None
     write(target, {"model": weights} | ({} if settings is None else {"settings": settings}), weights, settings)
     return len(weights)

@@ -19,7 +19,7 @@ from yacs.config import CfgNode
 from igoas_plugin.core.errors import InputError, one_line
 from igoas_plugin.fastreid_fixes.fix import fix, replace_everywhere
 
-from .checkpoint_file import read_file, require_named_tensors
+from .checkpoint_file import read_file, weights_in
 
 logger = logging.getLogger(f"fastreid.{__name__}")
 
@@ -50,7 +50,6 @@ LINKS = {
 IN_HUB = ("build_resnest_backbone", "build_mobilenetv3_backbone")  # fast-reid stores these files where torch.hub does
 DRIVE = "https://drive.google.com/"
 WITH_DIGEST = ("https://download.pytorch.org/", "https://github.com/zhanghang1989/ResNeSt/")  # in the file name
-NESTED = ("model", "model_state", "state_dict")  # keys under which published files hold their weights
 PREFIX = r"^(module\.)?(encoder(_q)?\.)?"  # of DataParallel and MoCo
 DROPS_OTHER_SHAPES = ("build_resnext_backbone", "build_osnet_backbone")  # as fast-reid does
 SILENCE = 60  # seconds without a byte until a download fails
@@ -203,16 +202,6 @@ def read_weights(path: Path, digest: str, advice: str) -> dict[str, Tensor]:
         return weights_in(str(path), read_file(str(path)))
     except InputError as error:
         raise InputError(f"{error}; {advice}") from error
-
-
-def weights_in(path: str, content) -> dict[str, Tensor]:
-    """Returns the tensors by name in the content of a published file; raises InputError if there are none."""
-    if isinstance(content, dict):
-        content = next((content[key] for key in NESTED if isinstance(content.get(key), dict)), content)
-    if not isinstance(content, dict) or not content:
-        raise InputError(f"{path} holds no weights by name")
-    require_named_tensors(path, content)
-    return content
 
 
 # Loading it

@@ -32,6 +32,11 @@ PREFIXES = {
 }
 
 
+def is_released(weights: dict[str, Tensor]) -> bool:
+    """Returns whether names are those of the original, by its two last stages."""
+    return any(name.removeprefix("module.").startswith(("layer41.", "layer42.")) for name in weights)
+
+
 @functools.cache
 def names_here() -> dict[str, str]:
     """Returns {name of each tensor in the original: name here}."""

@@ -16,7 +16,9 @@ def run() -> None:
     """Runs the command line and ends the process with its exit code."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument(
-        "source", metavar="IN", help="model.pth.tar-N of the original, .pth of a training, .safetensors"
+        "source",
+        metavar="IN",
+        help="model.pth.tar-N of the original, .pth of a training or a state_dict(), .safetensors",
     )
     parser.add_argument("target", metavar="OUT", help="file to write, .safetensors or .pth by its ending")
     args = parser.parse_args()

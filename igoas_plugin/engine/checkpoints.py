@@ -2,6 +2,7 @@
 
 import json
 import logging
+import math
 import os
 import re
 
@@ -10,8 +11,9 @@ from fastreid.engine.hooks import PeriodicCheckpointer
 from fastreid.utils.checkpoint import Checkpointer
 from fastreid.utils.events import get_event_storage
 from torch import nn
+from torch.optim.lr_scheduler import CosineAnnealingLR
 
-from igoas_plugin.checkpoint.checkpoint_file import is_safetensors, load_file
+from igoas_plugin.checkpoint.checkpoint_file import load_file
 from igoas_plugin.checkpoint.model_settings import differing, model_settings
 from igoas_plugin.core.errors import DamagedCheckpoint, InputError
 from igoas_plugin.core.files import write_atomically
@@ -23,6 +25,7 @@ CLASSIFIER = re.compile(r"(^|\.)(\w*heads?|heads\.\w*classifier)\.(weight|bias)$
 PERIODIC = re.compile(r"model_(\d{4,})\.pth")
 CHECKPOINT = re.compile(r"model_\w+\.pth")
 INTERRUPTED = "model_interrupted"  # written after a signal, removed with the next checkpoint
+FINDING = ("has_checkpoint", "get_checkpoint_file")  # methods of Checkpointer that find the last checkpoint
 
 host_load, host_load_model = Checkpointer.load, Checkpointer._load_model
 host_resume_or_load, host_before_train = Checkpointer.resume_or_load, PeriodicCheckpointer.before_train
@@ -83,8 +86,8 @@ def load(self, path, checkpointables=None):
 
     Raises:
         InputError: the file is missing, or load_file() refuses it; tensors are missing or have another shape (only
-            classifier weights may, except on a resume); or, on a resume, the state belongs to another optimiser or to
-            other parameter groups.
+            classifier weights and tensors of size 0 in the model may, except on a resume); or, on a resume, the state
+            belongs to another optimiser or to other parameter groups.
     """
     if path:
         self._source = path
@@ -92,17 +95,17 @@ def load(self, path, checkpointables=None):
             raise InputError(f"checkpoint {path} does not exist: set MODEL.WEIGHTS to a file written by a training")
     optimizer = self.checkpointables.get("optimizer") if checkpointables is None else None
     self._resuming = optimizer is not None
-    if self._resuming and is_safetensors(path):
-        raise InputError(
-            f"--resume needs the .pth of a training, and {path} holds weights only: give it as MODEL.WEIGHTS"
-        )
     if optimizer is None:
         return host_load(self, path, checkpointables)
     requested = solver_settings(self.checkpointables)
+    # not of subclasses, which may have other rates
+    lengths = {name: each.T_max for name, each in self.checkpointables.items() if type(each) is CosineAnnealingLR}
     try:
         checkpoint = host_load(self, path, checkpointables)
         require_state_fits(optimizer)
         warn_of_settings(path, requested, solver_settings(self.checkpointables))
+        for name, epochs in lengths.items():
+            set_length(self.checkpointables[name], epochs)
         return checkpoint
     except InputError:
         raise
@@ -112,6 +115,16 @@ def load(self, path, checkpointables=None):
             f"checkpoint {path} cannot be resumed with other SOLVER or FREEZE settings than before: "
             f"{' '.join(str(error).split())}"
         ) from error
+
+
+def read_checkpoint(self, path):
+    """Replaces Checkpointer._load_file: reads a file safely; raises InputError if a resume is given weights only."""
+    checkpoint = load_file(path)
+    if getattr(self, "_resuming", False) and "optimizer" not in checkpoint:
+        raise InputError(
+            f"--resume needs the .pth of a training, and {path} holds weights only: give it as MODEL.WEIGHTS"
+        )
+    return checkpoint
 
 
 def require_state_fits(optimizer: torch.optim.Optimizer) -> None:
@@ -129,7 +142,10 @@ def require_state_fits(optimizer: torch.optim.Optimizer) -> None:
 
 
 # Settings that the config gives to an optimiser or a schedule, and that a loaded checkpoint overwrites
-SETTINGS = ("initial_lr", "weight_decay", "momentum", "nesterov", "betas", "milestones", "gamma", "T_max", "eta_min")
+SETTINGS = (
+    *("initial_lr", "weight_decay", "momentum", "nesterov", "betas"),
+    *("milestones", "gamma", "eta_min", "warmup_iters", "warmup_factor", "warmup_method"),
+)
 
 
 def solver_settings(checkpointables: dict) -> set[tuple[str, str]]:
@@ -150,6 +166,31 @@ def warn_of_settings(path: str, requested: set[tuple[str, str]], loaded: set[tup
         )
 
 
+def set_length(schedule: CosineAnnealingLR, epochs: int) -> None:
+    """Sets the length of a resumed cosine schedule, and the learning rates of the epoch that it has reached.
+
+    The rates are then those of a run that had this length from its beginning. A longer run would otherwise climb back
+    to its highest rate, because torch's schedule is periodic.
+
+    Args:
+        schedule: with the state of a checkpoint.
+        epochs: number of epochs after the warm-up, by SOLVER.MAX_EPOCH of the resumed run.
+    """
+    before, reached = schedule.T_max, schedule.last_epoch
+    if epochs == before or reached > epochs:  # such a run is finished
+        return
+    schedule.T_max = epochs
+    if reached > 0:  # otherwise the warm-up alone decides the rates
+        part, lowest = (1 + math.cos(math.pi * reached / epochs)) / 2, schedule.eta_min
+        schedule._last_lr = [lowest + (highest - lowest) * part for highest in schedule.base_lrs]
+        for group, rate in zip(schedule.optimizer.param_groups, schedule._last_lr, strict=True):
+            group["lr"] = rate
+    logger.info(
+        f"The cosine schedule takes {epochs} epochs after the warm-up now (SOLVER.MAX_EPOCH), not {before}; {reached} "
+        f"are done, and the learning rate is {schedule.optimizer.param_groups[0]['lr']:.3g}"
+    )
+
+
 def saved_settings(checkpoint: dict) -> dict | None:
     """Returns the settings of the model that a checkpoint was saved from, or None if it has none."""
     try:
@@ -165,8 +206,11 @@ def load_model(self, checkpoint):
     wrong = {name: "is missing" for name in incompatible.missing_keys}
     # fast-reid counts a tensor of another shape as missing too
     wrong |= {name: f"has shape {theirs}, not {ours}" for name, theirs, ours in incompatible.incorrect_shapes}
-    resuming = getattr(self, "_resuming", False)
-    bad = [f"{name} {what}" for name, what in wrong.items() if resuming or not CLASSIFIER.search(name)]
+    if not getattr(self, "_resuming", False):
+        # a head without classes, in an evaluation, keeps its class weights with size 0, under a name of its own
+        empty = {name for name, tensor in self.model.state_dict().items() if not tensor.numel()}
+        wrong = {name: what for name, what in wrong.items() if name not in empty and not CLASSIFIER.search(name)}
+    bad = [f"{name} {what}" for name, what in wrong.items()]
     own, saved = settings_of(self.model), saved_settings(checkpoint)
     keys = differing(own, saved) if own and saved else []
     source = getattr(self, "_source", "")
@@ -210,9 +254,14 @@ def resume_or_load(self, path, *, resume=True):
 def newest_first(checkpointer: Checkpointer) -> list[str]:
     """Returns the paths of a run's checkpoints: the one named in last_checkpoint, then the others by age, newest first.
 
+    A subclass that finds its last checkpoint in a way of its own, such as FastFace's for the weights of its classifier,
+    has files of its own in the folder. It gets its last checkpoint alone.
+
     Raises:
         InputError: there are checkpoints and no last_checkpoint, as after a copy; which one to resume is not known.
     """
+    if any(getattr(type(checkpointer), name) is not getattr(Checkpointer, name) for name in FINDING):
+        return [checkpointer.get_checkpoint_file()] if checkpointer.has_checkpoint() else []
     folder = checkpointer.save_dir
     names = checkpoints_in(folder)
     if not checkpointer.has_checkpoint():
@@ -239,7 +288,7 @@ def load_checkpoints_safely() -> None:
     Also: torch >= 2.6 refuses checkpoints that hold numpy scalars, older versions execute code in a file, and a damaged
     last checkpoint ends the resume in a traceback although the one before it is whole.
     """
-    Checkpointer._load_file = lambda self, path: load_file(path)
+    Checkpointer._load_file = read_checkpoint
     Checkpointer._load_model = load_model
     Checkpointer.load = load
     Checkpointer.resume_or_load = resume_or_load
@@ -263,20 +312,26 @@ def best_of(folder: str) -> dict | None:
 def before_train(self):
     """Replaces PeriodicCheckpointer.before_train: a resumed run restores the metric of its best checkpoint."""
     host_before_train(self)
-    if self.trainer.start_epoch > 0 and (best := best_of(self.checkpointer.save_dir)):
+    if getattr(self.trainer, "start_epoch", 0) > 0 and (best := best_of(self.checkpointer.save_dir)):
         self.best_metric = best.get("metric", -1)
         logger.info(f"Best metric so far: {self.best_metric:.2f} (model_best.pth)")
+
+
+def after_epoch(self):
+    """Replaces PeriodicCheckpointer.after_epoch: step() gets the metric of this epoch's evaluation, -1 without one."""
+    storage = get_event_storage()
+    metric, iteration = storage.latest().get(self.metric_name, (-1, None))
+    self.step(self.trainer.epoch, metric=metric if iteration == storage.iter else -1)
 
 
 def step(self, epoch, **state):
     """Replaces PeriodicCheckpointer.step: saves the best, the periodic and the final checkpoint with their own metric.
 
-    The metric is -1 if the epoch was not evaluated.
+    Args:
+        epoch: number of the epoch, from 0.
+        state: what else the checkpoint stores; its `metric` decides which checkpoint is the best one.
     """
-    storage = get_event_storage()
-    evaluated_now = storage.latest().get(self.metric_name, (-1, None))[1] == storage.iter
-    state["metric"] = state.get("metric", -1) if evaluated_now else -1
-    state["epoch"] = int(epoch)
+    state = {"epoch": int(epoch), "metric": -1, **state}
     if state["metric"] > self.best_metric:
         self.best_metric = state["metric"]
         self.checkpointer.save("model_best", **state)
@@ -284,7 +339,8 @@ def step(self, epoch, **state):
         self.checkpointer.save("model_final", **state)
     elif self.period > 0 and (epoch + 1) % self.period == 0:
         self.checkpointer.save(f"model_{epoch:04d}", **state)
-    remove_old(self.checkpointer, self.trainer.cfg.SOLVER.get("CHECKPOINT_KEEP", 0))
+    if hasattr(self, "trainer"):  # not before the hook is registered
+        remove_old(self.checkpointer, self.trainer.cfg.SOLVER.get("CHECKPOINT_KEEP", 0))
 
 
 def remove_old(checkpointer: Checkpointer, keep: int) -> None:
@@ -307,5 +363,5 @@ def keep_the_best_checkpoint() -> None:
     then stores these weights with the metric of an earlier evaluation. It also keeps every periodic checkpoint, so that
     a long training fills the disk: see SOLVER.CHECKPOINT_KEEP. Upstream: fast-reid #665.
     """
-    PeriodicCheckpointer.before_train = before_train
+    PeriodicCheckpointer.before_train, PeriodicCheckpointer.after_epoch = before_train, after_epoch
     PeriodicCheckpointer.step = step

@@ -196,7 +196,10 @@ def new_data_set(kind: type) -> CommDataset:
 
 def reduce_data_set(data_set: CommDataset, protocol: int):
     """Pickles a data set so that unpickling it imports the plugin first, to find new_data_set()."""
-    return new_data_set, (type(data_set),), object.__reduce_ex__(data_set, max(protocol, 2))[2]
+    reduced = object.__reduce_ex__(data_set, max(protocol, 2))
+    if type(data_set).__reduce__ is not object.__reduce__:  # a subclass pickles in a way of its own
+        return reduced
+    return new_data_set, (type(data_set),), reduced[2]
 
 
 @fix

@@ -1,5 +1,6 @@
 """Trainer: everything that the plugin adds to a run of fast-reid, with every hook in one list."""
 
+import itertools
 import logging
 from collections.abc import Callable
 
@@ -58,7 +59,9 @@ class Trainer(DefaultTrainer):
         super().__init__(cfg)
         solver = self.cfg.SOLVER
         if isinstance(self._trainer, AMPTrainer):
-            compute_in(self._trainer, amp_dtype(self._trainer.device_type, solver.AMP.get("DTYPE", "auto")))
+            dtype = amp_dtype(self._trainer.device_type, solver.AMP.get("DTYPE", "auto"))
+            if dtype != self._trainer.dtype:  # a subclass may have given a scaler of its own
+                compute_in(self._trainer, dtype)
             if self.grad_scaler.is_enabled():  # a resumed run continues with its scale
                 self.checkpointer.checkpointables["grad_scaler"] = self.grad_scaler
         if "ON_NONFINITE" in solver:
@@ -120,6 +123,8 @@ class Trainer(DefaultTrainer):
         if not resume:
             return
         self.start_epoch = checkpoint.get("epoch", -1) + 1
+        # the schedule of the warm-up is the saved one, and would not end at the full rate if it got fewer steps
+        self.warmup_iters = getattr(self.scheduler.get("warmup_sched"), "warmup_iters", self.warmup_iters)
         self.evaluation_is_due = not checkpoint.get("evaluated", True)
         self.resumed_iter = self.start_epoch * length
         if checkpoint.get("iters_per_epoch") == length:
@@ -201,9 +206,13 @@ class Trainer(DefaultTrainer):
         """Finishes an epoch whose steps and schedules are done: evaluation, logs and checkpoint."""
         self.epoch = self.storage.epoch = epoch
         self.storage.iter = self.iter - 1
-        first = next(at for at, hook in enumerate(self._hooks) if isinstance(hook, hooks.EvalHook))
-        for hook in self._hooks[first:]:
-            hook.after_epoch()
+        every_hook = self._hooks
+        is_due = itertools.dropwhile(lambda hook: not isinstance(hook, hooks.EvalHook), every_hook)
+        self._hooks = list(is_due)
+        try:
+            self.after_epoch()  # of a subclass too
+        finally:
+            self._hooks = every_hook
 
     @classmethod
     def build_evaluator(cls, cfg, dataset_name, output_dir=None):

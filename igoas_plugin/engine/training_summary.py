@@ -1,6 +1,7 @@
 """Summary at the end of a training."""
 
 import logging
+import math
 import sys
 import time
 from datetime import timedelta
@@ -62,9 +63,22 @@ def summary(trainer: DefaultTrainer, seconds: float, outside: float) -> list[tup
     if skipped is not None and skipped.any():
         rows.append(("skipped", f"{skipped.sum()} of {len(images):,} images could not be read by this process"))
     if best := best_of(cfg.OUTPUT_DIR):
-        metric = f"the mean of Rank-1 and mAP on {cfg.DATASETS.TESTS[0]}"
+        metric = f"{name_of_metric(cfg, recorded)} on {cfg.DATASETS.TESTS[0]}"
         rows.append(("best", f"{best['metric']:.1f}, {metric}, after epoch {best['epoch'] + 1}"))
     return rows
+
+
+def name_of_metric(cfg, recorded: dict[str, tuple[float, int]]) -> str:
+    """Returns what the metric is by which the best checkpoint is chosen: "metric" for the evaluator of a project.
+
+    Args:
+        cfg: config of the run.
+        recorded: (value, iteration) of each scalar of the run; without an evaluation the metric is not known either.
+    """
+    prefix = f"{cfg.DATASETS.TESTS[0]}/" if len(cfg.DATASETS.TESTS) > 1 else ""
+    names = (f"{prefix}{name}" for name in ("metric", "Rank-1", "mAP"))
+    metric, rank_1, mean_ap = (recorded.get(name, (math.nan, 0))[0] for name in names)
+    return "the mean of Rank-1 and mAP" if math.isclose(metric, (rank_1 + mean_ap) / 2, rel_tol=1e-6) else "metric"
 
 
 def rounded(seconds: float) -> timedelta:

@@ -17,6 +17,7 @@ FILES = (
     "images",
     "transforms",
     "preprocessing",
+    "layers",
     "freezing",
     "optimizer",
     "amp",

@@ -88,10 +88,8 @@ class EventStorage(HostStorage):
             self._sent.append((labels, AsyncCopy(torch.stack(values))))
         if self._infinite_at is not None:
             at, self._infinite_at = self._infinite_at, None
-            losses = [f"{name} {value:.4g}" for name, (value, of) in self._latest_scalars.items() if of == at]
             raise NotFinite(
-                f"iteration {at + 1:,}: a loss or a gradient is not finite (losses: {', '.join(losses)}). No "
-                "checkpoint has changed: lower SOLVER.BASE_LR, or skip such steps by SOLVER.ON_NONFINITE skip"
+                not_finite_at(at, {name: value for name, (value, of) in self._latest_scalars.items() if of == at})
             )
 
     def _store(self, label: Label, value: float) -> None:
@@ -126,6 +124,15 @@ class EventStorage(HostStorage):
         return super().latest_with_smoothing_hint(window_size)
 
 
+def not_finite_at(iteration: int, losses: dict[str, float]) -> str:
+    """Returns the message about a step whose sum of losses is not finite."""
+    values = ", ".join(f"{name} {value:.4g}" for name, value in losses.items())
+    return (
+        f"iteration {iteration + 1:,}: a loss or a gradient is not finite (losses: {values}). No checkpoint has "
+        "changed: lower SOLVER.BASE_LR, or skip such steps by SOLVER.ON_NONFINITE skip"
+    )
+
+
 def write_metrics(self, loss_dict, data_time):
     """Replaces SimpleTrainer._write_metrics; logs the mean of each loss and the longest data_time of all processes."""
     device = next(iter(loss_dict.values())).device
@@ -146,6 +153,8 @@ def write_metrics(self, loss_dict, data_time):
         total, means = means.sum(), dict(zip(loss_dict, means, strict=True))
         if (finite := self.guard.pending) is not None:  # covers the gradients too
             total = torch.where(finite.to(total.device), total, math.nan)
+        if not is_on_gpu(total) and not total.isfinite():  # a project's own run_step() has no NonFiniteGuard
+            raise NotFinite(not_finite_at(storage.iter, {name: float(mean) for name, mean in means.items()}))
         storage.put_scalar("total_loss", total)
         if len(means) > 1:
             storage.put_scalars(**means)

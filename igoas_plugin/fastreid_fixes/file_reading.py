@@ -1,5 +1,6 @@
 """Files that fast-reid reads: local ones only, and YAML without running code."""
 
+import functools
 import importlib
 import re
 from pathlib import Path
@@ -97,6 +98,44 @@ def know_the_plugin_s_keys_in_a_teacher_s_config() -> None:
     fast-reid's Distiller merges the files of its teachers into fast-reid's own keys.
     """
     distiller.get_cfg = get_cfg
+
+
+def require_teacher(path: str) -> None:
+    """Raises InputError if the config of a teacher is missing, or of a model with other parameters than a Baseline."""
+    cfg = get_cfg()
+    try:
+        cfg.merge_from_file(path)
+    except FileNotFoundError:
+        raise InputError(f"KD.MODEL_CONFIG: there is no file {path}") from None
+    name = cfg.MODEL.META_ARCHITECTURE
+    name = cfg.MODEL.OCCLUSION.WRAPS if name == "OcclusionWrapper" else name
+    architecture = distiller.META_ARCH_REGISTRY._obj_map.get(name)
+    known = isinstance(architecture, type) and architecture.__module__.split(".")[0] in ("fastreid", "igoas_plugin")
+    if known and not issubclass(architecture, distiller.Baseline):
+        raise InputError(
+            f"KD.MODEL_CONFIG {path}: a Distiller builds every teacher as a Baseline, and this one is {name}, with "
+            "other parameters: take a teacher whose MODEL.META_ARCHITECTURE is Baseline"
+        )
+
+
+@fix
+def name_what_cannot_be_a_teacher() -> None:
+    """A teacher that is an IGOAS or an MGN ends in a list of missing tensors, or in a traceback in the first step.
+
+    Cause: fast-reid's Distiller replaces the MODEL.META_ARCHITECTURE of a teacher by Baseline.
+    """
+    build = distiller.Distiller.__init__
+
+    @functools.wraps(build)
+    def build_with_teachers(self, cfg):
+        teachers, weights = cfg.KD.MODEL_CONFIG, cfg.KD.MODEL_WEIGHTS
+        if len(weights) < len(teachers):
+            raise InputError(f"KD.MODEL_WEIGHTS names {len(weights)} files for the {len(teachers)} of KD.MODEL_CONFIG")
+        for path in teachers:
+            require_teacher(path)
+        build(self, cfg)
+
+    distiller.Distiller.__init__ = build_with_teachers
 
 
 def merge_regnet_file(cfg_filename: str) -> None:

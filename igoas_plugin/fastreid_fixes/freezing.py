@@ -23,7 +23,8 @@ class FreezePlan:
     """Layers that are frozen, and for how long. The optimiser skips them, and their normalisation is in eval mode.
 
     Args:
-        layers: regular expressions that match from the start of a parameter's name.
+        layers: regular expressions that match a parameter's name from its start up to a dot or to its end, so that
+            "b1" freezes the layer b1 and not b1_head.
         iterations: the layers are frozen while the run's iteration is below this.
         epochs: the layers are frozen while the run's zero-based epoch is below this.
     """
@@ -54,22 +55,31 @@ class FreezePlan:
     def require_matches(self, model: nn.Module) -> None:
         """Raises InputError if a layer is no regular expression, or matches no parameter and would freeze nothing."""
         names = [name for name, _ in model.named_parameters()]
-        for layer in self.layers:
+        for layer, pattern in zip(self.layers, self.patterns(), strict=True):
             try:
-                matches = any(re.match(layer, name) for name in names)
+                re.compile(layer)
+                matches = any(re.match(pattern, name) for name in names)
             except re.error as error:
                 raise InputError(f"MODEL.FREEZE_LAYERS: {layer} is no regular expression: {error}") from None
             if not matches:
                 raise InputError(
-                    f"MODEL.FREEZE_LAYERS: no parameter's name begins with {layer}; the first is {names[0]}"
+                    f"MODEL.FREEZE_LAYERS: {layer} matches no layer of the model: a match must end at a dot or at the "
+                    f"end of a parameter's name, and the first name is {names[0]}"
                 )
+
+    def patterns(self) -> list[str]:
+        """Returns the regular expressions with the condition on their end, for fast-reid's optimiser too.
+
+        fast-reid puts a dot before the name of a parameter that the model itself holds.
+        """
+        return [rf"\.?(?:{layer})(?:(?<=\.)|(?=\.)|\Z)" for layer in self.layers]
 
     def __bool__(self) -> bool:
         return bool(self.layers) and (self.iterations > 0 or self.epochs > 0)
 
     def holds(self, name: str) -> bool:
         """Returns whether a parameter's name belongs to a frozen layer."""
-        return any(re.match(layer, name) for layer in self.layers)
+        return any(re.match(pattern, name) for pattern in self.patterns())
 
     def active(self) -> bool:
         """Returns whether the layers are frozen now, by the progress in the event storage (also after a resume)."""
@@ -129,7 +139,8 @@ def freeze_by_progress_of_the_run() -> None:
     """A resumed run freezes layers again, and an evaluation sets the batch norm of frozen layers to train mode.
 
     Cause: fast-reid counts the frozen steps from 0 at each start. Its eval mode covers top-level modules only, while
-    its optimiser matches prefixes of parameter names. Now one FreezePlan decides both, by prefixes and by the run's
-    iteration and epoch. optimizer.py builds its optimiser, and FreezeNormalisation replaces fast-reid's LayerFreeze.
+    its optimiser matches prefixes of parameter names, so that "b1" freezes b1_head too and MGN trains nothing. Now one
+    FreezePlan decides both, by whole layers and by the run's iteration and epoch. optimizer.py builds its optimiser,
+    and FreezeNormalisation replaces fast-reid's LayerFreeze.
     """
     fastreid.solver.build.maybe_add_freeze_layer = keep_optimizer

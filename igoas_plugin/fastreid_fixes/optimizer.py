@@ -122,7 +122,7 @@ def build_optimizer(cfg, model, contiguous=True):
         plan.require_matches(model)
         cfg = cfg.clone()
         cfg.defrost()  # fast-reid marks the groups of these layers
-        cfg.MODEL.FREEZE_LAYERS, cfg.SOLVER.FREEZE_ITERS = list(plan.layers), max(plan.iterations, 1)
+        cfg.MODEL.FREEZE_LAYERS, cfg.SOLVER.FREEZE_ITERS = plan.patterns(), max(plan.iterations, 1)
     optimizer, params = original_build_optimizer(cfg, model, contiguous)
     if not cfg.SOLVER.CLIP_GRADIENTS.ENABLED:  # a fused step unscales the gradients itself, after the clipping
         optimizer = fused(optimizer)

@@ -54,11 +54,14 @@ class FeatureExtractor(ABC):
             Shape (N, D), float32, rows of length 1.
 
         Raises:
-            InputError: a file cannot be read, an array has another shape or dtype, or `pictures` is a single picture.
+            InputError: a file cannot be read; an array is empty, or has another shape or dtype, with its position in
+                the list; or `pictures` is a single picture.
         """
         if isinstance(pictures, str | os.PathLike) or (isinstance(pictures, np.ndarray) and pictures.ndim == 3):
             raise InputError("give the predictor a list of pictures: [picture] where it is one")
         pictures, rows = list(pictures), [np.empty((0, self.width), np.float32)]
+        for position, picture in enumerate(pictures):  # before the model has worked for those in front of it
+            require_picture(picture, f"pictures[{position}]")
         with ThreadPoolExecutor(READERS) as readers:
             for start in range(0, len(pictures), self.batch):
                 images = readers.map(self.read, pictures[start : start + self.batch])
@@ -87,15 +90,22 @@ class FeatureExtractor(ABC):
 
 def opened(picture: Picture) -> Image.Image:
     """Opens a path or an array as an RGB image of Pillow; raises InputError if that is impossible."""
+    require_picture(picture)
+    return Image.fromarray(picture) if isinstance(picture, np.ndarray) else read_image(os.fspath(picture))
+
+
+def require_picture(picture: Picture, name: str = "a picture") -> None:
+    """Raises InputError, which begins with `name`, if a value is neither a path nor an RGB array with pixels."""
     if isinstance(picture, str | os.PathLike):
-        return read_image(os.fspath(picture))
+        return
     if not isinstance(picture, np.ndarray):
-        raise InputError(f"a picture must be a path or an RGB array of NumPy, got {type(picture).__name__}")
-    if picture.dtype != np.uint8 or picture.ndim != 3 or picture.shape[2] != 3 or not picture.size:
+        raise InputError(f"{name} must be a path or an RGB array of NumPy, got {type(picture).__name__}")
+    if picture.dtype != np.uint8 or picture.ndim != 3 or picture.shape[2] != 3:
         raise InputError(
-            f"a picture must be an RGB array of shape (H, W, 3) and type uint8, got {picture.shape}, {picture.dtype}"
+            f"{name} must be an RGB array of shape (H, W, 3) and type uint8, got {picture.shape}, {picture.dtype}"
         )
-    return Image.fromarray(picture)
+    if not picture.size:
+        raise InputError(f"{name} is empty: an array of shape {picture.shape}; leave it out")
 
 
 class Predictor(FeatureExtractor):

@@ -192,11 +192,11 @@ def split_backbone(
     elif hasattr(backbone, "split_last_stage"):
         trunk, last_stage = backbone.split_last_stage()
     else:
-        families = ", ".join(family.__name__ for family in FAMILIES)
-        raise InputError(
-            f"IGOAS cannot split {type(backbone).__name__} into a shared trunk and a last stage: set "
-            f"MODEL.BACKBONE.NAME to a builder of {families}, or of a backbone of your own with a method "
-            "split_last_stage() that returns the two modules"
+        families, kind = ", ".join(family.__name__ for family in FAMILIES), type(backbone)
+        raise InputError(  # a project may have another class of the same name
+            f"IGOAS cannot split {kind.__module__}.{kind.__qualname__} into a shared trunk and a last stage: it knows "
+            f"these classes of fast-reid alone: {families}. Set MODEL.BACKBONE.NAME to a builder of one of them, or "
+            f"give your {kind.__name__} a method split_last_stage() that returns the two modules"
         )
     training = backbone.training
     trunk_channels, channels = widths(trunk.eval(), last_stage.eval(), image_size)

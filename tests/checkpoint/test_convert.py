@@ -64,6 +64,18 @@ def test_a_training_s_checkpoint_and_back_has_the_same_tensors_and_settings(sett
     assert sorted(os.listdir(tmp_path)) == ["a.pth", "b.safetensors", "c.pth"]
 
 
+@pytest.mark.parametrize("prefix", ["", "module."])
+@pytest.mark.parametrize("key", [None, "model", "state_dict"])
+def test_the_state_dict_of_any_model_is_converted(key, prefix, tmp_path):
+    state = {
+        f"{prefix}{name}": torch.full((2,), value) for name, value in {"conv1.weight": 1.0, "fc.bias": 2.0}.items()
+    }
+    torch.save(state if key is None else {key: state, "epoch": 3}, tmp_path / "a.pth")
+    assert convert_checkpoint(str(tmp_path / "a.pth"), str(tmp_path / "b.safetensors")) == 2
+    read = read_safetensors(str(tmp_path / "b.safetensors"))["model"]
+    assert {name: tensor.tolist() for name, tensor in read.items()} == {"conv1.weight": [1, 1], "fc.bias": [2, 2]}
+
+
 @pytest.mark.parametrize("ending", ["pth", "safetensors"])
 def test_a_copy_in_the_same_format_has_the_weights_alone(ending, tmp_path):
     torch.save({"model": {"a": torch.ones(2)}, "optimizer": {"state": {}}}, tmp_path / "a.pth")
@@ -149,7 +161,7 @@ def test_imagenet_weights_are_converted_from_and_to_safetensors(tmp_path):
     ("empty.safetensors", "b.pth", "empty.safetensors cannot be read"),
     ("pickle.safetensors", "b.pth", "pickle.safetensors cannot be read .*: it is damaged or no .safetensors"),
     ("folder.safetensors", "b.pth", "folder.safetensors cannot be read"),
-    ("list.pth", "b.safetensors", "list.pth is neither a checkpoint of a training"),
+    ("list.pth", "b.safetensors", "list.pth holds no weights by name; save the state"),
     ("disguised.pth", "b.safetensors", "disguised.pth cannot be read"),
 ])  # fmt: skip
 def test_what_cannot_be_converted_is_one_line_and_writes_nothing(

@@ -131,7 +131,7 @@ MISTAKES = {
     ),
     "frozen layer that is not there": (
         {}, ("MODEL.FREEZE_LAYERS", "['backbon_']", "SOLVER.FREEZE_ITERS", "5"),
-        "no parameter's name begins with backbon_",
+        "MODEL.FREEZE_LAYERS: backbon_ matches no layer of the model",
     ),
     "frozen layers that cannot be read": (
         {}, ("MODEL.FREEZE_LAYERS", "['*x']", "SOLVER.FREEZE_ITERS", "5"), r"\*x is no regular expression",

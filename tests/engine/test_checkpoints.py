@@ -85,6 +85,31 @@ def test_only_classifier_weights_may_be_missing(cfg_name, tensor, tolerated, req
             Checkpointer(model).load(str(tmp_path / "partial.pth"))
 
 
+class Occluded(nn.Module):
+    """Model with class weights under a name of its own, as the head of fast-reid's project PartialReID."""
+
+    def __init__(self, classes: int):
+        super().__init__()
+        self.trunk, self.weight_occ = nn.Linear(1, 1), nn.Parameter(torch.zeros(classes, 1))
+
+
+def test_a_tensor_of_size_0_in_the_model_is_passed_over_except_on_a_resume(tmp_path):
+    trained = Occluded(classes=4)
+    Checkpointer(trained, str(tmp_path)).save("trained")
+    torch.save({"model": trained.trunk.state_dict(prefix="trunk.")}, tmp_path / "without.pth")
+    for name in ("trained.pth", "without.pth"):
+        model = Occluded(classes=0)
+        Checkpointer(model).load(str(tmp_path / name))
+        assert model.weight_occ.shape == (0, 1) and model.trunk.weight.equal(trained.trunk.weight)
+        resumed = Checkpointer(model, optimizer=torch.optim.SGD(model.parameters(), lr=0.1))
+        torch.save({**torch.load(tmp_path / name), "optimizer": resumed.checkpointables["optimizer"].state_dict()},
+                   tmp_path / name)  # fmt: skip
+        with pytest.raises(InputError, match="does not fit the model: weight_occ (is missing|has shape)"):
+            resumed.load(str(tmp_path / name))
+    with pytest.raises(InputError, match=r"weight_occ has shape \(4, 1\), not \(3, 1\)"):
+        Checkpointer(Occluded(classes=3)).load(str(tmp_path / "trained.pth"))
+
+
 def test_a_missing_a_torn_and_a_foreign_file_are_named(tmp_path):
     model = nn.Linear(1, 1)
     with pytest.raises(InputError, match="absent.pth does not exist"):
@@ -92,9 +117,33 @@ def test_a_missing_a_torn_and_a_foreign_file_are_named(tmp_path):
     (tmp_path / "torn.pth").write_bytes(b"PK\x03\x04 torn")
     with pytest.raises(InputError, match="torn.pth cannot be read"):
         Checkpointer(model).load(str(tmp_path / "torn.pth"))
-    torch.save(model.state_dict(), tmp_path / "bare.pth")
-    with pytest.raises(InputError, match="no weights under the key 'model'"):
-        Checkpointer(model).load(str(tmp_path / "bare.pth"))
+
+
+@pytest.mark.parametrize("prefix", ["", "module."])
+@pytest.mark.parametrize("key", [None, "model", "state_dict"])
+def test_weights_of_another_program_are_taken_bare_or_under_a_key(key, prefix, tmp_path):
+    source, model = nn.Sequential(nn.Linear(1, 2)), nn.Sequential(nn.Linear(1, 2))
+    state = {prefix + name: tensor for name, tensor in source.state_dict().items()}
+    torch.save(state if key is None else {key: state, "epoch": 3, "args": "-b 32"}, tmp_path / "other.pth")
+    Checkpointer(model).load(str(tmp_path / "other.pth"))
+    assert model[0].weight.equal(source[0].weight) and model[0].bias.equal(source[0].bias)
+    with pytest.raises(InputError, match="does not fit the model: 1.weight is missing"):
+        Checkpointer(nn.Sequential(nn.Linear(1, 2), nn.Linear(2, 2))).load(str(tmp_path / "other.pth"))
+    resumed = Checkpointer(model, optimizer=torch.optim.SGD(model.parameters(), lr=0.1))
+    with pytest.raises(InputError, match="--resume needs the .pth of a training, and .*other.pth holds weights only"):
+        resumed.load(str(tmp_path / "other.pth"))
+
+
+@pytest.mark.parametrize("content, message", [
+    ({"epoch": 3}, "other.pth is refused: epoch is of the type int, not a tensor; save the state_dict"),
+    ({}, "other.pth holds no weights by name; save the state_dict"),
+    ([torch.ones(1)], "other.pth holds no weights by name; save the state_dict"),
+    ({"state_dict": {"layer41.0.0.conv1.weight": torch.ones(1)}}, "of the original IGOAS: convert it by tools/conv"),
+])  # fmt: skip
+def test_a_file_without_weights_of_a_model_is_refused(content, message, tmp_path):
+    torch.save(content, tmp_path / "other.pth")
+    with pytest.raises(InputError, match=message):
+        Checkpointer(nn.Linear(1, 1)).load(str(tmp_path / "other.pth"))
 
 
 def test_code_in_a_checkpoint_is_not_run(tmp_path):

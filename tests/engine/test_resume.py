@@ -1,8 +1,16 @@
+import logging
 import re
 from argparse import Namespace
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
+from fastreid.config import get_cfg
+from fastreid.engine.hooks import LRScheduler
+from fastreid.solver import build_lr_scheduler
+from fastreid.utils.checkpoint import Checkpointer
+from fastreid.utils.events import EventStorage
 from runs import logged, start, weights
 
 from igoas_plugin.core.errors import InputError
@@ -106,15 +114,103 @@ def test_other_frozen_layers_cannot_be_resumed(baseline_cfg):
         ("BASE_LR", 0.001, 0.002, "initial_lr 0.001"),
         ("WEIGHT_DECAY", 0.05, 0.1, "weight_decay 0.0, 0.05"),
         ("STEPS", [1], [2], "milestones Counter.*1: 1"),
+        ("WARMUP_ITERS", 3, 1, "warmup_iters 3"),
+        ("WARMUP_METHOD", "exp", "linear", "warmup_method exp"),
     ],
 )
 def test_settings_that_a_resume_cannot_change_are_named(baseline_cfg, host_log, key, before, after, told):
     for name in ("BASE_LR", "WEIGHT_DECAY", "WEIGHT_DECAY_NORM", "WEIGHT_DECAY_BIAS"):
         baseline_cfg.SOLVER[name] = 0.0 if "DECAY" in name else 0.001
-    baseline_cfg.SOLVER.MAX_EPOCH, baseline_cfg.SOLVER[key] = 1, before
+    baseline_cfg.SOLVER.WARMUP_ITERS, baseline_cfg.SOLVER.MAX_EPOCH, baseline_cfg.SOLVER[key] = 3, 1, before
     start(baseline_cfg).train()
     start(baseline_cfg, resume=True)
     assert "it has no effect" not in host_log.text
     baseline_cfg.SOLVER[key] = after
     start(baseline_cfg, resume=True)
     assert re.search(f"it has no effect: {told}", host_log.text)
+
+
+SCHEDULES = [
+    (schedule, warm_up, delay, epochs)
+    for schedule in ("CosineAnnealingLR", "MultiStepLR")
+    for warm_up in (None, "linear", "constant", "exp")
+    for delay in (0, 2)
+    for epochs in (5, 9)  # shorter and longer than the 7 of the run that is resumed
+]
+STEPS = 3  # of an epoch
+
+
+class ScheduledRun:
+    """The learning rates of a run of fast-reid's hook, without a model: two groups, three steps an epoch."""
+
+    def __init__(self, folder, schedule, warm_up, delay, epochs):
+        cfg = get_cfg()
+        cfg.SOLVER.SCHED, cfg.SOLVER.MAX_EPOCH, cfg.SOLVER.DELAY_EPOCHS = schedule, epochs, delay
+        cfg.SOLVER.STEPS, cfg.SOLVER.ETA_MIN_LR = [2, 4], 1e-7
+        cfg.SOLVER.WARMUP_ITERS, cfg.SOLVER.WARMUP_METHOD = (4, warm_up) if warm_up else (0, "linear")
+        model = torch.nn.Linear(1, 1)
+        groups = [{"params": [model.weight], "lr": 1e-3}, {"params": [model.bias], "lr": 5e-4}]
+        self.optimizer = torch.optim.SGD(groups)
+        schedules = build_lr_scheduler(cfg, self.optimizer, STEPS)
+        self.hook = LRScheduler(self.optimizer, schedules)
+        self.checkpointer = Checkpointer(model, str(folder), optimizer=self.optimizer, **schedules)
+        self.hook.trainer = SimpleNamespace(warmup_iters=cfg.SOLVER.WARMUP_ITERS, delay_epochs=delay, iter=0)
+
+    def train(self, first: int, end: int) -> list[tuple[float, float]]:
+        """Trains epochs; returns the rates of both groups in each step."""
+        trainer, rates = self.hook.trainer, []
+        with EventStorage() as trainer.storage:
+            for trainer.epoch in range(first, end):
+                for _ in range(STEPS):
+                    rates.append(tuple(group["lr"] for group in self.optimizer.param_groups))
+                    self.optimizer.step()
+                    self.hook.after_step()
+                    trainer.iter += 1
+                self.hook.after_epoch()
+        return rates
+
+
+@pytest.mark.parametrize("schedule, warm_up, delay, epochs", SCHEDULES)
+def test_a_resumed_schedule_has_the_rates_of_a_run_that_always_had_its_length(
+    tmp_path, host_log, schedule, warm_up, delay, epochs
+):
+    settings = schedule, warm_up, delay
+    expected = ScheduledRun(tmp_path, *settings, epochs).train(0, epochs)
+    failures = []
+    for done in range(1, epochs):
+        host_log.clear()
+        before = ScheduledRun(tmp_path, *settings, 7)
+        before.train(0, done)
+        before.checkpointer.save("model")
+        resumed = ScheduledRun(tmp_path, *settings, epochs)
+        resumed.checkpointer.resume_or_load("", resume=True)
+        resumed.hook.trainer.iter = done * STEPS
+        # torch multiplies the rate of the epoch before, so that the last digits differ
+        wanted = pytest.approx(np.array(expected[done * STEPS :]), rel=1e-9)
+        if resumed.train(done, epochs) != wanted:
+            failures.append(done)
+        assert host_log.text.count("The cosine schedule takes") == (1 if schedule == "CosineAnnealingLR" else 0)
+    assert not failures
+
+
+def test_a_finished_cosine_run_with_more_epochs_does_not_climb_back(baseline_cfg, host_log):
+    baseline_cfg.SOLVER.SCHED, baseline_cfg.SOLVER.MAX_EPOCH, baseline_cfg.SOLVER.BASE_LR = "CosineAnnealingLR", 2, 1e-3
+    start(baseline_cfg).train()
+    baseline_cfg.SOLVER.MAX_EPOCH = 4
+    host_log.set_level(logging.INFO)
+    start(baseline_cfg, resume=True).train()
+    assert [line["lr"] for line in logged(baseline_cfg)] == pytest.approx([1e-3, 5e-4, 5e-4, 1.464e-4], rel=1e-3)
+    assert (
+        "takes 4 epochs after the warm-up now (SOLVER.MAX_EPOCH), not 2; 2 are done, and the learning rate is 0.0005"
+        in host_log.text
+    )
+    assert "it has no effect" not in host_log.text
+
+
+def test_a_warm_up_that_is_resumed_ends_at_the_full_rate_whatever_the_config_says_now(baseline_cfg):
+    baseline_cfg.SOLVER.WARMUP_ITERS, baseline_cfg.SOLVER.MAX_EPOCH, baseline_cfg.SOLVER.BASE_LR = 4, 1, 1e-3
+    baseline_cfg.SOLVER.STEPS = [30]
+    start(baseline_cfg).train()
+    baseline_cfg.SOLVER.WARMUP_ITERS, baseline_cfg.SOLVER.MAX_EPOCH = 3, 3
+    start(baseline_cfg, resume=True).train()
+    assert logged(baseline_cfg)[-1]["lr"] == pytest.approx(1e-3)

@@ -81,4 +81,12 @@ def test_of_several_test_sets_the_first_tells_the_best(baseline_cfg, told, monke
     again = type("TinyReIDAgain", (TinyReID,), {})
     monkeypatch.setitem(DATASET_REGISTRY._obj_map, "TinyReIDAgain", again)
     baseline_cfg.SOLVER.MAX_EPOCH, baseline_cfg.DATASETS.TESTS = 1, ("TinyReIDAgain", "TinyReID")
-    assert "on TinyReIDAgain, after epoch 1" in told(start(baseline_cfg))["best"]
+    assert "the mean of Rank-1 and mAP on TinyReIDAgain, after epoch 1" in told(start(baseline_cfg))["best"]
+
+
+def test_the_metric_of_a_project_s_own_evaluator_is_not_called_what_it_is_not(baseline_cfg, told):
+    for epochs, results in ((1, {"metric": 70.0, "Acc@1": 70.0}), (2, {"metric": 80.0, "Rank-1": 90.0, "mAP": 60.0})):
+        baseline_cfg.SOLVER.MAX_EPOCH = epochs
+        trainer = start(baseline_cfg, resume=epochs == 2)
+        trainer.test = lambda cfg, model, results=results: results
+        assert told(trainer)["best"] == f"{results['metric']:.1f}, metric on TinyReID, after epoch {epochs}"

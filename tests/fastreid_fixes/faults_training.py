@@ -152,6 +152,20 @@ def teacher_with_a_key_of_the_plugin():
 
 
 @fault
+def flattened_maps_in_channels_last():
+    from fastreid.layers.pooling import Flatten
+
+    Flatten()(torch.zeros(1, 2, 3, 4).contiguous(memory_format=torch.channels_last))
+
+
+@fault
+def frozen_norm_in_a_head():
+    cfg = tiny_data.host_cfg()
+    cfg.MODEL.HEADS.NORM, cfg.MODEL.HEADS.WITH_BNNECK = "FrozenBN", True
+    build_model(cfg)
+
+
+@fault
 def key_of_a_bare_ON():
     from fastreid.config import CfgNode
 

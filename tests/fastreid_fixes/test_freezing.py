@@ -1,11 +1,13 @@
 import re
 
 import pytest
+import torch
 from fastreid.modeling import build_model
 from fastreid.solver import build_optimizer
 from fastreid.utils.events import EventStorage
 from runs import frozen_names, start, unchanged, weights
 from tiny_data import random_batch, use_resnet
+from torch import nn
 
 from igoas_plugin.core.errors import InputError
 from igoas_plugin.fastreid_fixes.freezing import FreezePlan
@@ -97,6 +99,48 @@ def test_freezing_by_two_settings_is_refused(frozen_cfg):
         FreezePlan.from_config(frozen_cfg)
 
 
+class Nested(nn.Module):
+    """Model whose names begin alike: b1.conv.weight, b1_head.weight, b12.weight, b1_scale."""
+
+    def __init__(self):
+        super().__init__()
+        self.b1 = nn.ModuleDict({"conv": nn.Linear(1, 1, bias=False)})
+        self.b1_head, self.b12 = nn.Linear(1, 1, bias=False), nn.Linear(1, 1, bias=False)
+        self.b1_scale = nn.Parameter(torch.ones(1))
+
+
+@pytest.mark.parametrize("pattern, frozen", [
+    ("b1", {"b1.conv.weight"}),
+    (r"b1\.", {"b1.conv.weight"}),
+    ("b1|b12", {"b1.conv.weight", "b12.weight"}),
+    ("b|b1_head", {"b1_head.weight"}),
+    ("b1_.*", {"b1_head.weight", "b1_scale"}),
+    ("b1_scale", {"b1_scale"}),
+    (r"(?!b1_)b\d+", {"b1.conv.weight", "b12.weight"}),
+    (r"b1[^.]*\.(?!conv)", {"b1_head.weight", "b12.weight"}),
+    (r"b1\.conv\.weight", {"b1.conv.weight"}),
+])  # fmt: skip
+def test_a_pattern_matches_whole_layers(pattern, frozen, baseline_cfg):
+    model, cfg = Nested(), baseline_cfg
+    plan = FreezePlan((pattern,), iterations=1)
+    plan.require_matches(model)
+    assert {name for name, _ in model.named_parameters() if plan.holds(name)} == frozen
+    cfg.MODEL.FREEZE_LAYERS, cfg.SOLVER.FREEZE_ITERS = [pattern], 1
+    groups = build_optimizer(cfg, model, contiguous=False)[0].param_groups
+    held = {id(group["params"][0]) for group in groups if group["freeze_status"] == "freeze"}
+    assert {name for name, parameter in model.named_parameters() if id(parameter) in held} == frozen
+
+
+@pytest.mark.parametrize("pattern, message", [
+    ("b", "MODEL.FREEZE_LAYERS: b matches no layer of the model: a match must end at a dot .* is b1_scale"),
+    ("", "matches no layer of the model"), ("conv", "conv matches no layer of the model"),
+    ("b1)(b12", "is no regular expression: unbalanced parenthesis"),
+])  # fmt: skip
+def test_a_pattern_without_a_whole_layer_is_refused(pattern, message):
+    with pytest.raises(InputError, match=message):
+        FreezePlan((pattern,), iterations=1).require_matches(Nested())
+
+
 @pytest.mark.parametrize("architecture", ["MGN", pytest.param("OcclusionWrapper", marks=pytest.mark.slow)])
 def test_a_layer_whose_name_begins_that_of_a_head_freezes_and_trains(baseline_cfg, architecture):
     cfg = baseline_cfg
@@ -110,4 +154,4 @@ def test_a_layer_whose_name_begins_that_of_a_head_freezes_and_trains(baseline_cf
     before = weights(trainer)
     trainer.train()
     frozen = unchanged(before, weights(trainer))
-    assert frozen == set(before)
+    assert frozen == {name for name in before if name.split(".")[0] in cfg.MODEL.FREEZE_LAYERS}

@@ -71,8 +71,8 @@ def test_paths_and_arrays_of_any_size_may_be_mixed(saved, tmp_path):
         (np.zeros((8, 4, 3), np.uint8), "give the predictor a list of pictures"),
         ([np.zeros((8, 4, 3), np.float32)], r"of shape \(H, W, 3\) and type uint8, got \(8, 4, 3\), float32"),
         ([np.zeros((8, 4), np.uint8)], r"got \(8, 4\), uint8"),
-        ([np.zeros((0, 4, 3), np.uint8)], r"got \(0, 4, 3\)"),
-        ([Image.new("RGB", (4, 8))], "must be a path or an RGB array of NumPy, got Image"),
+        ([np.zeros((0, 4, 3), np.uint8)], r"^pictures\[0\] is empty: an array of shape \(0, 4, 3\); leave it out$"),
+        ([Image.new("RGB", (4, 8))], r"^pictures\[0\] must be a path or an RGB array of NumPy, got Image"),
         (["none.jpg"], "none.jpg cannot be read: there is no such file"),
     ],
 )
@@ -80,6 +80,17 @@ def test_what_is_no_picture_is_refused_in_one_line(saved, pictures, message):
     cfg, _, path = saved
     with pytest.raises(InputError, match=message):
         igoas_plugin.Predictor(cfg, path)(pictures)
+
+
+def test_an_empty_crop_is_named_with_its_position_before_the_model_works(saved, monkeypatch):
+    cfg, _, path = saved
+    predictor = igoas_plugin.Predictor(cfg, path)
+    monkeypatch.setattr(predictor, "describe", None)  # whose call would raise a TypeError
+    crops = [np.zeros((8, 4, 3), np.uint8)] * 500
+    for position, shape in ((499, (8, 0, 3)), (37, (0, 0, 3))):
+        crops[position] = np.zeros(shape, np.uint8)
+        with pytest.raises(InputError, match=rf"^pictures\[{position}\] is empty: an array of shape"):
+            predictor(iter(crops))
 
 
 def test_weights_are_asked_for_and_must_fit(saved, tmp_path):

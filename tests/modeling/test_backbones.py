@@ -104,6 +104,31 @@ def test_a_wrapped_baseline_trains_every_parameter_and_evaluates(family, baselin
     train_and_evaluate(build_model(baseline_cfg))
 
 
+def problem_in_mixed_precision(backbone) -> str | None:
+    """Returns what is wrong with a step of a backbone in bfloat16 and with its feature maps, or None."""
+    images = torch.randn(2, 3, *SIZE, generator=torch.Generator().manual_seed(0))
+    last = images.contiguous(memory_format=torch.channels_last)
+    with torch.no_grad():
+        expected = backbone.eval()(images)
+    with torch.autocast("cpu", torch.bfloat16):
+        with torch.no_grad():
+            found = backbone(last)
+        backbone.train()(last).float().sum().backward()
+    missing = [name for name, each in backbone.named_parameters() if each.requires_grad and each.grad is None]
+    similarity = cosine_similarity(found.float().flatten(1), expected.flatten(1)).min()
+    return None if not missing and similarity > 0.99 else f"cosine {similarity}, no gradient of {missing}"
+
+
+@pytest.mark.slow
+def test_a_backbone_trains_and_evaluates_in_mixed_precision(family):
+    assert problem_in_mixed_precision(copy.deepcopy(family.backbone)) is None
+
+
+@pytest.mark.slow
+def test_a_transformer_trains_and_evaluates_in_mixed_precision(baseline_cfg):
+    assert problem_in_mixed_precision(build_backbone(of(baseline_cfg, "build_vit_backbone", "small"))) is None
+
+
 def test_fast_inference_leaves_the_descriptors_what_they_are(family):
     model = with_statistics(copy.deepcopy(family.igoas))
     before = copy.deepcopy(model.state_dict())
@@ -154,9 +179,15 @@ def test_every_depth_is_split_and_trained(name, depth, igoas_cfg):
 
 
 def test_a_transformer_is_refused_with_what_can_be_taken(igoas_cfg):
-    message = "cannot split VisionTransformer .* to a builder of ResNet, ResNeXt, .* method split_last_stage"
+    message = r"cannot split fastreid\.\S+\.VisionTransformer .* alone: ResNet, ResNeXt, .* method split_last_stage"
     with pytest.raises(InputError, match=message):
         build_model(of(igoas_cfg, "build_vit_backbone", "small"))
+
+
+def test_another_class_with_the_name_of_a_known_one_is_refused_with_its_module(igoas_cfg):
+    other = type("ResNet", (nn.Conv2d,), {"__module__": "fastdistill.resnet_distill"})(3, 8, 1)
+    with pytest.raises(InputError, match=r"cannot split fastdistill\.resnet_distill\.ResNet into a shared trunk"):
+        split_backbone(other, SIZE)
 
 
 # The extra block
