@@ -13,6 +13,7 @@ end_at_ctrl_c()
 # The folders above fastreid_fixes patch fast-reid too, each in the module that holds the replacement. This list is the
 # only place that applies them, in this order.
 patch_fastreid(
+    "igoas_plugin.datasets.fastreid_readers",
     "igoas_plugin.checkpoint.imagenet",  # before modeling, which imports build_backbone by its name
     "igoas_plugin.evaluation.evaluator",
     "igoas_plugin.engine.loader",

@@ -20,9 +20,10 @@ from .checkpoint.read_ahead import reading_ahead
 from .config import value_of
 from .core.errors import InputError, require_choice
 from .core.files import check_output
-from .datasets.reading import open_data, read_split, unmatched
+from .datasets.reading import open_data, read_split, read_training, unmatched
 from .engine.distributed import under_torchrun
 from .evaluation.evaluator import ranks_densely
+from .evaluation.ranking.blocks import REMEDY
 from .evaluation.ranking.distances import METRICS
 from .fastreid_fixes.amp import DTYPES
 from .fastreid_fixes.device import usable_device
@@ -72,12 +73,13 @@ def check_run(cfg, args) -> None:
     train = not args.eval_only
     check_settings(cfg, processes(args), args.num_gpus, train)
     for name in cfg.DATASETS.TESTS:
-        check_test_data(name)
+        check_test_data(name, cfg.TEST.CAMERA_RULE)
     same_process = under_torchrun() or processes(args) == 1  # otherwise the run starts in new processes
     with reading_ahead() if same_process else nullcontext():
         if not train:
             return check_model(cfg)
         identities, images = check_training_data(cfg)
+        warn_of_trained_tests(cfg)
         check_training(cfg, identities, images, resume=args.resume)
 
 
@@ -252,23 +254,38 @@ def check_training_batch(cfg, images: int) -> None:
         )
 
 
-def check_test_data(name: str) -> None:
-    """Raises InputError if a data set is missing or has no query to rank; warns of queries without a match."""
+def check_test_data(name: str, camera_rule: bool = True) -> None:
+    """Raises InputError if a data set is missing or has no query to rank; warns of queries without a match.
+
+    Args:
+        camera_rule: TEST.CAMERA_RULE. Without it a query that is also a gallery image finds itself: a warning.
+    """
     data = open_data(name)
-    for part in ("query", "gallery"):
-        if not read_split(name, data, part):
+    query, gallery = (read_split(name, data, part) for part in ("query", "gallery"))
+    for part, items in (("query", query), ("gallery", gallery)):
+        if not items:
             raise InputError(f"data set {name}: its {part} has no image; docs/data.md shows its layout")
-    left_out = unmatched(data.query, data.gallery)
-    if len(left_out) == len(data.query):
-        raise InputError(
-            f"data set {name}: no query has an image of its identity and of another camera in the gallery, and gallery "
-            "images of the query's own camera are left out: nothing can be ranked"
-        )
+    left_out = unmatched(query, gallery, camera_rule)
+    if len(left_out) == len(query):
+        if camera_rule:
+            raise InputError(
+                f"data set {name}: no query has an image of its identity and of another camera in the gallery, and "
+                f"gallery images of the query's own camera are left out: {REMEDY}"
+            )
+        raise InputError(f"data set {name}: no query has an image of its identity in the gallery")
     if left_out:
         logger.warning(
-            "data set %s: %d of %d queries have no image of their identity and of another camera in the gallery; "
-            "fast-reid leaves them out of every metric; the first is %s",
-            *(name, len(left_out), len(data.query), os.path.abspath(left_out[0])),
+            "data set %s: %d of %d queries have no image of their identity%s in the gallery; "
+            "every metric leaves them out; the first is %s",
+            *(name, len(left_out), len(query), " and of another camera" if camera_rule else ""),
+            os.path.abspath(left_out[0]),
+        )
+    found_again = {path for path, *_ in query} & {path for path, *_ in gallery}
+    if found_again and not camera_rule:
+        logger.warning(
+            "data set %s: %d of %d queries are gallery images too, and each of them finds itself first, because "
+            "TEST.CAMERA_RULE is False: take them out of the gallery",
+            *(name, len(found_again), len(query)),
         )
 
 
@@ -284,14 +301,30 @@ def check_training_data(cfg) -> tuple[int, int]:
     return count_training_images(cfg, f"the training set {', '.join(cfg.DATASETS.NAMES)}", cfg.DATASETS.NAMES)
 
 
+def warn_of_trained_tests(cfg) -> None:
+    """Logs one warning that names the test sets of which images are trained on too, as DATASETS.COMBINEALL does it."""
+    trained = {item[0] for item in read_training(cfg.DATASETS.NAMES, combineall=cfg.DATASETS.COMBINEALL)}
+    names = []
+    for name in dict.fromkeys(cfg.DATASETS.TESTS):
+        data = open_data(name)
+        if any(item[0] in trained for part in ("query", "gallery") for item in read_split(name, data, part)):
+            names.append(name)
+    if names:
+        logger.warning(
+            "images of query or gallery of %s are trained on too%s: the figures there do not tell how the model ranks "
+            "people that it has not seen",
+            *(", ".join(names), " (DATASETS.COMBINEALL)" if cfg.DATASETS.COMBINEALL else ""),
+        )
+
+
 def count_training_images(cfg, name: str, parts: Sequence[str]) -> tuple[int, int]:
     """Returns the numbers of identities and images of data sets that are trained on together.
 
     Raises:
         InputError: there are too few images for a batch, or too few identities for the sampler.
     """
-    items = [item for part in parts for item in open_data(part, combineall=cfg.DATASETS.COMBINEALL).train]
-    identities = len({identity for _, identity, _ in items})
+    items = read_training(parts, combineall=cfg.DATASETS.COMBINEALL)
+    identities = len({item[1] for item in items})
     batch, sampler = cfg.SOLVER.IMS_PER_BATCH, cfg.DATALOADER.SAMPLER_TRAIN
     if not items:
         raise InputError(
@@ -312,7 +345,7 @@ def count_training_images(cfg, name: str, parts: Sequence[str]) -> tuple[int, in
 
 def check_model(cfg) -> None:
     """Checks that the model can be built and that MODEL.WEIGHTS fits it."""
-    model = build_model_shapes(cfg, identities=1)
+    model = build_model_shapes(cfg, identities=0)  # as the run builds it
     if cfg.MODEL.WEIGHTS:
         with without_copying():
             Checkpointer(model).load(cfg.MODEL.WEIGHTS)

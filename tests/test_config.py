@@ -10,6 +10,7 @@ from igoas_plugin.core.errors import InputError
 
 DEFAULTS = {
     "IMPORTS": (), "SEED": -1, "DATALOADER.ON_ERROR": "stop", "TEST.RANKING": "auto", "TEST.FAST": False,
+    "TEST.CAMERA_RULE": True,
     "MODEL.BACKBONE.PRETRAIN_SHA256": "",
     "SOLVER.AMP.DTYPE": "auto", "SOLVER.CHECKPOINT_ON_SIGNAL": True, "SOLVER.CHECKPOINT_KEEP": 0,
     "SOLVER.ON_NONFINITE": "stop", "SOLVER.NONFINITE_LIMIT": 10, "TENSORBOARD.IMAGES_PERIOD": 0,

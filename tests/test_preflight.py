@@ -2,19 +2,66 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from tiny_data import make_tiny_duke, make_tiny_market
 
 import igoas_plugin
 from igoas_plugin.config import load_cfg
 from igoas_plugin.core.errors import InputError
-from igoas_plugin.preflight import check_amp, check_device, check_settings, check_test_data, check_training_data
+from igoas_plugin.preflight import (
+    build_scratch_model,
+    check_amp,
+    check_device,
+    check_model,
+    check_settings,
+    check_test_data,
+    check_training_data,
+    warn_of_trained_tests,
+)
+
+# isort: split
+from fastreid.modeling import build_model
+from fastreid.modeling.heads import REID_HEADS_REGISTRY, EmbeddingHead
+from fastreid.utils.checkpoint import Checkpointer
+from torch import nn
+
+
+class OccludedHead(EmbeddingHead):
+    """Head with class weights under a name of its own, as that of fast-reid's project PartialReID."""
+
+    def __init__(self, cfg):
+        super().__init__(cfg)
+        self.weight_occ = nn.Parameter(torch.zeros(cfg.MODEL.HEADS.NUM_CLASSES, cfg.MODEL.BACKBONE.FEAT_DIM))
+
+
+def test_class_weights_under_any_name_pass_the_check_of_an_evaluation(baseline_cfg, tmp_path, monkeypatch):
+    monkeypatch.setitem(REID_HEADS_REGISTRY._obj_map, "OccludedHead", OccludedHead)
+    baseline_cfg.MODEL.HEADS.NAME, baseline_cfg.MODEL.WEIGHTS = "OccludedHead", str(tmp_path / "trained.pth")
+    torch.save({"model": build_scratch_model(baseline_cfg, identities=4).state_dict()}, baseline_cfg.MODEL.WEIGHTS)
+    check_model(baseline_cfg)
+    Checkpointer(build_model(baseline_cfg)).load(baseline_cfg.MODEL.WEIGHTS)  # as the evaluation does
 
 
 def test_a_data_set_of_one_camera_cannot_be_ranked(tiny_duke):
     check_test_data("OccludedDuke")
     for path in tiny_duke.glob("*/*/*_c2_*"):
         path.unlink()
-    with pytest.raises(InputError, match="no query has an image of its identity and of another camera in the gallery"):
+    with pytest.raises(
+        InputError, match="of another camera in the gallery, .* different camera ids, or set TEST.CAMERA_RULE False"
+    ):
         check_test_data("OccludedDuke")
+    check_test_data("OccludedDuke", camera_rule=False)
+    for path in tiny_duke.glob("*/bounding_box_test/*"):
+        path.rename(path.with_name(path.name.replace("000", "100", 1)))
+    with pytest.raises(InputError, match="no query has an image of its identity in the gallery$"):
+        check_test_data("OccludedDuke", camera_rule=False)
+
+
+def test_without_the_camera_rule_a_query_in_the_gallery_is_told(data_root, host_log):
+    check_test_data("TinyReID")
+    assert not host_log.records
+    check_test_data("TinyReID", camera_rule=False)
+    [record] = host_log.records
+    assert "8 of 8 queries are gallery images too, and each of them finds itself first" in record.getMessage()
 
 
 def test_queries_that_have_no_match_are_counted_and_the_first_is_named(tiny_duke, host_log):
@@ -34,7 +81,7 @@ def test_a_query_folder_without_an_image_is_refused(tiny_duke):
 
 
 def test_a_set_for_testing_is_no_training_set(monkeypatch):
-    monkeypatch.setattr("igoas_plugin.preflight.open_data", lambda name, **kwargs: SimpleNamespace(train=[]))
+    monkeypatch.setattr("igoas_plugin.datasets.reading.open_data", lambda name, **kwargs: SimpleNamespace(train=[]))
     cfg = igoas_plugin.get_cfg()
     cfg.DATASETS.NAMES = ("PartialREID",)
     with pytest.raises(
@@ -43,13 +90,37 @@ def test_a_set_for_testing_is_no_training_set(monkeypatch):
         check_training_data(cfg)
 
 
+def test_a_test_set_whose_images_are_trained_on_is_named_in_one_warning(data_root, host_log):
+    make_tiny_duke(data_root)
+    make_tiny_market(data_root)
+    cfg = igoas_plugin.get_cfg()
+    begin, whole = "images of query or gallery of ", " are trained on too (DATASETS.COMBINEALL): "
+    cases = {
+        # DATASETS.NAMES, TESTS, COMBINEALL: what the warning begins with
+        (("OccludedDuke",), ("OccludedDuke", "Market1501"), True): f"{begin}OccludedDuke{whole}",
+        # the gallery of OccludedMarket1501 is that of Market1501
+        (("Market1501",), ("OccludedMarket1501", "Market1501", "Market1501"), True): (
+            f"{begin}OccludedMarket1501, Market1501{whole}"
+        ),
+        (("TinyReID",), ("TinyReID",), False): f"{begin}TinyReID are trained on too: ",
+        (("OccludedDuke",), ("OccludedDuke",), False): None,
+        (("OccludedDuke",), ("Market1501",), True): None,
+    }
+    for (names, tests, combineall), expected in cases.items():
+        cfg.DATASETS.NAMES, cfg.DATASETS.TESTS, cfg.DATASETS.COMBINEALL = names, tests, combineall
+        host_log.clear()
+        warn_of_trained_tests(cfg)
+        lines = [line for record in host_log.records if "trained on" in (line := record.getMessage())]
+        assert len(lines) == bool(expected) and all(line.startswith(expected) for line in lines), (names, tests)
+
+
 def test_the_data_of_precise_bn_must_serve_the_sampler_too(monkeypatch):
     identities = {"Large": 8, "Small": 4}
 
     def opened(name, **kwargs):
         return SimpleNamespace(train=[("a.png", index % identities[name], 0) for index in range(16)])
 
-    monkeypatch.setattr("igoas_plugin.preflight.open_data", opened)
+    monkeypatch.setattr("igoas_plugin.datasets.reading.open_data", opened)
     cfg = igoas_plugin.get_cfg()
     cfg.DATASETS.NAMES, cfg.DATALOADER.SAMPLER_TRAIN = ("Large",), "BalancedIdentitySampler"
     cfg.SOLVER.IMS_PER_BATCH, cfg.DATALOADER.NUM_INSTANCE = 16, 2

@@ -90,13 +90,14 @@ class SetReport:
         )
 
 
-def report(name: str, root: str, decode: bool = False) -> SetReport:
+def report(name: str, root: str, decode: bool = False, camera_rule: bool = True) -> SetReport:
     """Returns the report on one data set.
 
     Args:
         name: registered name.
         root: folder of the data sets.
         decode: True opens every image, with a progress bar.
+        camera_rule: TEST.CAMERA_RULE, for queries without a match.
     """
     kind = DATASET_REGISTRY.get(name)
     drawn = drawn_folders(kind)
@@ -121,10 +122,12 @@ def report(name: str, root: str, decode: bool = False) -> SetReport:
                 problems = decoded(name, items, seen) if decode else empty_files(items)
                 splits[split] = SplitReport(counts, published.get(split), difference, problems)
         if "query" in splits:
-            if lonely := unmatched(data.query, data.gallery):
+            if lonely := unmatched(data.query, data.gallery, camera_rule):
+                where = " in another camera" if camera_rule else ""
+                remedy = " (TEST.CAMERA_RULE False counts those of one camera)" if camera_rule else ""
                 splits["query"].problems.append(
-                    f"{len(lonely)} of {len(data.query)} have no gallery image of their identity in another camera, "
-                    f"and no metric counts them; the first is {lonely[0]}"
+                    f"{len(lonely)} of {len(data.query)} have no gallery image of their identity{where}, "
+                    f"and no metric counts them{remedy}; the first is {lonely[0]}"
                 )
             if decode:
                 splits["query"].problems += changed_folders(root, drawn, [*data.train, *data.query, *data.gallery])

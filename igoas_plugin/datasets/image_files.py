@@ -1,11 +1,13 @@
 """Image files of a folder."""
 
 import os
-from collections.abc import Iterable
+from collections.abc import Hashable, Iterable
+
+from torchvision.datasets.folder import IMG_EXTENSIONS
 
 from igoas_plugin.core.errors import InputError
 
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".tif", ".tiff")
+IMAGE_SUFFIXES = (*IMG_EXTENSIONS, ".gif")  # in lower case
 
 
 def is_image(name: str) -> bool:
@@ -48,7 +50,7 @@ def images_below(folder: str, depth: int = 0) -> list[str]:
     return paths
 
 
-def refuse_twins(items: Iterable[tuple[str, int, int]]) -> None:
+def refuse_twins(items: Iterable[tuple[str, Hashable, int]]) -> None:
     """Raises InputError if two files of one identity differ in suffix or folder only, as a converted copy does."""
     first = {}
     for path, identity, _ in items:

@@ -23,6 +23,7 @@ NUMBER = re.compile(r"(\d+)(?![0-9A-Za-z])")  # start of a file name: 006_004.jp
 INNER = re.compile(r"\D*(\d+)")  # folder of an identity: 001, p001
 QUERY_CAMERA, GALLERY_CAMERA = 0, 1  # made up: an evaluation leaves out gallery images of the query's camera
 SPLITS = ("train", "query", "gallery")  # fast-reid's names
+BODIES_DEPTH = 2  # levels of folders below a part: that of an identity, and one around all of them
 DRAWS = 10  # random draws of a protocol
 PROTOCOL_OF: dict[str, str] = {}  # protocol of each registered draw: OccludedREIDHalfSplit of OccludedREIDHalfSplit3
 
@@ -140,7 +141,7 @@ def list_bodies(folder: str, camera: int) -> list[Item]:
     Raises:
         InputError: the folder cannot be read, holds no image or one twice, or an image has no identity or two.
     """
-    items = [(path, identity_of(path, folder), camera) for path in image_files(folder, depth=2)]
+    items = [(path, identity_of(path, folder), camera) for path in image_files(folder, BODIES_DEPTH)]
     refuse_twins(items)
     return items
 

@@ -2,10 +2,12 @@
 
 import os
 import traceback
+from collections.abc import Iterable, Sequence
 
 from fastreid.data.datasets import DATASET_REGISTRY
 
 from igoas_plugin.core.errors import InputError, require_choice
+from igoas_plugin.fastreid_fixes.labels import CAMERA, IDENTITY, are_texts, as_plain, fit_tensors, order_of
 
 from .market_style import Item
 
@@ -38,11 +40,70 @@ def open_data(name: str, root: str | None = None, **kwargs):
 
 
 def read_split(name: str, data, split: str) -> list[Item]:
-    """Returns the images of a split; raises InputError if a data set of fast-reid fails at a file name."""
+    """Returns the images of a split, identities and cameras as numbers or text of Python.
+
+    Raises:
+        InputError: a data set of fast-reid fails at a file name, or an image has no identity.
+    """
     try:
-        return getattr(data, split)
+        items = getattr(data, split)
     except (AttributeError, AssertionError) as error:
         raise unreadable_name(name, f"its {split}", error) from error
+    return as_plain(items)
+
+
+def read_training(names: Iterable[str], **kwargs) -> list[Item]:
+    """Returns the images on which a run with these DATASETS.NAMES trains: see kept_apart().
+
+    Args:
+        names: registered names.
+        kwargs: arguments of each data set, such as `combineall`.
+
+    Raises:
+        InputError: as open_data() and read_split().
+    """
+    return kept_apart([(name, read_split(name, open_data(name, **kwargs), "train")) for name in names])
+
+
+def kept_apart(sets: Sequence[tuple[str, Sequence[Item]]]) -> list[Item]:
+    """Joins training sets, so that identity 1 of one and identity 1 of another are two classes, and cameras likewise.
+
+    Labels stay as they are if no two sets have one label, as it is with the labels of fast-reid's own data sets
+    (``market1501_2``). Otherwise they become numbers: set by set, and in the order of the labels within a set. Sets
+    that hold an image in common under one label share all their labels: OccludedMarket1501 has the training images of
+    Market1501.
+
+    Args:
+        sets: (registered name, images) of each set.
+
+    Example:
+        >>> kept_apart([("A", [("a/1.jpg", 1, 0), ("a/2.jpg", 2, 0)]), ("B", [("b/1.jpg", 1, "left")])])
+        [('a/1.jpg', 0, 0), ('a/2.jpg', 1, 0), ('b/1.jpg', 2, 1)]
+    """
+    sets = [(name, as_plain(items)) for name, items in sets]
+    scopes = scopes_of(sets)
+    joined = [item for _, items in sets for item in items]
+    for column in (IDENTITY, CAMERA):
+        labels = [(scope, item[column]) for scope, (_, items) in zip(scopes, sets, strict=True) for item in items]
+        unique, values = set(labels), {label for _, label in labels}
+        if len(unique) > len(values) or not (are_texts(values) or fit_tensors(values)):
+            order = sorted(unique, key=lambda scoped: (scoped[0], order_of(scoped[1])))
+            numbers = {scoped: number for number, scoped in enumerate(order)}
+            joined = [
+                (*item[:column], numbers[label], *item[column + 1 :])
+                for item, label in zip(joined, labels, strict=True)
+            ]
+    return joined
+
+
+def scopes_of(sets: Sequence[tuple[str, Sequence[Item]]]) -> list[int]:
+    """Returns for each training set the position of the first one with which it shares its labels."""
+    first, scopes = {}, []
+    for position, (name, items) in enumerate(sets):
+        keys = [name, *((item[0], item[IDENTITY]) for item in items)]
+        scopes.append(next((first[key] for key in keys if key in first), position))
+        first.update(dict.fromkeys(keys, scopes[-1]))
+    return scopes
 
 
 def unreadable_name(name: str, split: str, error: Exception) -> InputError:
@@ -57,9 +118,17 @@ def unreadable_name(name: str, split: str, error: Exception) -> InputError:
     )
 
 
-def unmatched(query: list[Item], gallery: list[Item]) -> list[str]:
-    """Returns the queries without a gallery image of their identity in another camera, which no metric counts."""
+def unmatched(query: list[Item], gallery: list[Item], camera_rule: bool = True) -> list[str]:
+    """Returns the queries without a gallery image of their identity in another camera, which no metric counts.
+
+    Args:
+        camera_rule: TEST.CAMERA_RULE; False takes an image in the query's own camera too.
+    """
     cameras = {}
-    for _, identity, camera in gallery:
+    for _, identity, camera, *_ in as_plain(gallery):
         cameras.setdefault(identity, set()).add(camera)
-    return [path for path, identity, camera in query if not cameras.get(identity, set()) - {camera}]
+    return [
+        path
+        for path, identity, camera, *_ in as_plain(query)
+        if not cameras.get(identity, set()) - ({camera} if camera_rule else set())
+    ]

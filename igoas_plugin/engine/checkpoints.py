@@ -28,6 +28,7 @@ INTERRUPTED = "model_interrupted"  # written after a signal, removed with the ne
 FINDING = ("has_checkpoint", "get_checkpoint_file")  # methods of Checkpointer that find the last checkpoint
 
 host_load, host_load_model = Checkpointer.load, Checkpointer._load_model
+host_log_incompatible_keys = Checkpointer._log_incompatible_keys
 host_resume_or_load, host_before_train = Checkpointer.resume_or_load, PeriodicCheckpointer.before_train
 
 
@@ -202,6 +203,11 @@ def saved_settings(checkpoint: dict) -> dict | None:
     return settings if isinstance(settings, dict) else None
 
 
+def empty_tensors(model: nn.Module) -> set[str]:
+    """Returns the names of tensors of size 0: the class weights of a model that is only evaluated."""
+    return {name for name, tensor in model.state_dict().items() if not tensor.numel()}
+
+
 def load_model(self, checkpoint):
     """Replaces Checkpointer._load_model: raises InputError if parts of the model would keep their random weights."""
     incompatible = host_load_model(self, checkpoint)
@@ -210,7 +216,7 @@ def load_model(self, checkpoint):
     wrong |= {name: f"has shape {theirs}, not {ours}" for name, theirs, ours in incompatible.incorrect_shapes}
     if not getattr(self, "_resuming", False):
         # a head without classes, in an evaluation, keeps its class weights with size 0, under a name of its own
-        empty = {name for name, tensor in self.model.state_dict().items() if not tensor.numel()}
+        empty = empty_tensors(self.model)
         wrong = {name: what for name, what in wrong.items() if name not in empty and not CLASSIFIER.search(name)}
     bad = [f"{name} {what}" for name, what in wrong.items()]
     own, saved = settings_of(self.model), saved_settings(checkpoint)
@@ -228,6 +234,23 @@ def load_model(self, checkpoint):
             f"({', '.join(extra[:5])}{', ...' if len(extra) > 5 else ''}): is it of another config?"
         )
     return incompatible
+
+
+def log_incompatible_keys(self, incompatible):
+    """Replaces Checkpointer._log_incompatible_keys; nothing is logged of tensors that have size 0 in the model."""
+    empty = empty_tensors(self.model)
+    missing = [name for name in incompatible.missing_keys if name not in empty]
+    shapes = [each for each in incompatible.incorrect_shapes if each[0] not in empty]
+    host_log_incompatible_keys(self, incompatible._replace(missing_keys=missing, incorrect_shapes=shapes))
+
+
+@fix
+def log_nothing_of_classifiers_without_identities() -> None:
+    """Every evaluation warns of "incompatible shapes", twice for each classifier with a bias.
+
+    Cause: a model that is only evaluated has classifiers of no identity, whose weights have size 0.
+    """
+    Checkpointer._log_incompatible_keys = log_incompatible_keys
 
 
 def resume_or_load(self, path, *, resume=True):

@@ -20,6 +20,7 @@ from torch.utils.data import DataLoader, default_collate
 
 from igoas_plugin.core.errors import InputError, LostWorker, PluginError, error_in_traceback
 from igoas_plugin.core.randomness import PreservedGenerators
+from igoas_plugin.datasets.reading import kept_apart
 from igoas_plugin.fastreid_fixes.device import usable_device
 from igoas_plugin.fastreid_fixes.fix import fix, replace_everywhere
 from igoas_plugin.fastreid_fixes.transforms import with_bytes
@@ -114,9 +115,27 @@ def follow_environment() -> None:
     host._root = os.getenv("FASTREID_DATASETS", host._root)
 
 
-def train_loader_arguments(cfg, **kwargs):
+def training_set(cfg, transforms: Callable, **kwargs) -> CommDataset:
+    """Returns the training set of DATASETS.NAMES; identities and cameras of several data sets are kept apart.
+
+    Args:
+        transforms: of an image.
+        kwargs: arguments of each data set, such as `combineall`.
+    """
+    sets = []
+    for name in cfg.DATASETS.NAMES:
+        data = host.DATASET_REGISTRY.get(name)(root=host._root, **kwargs)
+        if comm.is_main_process():
+            data.show_train()
+        sets.append((name, data.train))
+    return host.CommDataset(kept_apart(sets), transforms, relabel=True)
+
+
+def train_loader_arguments(cfg, *, train_set=None, transforms=None, sampler=None, **kwargs):
     """Returns the arguments of fast-reid's function for a training loader, with repeatable data."""
-    arguments = host._train_loader_from_config(cfg, **kwargs)
+    transforms = host.build_transforms(cfg, is_train=True) if transforms is None else transforms
+    train_set = training_set(cfg, transforms, **kwargs) if train_set is None else train_set
+    arguments = host._train_loader_from_config(cfg, train_set=train_set, transforms=transforms, sampler=sampler)
     data_set, sampler = with_bytes(arguments["train_set"]), arguments["sampler"]
     if cfg.DATALOADER.get("ON_ERROR") == "skip":
         data_set = SkippingDataset(data_set)
@@ -173,7 +192,8 @@ def load_data_on_any_device() -> None:
 
     Its prefetch thread also swallowed errors of the data set (the run then hung), its test loader always had 4 workers,
     FASTREID_DATASETS was read only at import, and images were sent between processes and to the GPU as float32. They
-    are now sent as bytes, and converted on the device. Upstream: fast-reid #97, #266, #485, #636.
+    are now sent as bytes, and converted on the device. Identity 1 of two training sets was one class, unless their
+    labels carried a name. Upstream: fast-reid #97, #266, #485, #636.
     """
     replace_everywhere(HostLoader, DataLoaderX)
     replace_everywhere(host_build_train_loader, build_reid_train_loader)

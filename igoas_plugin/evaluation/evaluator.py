@@ -3,6 +3,7 @@
 import logging
 from collections import OrderedDict
 
+import torch
 import torch.distributed as dist
 from fastreid.evaluation import ReidEvaluator
 from fastreid.utils import comm
@@ -15,7 +16,7 @@ from igoas_plugin.fastreid_fixes.device import usable_device
 from igoas_plugin.fastreid_fixes.fix import fix
 
 from .ranking import Distances, Labels, Ranked, Reranked, expand, memory, rank_in_blocks
-from .ranking.blocks import NO_MATCH
+from .ranking.blocks import NO_IMAGE, NO_MATCH
 
 logger = logging.getLogger(f"fastreid.{__name__}")
 
@@ -35,6 +36,11 @@ def ranks_densely(cfg) -> bool:
     return ranking == "host" or (ranking == "auto" and roc)
 
 
+def applies_camera_rule(cfg) -> bool:
+    """Returns TEST.CAMERA_RULE; True for a config of fast-reid, which has no such key."""
+    return cfg.TEST.get("CAMERA_RULE", True)
+
+
 def process(self, inputs, outputs):
     """Replaces ReidEvaluator.process; descriptors beyond the memory limit are kept in a file in OUTPUT_DIR."""
     original_process(self, inputs, outputs)
@@ -52,13 +58,18 @@ def evaluate(self) -> dict:
         InputError: there is no query, no gallery, or no query with a match in the gallery.
     """
     require_images(self._predictions, self._num_query)
+    camera_rule = applies_camera_rule(self.cfg)
     if ranks_densely(self.cfg):
+        given = self._predictions
         try:
+            self._predictions = given if camera_rule else one_camera_an_image(given)
             return evaluate_densely(self)
         except AssertionError as error:
             if "do not appear in gallery" not in str(error):
                 raise
-            raise InputError(NO_MATCH) from None
+            raise InputError(NO_MATCH if camera_rule else NO_IMAGE) from None
+        finally:
+            self._predictions = given
     predictions = gather(self._predictions, self.cfg.OUTPUT_DIR)
     if predictions is None:
         return {}
@@ -67,11 +78,20 @@ def evaluate(self) -> dict:
         Labels(predictions["pids"][part].numpy(), predictions["camids"][part].numpy())
         for part in (slice(count), slice(count, None))
     )
-    ranked = rank_in_blocks(distances_of(self.cfg, features, count), query, gallery)
+    ranked = rank_in_blocks(distances_of(self.cfg, features, count), query, gallery, camera_rule=camera_rule)
     RECENT_CMC.append(ranked.cmc)
     warn_of_left_out(count - len(ranked.ap), count)
     self._results = metrics_of(ranked)
     return OrderedDict(self._results)
+
+
+def one_camera_an_image(predictions: list[dict[str, Tensor]]) -> list[dict[str, Tensor]]:
+    """Returns the predictions of this process with cameras of which none, in any process, has two images."""
+    first, changed = comm.get_rank() << 40, []
+    for batch in predictions:
+        changed.append({**batch, "camids": first + torch.arange(len(batch["pids"]))})
+        first += len(batch["pids"])
+    return changed
 
 
 def require_images(predictions: list[dict[str, Tensor]], queries: int) -> None:

@@ -14,8 +14,11 @@ from igoas_plugin.core.files import write_atomically
 from igoas_plugin.datasets.published import PROTOCOL_OF
 from igoas_plugin.fastreid_fixes.dense_ranking import RECENT_CMC
 
+from .evaluator import applies_camera_rule
+
 METRICS = ("Rank-1", "Rank-5", "Rank-10", "mAP", "mINP")  # in %, by the names of fast-reid's evaluator
 CMC = "CMC"  # key of the whole curve: Rank-1, Rank-2, ... in %
+CAMERA_RULE = "TEST.CAMERA_RULE"  # key of the setting, true or false, without which figures cannot be compared
 MODULE = "module"  # key of the module of the data set's class, because several packages may have a class of one name
 TRAINED, EVALUATED = "results.json", "results_eval.json"  # of a run; of a later evaluation in the folder of a training
 
@@ -29,7 +32,7 @@ def save_results(results: dict, cfg, eval_only: bool = False) -> str:
         eval_only: whether the run was an evaluation, which keeps the results of a training in the same folder.
 
     Returns:
-        The path of the file: {data set: {metric: value in %, "CMC": [...], "module": ...}}.
+        The path of the file: {data set: {metric: value in %}}, with the keys CMC, CAMERA_RULE and MODULE for each set.
     """
     tests = cfg.DATASETS.TESTS
     by_set = {tests[0]: results} if len(set(tests)) == 1 else results  # fast-reid has two forms
@@ -39,6 +42,7 @@ def save_results(results: dict, cfg, eval_only: bool = False) -> str:
         for name, curve in zip(tests, curves, strict=True):
             plain[name][CMC] = [round(100 * float(rank), 4) for rank in curve]
     for name, metrics in plain.items():
+        metrics[CAMERA_RULE] = applies_camera_rule(cfg)
         if kind := DATASET_REGISTRY._obj_map.get(name):
             metrics[MODULE] = kind.__module__
     trained_here = os.path.exists(os.path.join(cfg.OUTPUT_DIR, "last_checkpoint"))
@@ -126,5 +130,5 @@ def files_of(output_dir: str) -> list[tuple[str, str]]:
         "best weights": "model_best.pth",
         "tensorboard": "events.out.tfevents.*",
     }
-    found = [(kind, sorted(glob(os.path.join(output_dir, pattern)))) for kind, pattern in kinds.items()]
-    return [(kind, paths[-1]) for kind, paths in found if paths]
+    found = [(kind, sorted(glob(pattern, root_dir=output_dir))) for kind, pattern in kinds.items()]
+    return [(kind, os.path.join(output_dir, names[-1])) for kind, names in found if names]

@@ -14,10 +14,11 @@ from torch import Tensor, nn
 from igoas_plugin.core.errors import InputError
 from igoas_plugin.datasets.market_style import Item
 from igoas_plugin.datasets.reading import open_data, read_split
+from igoas_plugin.fastreid_fixes.labels import numbered
 from igoas_plugin.modeling.fast_inference import for_evaluation
 
 from .descriptors import describe
-from .evaluator import distances_of, metrics_of
+from .evaluator import applies_camera_rule, distances_of, metrics_of
 from .ranking import Labels, rank_in_blocks
 
 NEAREST = 100  # length of the rank list that is kept of each query
@@ -31,7 +32,7 @@ class Match(NamedTuple):
         distance: 1 - cosine or squared Euclidean distance, by TEST.METRIC.
         rank: from 1, junk not counted; None for junk.
         state: "right" for the query's identity in another camera, "junk" for its identity in the same camera (no metric
-            counts it), "wrong" for another identity.
+            counts it; without the camera rule it is "right"), "wrong" for another identity.
     """
 
     position: int
@@ -54,6 +55,7 @@ class Retrieval:
         ap: average precision of each query, in [0, 1], (Q,); NaN for a query without a match in the gallery.
         cmc: share of the queries with a match among the first 1, 2, ... images, in [0, 1].
         metrics: {name: value in %}, by the names of fast-reid's evaluator.
+        camera_rule: TEST.CAMERA_RULE.
     """
 
     name: str
@@ -65,6 +67,7 @@ class Retrieval:
     ap: np.ndarray
     cmc: np.ndarray
     metrics: dict[str, float]
+    camera_rule: bool = True
 
     def matches(self, query: int) -> list[Match]:
         """Returns the rank list of the query at this position, best first, with junk."""
@@ -80,7 +83,7 @@ class Retrieval:
         _, found, found_camera = self.gallery[position]
         if found != identity:
             return "wrong"
-        return "junk" if found_camera == camera else "right"
+        return "junk" if self.camera_rule and found_camera == camera else "right"
 
     def by_quality(self) -> np.ndarray:
         """Returns the positions of the queries that have a match, the lowest average precision first."""
@@ -103,22 +106,28 @@ def retrieve(cfg, model: nn.Module, name: str) -> Retrieval:
     query, gallery = (list(read_split(name, data, split)) for split in ("query", "gallery"))
     images = CommDataset([*query, *gallery], build_transforms(cfg, is_train=False), relabel=False)
     features = describe(cfg, for_evaluation(cfg, model), images)["feats"]
-    return ranked_retrieval(name, query, gallery, features, distances_of(cfg, features, len(query)))
+    blocks = distances_of(cfg, features, len(query))
+    return ranked_retrieval(name, query, gallery, features, blocks, applies_camera_rule(cfg))
 
 
 def ranked_retrieval(
-    name: str, query: list[Item], gallery: list[Item], features: Tensor, blocks: Iterable[tuple[int, Tensor]]
+    name: str,
+    query: list[Item],
+    gallery: list[Item],
+    features: Tensor,
+    blocks: Iterable[tuple[int, Tensor]],
+    camera_rule: bool = True,
 ) -> Retrieval:
     """Ranks queries by distances that are given.
 
     Args:
-        name, query, gallery, features: as in Retrieval.
+        name, query, gallery, features, camera_rule: as in Retrieval.
         blocks: pairs (position of the first query, distances of shape (block, G)).
 
     Raises:
         InputError: no query has a match.
     """
-    count, labels, others = min(NEAREST, len(gallery)), labels_of(query), labels_of(gallery)
+    count, (labels, others) = min(NEAREST, len(gallery)), map(labels_of, numbered(query, gallery))
     nearest, distances = np.empty((len(query), count), np.int64), np.empty((len(query), count), np.float32)
 
     def keeping_nearest() -> Iterator[tuple[int, Tensor]]:
@@ -127,27 +136,30 @@ def ranked_retrieval(
             values, positions = found.values.numpy(), found.indices.numpy()
             part = slice(first, first + len(rows))
             same = others.pids[positions] == labels.pids[part, None]
-            right = same & (others.camids[positions] != labels.camids[part, None])
+            right = same & ((others.camids[positions] != labels.camids[part, None]) | (not camera_rule))
             order = np.lexsort((right, values))  # right images last, as the metrics count ties
             distances[part], nearest[part] = (np.take_along_axis(each, order, 1) for each in (values, positions))
             yield first, rows
 
     try:
-        ranked = rank_in_blocks(keeping_nearest(), labels, others)
+        ranked = rank_in_blocks(keeping_nearest(), labels, others, camera_rule=camera_rule)
     except InputError as error:
         raise InputError(f"{name}: {error}") from None
     ap = np.full(len(query), np.nan)
-    ap[has_match(labels, others)] = ranked.ap
+    ap[has_match(labels, others, camera_rule)] = ranked.ap
     metrics = {metric: float(value) for metric, value in metrics_of(ranked).items()}
-    return Retrieval(name, query, gallery, features, nearest, distances, ap, ranked.cmc, metrics)
+    return Retrieval(name, query, gallery, features, nearest, distances, ap, ranked.cmc, metrics, camera_rule)
 
 
 def labels_of(items: list[Item]) -> Labels:
-    """Returns identities and cameras of (path, identity, camera) as arrays."""
+    """Returns identities and cameras of (path, identity, camera), which are integers, as arrays."""
     return Labels(*(np.array([item[part] for item in items]) for part in (1, 2)))
 
 
-def has_match(query: Labels, gallery: Labels) -> np.ndarray:
-    """Returns for each query whether the gallery holds its identity in another camera, shape (Q,)."""
-    queries = zip(*query, strict=True)
-    return np.array([np.any((gallery.pids == pid) & (gallery.camids != camid)) for pid, camid in queries])
+def has_match(query: Labels, gallery: Labels, camera_rule: bool) -> np.ndarray:
+    """Returns for each query whether the gallery holds its identity, by the camera rule in another camera, (Q,)."""
+    matches = (
+        (gallery.pids == pid) & ((gallery.camids != camid) | (not camera_rule))
+        for pid, camid in zip(*query, strict=True)
+    )
+    return np.array([each.any() for each in matches])

@@ -15,6 +15,7 @@ FILES = (
     "file_reading",
     "device",
     "images",
+    "labels",
     "transforms",
     "preprocessing",
     "layers",

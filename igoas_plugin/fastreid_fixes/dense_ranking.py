@@ -1,8 +1,10 @@
 """Fixes of fast-reid's own ranking, which holds the distances of all queries to all gallery images at once."""
 
 import logging
+import sys
 import types
 from collections import deque
+from importlib.machinery import PathFinder, SourceFileLoader
 
 import faiss
 import numpy as np
@@ -153,6 +155,47 @@ def find_genuine_pairs_by_the_roc() -> None:
     """
     replace_everywhere(roc.evaluate_roc, evaluate_roc)
     reid_evaluation.metrics = types.SimpleNamespace(roc_curve=tpr_at_targets)
+
+
+VISUALIZER = "fastreid.utils.visualizer"
+
+
+def exchange_classes(visualizer: types.ModuleType) -> None:
+    """Makes genuine pairs the positive class where fast-reid's visualizer calls scikit-learn."""
+    roc_curve = visualizer.metrics.roc_curve
+    visualizer.metrics = types.SimpleNamespace(roc_curve=lambda labels, scores: roc_curve(1 - labels, -scores))
+
+
+class VisualizerLoader(SourceFileLoader):
+    """Loader of fast-reid's visualizer that calls exchange_classes()."""
+
+    def exec_module(self, module: types.ModuleType) -> None:
+        super().exec_module(module)
+        exchange_classes(module)
+
+
+class VisualizerFinder:
+    """Finder of fast-reid's visualizer, which is imported when somebody needs it: it takes more than a second."""
+
+    @staticmethod
+    def find_spec(name: str, path=None, target=None):
+        if name != VISUALIZER:
+            return None
+        spec = PathFinder.find_spec(name, path)
+        spec.loader = VisualizerLoader(name, spec.origin)
+        return spec
+
+
+@fix
+def draw_the_roc_of_genuine_pairs() -> None:
+    """The ROC curve of demo/visualize_result.py (Visualizer.vis_roc_curve) is that of the impostor pairs.
+
+    Cause: impostor pairs are the positive class, as in fast-reid's evaluator.
+    """
+    if VISUALIZER in sys.modules:
+        exchange_classes(sys.modules[VISUALIZER])
+    else:
+        sys.meta_path.insert(0, VisualizerFinder)
 
 
 def aqe(query_feat, gallery_feat, qe_times=1, qe_k=10, alpha=3.0):

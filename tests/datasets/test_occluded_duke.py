@@ -194,7 +194,6 @@ def test_an_empty_subset_is_named(tmp_path):
         "0019_c0_f0051230.jpg",
         "0019_c_f0051230.jpg",
         "x0019_c1_f0051230.jpg",
-        "-1_c1_f0051230.jpg",
     ],
 )
 def test_a_name_without_identity_and_camera_is_refused_and_named(tmp_path, name):

@@ -13,6 +13,7 @@ from torch import nn
 
 from igoas_plugin.checkpoint.checkpoint_file import read_file
 from igoas_plugin.core.errors import InputError
+from igoas_plugin.preflight import check_model
 
 
 class Unpicklable:
@@ -45,6 +46,18 @@ def test_tensors_that_the_model_has_no_place_for_are_named(tmp_path, host_log):
     Checkpointer(nn.Sequential(nn.Linear(1, 1), nn.Linear(1, 1)), str(tmp_path)).save("deeper")
     Checkpointer(nn.Sequential(nn.Linear(1, 1))).load(str(tmp_path / "deeper.pth"))
     assert "deeper.pth holds 2 tensors that the model has no place for (1.weight, 1.bias)" in host_log.text
+
+
+def test_an_evaluation_warns_of_no_classifier_and_a_fine_tuning_of_each(igoas_cfg, tmp_path, host_log):
+    Checkpointer(build_model(igoas_cfg), str(tmp_path)).save("four")
+    igoas_cfg.MODEL.WEIGHTS = str(tmp_path / "four.pth")
+    for identities, warnings in ((0, 0), (7, 6)):  # three classifiers with weight and bias
+        igoas_cfg.MODEL.HEADS.NUM_CLASSES = identities
+        host_log.clear()
+        check_model(igoas_cfg)
+        Checkpointer(build_model(igoas_cfg)).load(igoas_cfg.MODEL.WEIGHTS)
+        assert host_log.text.count("incompatible shapes") == 2 * warnings
+        assert ("classifier" in host_log.text) == (warnings > 0)
 
 
 @pytest.mark.parametrize("cfg_name", ["baseline_cfg", "igoas_cfg"])

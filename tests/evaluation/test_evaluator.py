@@ -54,9 +54,9 @@ def test_a_block_of_queries_is_ranked_at_once_and_not_all_of_them(raw_host, monk
     shapes, rank_in_blocks = [], evaluator.rank_in_blocks
     monkeypatch.setattr(distances, "BLOCK_BYTES", 4 * 5 * IMAGES)
 
-    def note(blocks, *labels):
+    def note(blocks, *labels, **rule):
         shapes.extend(list(rows.shape) for _, rows in blocks)
-        return rank_in_blocks(blocks, *labels)
+        return rank_in_blocks(blocks, *labels, **rule)
 
     monkeypatch.setattr(evaluator, "rank_in_blocks", note)
     results(described())
@@ -105,11 +105,26 @@ def test_the_curve_is_kept_and_queries_that_are_left_out_are_counted(host_log):
     ]
 
 
-def test_nothing_to_rank_is_one_line():
+@pytest.mark.parametrize("ranking", ["blocked", "host"])
+def test_nothing_to_rank_is_one_line_with_the_remedy(ranking):
     given = described()
+    given["camids"][:] = 0
+    with pytest.raises(InputError, match="in another camera: .* different camera ids, or set TEST.CAMERA_RULE False"):
+        results(given, TEST__RANKING=ranking)
     given["pids"][:QUERIES] = 99
-    with pytest.raises(InputError, match="no query has a gallery image of its identity in another camera"):
-        results(given)
+    with pytest.raises(InputError, match="no query has a gallery image of its identity: there is nothing to rank"):
+        results(given, TEST__RANKING=ranking, TEST__CAMERA_RULE=False)
+
+
+@pytest.mark.parametrize("option", [None, "ROC"])
+def test_without_the_camera_rule_every_camera_is_ranked_as_if_it_were_another_one(option):
+    given, options = described(), {f"TEST__{option}__ENABLED": True} if option else {}
+    others = {**given, "camids": torch.arange(QUERIES + IMAGES)}  # the rule leaves nothing out
+    for ranking in ("auto", "host"):
+        options["TEST__RANKING"] = ranking
+        found = results(given, TEST__CAMERA_RULE=False, **options)
+        assert dict(found) == dict(results(others, **options)) != dict(results(given, **options))
+    assert given["camids"].max() == 2
 
 
 def test_descriptors_that_are_not_finite_are_told_and_found_last(host_log):

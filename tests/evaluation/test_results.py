@@ -6,7 +6,8 @@ import pytest
 
 import igoas_plugin
 from igoas_plugin.core.errors import InputError
-from igoas_plugin.evaluation.results import save_results, summarize
+from igoas_plugin.evaluation.results import read_results, save_results, summarize
+from igoas_plugin.fastreid_fixes.dense_ranking import RECENT_CMC
 
 
 def cfg_of(folder, *tests):
@@ -19,22 +20,32 @@ def cfg_of(folder, *tests):
 def test_one_table_holds_several_runs_and_data_sets(tmp_path):
     save_results(OrderedDict({"Rank-1": 12.34, "mAP": 5.0}), cfg_of(tmp_path / "a", "Market1501"))
     several = {"X": OrderedDict({"Rank-1": 50.0, "mAP": 40.0}), "Y": OrderedDict({"Rank-1": 60.0, "mAP": 41.0})}
-    save_results(several, cfg_of(tmp_path / "b", "X", "Y"))
-    (tmp_path / "b" / "log.txt").write_text("")
-    table = summarize([str(tmp_path / "a"), str(tmp_path / "b")])
+    save_results(several, cfg_of(tmp_path / "b [1]", "X", "Y"))
+    (tmp_path / "b [1]" / "log.txt").write_text("")
+    table = summarize([str(tmp_path / "a"), str(tmp_path / "b [1]")])
     rows = [
         [cell.strip() for cell in line.split("|")[2:5]]
         for line in table.splitlines()
         if line.startswith(f"| {tmp_path}")
     ]
     assert rows == [["Market1501", "12.3", ""], ["X", "50.0", ""], ["Y", "60.0", ""]]
-    assert str(tmp_path / "b" / "log.txt") in table and "model_final" not in table
+    assert str(tmp_path / "b [1]" / "log.txt") in table and "model_final" not in table
+
+
+def test_results_record_whether_the_camera_rule_was_applied(tmp_path):
+    for rule in (True, False):
+        cfg = cfg_of(tmp_path / str(rule), "X", "Y")
+        cfg.TEST.CAMERA_RULE = rule
+        path = save_results({"X": {"mAP": 40.0}, "Y": {"mAP": 41.0}}, cfg)
+        assert [each["TEST.CAMERA_RULE"] for each in read_results(path).values()] == [rule, rule]
 
 
 def test_the_file_names_the_module_of_each_registered_data_set(tmp_path):
+    RECENT_CMC.clear()  # of the evaluations of other tests
     path = save_results(OrderedDict({"Rank-1": 12.34}), cfg_of(tmp_path, "PartialREID"))
     assert json.loads(Path(path).read_text(encoding="utf-8"))["PartialREID"] == {
         "Rank-1": 12.34,
+        "TEST.CAMERA_RULE": True,
         "module": "igoas_plugin.datasets.partial_reid",
     }
     summarize([path])
@@ -86,7 +97,7 @@ def test_draws_of_one_protocol_get_their_mean_and_standard_deviation(tmp_path):
 def test_one_draw_alone_has_no_mean_and_neither_have_seeds_of_another_set(tmp_path):
     runs = [
         results_of(tmp_path / "a", "OccludedREIDHalfSplit1", **{"Rank-1": 80.0}),
-        results_of(tmp_path / "b", "OccludedREIDHalfSplit", **{"Rank-1": 80.0}),
+        results_of(tmp_path / "b [1]", "OccludedREIDHalfSplit", **{"Rank-1": 80.0}),
         results_of(tmp_path / "c", "Market1501", **{"Rank-1": 80.0}),
         results_of(tmp_path / "d", "Market1501", **{"Rank-1": 81.0}),
     ]

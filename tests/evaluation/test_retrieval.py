@@ -32,6 +32,15 @@ def test_average_precision_of_each_query_leaves_junk_out(by_hand):
     assert by_hand.metrics["mAP"] == pytest.approx(100 * np.nanmean(by_hand.ap))
 
 
+def test_without_the_camera_rule_nothing_is_junk_and_every_query_has_its_average_precision():
+    found = ranked_retrieval("Drawn", QUERY, GALLERY, torch.zeros(8, 2), [(0, torch.tensor(DISTANCES))], False)
+    states = [(match.position, match.rank, match.state) for match in found.matches(0)]
+    assert states == [(0, 1, "right"), (1, 2, "wrong"), (2, 3, "right"), (3, 4, "right"), (4, 5, "wrong")]
+    np.testing.assert_allclose(found.ap, [(1 / 1 + 2 / 3 + 3 / 4) / 3, 1, 1])
+    tied = ranked_retrieval("Drawn", QUERY[:1], GALLERY, torch.zeros(6, 2), [(0, torch.ones(1, 5))], False)
+    assert [match.state for match in tied.matches(0)] == 2 * ["wrong"] + 3 * ["right"]
+
+
 def test_queries_are_ordered_from_the_worst_and_without_those_that_cannot_be_answered(by_hand):
     assert by_hand.by_quality().tolist() == [0, 1]
 
@@ -48,7 +57,7 @@ def test_no_answerable_query_is_one_line_with_the_name_of_the_data_set():
         ranked_retrieval("Drawn", QUERY[2:], GALLERY, torch.zeros(6, 2), [(0, torch.tensor(DISTANCES[2:]))])
 
 
-@pytest.mark.parametrize("keys", [[], ["TEST.RERANK.ENABLED", True]])
+@pytest.mark.parametrize("keys", [[], ["TEST.RERANK.ENABLED", True], ["TEST.CAMERA_RULE", False]])
 def test_it_finds_what_fast_reid_s_evaluator_finds(igoas_cfg, keys):
     igoas_cfg.merge_from_list(keys)
     assert_finds_what_the_evaluator_finds(igoas_cfg)

@@ -15,7 +15,10 @@ import numpy as np
 import torch
 from fastreid import evaluation
 from fastreid.config import get_cfg
+from fastreid.data.build import fast_batch_collator
+from fastreid.data.common import CommDataset
 from fastreid.data.data_utils import read_image
+from fastreid.data.datasets import DATASET_REGISTRY
 from fastreid.data.transforms import build_transforms
 from fastreid.data.transforms.functional import to_tensor
 from fastreid.evaluation import rank, rank_cylib, reid_evaluation, roc
@@ -90,6 +93,19 @@ def roc_of_pairs_that_are_separated():
     features[16:] = torch.tensor([0.5, -0.5, 0.5, -0.5])
     evaluator.process({"targets": pids, "camids": torch.arange(len(pids))}, features)
     return [value for name, value in evaluator.evaluate().items() if "TPR" in name]
+
+
+@fault
+def roc_curve_of_the_visualizer():
+    """Returns the largest TPR at FPR 0 of one genuine pair and two impostor pairs, of which one is nearer."""
+    from fastreid.utils.visualizer import Visualizer
+
+    drawn = Visualizer(None)
+    pids = np.array([0, 1, 2])
+    drawn.get_model_output(None, np.array([[0.1, 0.05, 0.9]]), pids[:1], pids, pids[:1], pids + 1)
+    with tempfile.TemporaryDirectory() as folder:
+        fpr, tpr, *_ = drawn.vis_roc_curve(folder)
+    return float(tpr[fpr == 0].max())
 
 
 @fault
@@ -239,3 +255,25 @@ def regnet_x_after_y():
         return before == [name for name, _ in backbone("regnet", "200x").named_parameters()]
     finally:
         os.chdir(here)
+
+
+@fault
+def images_found_by_data_sets():
+    """Returns the number of images below a folder with brackets, and the labels below one that looks like a name."""
+    with tempfile.TemporaryDirectory() as root:
+        for folder in ("data [1]/Market-1501-v15.09.15", "run_7_c3/Market-1501-v15.09.15"):
+            for part in ("bounding_box_train", "query", "bounding_box_test"):
+                Path(root, folder, part).mkdir(parents=True)
+                Path(root, folder, part, "0002_c1s1_000451_03.jpg").touch()
+        brackets, numbers = (
+            DATASET_REGISTRY.get("Market1501")(root=f"{root}/{each}") for each in ("data [1]", "run_7_c3")
+        )
+        return {"brackets": len(brackets.query), "numbers": [labels for _, *labels in numbers.query]}
+
+
+@fault
+def labels_in_batches():
+    """Returns the type of the identities of a batch if they are text, and the classes of two sets of one identity."""
+    two_sets = [("first/1.jpg", 1, 0), ("second/1.jpg", 1, 0)]
+    collated = fast_batch_collator([{"targets": "anna"}, {"targets": "otto"}])
+    return {"text": type(collated["targets"]).__name__, "classes": CommDataset(two_sets).num_classes}

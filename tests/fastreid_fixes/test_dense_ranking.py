@@ -1,12 +1,12 @@
-import igoas_plugin  # noqa: F401  (first: it patches fast-reid)
+import igoas_plugin  # first: it patches fast-reid
 
 # isort: split
 
 import numpy as np
 import pytest
 import torch
-from fastreid.config import get_cfg
 from fastreid.evaluation import ReidEvaluator, query_expansion, rank, rank_cylib, reid_evaluation, roc
+from test_dense_reranking import rerank_by_hand
 from torch.nn.functional import normalize
 
 from igoas_plugin.fastreid_fixes import dense_ranking
@@ -32,7 +32,7 @@ def rank_by_hand(distances, q_pids, g_pids, q_camids, g_camids, max_rank):
 
 def evaluate(features, pids, camids, num_query, **options):
     """Returns the metrics of fast-reid's evaluator for given descriptors."""
-    cfg = get_cfg()
+    cfg = igoas_plugin.get_cfg()
     cfg.merge_from_list([each for option in options.items() for each in (option[0].replace("__", "."), option[1])])
     evaluator = ReidEvaluator(cfg, num_query)
     evaluator.process({"targets": torch.tensor(pids), "camids": torch.tensor(camids)}, features)
@@ -47,7 +47,7 @@ def test_without_the_plugin_a_ranking_that_does_not_compile_ends_the_run(raw_hos
 def test_fast_reid_ranks_in_python_and_compiles_nothing(monkeypatch):
     monkeypatch.setattr(rank_cylib, "compile_helper", pytest.fail)
     monkeypatch.setattr(reid_evaluation, "compile_helper", pytest.fail)
-    ReidEvaluator(get_cfg(), num_query=1)
+    ReidEvaluator(igoas_plugin.get_cfg(), num_query=1)
     assert not rank.IS_CYTHON_AVAI and not roc.IS_CYTHON_AVAI
 
 
@@ -119,15 +119,20 @@ def test_without_the_plugin_query_expansion_needs_more_images_than_neighbours(ra
     assert raw_host["query_expansion_with_six_images"].startswith("ValueError")
 
 
-def test_query_expansion_takes_the_weighted_mean_of_the_nearest_images():
-    features = torch.randn(12, 4, generator=torch.Generator().manual_seed(0)).abs()  # similarities > 0
-    expected = []
+def expand_by_hand(features, neighbours, alpha):
+    """Returns for each image the mean of the nearest descriptors, whose weights are cosine similarities ** alpha."""
+    expanded = []
     for feature in normalize(features):
         similarity = normalize(features) @ feature
-        nearest = similarity.argsort(descending=True)[:3]
-        expected.append((features[nearest] * similarity[nearest, None] ** 3).mean(dim=0))
+        nearest = similarity.argsort(descending=True)[:neighbours]
+        expanded.append((features[nearest] * similarity[nearest, None] ** alpha).mean(dim=0))
+    return torch.stack(expanded)
+
+
+def test_query_expansion_takes_the_weighted_mean_of_the_nearest_images():
+    features = torch.randn(12, 4, generator=torch.Generator().manual_seed(0)).abs()  # similarities > 0
     query, gallery = query_expansion.aqe(features[:5], features[5:], qe_times=1, qe_k=3, alpha=3.0)
-    torch.testing.assert_close(torch.cat([query, gallery]), torch.stack(expected))
+    torch.testing.assert_close(torch.cat([query, gallery]), expand_by_hand(features, 3, 3))
 
 
 def test_query_expansion_of_few_images_takes_what_there_is():
@@ -159,6 +164,42 @@ def test_every_way_to_test_runs_on_the_cpu_and_finds_well_separated_people(metri
     results = evaluate(features, pids, [0] * 3 + [1] * 24, 3, TEST__ROC__ENABLED=True, **options)
     assert results["Rank-1"] == results["mAP"] == results["mINP"] == 100
     assert all(results[f"TPR@FPR={rate}"] == 100 for rate in ("1e-04", "1e-03", "1e-02"))
+
+
+def roc_by_hand(distances, q_pids, g_pids, q_camids, g_camids, target):
+    """Returns the largest share of genuine pairs, in %, that any threshold accepts with a FPR of at most `target`."""
+    pairs = {True: [], False: []}
+    for query, image in np.ndindex(distances.shape):
+        genuine = q_pids[query] == g_pids[image]
+        if not (genuine and q_camids[query] == g_camids[image]):
+            pairs[genuine].append(distances[query, image])
+    allowed = [limit for limit in pairs[True] if np.mean(np.array(pairs[False]) <= limit) <= target]
+    return 100 * np.mean(np.array(pairs[True]) <= max(allowed, default=-np.inf))
+
+
+@pytest.mark.parametrize("ranking", ["host", "auto"])
+@pytest.mark.parametrize("option", ["AQE", "RERANK", "ROC"])
+def test_every_metric_of_a_random_model_is_that_of_the_method_written_image_by_image(option, ranking):
+    draw, queries = np.random.default_rng(0), 12
+    pids, camids = draw.integers(6, size=72), draw.integers(3, size=72)
+    # identities overlap, and all similarities are positive, as a root of them in AQE may need
+    features = torch.tensor(draw.random((6, 8))[pids] + draw.random((72, 8)), dtype=torch.float32)
+    results = evaluate(features, pids, camids, queries, **{f"TEST__{option}__ENABLED": True, "TEST__RANKING": ranking})
+
+    ranked = normalize(expand_by_hand(features, 5, 3) if option == "AQE" else features)
+    distances = (1 - ranked[:queries] @ ranked[queries:].T).numpy()
+    if option == "RERANK":
+        distances = 0.3 * distances + 0.7 * rerank_by_hand(ranked, 20, 6)[:queries, queries:]
+    images = distances, pids[:queries], pids[queries:], camids[:queries], camids[queries:]
+    cmc, precisions, inps = rank_by_hand(*images, max_rank=10)
+    expected = {f"Rank-{rank}": 100 * cmc[rank - 1] for rank in (1, 5, 10)}
+    expected |= {"mAP": 100 * np.mean(precisions), "mINP": 100 * np.mean(inps)}
+    expected["metric"] = (expected["Rank-1"] + expected["mAP"]) / 2
+    if option == "ROC":
+        expected |= {f"TPR@FPR={target:.0e}": roc_by_hand(*images, target) for target in (1e-4, 1e-3, 1e-2)}
+        assert 0 < expected["TPR@FPR=1e-02"] < 50
+    assert dict(results) == pytest.approx(expected, abs=1e-3)
+    assert 10 < expected["mAP"] < 90 and 5 < expected["mINP"] < 90
 
 
 def test_demo_scripts_of_fast_reid_import_the_ranking_from_its_package(raw_host):
@@ -208,6 +249,19 @@ def test_the_largest_tpr_at_a_false_positive_rate_is_scikit_learn_s():
         fpr, tpr, _ = roc_curve(labels, scores, drop_intermediate=False)
         expected = [100 * tpr[fpr <= target].max() for target in (1e-4, 1e-3, 1e-2)]
         np.testing.assert_allclose(dense_ranking.tpr_at_targets(labels, scores)[1], expected, rtol=1e-12)
+
+
+def test_the_roc_that_a_demo_draws_is_that_of_the_genuine_pairs(raw_host, tmp_path):
+    from fastreid.utils.visualizer import Visualizer
+
+    assert raw_host["roc_curve_of_the_visualizer"] == 0.5  # that of the impostor pairs: one of two is farther
+    drawn, pids = Visualizer(None), np.array([0, 1, 2])
+    drawn.get_model_output(None, np.array([[0.1, 0.05, 0.9]]), pids[:1], pids, pids[:1], pids + 1)
+    fpr, tpr, genuine, impostor = drawn.vis_roc_curve(str(tmp_path))
+    # the nearest pair is an impostor one, so the genuine pair needs half of them accepted
+    assert tpr[fpr == 0].max() == 0 and tpr[fpr <= 0.5].max() == 1
+    assert list(genuine) == [0.1] and list(impostor) == [0.05, 0.9]
+    assert (tmp_path / "roc.jpg").stat().st_size > 0
 
 
 def test_without_impostor_pairs_every_genuine_one_is_accepted():

@@ -25,9 +25,9 @@ def test_the_last_epoch_is_evaluated_before_its_checkpoint_whatever_the_period(b
 def test_every_option_of_the_evaluation_does_its_work_on_the_cpu(igoas_cfg, monkeypatch, switch, ranking):
     ranked, rank_distances, rank_in_blocks = [], rank.evaluate_rank, evaluator.rank_in_blocks
 
-    def note_blocks(blocks, *labels):
+    def note_blocks(blocks, *labels, **rule):
         ranked.append(torch.cat([rows.clone() for _, rows in blocks]).numpy())
-        return rank_in_blocks(blocks, *labels)
+        return rank_in_blocks(blocks, *labels, **rule)
 
     monkeypatch.setattr(rank, "evaluate_rank", lambda *args: ranked.append(args[0]) or rank_distances(*args))
     monkeypatch.setattr(evaluator, "rank_in_blocks", note_blocks)

@@ -1,6 +1,7 @@
 import pytest
 import torch
-from fastreid.evaluation import inference_on_dataset
+from fastreid.engine.hooks import PreciseBN
+from fastreid.evaluation import ReidEvaluator, inference_on_dataset
 from fastreid.modeling import build_model
 from fastreid.utils.events import EventStorage
 from tiny_data import random_batch
@@ -85,6 +86,35 @@ def test_the_flip_test_averages_the_descriptors_of_image_and_mirror_image(cfg_na
     collector = Collector()
     inference_on_dataset(model, OneBatch([random_batch()]), collector, flip_test=True)
     assert torch.equal(collector.outputs[0], expected)
+
+
+class Colours(torch.nn.Module):
+    """Model that finds every identity: the descriptor is the mean colour."""
+
+    def forward(self, batched_inputs):
+        return batched_inputs["images"].mean((2, 3))
+
+
+def test_the_flip_test_keeps_a_perfect_ranking(baseline_cfg):
+    batch = random_batch()
+    batch["images"] = batch["images"] / 50 + 200 * torch.eye(3)[torch.arange(8) % 3, :, None, None]
+    batch["targets"], batch["camids"] = torch.arange(8) % 3, torch.arange(8) // 3
+    found = inference_on_dataset(Colours(), OneBatch([batch]), ReidEvaluator(baseline_cfg, 3), flip_test=True)
+    assert found["Rank-1"] == found["mAP"] == found["mINP"] == 100
+
+
+def test_precise_bn_takes_the_mean_statistics_of_the_batches_and_leaves_exact_ones_as_they_are(baseline_cfg):
+    model = built(baseline_cfg).train()
+    maps = [model.backbone.conv1(model.preprocess_image(random_batch(seed=seed))).detach() for seed in range(3)]
+    mean, variance = (torch.stack([f(each, (0, 2, 3)) for each in maps]).mean(0) for f in (torch.mean, torch.var))
+    assert not torch.allclose(model.backbone.bn1.running_mean, mean, atol=0.1)
+    PreciseBN(model, [random_batch(seed=seed) for seed in range(3)], 3).update_stats()
+    torch.testing.assert_close(model.backbone.bn1.running_mean, mean)
+    torch.testing.assert_close(model.backbone.bn1.running_var, variance)
+    exact = {name: value.clone() for name, value in model.state_dict().items() if "running" in name}
+    PreciseBN(model, [random_batch(seed=seed) for seed in range(3)], 3).update_stats()
+    for name, value in exact.items():
+        torch.testing.assert_close(model.state_dict()[name], value)
 
 
 def test_targets_of_precise_bn_are_left_alone(baseline_cfg, raw_host):

@@ -94,3 +94,9 @@ def test_the_means_of_the_groups_are_the_metrics_of_the_evaluation(retrieval):
         assert np.average([group.ap for group in groups], weights=weights) == pytest.approx(retrieval.metrics["mAP"])
         rank_1 = np.average([group.rank_1 for group in groups], weights=weights)
         assert rank_1 == pytest.approx(retrieval.metrics["Rank-1"])
+
+
+def test_groups_of_text_and_of_numbers_have_an_order():
+    queries = [Query(0, "a.png", "anna", "left", 50.0, 1), Query(1, "b.png", 3, 0, 70.0, 2)]
+    assert [group.label for group in grouped(queries, "identity")] == [3, "anna"]
+    assert [group.label for group in grouped(queries, "camera")] == [0, "left"]

@@ -3,13 +3,16 @@
 import os
 import re
 from collections.abc import Iterator
+from contextlib import contextmanager
 
 from tqdm import tqdm
 
 from igoas_plugin.core.errors import InputError, PluginError
 from igoas_plugin.core.files import cannot_write, rename_finished, temporary_folder
+from igoas_plugin.datasets.image_files import refuse_twins
 from igoas_plugin.datasets.layout import plain
-from igoas_plugin.datasets.published import warn_once
+from igoas_plugin.datasets.published import SPLITS, warn_once
+from igoas_plugin.datasets.reading import open_data, read_split
 from igoas_plugin.fastreid_fixes.images import refuse_unreadable
 
 from .recipes import OWNERS, RECIPES, Parts, Recipe
@@ -109,6 +112,7 @@ def find_images(recipe: Recipe, source: str) -> tuple[Parts, dict[str, str]]:
     for image in images.values():
         if not re.match(recipe.name, os.path.basename(image)):
             raise InputError(f"{image} is not named as in {title}: rename the file or take it out")
+    refuse_twins((image, os.path.dirname(image), 0) for image in images.values())
     return parts, images
 
 
@@ -156,6 +160,11 @@ def differences(recipe: Recipe, counts: dict[str, int], finished: str) -> Iterat
     Raises:
         InputError: a file name does not tell an identity.
     """
+    if recipe.registered:
+        with paths_below(finished):
+            data = open_data(recipe.registered, os.path.dirname(finished))
+            for split in SPLITS:
+                read_split(recipe.registered, data, split)
     for part, published in recipe.published.items():
         if counts[part] != published:
             yield f"{recipe.layout.title}: {part} has {counts[part]} images, published are {published}"
@@ -164,12 +173,19 @@ def differences(recipe: Recipe, counts: dict[str, int], finished: str) -> Iterat
             data = reader.__new__(reader)  # it would look for the folder in another place
             data.dataset_dir, data.parts = recipe.layout.find(os.path.dirname(finished), reader.needed())
             for split in reader.published:
-                try:
+                with paths_below(finished):
                     difference = data.difference(split, data.read(split))
-                except InputError as error:
-                    raise InputError(str(error).replace(finished + os.sep, "")) from None
                 if difference:
                     yield f"{reader.__name__}: {difference}"
+
+
+@contextmanager
+def paths_below(folder: str) -> Iterator[None]:
+    """Context in which an InputError names paths below a folder without that folder, which is a temporary one."""
+    try:
+        yield
+    except InputError as error:
+        raise InputError(str(error).replace(folder + os.sep, "")) from None
 
 
 def refuse_difference(target: str, images: dict[str, str]) -> None:

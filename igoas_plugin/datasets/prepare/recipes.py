@@ -1,5 +1,6 @@
 """Recipes that tell how each published data set is made from the copy that a user has."""
 
+import functools
 import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -14,10 +15,9 @@ from igoas_plugin.datasets.p_duke import PDukeMTMC
 from igoas_plugin.datasets.p_ethz import PETHZ
 from igoas_plugin.datasets.partial_ilids import PartialiLIDS, PartialiLIDSUncropped
 from igoas_plugin.datasets.partial_reid import PartialREID, PartialREIDOccluded
-from igoas_plugin.datasets.published import PublishedDataset
+from igoas_plugin.datasets.published import BODIES_DEPTH, PublishedDataset
 
 Parts = dict[str, str]  # part of the layout: its folder in the source
-ANY_DEPTH = 20
 MARKET = Layout(
     "Market-1501",
     "Market-1501-v15.09.15",
@@ -29,12 +29,16 @@ MARKET_NAME = r"-?\d+_c\ds\d_"  # 0002_c1s1_000451_03.jpg has a sequence, the na
 MARKET_IMAGES = dict(zip(SUBSETS, (12936, 3368, 19732), strict=True))  # junk images included
 
 
-def all_images(parts: Parts) -> dict[str, str]:
-    """Returns {path in the data set: path in the source} of every image in the parts."""
+def all_images(parts: Parts, depth: int = BODIES_DEPTH) -> dict[str, str]:
+    """Returns {path in the data set: path in the source} of every image that a reader of the parts will find.
+
+    Args:
+        depth: argument of images_below().
+    """
     return {
         f"{part}/{os.path.relpath(image, folder)}": image
         for part, folder in parts.items()
-        for image in images_below(folder, ANY_DEPTH)
+        for image in images_below(folder, depth)
     }
 
 
@@ -61,6 +65,7 @@ class Recipe:
     choose: Callable[[Parts], dict[str, str]] = all_images  # tells which images of a source go where
     name: str = ""  # regular expression that every file name matches at its beginning
     published: dict[str, int] = field(default_factory=dict)  # images by part, of a data set that fast-reid reads
+    registered: str = ""  # name of that data set
 
     @property
     def needed(self) -> list[list[str]]:
@@ -75,6 +80,12 @@ RECIPES = {
     "p-ethz": Recipe(PETHZ.layout, (PETHZ,)),
     "partial-reid": Recipe(PartialREID.layout, (PartialREID, PartialREIDOccluded)),
     "partial-ilids": Recipe(PartialiLIDS.layout, (PartialiLIDS, PartialiLIDSUncropped)),
-    "market-1501": Recipe(MARKET, name=MARKET_NAME, published=MARKET_IMAGES),
+    "market-1501": Recipe(
+        MARKET,
+        choose=functools.partial(all_images, depth=0),
+        name=MARKET_NAME,
+        published=MARKET_IMAGES,
+        registered="Market1501",
+    ),
 }
 OWNERS = {plain(name): recipe.layout for recipe in RECIPES.values() for name in recipe.layout.folders}

@@ -10,7 +10,9 @@ from igoas_plugin.core.errors import InputError
 
 COUNTED = 40  # up to this number of matches, counting nearer images for each is faster than sorting a row
 
-NO_MATCH = "no query has a gallery image of its identity in another camera: there is nothing to rank"
+NO_IMAGE = "no query has a gallery image of its identity: there is nothing to rank"
+REMEDY = "give query and gallery different camera ids, or set TEST.CAMERA_RULE False"
+NO_MATCH = f"no query has a gallery image of its identity in another camera: there is nothing to rank; {REMEDY}"
 
 
 class Labels(NamedTuple):
@@ -35,12 +37,17 @@ class Ranked(NamedTuple):
     inp: np.ndarray
 
 
-def rank_in_blocks(blocks: Iterable[tuple[int, Tensor]], query: Labels, gallery: Labels, max_rank: int = 50) -> Ranked:
+def rank_in_blocks(
+    blocks: Iterable[tuple[int, Tensor]], query: Labels, gallery: Labels, max_rank: int = 50, camera_rule: bool = True
+) -> Ranked:
     """Computes CMC, AP and INP of the Market-1501 protocol from distances that come in blocks of queries.
 
-    A query's gallery images of its own identity and camera are left out. A query without a match is left out of every
-    metric. The rank of a match is counted as one plus the number of images that are not farther, so that no whole row
-    of distances is sorted or kept.
+    A query's gallery images of its own identity and camera are left out (the camera rule). A query without a match is
+    left out of every metric. The rank of a match is counted as one plus the number of images that are not farther, so
+    that no whole row of distances is sorted or kept.
+
+    AP is the non-interpolated average precision, as in fast-reid: the mean, over the matches, of the precision at the
+    rank of each. The script of Market-1501 takes the trapezoid rule, which gives lower values.
 
     Ties: if a match and an image of another identity have equal distances, the match comes second. fast-reid's order is
     arbitrary there. Distances must not be NaN; see Distances.
@@ -51,6 +58,7 @@ def rank_in_blocks(blocks: Iterable[tuple[int, Tensor]], query: Labels, gallery:
         blocks: pairs (position of the first query, distances of shape (block, G)); the distances are overwritten.
         query, gallery: labels of Q and G images.
         max_rank: length of the CMC curve; with a smaller gallery its last value is repeated.
+        camera_rule: False also ranks the images that the camera rule leaves out, as matches.
 
     Raises:
         InputError: no query has a match.
@@ -70,7 +78,7 @@ def rank_in_blocks(blocks: Iterable[tuple[int, Tensor]], query: Labels, gallery:
     for first, rows in blocks:
         for position, row in enumerate(rows.numpy(), start=first):
             same = order[bounds[0][position] : bounds[1][position]]
-            matches = same[gallery.camids[same] != query.camids[position]]
+            matches = same[gallery.camids[same] != query.camids[position]] if camera_rule else same
             if not len(matches):
                 continue
             distances = np.sort(row[matches])
@@ -82,7 +90,7 @@ def rank_in_blocks(blocks: Iterable[tuple[int, Tensor]], query: Labels, gallery:
             inp.append(len(matches) / ranks[-1])
             first_found[min(ranks[0], max_rank + 1) - 1] += 1
     if not ap:
-        raise InputError(NO_MATCH)
+        raise InputError(NO_MATCH if camera_rule else NO_IMAGE)
     cmc = first_found[:max_rank].cumsum() / len(ap)
     return Ranked(cmc.astype(np.float32), np.array(ap), np.array(inp))
 

@@ -4,11 +4,8 @@ import os
 from pathlib import Path
 from typing import NamedTuple
 
-from torchvision.datasets.folder import IMG_EXTENSIONS
-
 from igoas_plugin.core.errors import InputError
-
-SUFFIXES = (*IMG_EXTENSIONS, ".gif")  # in lower case
+from igoas_plugin.datasets.image_files import is_image
 
 
 class Crop(NamedTuple):
@@ -22,8 +19,8 @@ class Crop(NamedTuple):
 def crops_in(folder: str) -> tuple[list[Crop], dict[str, str]]:
     """Lists the images in a folder and in all folders below it, by their suffixes.
 
-    Hidden files and folders and other suffixes than SUFFIXES are skipped. Links are followed, unless they lead to a
-    folder that the link itself lies in.
+    Hidden files and folders, and files without the suffix of an image, are skipped. Links are followed, unless they
+    lead to a folder that the link itself lies in.
 
     Returns:
         The crops, sorted by path, and {path of an image or folder that the system cannot read: reason}.
@@ -46,7 +43,7 @@ def crops_in(folder: str) -> tuple[list[Crop], dict[str, str]]:
             if not name.startswith(".") and os.path.realpath(os.path.join(parent, name)) not in around
         ]
         for name in names:
-            if name.startswith(".") or not name.lower().endswith(SUFFIXES):
+            if not is_image(name):
                 continue
             path = os.path.join(parent, name)
             try:

@@ -14,10 +14,11 @@ from igoas_plugin.core.errors import InputError
 from igoas_plugin.datasets.market_style import Item
 from igoas_plugin.datasets.reading import open_data, read_split
 from igoas_plugin.evaluation.descriptors import describe
+from igoas_plugin.fastreid_fixes.labels import order_of
 from igoas_plugin.inference.trained import build_trained
 from igoas_plugin.modeling.fast_inference import for_evaluation
 
-from .figure_file import as_label, palette
+from .figure_file import as_label, camera_label, palette
 from .pixel_images import drawn, first_test_set
 
 METHODS = ("tsne", "pca")
@@ -45,13 +46,13 @@ def embedding_picture(cfg, identities: Sequence[int], count: int, seed: int, met
     data = open_data(name)
     parts = {part: read_split(name, data, part) for part in ("query", "gallery")}
     known = {part: {identity for _, identity, _ in items} for part, items in parts.items()}
-    everyone = sorted(known["query"] | known["gallery"])
+    everyone = sorted(known["query"] | known["gallery"], key=order_of)
     for identity in identities:
         if identity not in everyone:
             raise InputError(
                 f"--identities {identity}: {name} has none of that number; it has {everyone[0]} to {everyone[-1]}"
             )
-    identities = list(identities) or drawn(sorted(known["query"]), count, seed)
+    identities = list(identities) or drawn(sorted(known["query"], key=order_of), count, seed)
     items = [(part, item) for part, images in parts.items() for item in images if item[1] in identities]
     if len(items) < FEWEST:
         raise InputError(f"{name} has {len(items)} images of these identities, and a projection needs {FEWEST}")
@@ -99,15 +100,17 @@ def draw_embedding(points: np.ndarray, items: Sequence[tuple[str, Item]], title:
     """
     figure = Figure(figsize=(9, 8), layout="constrained")
     panel = figure.subplots()
-    identities = np.array([identity for _, (_, identity, _) in items])
-    colours = palette(sorted(set(identities.tolist())))
+    identities = np.array([identity for _, (_, identity, _) in items], dtype=object)  # numbers or text
+    colours = palette(sorted(set(identities), key=order_of))
     for (part, (_, identity, camera)), (x, y) in zip(items, points, strict=True):
         colour = colours[identity]
         panel.scatter(
             x, y, s=110, marker=MARKERS[part], color=[colour], edgecolors=EDGES[part], linewidths=1.2, zorder=2
         )
         text = "white" if np.dot(colour, (0.299, 0.587, 0.114)) < 0.6 else "black"
-        panel.annotate(str(camera + 1), (x, y), ha="center", va="center_baseline", fontsize=6, color=text, zorder=3)
+        panel.annotate(
+            camera_label(camera), (x, y), ha="center", va="center_baseline", fontsize=6, color=text, zorder=3
+        )
     for identity, colour in colours.items():
         own = points[identities == identity]
         middle = own[np.linalg.norm(own - np.median(own, axis=0), axis=1).argmin()]
@@ -115,7 +118,7 @@ def draw_embedding(points: np.ndarray, items: Sequence[tuple[str, Item]], title:
             panel.plot(*zip(middle, point, strict=True), "-", color=colour, alpha=0.35, linewidth=0.8, zorder=1)
         box = {"boxstyle": "round,pad=0.2", "facecolor": "white", "edgecolor": colour, "alpha": 0.85}
         place = {"xytext": (0, 9), "textcoords": "offset points", "ha": "center"}
-        panel.annotate(str(identity), middle, **place, bbox=box, fontsize=8, zorder=4)
+        panel.annotate(as_label(str(identity)), middle, **place, bbox=box, fontsize=8, zorder=4)
     panel.set(xticks=[], yticks=[])
     panel.set_title(title, fontsize="small")
     look = {"linestyle": "", "color": "grey", "markersize": 9}

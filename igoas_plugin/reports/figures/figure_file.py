@@ -50,6 +50,16 @@ def as_label(name: str) -> str:
     return printable(name).replace("$", r"\$")
 
 
+def camera_label(camera: int | str) -> str:
+    """Returns the label of a camera: numbers count from 1, as in file names; text stays.
+
+    Example:
+        >>> camera_label(0), camera_label("left")
+        ('1', 'left')
+    """
+    return as_label(camera) if isinstance(camera, str) else str(camera + 1)
+
+
 def palette(names: Iterable[Hashable]) -> dict[Hashable, tuple]:
     """Returns {name: colour}; up to 20 names have different colours."""
     names = list(names)

@@ -5,7 +5,7 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from igoas_plugin.core.errors import InputError
-from igoas_plugin.datasets.reading import open_data
+from igoas_plugin.datasets.reading import read_training
 from igoas_plugin.occlusion import build_occlusion
 from igoas_plugin.occlusion.preview import occluded_batch
 
@@ -28,7 +28,7 @@ def occlusion_picture(cfg, count: int, seed: int) -> Figure:
     if cfg.SOLVER.MAX_EPOCH < 1:
         raise InputError(f"SOLVER.MAX_EPOCH must be 1 or more, got {cfg.SOLVER.MAX_EPOCH}")
     title = title_of(cfg)  # builds the block, which checks its keys
-    items = [item for name in cfg.DATASETS.NAMES for item in open_data(name).train]
+    items = read_training(cfg.DATASETS.NAMES)
     if not items:
         raise InputError(
             f"DATASETS.NAMES {', '.join(cfg.DATASETS.NAMES) or 'is empty'}: no training images to occlude; name a "

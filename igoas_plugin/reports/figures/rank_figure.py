@@ -16,7 +16,7 @@ from igoas_plugin.inference.trained import build_trained
 from igoas_plugin.preflight import check_test_data
 from igoas_plugin.reports.rank_lists import Found, Query, RankList, queries_of, query_at, rank_list
 
-from .figure_file import as_label, show_image
+from .figure_file import as_label, camera_label, show_image
 from .pixel_images import drawn, first_test_set
 
 CHOICES = ("random", "worst", "best")  # "worst" and "best" by average precision
@@ -27,7 +27,8 @@ FRAMES = {
     "junk": ("#7f7f7f", (0, (2, 1.5)), "same camera"),
 }
 CELL, TEXT = 1.05, 0.65  # inches: width of an image, and height of the lines above and below it
-LEGEND = "green ✓: right; red ✗: wrong; grey, dashed: the query's identity in its own camera, which no metric counts"
+LEGEND = "green ✓: right; red ✗: wrong"
+JUNK_LEGEND = "; grey, dashed: the query's identity in its own camera, which no metric counts"
 
 
 def ranks_picture(cfg, words: Sequence[str], count: int, top: int, seed: int, junk: bool) -> Figure:
@@ -46,7 +47,7 @@ def ranks_picture(cfg, words: Sequence[str], count: int, top: int, seed: int, ju
     if top > NEAREST:
         raise InputError(f"--top must be 1 to {NEAREST}, got {top}")
     name = first_test_set(cfg)
-    check_test_data(name)
+    check_test_data(name, cfg.TEST.CAMERA_RULE)
     [choice, *others] = words
     named = None if choice in CHOICES and not others else find_queries(words, name)
     retrieval = retrieve(cfg, build_trained(cfg), name)
@@ -61,7 +62,7 @@ def ranks_picture(cfg, words: Sequence[str], count: int, top: int, seed: int, ju
             f"Rank-1 {retrieval.metrics['Rank-1']:.1f} %, mAP {retrieval.metrics['mAP']:.1f} %",
             f"{as_label(cfg.MODEL.WEIGHTS)}; "
             f"distances: {cfg.TEST.METRIC}{', re-ranked' if cfg.TEST.RERANK.ENABLED else ''}",
-            LEGEND,
+            LEGEND + (JUNK_LEGEND if cfg.TEST.CAMERA_RULE else "; images of the query's own camera are ranked too"),
         ]
     )
     return draw_ranks([rank_list(retrieval, query, top, junk) for query in queries], title)
@@ -125,9 +126,9 @@ def draw_ranks(lists: Sequence[RankList], title: str) -> Figure:
             panel.set_axis_off()
         for panel, image in zip(row, shown, strict=False):
             show_image(panel, image)
-        ap = "no match in\nanother camera" if query.ap is None else f"AP {query.ap:.1f} %"
-        row[0].set_title(f"query {query.position}\nidentity {query.identity}", fontsize="x-small")
-        row[0].set_xlabel(f"{ap}\ncam {query.camera + 1}", fontsize="x-small")
+        ap = "no match" if query.ap is None else f"AP {query.ap:.1f} %"
+        row[0].set_title(f"query {query.position}\nidentity {as_label(str(query.identity))}", fontsize="x-small")
+        row[0].set_xlabel(f"{ap}\ncam {camera_label(query.camera)}", fontsize="x-small")
         for panel, each in zip(row[1:], found, strict=False):
             frame(panel, each)
     return figure
@@ -140,4 +141,4 @@ def frame(panel: Axes, found: Found) -> None:
         spine.set(color=colour, linestyle=line, linewidth=3)
     heading = mark if found.match.rank is None else f"{mark} {found.match.rank}"
     panel.set_title(heading, fontsize="x-small", color=colour)
-    panel.set_xlabel(f"{found.match.distance:.3g}\ncam {found.camera + 1}", fontsize="x-small")
+    panel.set_xlabel(f"{found.match.distance:.3g}\ncam {camera_label(found.camera)}", fontsize="x-small")

@@ -132,7 +132,8 @@ def page_of(run: RunFolder, sets: Sequence[TestSet], sha256: str, command: str) 
         maker=made_by(cfg.MODEL.DEVICE),
         command=command,
         sha256=sha256,
-        extras=[name for key, name in EXTRAS.items() if value_of(cfg, key)],
+        extras=[name for key, name in EXTRAS.items() if value_of(cfg, key)]
+        + ([] if cfg.TEST.CAMERA_RULE else ["images of the query's camera ranked (TEST.CAMERA_RULE False)"]),
         settings=settings_of(cfg),
         splits=splits_of(cfg, root),
         metrics=METRICS,
@@ -227,7 +228,9 @@ def splits_of(cfg, root: str) -> list[tuple[str, ...]]:
     """
     wanted = [(name, "train") for name in cfg.DATASETS.NAMES]
     wanted += [(name, split) for name in cfg.DATASETS.TESTS for split in ("query", "gallery")]
-    reports = {name: report(name, root) for name in dict.fromkeys(name for name, _ in wanted)}
+    reports = {
+        name: report(name, root, camera_rule=cfg.TEST.CAMERA_RULE) for name in dict.fromkeys(name for name, _ in wanted)
+    }
     rows = []
     for name, split in dict.fromkeys(wanted):
         found = reports[name].splits.get(split)

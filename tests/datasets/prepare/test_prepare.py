@@ -483,3 +483,54 @@ def test_a_full_disk_is_one_line_and_leaves_nothing(few_names, tmp_path, monkeyp
     ):
         prepare("occluded-duke", folder_of(tmp_path / "duke", DUKE), str(tmp_path / "root"))
     assert os.listdir(tmp_path / "root") == []
+
+
+# What the tool writes, the data sets read
+
+ODD = {
+    "-1_c1s1_000051_00.jpg": None,  # junk
+    "0000_c2s1_000076_00.JPEG": (0, 1),
+    "0002_c1s1_000451_03.JPG": (2, 0),
+    "0007_c6s3_077419_03 (copy).png": (7, 5),
+    "1501_c3s3_000001_00[1].bmp": (1501, 2),
+}
+
+
+def test_the_reader_of_market_1501_sees_every_image_that_is_written(tmp_path):
+    files = {f"{part}/{name}": jpeg(index) for part in SUBSETS for index, name in enumerate(ODD)}
+    files |= {"query/deeper/0002_c1s1_000451_03.jpg": jpeg(), "query/._0002_c1s1_000451_03.jpg": b"junk"}
+    source = folder_of(tmp_path / "run [1] 3_c4_" / "a*b" / "Market1501", files)
+    root = tmp_path / "data sets [2] 5_c6_"
+    line = prepare("market-1501", source, str(root))
+    assert line.endswith("images: 5 in bounding_box_train, 5 in query, 5 in bounding_box_test")
+    data = DATASET_REGISTRY.get("Market1501")(root=str(root))
+    expected = [labels for labels in ODD.values() if labels]
+    assert [tuple(labels) for _, *labels in data.query] == [tuple(labels) for _, *labels in data.gallery] == expected
+    assert [labels for _, *labels in data.train] == [[f"market1501_{p}", f"market1501_{c}"] for p, c in expected]
+    written = {name for name in tree(root) if "/query/" in name}
+    assert {os.path.relpath(path, root) for path, *_ in data.query} == {name for name in written if "/-1_" not in name}
+
+
+def test_the_readers_of_bodies_see_every_image_that_is_written(tmp_path, host_log):
+    names = ("001.JPG", "002/01.png", "a [b]/003/003_c1.tiff", "a [b]/c/d/004.jpg")
+    files = {f"{part}/{name}": jpeg(index) for part in BODIES[::2] for index, name in enumerate(names)}
+    root = tmp_path / "data [2]"
+    prepare("occluded-reid", folder_of(tmp_path / "[1]" / "Occluded_REID", files), str(root))
+    data = DATASET_REGISTRY.get("OccludedREID")(root=str(root))
+    assert {identity for _, identity, _ in data.query} == {1, 2, 3}  # the fourth lies too deep, for both
+    assert sorted(path for path, *_ in data.query + data.gallery) == sorted(map(str, root.rglob("*.*")))
+
+
+@pytest.mark.parametrize(
+    "name, message",
+    [
+        ("2000_c1s1_000451_03.jpg", "query/2000_c1s1_000451_03.jpg does not tell identity and camera as"),
+        ("0003_c7s1_000451_03.jpg", "query/0003_c7s1_000451_03.jpg does not tell identity and camera as"),
+        ("0001_c1s1_000001_00.png", "query/0001_c1s1_000001_00.jpg and .*_00.png are one image twice: remove one"),
+    ],
+)
+def test_what_the_reader_of_market_1501_does_not_take_is_not_written(name, message, tmp_path):
+    files = SETS["market-1501"][1] | {f"query/{name}": jpeg()}
+    with pytest.raises(InputError, match=message):
+        prepare("market-1501", folder_of(tmp_path / "market", files), str(tmp_path / "root"))
+    assert os.listdir(tmp_path / "root") == []

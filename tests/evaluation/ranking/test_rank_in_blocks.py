@@ -7,6 +7,7 @@ import torch
 from failures import Failures
 from fastreid.evaluation.rank import evaluate_rank
 
+from igoas_plugin.core.errors import InputError
 from igoas_plugin.evaluation.ranking import Labels, blocks, rank_in_blocks
 
 
@@ -47,6 +48,28 @@ def assert_ranks_as_in_fast_reid(draw):
     assert found.cmc.dtype == np.float32 and found.cmc.tolist() == expected[0].tolist()
     np.testing.assert_allclose(found.ap, expected[1], rtol=1e-14)  # the same terms, summed in another order
     np.testing.assert_array_equal(found.inp, expected[2])
+
+
+def test_average_precision_is_not_interpolated():
+    # one query of person 0, whose two matches stand at ranks 2 and 4
+    query, gallery = Labels(np.array([0]), np.array([0])), Labels(np.array([1, 0, 1, 0]), np.array([1, 1, 1, 1]))
+    distances = np.array([[0.1, 0.2, 0.3, 0.4]], np.float32)
+    found = rank_in_blocks(in_blocks(distances), query, gallery)
+    assert found.ap.tolist() == dense(distances, query, gallery)[1] == [(1 / 2 + 2 / 4) / 2]
+    # Market-1501's script takes, at each match, the mean of the precisions at its rank and at the rank before
+    assert found.ap[0] > ((0 / 1 + 1 / 2) / 2 + (1 / 3 + 2 / 4) / 2) / 2
+
+
+def test_without_the_camera_rule_images_of_the_query_s_camera_are_matches():
+    # by distance: the query's own camera, a stranger, another camera
+    query, gallery = Labels(np.array([0]), np.array([0])), Labels(np.array([0, 1, 0]), np.array([0, 0, 1]))
+    distances = np.array([[0.1, 0.2, 0.3]], np.float32)
+    assert rank_in_blocks(in_blocks(distances), query, gallery).ap.tolist() == [1 / 2]
+    found = rank_in_blocks(in_blocks(distances), query, gallery, camera_rule=False)
+    assert found.ap.tolist() == [(1 + 2 / 3) / 2] and found.cmc[0] == 1 and found.inp.tolist() == [2 / 3]
+    strangers = Labels(np.array([1, 1, 1]), np.array([0, 0, 0]))
+    with pytest.raises(InputError, match="no query has a gallery image of its identity: there is nothing to rank"):
+        rank_in_blocks(in_blocks(distances), query, strangers, camera_rule=False)
 
 
 def test_equal_distances_are_ranked_at_their_worst():

@@ -44,6 +44,16 @@ def test_colour_and_label_tell_the_identity_shape_the_part_and_number_the_camera
     assert [text.get_text() for text in figure.legends[0].get_texts()] == ["gallery", "query"]
 
 
+def test_identities_and_cameras_that_are_text_are_written_as_they_are():
+    items = [
+        ("query", ("a.png", "anna", "left")),
+        ("gallery", ("b.png", "anna", "$right$")),
+        ("gallery", ("c.png", 3, 0)),
+    ]
+    [panel] = draw_embedding(np.array([[0.0, 0.0], [1.0, 0.0], [5.0, 5.0]]), items, "a title").axes
+    assert [text.get_text() for text in panel.texts] == ["left", r"\$right\$", "1", "3", "anna"]
+
+
 @pytest.mark.parametrize(
     "keys, identities, message",
     [

@@ -56,7 +56,7 @@ def test_junk_can_be_hidden_and_the_ranks_stay(retrieval):
 def test_a_query_without_a_match_says_so_and_shorter_lists_leave_panels_empty(retrieval):
     lists = [rank_list(retrieval, query_at(retrieval, query), top) for query, top in ((2, 1), (1, 5))]
     figure = draw_ranks(lists, "")
-    assert figure.axes[0].get_xlabel() == "no match in\nanother camera\ncam 1"
+    assert figure.axes[0].get_xlabel() == "no match\ncam 1"
     assert [panel.axison for panel in figure.axes] == 2 * [True] + 4 * [False] + 6 * [True]
 
 
@@ -132,3 +132,7 @@ def test_the_title_says_how_queries_were_chosen(igoas_cfg, retrieval, monkeypatc
     monkeypatch.setattr(rank_figure, "retrieve", lambda cfg, model, name: retrieval)
     title = rank_figure.ranks_picture(igoas_cfg, words, 1, 3, 3, True).get_suptitle().replace("TinyReID", "Drawn")
     assert told in title and "logs/run/model_best.pth; distances: cosine, re-ranked\n" in title
+    assert title.endswith("in its own camera, which no metric counts")
+    igoas_cfg.TEST.CAMERA_RULE = False
+    title = rank_figure.ranks_picture(igoas_cfg, words, 1, 3, 3, True).get_suptitle()
+    assert title.endswith("red ✗: wrong; images of the query's own camera are ranked too")

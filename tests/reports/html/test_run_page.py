@@ -103,6 +103,16 @@ def test_metrics_of_this_evaluation_stand_above_what_was_recorded_with_the_diffe
     assert "no published figures of this test set after training on TinyReID" in text_of(soup.main)
 
 
+def test_without_the_camera_rule_the_page_says_so_and_explains_no_junk(opened_run, test_sets, soup):
+    run = replace(opened_run, cfg=opened_run.cfg.clone())
+    run.cfg.TEST.CAMERA_RULE = False
+    told = text_of(page_of(run, [replace(test_sets[0], retrieval=replace(test_sets[0].retrieval, camera_rule=False))]))
+    with_rule = text_of(soup)
+    assert "images of the query's camera ranked (TEST.CAMERA_RULE False): published figures are without" in told
+    for words in ("its own camera", "in another camera"):
+        assert words in with_rule and words not in told
+
+
 def test_published_rows_are_marked_as_such_with_their_source(opened_run, test_sets, monkeypatch):
     row = run_evaluation.MetricRow("IGOAS, TIP 2021", "published", ("60.1", "-", "-", "49.4", "-"), "its paper")
     measured = run_evaluation.rows_of(opened_run, "TinyReID", test_sets[0].metrics)[0]

@@ -1,0 +1,111 @@
+"""Several training sets: identities and cameras of two sets are never one."""
+
+import igoas_plugin  # noqa: F401  (first: it patches fast-reid)
+
+# isort: split
+import pytest
+from fastreid.data import build_reid_train_loader
+from fastreid.data.datasets import DATASET_REGISTRY
+from fastreid.data.datasets.bases import ImageDataset
+
+from igoas_plugin.datasets.reading import kept_apart, read_training
+from igoas_plugin.preflight import check_training_data
+
+
+@pytest.fixture
+def register(monkeypatch):
+    """Registers a data set of 3 identities and 2 cameras in each split, 12 images a split, made of plain labels."""
+
+    def one(name, label=int, **attributes):
+        class Plain(ImageDataset):
+            def __init__(self, root="datasets", **kwargs):
+                splits = [
+                    [
+                        (f"{name}/{part}/{p}_{c}_{shot}.jpg", label(p), label(c))
+                        for p in range(3)
+                        for c in (0, 1)
+                        for shot in (0, 1)
+                    ]
+                    for part in ("train", "query", "gallery")
+                ]
+                super().__init__(*splits, **kwargs)
+
+        monkeypatch.setitem(DATASET_REGISTRY._obj_map, name, type(name, (Plain,), attributes))
+
+    return one
+
+
+def counted(cfg, combineall=False) -> tuple[int, int, int]:
+    """Returns the identities, cameras and images of the loader, after a look at how its classes are made up."""
+    data = build_reid_train_loader(cfg, combineall=combineall).dataset
+    owners = {}
+    for path, identity, camera in data.img_items:
+        folder, part, name = path.split("/")
+        part = "train" if part == "train" else "test"
+        owners.setdefault((folder, part, name[0]), set()).add(identity)
+        owners.setdefault((folder, part, "camera", name[2]), set()).add(camera)
+    assert all(len(labels) == 1 for labels in owners.values())  # a person is one class, and a camera one number
+    return data.num_classes, data.num_cameras, len(data)
+
+
+def test_plain_numbers_and_text_of_several_sets_are_classes_of_their_own(baseline_cfg, register):
+    for name, label in (("First", int), ("Second", int), ("Third", str)):
+        register(name, label)
+    baseline_cfg.DATALOADER.SAMPLER_TRAIN = "BalancedIdentitySampler"
+    cases = {
+        ("First",): (3, 2, 12),
+        ("First", "Second"): (6, 4, 24),
+        ("First", "Third"): (6, 4, 24),
+        ("First", "Second", "Third"): (9, 6, 36),
+        ("First", "First"): (3, 2, 24),  # a set that is named twice counts double
+    }
+    for names, expected in cases.items():
+        baseline_cfg.DATASETS.NAMES = names
+        assert counted(baseline_cfg) == expected, names
+        assert check_training_data(baseline_cfg) == (expected[0], expected[2]), names
+
+
+def test_query_and_gallery_are_classes_of_their_own_too(baseline_cfg, register):
+    register("First")
+    register("Second")  # neither has a dataset_name: fast-reid names the test images of both "Unknown_test_1"
+    register("Named", dataset_name="named")
+    for names, sets in ((("First",), 1), (("First", "Second"), 2), (("First", "Second", "Named"), 3)):
+        baseline_cfg.DATASETS.NAMES, baseline_cfg.DATASETS.COMBINEALL = names, True
+        assert counted(baseline_cfg, combineall=True) == (6 * sets, 4 * sets, 36 * sets), names
+        assert check_training_data(baseline_cfg) == (6 * sets, 36 * sets), names
+
+
+@pytest.mark.parametrize("sampler", ["NaiveIdentitySampler", "BalancedIdentitySampler"])
+def test_an_identity_sampler_never_takes_two_people_for_one(sampler, baseline_cfg, register):
+    register("First")
+    register("Second")
+    baseline_cfg.DATASETS.NAMES = ("First", "Second")
+    baseline_cfg.DATALOADER.SAMPLER_TRAIN, baseline_cfg.DATALOADER.NUM_INSTANCE = sampler, 4
+    loader = build_reid_train_loader(baseline_cfg)
+    batches = iter(loader.batch_sampler)
+    for _ in range(6):
+        people = [loader.dataset.img_items[index][0].rsplit("_", 2)[0] for index, _ in next(batches)]
+        assert len(set(people)) == 2 and all(people.count(person) == 4 for person in people)
+
+
+def test_labels_that_carry_a_name_keep_their_classes():
+    sets = [
+        ("Market1501", [("m/1.jpg", "market1501_2", "market1501_0"), ("m/2.jpg", "market1501_10", "market1501_1")]),
+        ("DukeMTMC", [("d/1.jpg", "dukemtmc_1", "dukemtmc_0")]),
+    ]
+    assert kept_apart(sets) == [item for _, items in sets for item in items]
+
+
+def test_sets_with_the_same_images_share_their_people_and_copies_do_not():
+    items = [("m/1.jpg", "market1501_2", "market1501_0"), ("m/2.jpg", "market1501_7", "market1501_1")]
+    moved = [(f"copy/{path}", *labels) for path, *labels in items]
+    assert kept_apart([("Market1501", items), ("OccludedMarket1501", items)]) == items * 2
+    apart = kept_apart([("Market1501", items), ("Mine", moved), ("OccludedMarket1501", items)])
+    assert [item[1:] for item in apart] == [(0, 0), (1, 1), (2, 2), (3, 3), (0, 0), (1, 1)]
+
+
+def test_the_images_come_as_they_were_but_for_their_labels(register):
+    register("First")
+    register("Second", str)
+    paths = [path for path, *_ in read_training(["First", "Second"])]
+    assert paths[0] == "First/train/0_0_0.jpg" and paths[-1] == "Second/train/2_1_1.jpg" and len(paths) == 24
