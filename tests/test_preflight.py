@@ -7,18 +7,40 @@ from types import SimpleNamespace
 import pytest
 import torch
 from fastreid.data.datasets import DATASET_REGISTRY
+from fastreid.modeling import build_model
+from fastreid.modeling.heads import REID_HEADS_REGISTRY, EmbeddingHead
+from fastreid.utils.checkpoint import Checkpointer
 from tiny_data import TinyReID, make_tiny_duke, make_tiny_market
+from torch import nn
 
 from igoas_plugin.config import load_cfg
 from igoas_plugin.core.errors import InputError
 from igoas_plugin.preflight import (
+    build_scratch_model,
     check_amp,
     check_device,
+    check_model,
     check_run,
     check_settings,
     check_test_data,
     check_training_data,
 )
+
+
+class OccludedHead(EmbeddingHead):
+    """Head with class weights under a name of its own, as that of fast-reid's project PartialReID."""
+
+    def __init__(self, cfg):
+        super().__init__(cfg)
+        self.weight_occ = nn.Parameter(torch.zeros(cfg.MODEL.HEADS.NUM_CLASSES, cfg.MODEL.BACKBONE.FEAT_DIM))
+
+
+def test_class_weights_under_any_name_pass_the_check_of_an_evaluation(baseline_cfg, tmp_path, monkeypatch):
+    monkeypatch.setitem(REID_HEADS_REGISTRY._obj_map, "OccludedHead", OccludedHead)
+    baseline_cfg.MODEL.HEADS.NAME, baseline_cfg.MODEL.WEIGHTS = "OccludedHead", str(tmp_path / "trained.pth")
+    torch.save({"model": build_scratch_model(baseline_cfg, identities=4).state_dict()}, baseline_cfg.MODEL.WEIGHTS)
+    check_model(baseline_cfg)
+    Checkpointer(build_model(baseline_cfg)).load(baseline_cfg.MODEL.WEIGHTS)  # as the evaluation does
 
 
 def test_a_data_set_of_one_camera_cannot_be_ranked(tiny_duke):
