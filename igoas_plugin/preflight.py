@@ -3,7 +3,7 @@
 import logging
 import os
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 from contextlib import contextmanager, nullcontext
 
 import torch
@@ -20,6 +20,7 @@ from .checkpoint.read_ahead import reading_ahead
 from .config import value_of
 from .core.errors import InputError, require_choice
 from .core.files import check_output
+from .datasets.market_style import Item
 from .datasets.reading import open_data, read_split, read_training, unmatched
 from .engine.distributed import under_torchrun
 from .evaluation.evaluator import ranks_densely
@@ -72,14 +73,12 @@ def check_run(cfg, args) -> None:
     """
     train = not args.eval_only
     check_settings(cfg, processes(args), args.num_gpus, train)
-    for name in cfg.DATASETS.TESTS:
-        check_test_data(name, cfg.TEST.CAMERA_RULE)
+    tested = {name: check_test_data(name, cfg.TEST.CAMERA_RULE) for name in dict.fromkeys(cfg.DATASETS.TESTS)}
     same_process = under_torchrun() or processes(args) == 1  # otherwise the run starts in new processes
     with reading_ahead() if same_process else nullcontext():
         if not train:
             return check_model(cfg)
-        identities, images = check_training_data(cfg)
-        warn_of_trained_tests(cfg)
+        identities, images = check_training_data(cfg, tested)
         check_training(cfg, identities, images, resume=args.resume)
 
 
@@ -254,11 +253,14 @@ def check_training_batch(cfg, images: int) -> None:
         )
 
 
-def check_test_data(name: str, camera_rule: bool = True) -> None:
-    """Raises InputError if a data set is missing or has no query to rank; warns of queries without a match.
+def check_test_data(name: str, camera_rule: bool = True) -> set[str]:
+    """Checks a test set, warns of queries without a match, and returns the paths of query and gallery.
 
     Args:
         camera_rule: TEST.CAMERA_RULE. Without it a query that is also a gallery image finds itself: a warning.
+
+    Raises:
+        InputError: the data set is missing or has no query to rank.
     """
     data = open_data(name)
     query, gallery = (read_split(name, data, part) for part in ("query", "gallery"))
@@ -280,45 +282,47 @@ def check_test_data(name: str, camera_rule: bool = True) -> None:
             *(name, len(left_out), len(query), " and of another camera" if camera_rule else ""),
             os.path.abspath(left_out[0]),
         )
-    found_again = {path for path, *_ in query} & {path for path, *_ in gallery}
+    query_paths, gallery_paths = ({path for path, *_ in items} for items in (query, gallery))
+    found_again = query_paths & gallery_paths
     if found_again and not camera_rule:
         logger.warning(
             "data set %s: %d of %d queries are gallery images too, and each of them finds itself first, because "
             "TEST.CAMERA_RULE is False: take them out of the gallery",
             *(name, len(found_again), len(query)),
         )
+    return query_paths | gallery_paths
 
 
-def check_training_data(cfg) -> tuple[int, int]:
-    """Returns the numbers of identities and images of the training set.
+def check_training_data(cfg, tested: Mapping[str, Set[str]] | None = None) -> tuple[int, int]:
+    """Returns the numbers of identities and images of the training set, and warns of test images in it.
+
+    Args:
+        tested: {name of a test set: paths of its query and gallery}.
 
     Raises:
         InputError: a data set is missing, smaller than a batch, or has too few identities for the sampler.
     """
     if cfg.TEST.PRECISE_BN.ENABLED:
         name = cfg.TEST.PRECISE_BN.DATASET
-        count_training_images(cfg, f"TEST.PRECISE_BN.DATASET {name}", [name])
-    return count_training_images(cfg, f"the training set {', '.join(cfg.DATASETS.NAMES)}", cfg.DATASETS.NAMES)
+        training_images(cfg, f"TEST.PRECISE_BN.DATASET {name}", [name])
+    items = training_images(cfg, f"the training set {', '.join(cfg.DATASETS.NAMES)}", cfg.DATASETS.NAMES)
+    warn_of_trained_tests({path for path, *_ in items}, tested or {}, cfg.DATASETS.COMBINEALL)
+    return len({identity for _, identity, *_ in items}), len(items)
 
 
-def warn_of_trained_tests(cfg) -> None:
+def warn_of_trained_tests(trained: Set[str], tested: Mapping[str, Set[str]], combineall: bool) -> None:
     """Logs one warning that names the test sets of which images are trained on too, as DATASETS.COMBINEALL does it."""
-    trained = {item[0] for item in read_training(cfg.DATASETS.NAMES, combineall=cfg.DATASETS.COMBINEALL)}
-    names = []
-    for name in dict.fromkeys(cfg.DATASETS.TESTS):
-        data = open_data(name)
-        if any(item[0] in trained for part in ("query", "gallery") for item in read_split(name, data, part)):
-            names.append(name)
+    names = [name for name, paths in tested.items() if not trained.isdisjoint(paths)]
     if names:
         logger.warning(
             "images of query or gallery of %s are trained on too%s: the figures there do not tell how the model ranks "
             "people that it has not seen",
-            *(", ".join(names), " (DATASETS.COMBINEALL)" if cfg.DATASETS.COMBINEALL else ""),
+            *(", ".join(names), " (DATASETS.COMBINEALL)" if combineall else ""),
         )
 
 
-def count_training_images(cfg, name: str, parts: Sequence[str]) -> tuple[int, int]:
-    """Returns the numbers of identities and images of data sets that are trained on together.
+def training_images(cfg, name: str, parts: Sequence[str]) -> list[Item]:
+    """Returns the images of data sets that are trained on together.
 
     Raises:
         InputError: there are too few images for a batch, or too few identities for the sampler.
@@ -340,7 +344,7 @@ def count_training_images(cfg, name: str, parts: Sequence[str]) -> tuple[int, in
             f"{sampler} needs SOLVER.IMS_PER_BATCH / DATALOADER.NUM_INSTANCE = {wanted} identities, {name} has "
             f"{identities}"
         )
-    return identities, len(items)
+    return items
 
 
 def check_model(cfg) -> None:

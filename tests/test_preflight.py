@@ -1,10 +1,18 @@
+import igoas_plugin  # first: it patches fast-reid
+
+# isort: split
+from argparse import Namespace
 from types import SimpleNamespace
 
 import pytest
 import torch
-from tiny_data import make_tiny_duke, make_tiny_market
+from fastreid.data.datasets import DATASET_REGISTRY
+from fastreid.modeling import build_model
+from fastreid.modeling.heads import REID_HEADS_REGISTRY, EmbeddingHead
+from fastreid.utils.checkpoint import Checkpointer
+from tiny_data import TinyReID, make_tiny_duke, make_tiny_market
+from torch import nn
 
-import igoas_plugin
 from igoas_plugin.config import load_cfg
 from igoas_plugin.core.errors import InputError
 from igoas_plugin.preflight import (
@@ -12,17 +20,11 @@ from igoas_plugin.preflight import (
     check_amp,
     check_device,
     check_model,
+    check_run,
     check_settings,
     check_test_data,
     check_training_data,
-    warn_of_trained_tests,
 )
-
-# isort: split
-from fastreid.modeling import build_model
-from fastreid.modeling.heads import REID_HEADS_REGISTRY, EmbeddingHead
-from fastreid.utils.checkpoint import Checkpointer
-from torch import nn
 
 
 class OccludedHead(EmbeddingHead):
@@ -94,6 +96,7 @@ def test_a_test_set_whose_images_are_trained_on_is_named_in_one_warning(data_roo
     make_tiny_duke(data_root)
     make_tiny_market(data_root)
     cfg = igoas_plugin.get_cfg()
+    cfg.SOLVER.IMS_PER_BATCH = 8
     begin, whole = "images of query or gallery of ", " are trained on too (DATASETS.COMBINEALL): "
     cases = {
         # DATASETS.NAMES, TESTS, COMBINEALL: what the warning begins with
@@ -109,9 +112,25 @@ def test_a_test_set_whose_images_are_trained_on_is_named_in_one_warning(data_roo
     for (names, tests, combineall), expected in cases.items():
         cfg.DATASETS.NAMES, cfg.DATASETS.TESTS, cfg.DATASETS.COMBINEALL = names, tests, combineall
         host_log.clear()
-        warn_of_trained_tests(cfg)
+        check_training_data(cfg, {name: check_test_data(name) for name in tests})
         lines = [line for record in host_log.records if "trained on" in (line := record.getMessage())]
         assert len(lines) == bool(expected) and all(line.startswith(expected) for line in lines), (names, tests)
+
+
+def test_each_data_set_is_listed_once_for_each_use(baseline_cfg, monkeypatch):
+    opened = []
+
+    class Listed(TinyReID):
+        def __init__(self, root="datasets", **kwargs):
+            opened.append(root)
+            super().__init__(root, **kwargs)
+
+    monkeypatch.setitem(DATASET_REGISTRY._obj_map, "Listed", Listed)
+    baseline_cfg.DATASETS.NAMES, baseline_cfg.DATASETS.TESTS = ("Listed",), ("Listed", "Listed")
+    for eval_only, times in ((False, 2), (True, 1)):
+        opened.clear()
+        check_run(baseline_cfg, Namespace(eval_only=eval_only, resume=False, num_gpus=1, num_machines=1))
+        assert len(opened) == times, eval_only
 
 
 def test_the_data_of_precise_bn_must_serve_the_sampler_too(monkeypatch):

@@ -100,9 +100,7 @@ def draw_curves(args: argparse.Namespace, cfg) -> Figure:
 
 def draw_embedding(args: argparse.Namespace, cfg) -> Figure:
     check_trained(cfg)
-    if wrong := [word for word in args.identities if not word.isdecimal()]:
-        raise InputError(f"--identities {wrong[0]}: an identity is a whole number")
-    return embedding_picture(cfg, [int(word) for word in args.identities], args.count, args.seed, args.method)
+    return embedding_picture(cfg, args.identities, args.count, args.seed, args.method)
 
 
 @errors_in_one_line()

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from fastreid.data.datasets import DATASET_REGISTRY
 
 from igoas_plugin.core.errors import InputError, require_choice
-from igoas_plugin.fastreid_fixes.labels import CAMERA, IDENTITY, are_texts, as_plain, fit_tensors, order_of
+from igoas_plugin.fastreid_fixes.labels import CAMERA, IDENTITY, Label, as_plain, in_order
 
 from .market_style import Item
 
@@ -40,10 +40,10 @@ def open_data(name: str, root: str | None = None, **kwargs):
 
 
 def read_split(name: str, data, split: str) -> list[Item]:
-    """Returns the images of a split, identities and cameras as numbers or text of Python.
+    """Returns the images of a split with plain labels: see plain_label().
 
     Raises:
-        InputError: a data set of fast-reid fails at a file name, or an image has no identity.
+        InputError: a data set of fast-reid fails at a file name, or an image has no identity or camera.
     """
     try:
         items = getattr(data, split)
@@ -68,42 +68,62 @@ def read_training(names: Iterable[str], **kwargs) -> list[Item]:
 def kept_apart(sets: Sequence[tuple[str, Sequence[Item]]]) -> list[Item]:
     """Joins training sets, so that identity 1 of one and identity 1 of another are two classes, and cameras likewise.
 
-    Labels stay as they are if no two sets have one label, as it is with the labels of fast-reid's own data sets
-    (``market1501_2``). Otherwise they become numbers: set by set, and in the order of the labels within a set. Sets
-    that hold an image in common under one label share all their labels: OccludedMarket1501 has the training images of
-    Market1501.
+    Labels of two sets are one exactly if an image has both: OccludedMarket1501 has the training images of Market1501.
+    Labels stay as they are if they tell the classes apart, as those of fast-reid's own data sets do
+    (``market1501_2``). Otherwise they become numbers: set by set, and in the order of the labels within a set.
 
     Args:
         sets: (registered name, images) of each set.
 
     Example:
-        >>> kept_apart([("A", [("a/1.jpg", 1, 0), ("a/2.jpg", 2, 0)]), ("B", [("b/1.jpg", 1, "left")])])
-        [('a/1.jpg', 0, 0), ('a/2.jpg', 1, 0), ('b/1.jpg', 2, 1)]
+        >>> kept_apart([("A", [("a/1.jpg", 1, 0), ("a/2.jpg", 2, 0)]), ("B", [("b/1.jpg", 1, 0), ("a/2.jpg", 5, 0)])])
+        [('a/1.jpg', 0, 0), ('a/2.jpg', 1, 0), ('b/1.jpg', 2, 0), ('a/2.jpg', 1, 0)]
     """
     sets = [(name, as_plain(items)) for name, items in sets]
-    scopes = scopes_of(sets)
     joined = [item for _, items in sets for item in items]
     for column in (IDENTITY, CAMERA):
-        labels = [(scope, item[column]) for scope, (_, items) in zip(scopes, sets, strict=True) for item in items]
-        unique, values = set(labels), {label for _, label in labels}
-        if len(unique) > len(values) or not (are_texts(values) or fit_tensors(values)):
-            order = sorted(unique, key=lambda scoped: (scoped[0], order_of(scoped[1])))
-            numbers = {scoped: number for number, scoped in enumerate(order)}
+        numbers = class_numbers(sets, column)
+        classes = [numbers[name, item[column]] for name, items in sets for item in items]
+        labels = [item[column] for item in joined]
+        if not len(set(classes)) == len(set(labels)) == len(set(zip(classes, labels, strict=True))):
             joined = [
-                (*item[:column], numbers[label], *item[column + 1 :])
-                for item, label in zip(joined, labels, strict=True)
+                (*item[:column], number, *item[column + 1 :]) for item, number in zip(joined, classes, strict=True)
             ]
     return joined
 
 
-def scopes_of(sets: Sequence[tuple[str, Sequence[Item]]]) -> list[int]:
-    """Returns for each training set the position of the first one with which it shares its labels."""
-    first, scopes = {}, []
-    for position, (name, items) in enumerate(sets):
-        keys = [name, *((item[0], item[IDENTITY]) for item in items)]
-        scopes.append(next((first[key] for key in keys if key in first), position))
-        first.update(dict.fromkeys(keys, scopes[-1]))
-    return scopes
+def class_numbers(sets: Sequence[tuple[str, Sequence[Item]]], column: int) -> dict[tuple[str, Label], int]:
+    """Numbers the identities or cameras of training sets; labels of two sets have one number if an image has both.
+
+    An image that a set holds under several labels joins none.
+
+    Args:
+        sets: (registered name, images) of each set, with plain labels.
+        column: IDENTITY or CAMERA.
+
+    Returns:
+        {(registered name, label): number from 0}.
+    """
+    above, owners = {}, {}  # trees of (name, label), each of them a class; the first (name, label) of each path
+
+    def root(label):
+        while above.setdefault(label, label) != label:
+            above[label] = label = above[above[label]]  # halves the way of the next search
+        return label
+
+    for name, items in sets:
+        labels_of = {}
+        for item in items:
+            labels_of.setdefault(item[0], set()).add(item[column])
+        for path, labels in labels_of.items():
+            if len(labels) == 1:
+                label = (name, *labels)
+                above[root(label)] = root(owners.setdefault(path, label))
+    numbers, of_roots = {}, {}
+    for name, items in sets:
+        for label in in_order({item[column] for item in items}):
+            numbers[name, label] = of_roots.setdefault(root((name, label)), len(of_roots))
+    return numbers
 
 
 def unreadable_name(name: str, split: str, error: Exception) -> InputError:

@@ -7,7 +7,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 
 from igoas_plugin.evaluation.retrieval import Match, Retrieval
-from igoas_plugin.fastreid_fixes.labels import Label, order_of
+from igoas_plugin.fastreid_fixes.labels import Label, in_order
 
 from .figures.pixel_images import drawn
 
@@ -17,7 +17,7 @@ class Query(NamedTuple):
 
     Args:
         position: index among the queries of the data set.
-        identity, camera: labels of the data set, numbers or text; a number of a camera counts from 0.
+        identity, camera: labels of the data set; a number of a camera counts from 0.
         ap: average precision in %; None if the gallery has no image of the identity in another camera.
         first: rank of its first match, from 1; junk, which no metric counts, has no rank. None as for `ap`, or if there
             is no match among the nearest images, which a Retrieval keeps.
@@ -35,7 +35,7 @@ class Found(NamedTuple):
     """Gallery image in a rank list.
 
     Args:
-        identity, camera: labels of the data set, numbers or text; a number of a camera counts from 0.
+        identity, camera: labels of the data set; a number of a camera counts from 0.
         match: rank, distance and state ("right", "wrong" or "junk").
     """
 
@@ -127,7 +127,8 @@ def grouped(queries: Sequence[Query], label: Literal["identity", "camera"]) -> l
         if query.ap is not None:
             members.setdefault(getattr(query, label), []).append(query)
     groups = []
-    for name, own in sorted(members.items(), key=lambda member: order_of(member[0])):
+    for name in in_order(members):
+        own = members[name]
         hits, precisions = [query.first == 1 for query in own], [query.ap for query in own]
         groups.append(Group(name, len(own), mean(precisions), 100 * mean(hits), min(precisions)))
     return groups

@@ -104,6 +104,50 @@ def test_sets_with_the_same_images_share_their_people_and_copies_do_not():
     assert [item[1:] for item in apart] == [(0, 0), (1, 1), (2, 2), (3, 3), (0, 0), (1, 1)]
 
 
+def classes(*sets) -> list[tuple]:
+    """Returns (path, class) of each image of joined sets, each of them (name, [(path, identity), ...])."""
+    joined = kept_apart([(name, [(path, identity, 0) for path, identity in items]) for name, items in sets])
+    return [(path, identity) for path, identity, _ in joined]
+
+
+def test_labels_of_two_sets_are_one_exactly_if_they_share_an_image():
+    a, b = ("1.jpg", "2.jpg"), ("3.jpg", "4.jpg")
+    day, night, whole = (
+        (name, [(path, label) for label, path in enumerate(paths, 1)])
+        for name, paths in (("Day", a), ("Night", b), ("All", a + b))
+    )
+    for order in ((day, night, whole), (whole, day, night), (night, whole, day)):
+        found = classes(*order)
+        assert len(set(found)) == len({number for _, number in found}) == 4, order  # an image has one class
+    halves = (
+        ("SubA", [("10.jpg", 0), ("11.jpg", 1)]),
+        ("SubB", [("10.jpg", 0), ("13.jpg", 1)]),
+    )
+    assert classes(*halves) == [("10.jpg", 0), ("11.jpg", 1), ("10.jpg", 0), ("13.jpg", 2)]
+    # one person under two labels, and one label that joins two of the other set
+    other = ("SubC", [("10.jpg", 7), ("11.jpg", 7), ("14.jpg", 1)])
+    assert classes(halves[0], other) == [("10.jpg", 0), ("11.jpg", 0), ("10.jpg", 0), ("11.jpg", 0), ("14.jpg", 1)]
+
+
+def test_cameras_of_two_sets_are_one_exactly_if_they_share_an_image():
+    sets = [("A", [("1.jpg", 1, 0), ("2.jpg", 1, 1)]), ("B", [("1.jpg", 1, 0), ("3.jpg", 1, 1)])]
+    assert [camera for *_, camera in kept_apart(sets)] == [0, 1, 0, 2]
+
+
+def test_an_image_under_several_labels_of_one_set_joins_nobody():
+    crops = [("1.jpg", 5, 0), ("1.jpg", 6, 0), ("2.jpg", 9, 0)]
+    assert kept_apart([("Crops", crops)]) == crops
+    assert kept_apart([("Crops", crops), ("Crops", crops)]) == crops * 2
+    others = [("1.jpg", 3, 1), ("2.jpg", 4, 0)]
+    assert [item[1] for item in kept_apart([("Crops", crops), ("Other", others)])] == [0, 1, 2, 3, 2]
+
+
+def test_a_label_of_many_images_joins_long_chains_of_people():
+    people = [(f"{number}.jpg", number, 0) for number in range(2000)]
+    joined = kept_apart([("People", people), ("Crowd", [(path, 0, 0) for path, *_ in people])])
+    assert {item[1] for item in joined} == {0}
+
+
 def test_the_images_come_as_they_were_but_for_their_labels(register):
     register("First")
     register("Second", str)

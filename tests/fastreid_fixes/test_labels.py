@@ -3,7 +3,8 @@
 import igoas_plugin  # noqa: F401  (first: it patches fast-reid)
 
 # isort: split
-from datetime import datetime
+from datetime import datetime, timedelta
+from fractions import Fraction
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from fastreid.data.datasets import DATASET_REGISTRY
 from tiny_data import TinyReID
 
 from igoas_plugin.core.errors import InputError
+from igoas_plugin.datasets.reading import kept_apart
 from igoas_plugin.engine.trainer import Trainer
 from igoas_plugin.fastreid_fixes.labels import as_plain, numbered
 from igoas_plugin.preflight import check_test_data, check_training_data
@@ -127,7 +129,20 @@ def test_the_fields_behind_the_camera_stay(monkeypatch):
     assert as_plain([["a.jpg", np.int64(3), np.str_("left"), "extra"]]) == [("a.jpg", 3, "left", "extra")]
 
 
-@pytest.mark.parametrize("identity", [None, float("nan"), np.float64("nan")])
-def test_an_image_without_an_identity_is_named(identity):
+@pytest.mark.parametrize("missing", [None, float("nan"), np.float64("nan"), np.datetime64("NaT")])
+def test_an_image_without_an_identity_or_camera_is_named(missing):
     with pytest.raises(InputError, match="a.jpg has no identity"):
-        as_plain([("b.jpg", 1, 0), ("a.jpg", identity, 0)])
+        as_plain([("b.jpg", 1, 0), ("a.jpg", missing, 0)])
+    with pytest.raises(InputError, match="a.jpg has no camera"):
+        as_plain([("b.jpg", 1, 0), ("a.jpg", 1, missing)])
+
+
+@pytest.mark.parametrize(
+    "label", [lambda number: ("s", number), Fraction, lambda number: timedelta(number), lambda number: number / 4]
+)
+def test_classes_have_the_order_of_fast_reid_for_labels_that_can_be_sorted(label):
+    # as text 10 comes before 2
+    items = [(f"{number}.jpg", label(number), label(number)) for number in (10, 2, 1, 11)]
+    data = CommDataset(kept_apart([("Mine", items)]), relabel=True)
+    assert [data.pid_dict[item[1]] for item in data.img_items] == [2, 1, 0, 3]
+    assert [data.cam_dict[item[2]] for item in data.img_items] == [2, 1, 0, 3]

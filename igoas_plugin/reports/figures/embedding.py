@@ -14,7 +14,7 @@ from igoas_plugin.core.errors import InputError
 from igoas_plugin.datasets.market_style import Item
 from igoas_plugin.datasets.reading import open_data, read_split
 from igoas_plugin.evaluation.descriptors import describe
-from igoas_plugin.fastreid_fixes.labels import order_of
+from igoas_plugin.fastreid_fixes.labels import Label, in_order
 from igoas_plugin.inference.trained import build_trained
 from igoas_plugin.modeling.fast_inference import for_evaluation
 
@@ -28,12 +28,12 @@ FEWEST = 3  # images of a projection
 PERPLEXITY = 30.0  # number of neighbours in t-SNE, if there are enough
 
 
-def embedding_picture(cfg, identities: Sequence[int], count: int, seed: int, method: str) -> Figure:
+def embedding_picture(cfg, words: Sequence[str], count: int, seed: int, method: str) -> Figure:
     """Draws the query and gallery images of some identities of the first of DATASETS.TESTS.
 
     Args:
         cfg: config of the model, checked by check_trained().
-        identities: labels of the data set. If empty, identities of the queries are drawn at random.
+        words: identities as text: see named(). If empty, identities of the queries are drawn at random.
         count: number of random identities.
         seed: seed of the random choice and of t-SNE.
         method: one of METHODS.
@@ -46,13 +46,14 @@ def embedding_picture(cfg, identities: Sequence[int], count: int, seed: int, met
     data = open_data(name)
     parts = {part: read_split(name, data, part) for part in ("query", "gallery")}
     known = {part: {identity for _, identity, _ in items} for part, items in parts.items()}
-    everyone = sorted(known["query"] | known["gallery"], key=order_of)
-    for identity in identities:
-        if identity not in everyone:
-            raise InputError(
-                f"--identities {identity}: {name} has none of that number; it has {everyone[0]} to {everyone[-1]}"
-            )
-    identities = list(identities) or drawn(sorted(known["query"], key=order_of), count, seed)
+    everyone = in_order(known["query"] | known["gallery"])
+    identities = [named(word, everyone) for word in words]
+    if None in identities:
+        raise InputError(
+            f"--identities {words[identities.index(None)]}: {name} has no such identity; it has {everyone[0]} to "
+            f"{everyone[-1]}"
+        )
+    identities = identities or drawn(in_order(known["query"]), count, seed)
     items = [(part, item) for part, images in parts.items() for item in images if item[1] in identities]
     if len(items) < FEWEST:
         raise InputError(f"{name} has {len(items)} images of these identities, and a projection needs {FEWEST}")
@@ -62,6 +63,13 @@ def embedding_picture(cfg, identities: Sequence[int], count: int, seed: int, met
     points, how = projected(features, seed, method)
     title = f"{name}: {len(items)} images of {len(set(identities))} identities; {how}\n{as_label(cfg.MODEL.WEIGHTS)}"
     return draw_embedding(points, items, title)
+
+
+def named(word: str, identities: Sequence[Label]) -> Label | None:
+    """Returns the identity whose text is the word, or that is the number of the word (0003 is 3), or None."""
+    of_text = {str(identity): identity for identity in identities}
+    number = int(word) if word.isdecimal() else None
+    return of_text.get(word, number if number in identities else None)
 
 
 def projected(features: Tensor, seed: int, method: str) -> tuple[np.ndarray, str]:
@@ -100,8 +108,8 @@ def draw_embedding(points: np.ndarray, items: Sequence[tuple[str, Item]], title:
     """
     figure = Figure(figsize=(9, 8), layout="constrained")
     panel = figure.subplots()
-    identities = np.array([identity for _, (_, identity, _) in items], dtype=object)  # numbers or text
-    colours = palette(sorted(set(identities), key=order_of))
+    identities = [identity for _, (_, identity, _) in items]
+    colours = palette(in_order(set(identities)))
     for (part, (_, identity, camera)), (x, y) in zip(items, points, strict=True):
         colour = colours[identity]
         panel.scatter(
@@ -112,7 +120,7 @@ def draw_embedding(points: np.ndarray, items: Sequence[tuple[str, Item]], title:
             camera_label(camera), (x, y), ha="center", va="center_baseline", fontsize=6, color=text, zorder=3
         )
     for identity, colour in colours.items():
-        own = points[identities == identity]
+        own = points[[each == identity for each in identities]]
         middle = own[np.linalg.norm(own - np.median(own, axis=0), axis=1).argmin()]
         for point in own:
             panel.plot(*zip(middle, point, strict=True), "-", color=colour, alpha=0.35, linewidth=0.8, zorder=1)

@@ -4,7 +4,7 @@ import torch
 from matplotlib.colors import to_rgb
 
 from igoas_plugin.core.errors import InputError
-from igoas_plugin.reports.figures.embedding import MARKERS, draw_embedding, embedding_picture, projected
+from igoas_plugin.reports.figures.embedding import MARKERS, draw_embedding, embedding_picture, named, projected
 
 ITEMS = [("query", ("a.png", 7, 0)), ("gallery", ("b.png", 7, 1)), ("gallery", ("c.png", 12, 2))]
 
@@ -44,20 +44,29 @@ def test_colour_and_label_tell_the_identity_shape_the_part_and_number_the_camera
     assert [text.get_text() for text in figure.legends[0].get_texts()] == ["gallery", "query"]
 
 
-def test_identities_and_cameras_that_are_text_are_written_as_they_are():
+def test_identities_and_cameras_that_are_no_numbers_are_written_as_they_are():
     items = [
         ("query", ("a.png", "anna", "left")),
         ("gallery", ("b.png", "anna", "$right$")),
         ("gallery", ("c.png", 3, 0)),
+        ("gallery", ("d.png", ("s", 2), ("s", 4))),
     ]
-    [panel] = draw_embedding(np.array([[0.0, 0.0], [1.0, 0.0], [5.0, 5.0]]), items, "a title").axes
-    assert [text.get_text() for text in panel.texts] == ["left", r"\$right\$", "1", "3", "anna"]
+    points = np.array([[0.0, 0.0], [1.0, 0.0], [5.0, 5.0], [9.0, 9.0]])
+    [panel] = draw_embedding(points, items, "a title").axes
+    texts = ["left", r"\$right\$", "1", "('s', 4)", "3", "anna", "('s', 2)"]
+    assert [text.get_text() for text in panel.texts] == texts
+
+
+def test_an_identity_is_named_by_its_text_or_by_its_number():
+    everyone = [2, 10, "0003", ("scene", 4)]
+    assert [named(word, everyone) for word in ("2", "0010", "0003", "('scene', 4)")] == everyone
+    assert [named(word, everyone) for word in ("3", "anna", "\u00b2", "-1")] == [None] * 4
 
 
 @pytest.mark.parametrize(
     "keys, identities, message",
     [
-        ({}, [9], "--identities 9: TinyReID has none of that number; it has 0 to 3"),
+        ({}, ["9"], "--identities 9: TinyReID has no such identity; it has 0 to 3"),
         ({"DATASETS.TESTS": ()}, [], "DATASETS.TESTS is empty"),
     ],
 )

@@ -88,7 +88,7 @@ MISTAKES = [
     (["ranks", "--queries", "absent.png"], "--queries absent.png: no queries of TinyReID end with that"),
     (["ranks", "MODEL.WEIGHTS", ""], "MODEL.WEIGHTS is empty"),
     (["ranks", "MODEL.WEIGHTS", "absent.pth"], "absent.pth"),
-    (["embedding", "--identities", "first"], "--identities first: an identity is a whole number"),
+    (["embedding", "--identities", "first"], "--identities first: TinyReID has no such identity; it has 0 to 3"),
     (["occlusion", "--output", "picture.gif"], "picture.gif: the end of its name must be png, pdf or svg"),
     (["occlusion", "MODEL.OCCLUSION.NAME", "Nothing"], "MODEL.OCCLUSION.NAME must be"),
     (["curves"], "run holds no metrics.json"),
