@@ -115,12 +115,14 @@ def load(self, path, checkpointables=None):
 
 
 def read_checkpoint(self, path):
-    """Replaces Checkpointer._load_file: reads a file safely; raises InputError if a resume is given weights only."""
+    """Replaces Checkpointer._load_file: reads a file safely; raises InputError if a resume finds weights only."""
     checkpoint = load_file(path)
     if getattr(self, "_resuming", False) and "optimizer" not in checkpoint:
-        raise InputError(
-            f"--resume needs the .pth of a training, and {path} holds weights only: give it as MODEL.WEIGHTS"
-        )
+        if getattr(self, "_resume_asked", False):
+            raise InputError(
+                f"--resume needs the .pth of a training, and {path} holds weights only: give it as MODEL.WEIGHTS"
+            )
+        self._resuming = False  # a script loads weights, and its optimiser stays as it is
     return checkpoint
 
 
@@ -305,14 +307,18 @@ def resume_or_load(self, path, *, resume=True):
     checkpoints = newest_first(self) if resume else []
     if not checkpoints:
         return host_resume_or_load(self, path, resume=False)
-    for checkpoint in checkpoints:
-        if not os.path.isfile(checkpoint):
-            logger.warning(f"checkpoint {checkpoint} is gone; the checkpoint before it is tried")
-            continue
-        try:
-            return self.load(checkpoint)
-        except DamagedCheckpoint as error:
-            logger.warning(f"{error}; the checkpoint before it is tried")
+    self._resume_asked = True
+    try:
+        for checkpoint in checkpoints:
+            if not os.path.isfile(checkpoint):
+                logger.warning(f"checkpoint {checkpoint} is gone; the checkpoint before it is tried")
+                continue
+            try:
+                return self.load(checkpoint)
+            except DamagedCheckpoint as error:
+                logger.warning(f"{error}; the checkpoint before it is tried")
+    finally:
+        self._resume_asked = False
     raise InputError(
         f"no checkpoint in {self.save_dir} can be read: start anew without --resume, in another OUTPUT_DIR"
     )
