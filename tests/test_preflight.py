@@ -8,13 +8,37 @@ import igoas_plugin
 from igoas_plugin.config import load_cfg
 from igoas_plugin.core.errors import InputError
 from igoas_plugin.preflight import (
+    build_scratch_model,
     check_amp,
     check_device,
+    check_model,
     check_settings,
     check_test_data,
     check_training_data,
     warn_of_trained_tests,
 )
+
+# isort: split
+from fastreid.modeling import build_model
+from fastreid.modeling.heads import REID_HEADS_REGISTRY, EmbeddingHead
+from fastreid.utils.checkpoint import Checkpointer
+from torch import nn
+
+
+class OccludedHead(EmbeddingHead):
+    """Head with class weights under a name of its own, as that of fast-reid's project PartialReID."""
+
+    def __init__(self, cfg):
+        super().__init__(cfg)
+        self.weight_occ = nn.Parameter(torch.zeros(cfg.MODEL.HEADS.NUM_CLASSES, cfg.MODEL.BACKBONE.FEAT_DIM))
+
+
+def test_class_weights_under_any_name_pass_the_check_of_an_evaluation(baseline_cfg, tmp_path, monkeypatch):
+    monkeypatch.setitem(REID_HEADS_REGISTRY._obj_map, "OccludedHead", OccludedHead)
+    baseline_cfg.MODEL.HEADS.NAME, baseline_cfg.MODEL.WEIGHTS = "OccludedHead", str(tmp_path / "trained.pth")
+    torch.save({"model": build_scratch_model(baseline_cfg, identities=4).state_dict()}, baseline_cfg.MODEL.WEIGHTS)
+    check_model(baseline_cfg)
+    Checkpointer(build_model(baseline_cfg)).load(baseline_cfg.MODEL.WEIGHTS)  # as the evaluation does
 
 
 def test_a_data_set_of_one_camera_cannot_be_ranked(tiny_duke):

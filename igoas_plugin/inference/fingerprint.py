@@ -15,12 +15,15 @@ from igoas_plugin.engine.checkpoints import CLASSIFIER
 class Fingerprint:
     """Weights and settings that must be equal for the descriptors of two models to be comparable.
 
+    An altered ONNX file also has to give the same descriptors of the reference pictures.
+
     Classifiers are left out, because a descriptor does not depend on them. So is the way of computing (device,
     TEST.FAST, ONNX).
     """
 
     weights: str  # SHA-256 of all weights but the classifiers, in hexadecimal
     settings: dict[str, object]  # {config key: value} of the keys that a descriptor depends on, as JSON stores them
+    altered: bool = False  # whether an ONNX file is not as tools/export.py wrote it: its weights may be other ones
 
     def differences(self, other: "Fingerprint") -> list[str]:
         """Returns the differences in words, with the value of this one first; an empty list if there are none.

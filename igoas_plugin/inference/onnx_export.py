@@ -6,6 +6,7 @@ import logging
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -19,7 +20,7 @@ from igoas_plugin.core.files import check_output_file, write_atomically
 from igoas_plugin.core.timing import Row, measure
 from igoas_plugin.core.version import __version__
 
-from .onnx_predictor import OnnxDescription, session_of
+from .onnx_predictor import NO_DIGEST, OnnxDescription, digest_of, session_of
 from .predictor import Predictor, descriptors_of
 
 if TYPE_CHECKING:  # only needed when a model is exported
@@ -92,6 +93,8 @@ def export(cfg: CfgNode, path: str, input_type: str = "uint8", opset: int = OPSE
     description = description_of(cfg, predictor, input_type, opset)
     graph = Graph(predictor).eval()
     content = onnx_model(graph, description).SerializeToString()
+    description = replace(description, digest=digest_of(content))
+    content = content.replace(NO_DIGEST.encode(), description.digest.encode())
     try:
         session = session_of(content)
         difference = max(largest_difference(graph, session, random_images(description, batch)) for batch in TRIED)
@@ -139,6 +142,7 @@ def description_of(cfg: CfgNode, predictor: Predictor, input_type: str, opset: i
         batch=predictor.batch,
         reading={key: value_of(cfg, key) for key in READING},
         fingerprint=predictor.fingerprint,
+        digest=NO_DIGEST,
     )
 
 
@@ -164,6 +168,7 @@ def onnx_model(graph: Graph, description: OnnxDescription) -> "ModelProto":
         raise InputError(f"torch {torch.__version__} cannot export this model to ONNX: {reason}") from error
     model = program.model_proto
     forget_sources(model)
+    model.ir_version = onnx.helper.find_min_ir_version_for(model.opset_import)  # older runtimes refuse a later one
     onnx.helper.set_model_props(model, description.as_metadata())
     onnx.checker.check_model(model, full_check=True)
     made = [each.version for each in model.opset_import if not each.domain]

@@ -1,9 +1,10 @@
 """OnnxPredictor: exported ONNX file as a function from pictures to descriptors."""
 
+import hashlib
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -20,6 +21,7 @@ from .predictor import FeatureExtractor
 if TYPE_CHECKING:  # only needed when a file is opened
     from onnxruntime import InferenceSession
 
+NO_DIGEST = "the SHA-256 of the file with this text in its place".ljust(64, ".")
 ONLY_FATAL = 4  # log level; onnxruntime prints every error before it raises it
 
 
@@ -37,6 +39,7 @@ class OnnxDescription:
     batch: int  # number of images that the model takes at once, TEST.IMS_PER_BATCH of the config
     reading: dict  # {config key: value} of the transform from a picture to an image of that size
     fingerprint: Fingerprint  # descriptors of equal fingerprints can be compared
+    digest: str = ""  # SHA-256 of the file with NO_DIGEST in the place of this value; files of version 0.1 have none
 
     def as_metadata(self) -> dict[str, str]:
         """Returns the metadata of an ONNX file."""
@@ -47,7 +50,8 @@ class OnnxDescription:
     def from_metadata(cls, metadata: Mapping[str, str]) -> "OnnxDescription":
         """Reads the metadata of as_metadata(); raises KeyError, ValueError or TypeError if they are other metadata."""
         read = {str: str, Fingerprint: Fingerprint.from_json}
-        return cls(**{each.name: read.get(each.type, json.loads)(metadata[each.name]) for each in fields(cls)})
+        given = [each for each in fields(cls) if each.name in metadata]
+        return cls(**{each.name: read.get(each.type, json.loads)(metadata[each.name]) for each in given})
 
 
 class OnnxPredictor(FeatureExtractor):
@@ -70,6 +74,8 @@ class OnnxPredictor(FeatureExtractor):
         require_packages("onnxruntime")
         try:
             self.session = session_of(path)
+            with open(path, "rb") as file:
+                content = file.read()
         except Exception as error:  # the exceptions of onnxruntime have no common base class
             raise InputError(f"{path} cannot be opened as an ONNX model: {one_line(error)}") from error
         try:
@@ -77,7 +83,8 @@ class OnnxPredictor(FeatureExtractor):
         except (KeyError, ValueError, TypeError):
             raise InputError(f"{path} has no metadata that say how to use it: give a file of tools/export.py") from None
         self.width, self.size, self.batch = description.descriptor_width, tuple(description.size), description.batch
-        self.fingerprint = description.fingerprint
+        as_written = description.digest and digest_of(content, description.digest) == description.digest
+        self.fingerprint = replace(description.fingerprint, altered=not as_written)
         self.dtype = getattr(torch, description.input)
         cfg = get_cfg()
         cfg.merge_from_list([word for pair in description.reading.items() for word in pair])
@@ -86,6 +93,11 @@ class OnnxPredictor(FeatureExtractor):
     def describe(self, images: Tensor) -> np.ndarray:
         """Returns the descriptors of a batch of images from read(); see FeatureExtractor."""
         return self.session.run(None, {"images": images.to(self.dtype).cpu().numpy()})[0]
+
+
+def digest_of(content: bytes, digest: str = NO_DIGEST) -> str:
+    """Returns the SHA-256 of the bytes of an ONNX file, in which `digest` stands for the result, in hexadecimal."""
+    return hashlib.sha256(content.replace(digest.encode(), NO_DIGEST.encode())).hexdigest()
 
 
 def session_of(model: str | bytes) -> "InferenceSession":

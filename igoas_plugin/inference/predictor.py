@@ -76,6 +76,10 @@ class FeatureExtractor(ABC):
         """
         return self.transform(opened(picture))
 
+    def references(self) -> np.ndarray:
+        """Returns the descriptors of reference_pictures(), shape (3, D), by which two models can be compared."""
+        return self(reference_pictures())
+
     @abstractmethod
     def describe(self, images: Tensor) -> np.ndarray:
         """Returns the descriptors of a batch of images from read().
@@ -86,6 +90,17 @@ class FeatureExtractor(ABC):
         Returns:
             Shape (B, D), float32, rows of length 1.
         """
+
+
+def reference_pictures() -> list[np.ndarray]:
+    """Returns three pictures that are the same on every machine: a colour gradient, blocks, and fine waves."""
+    rows, columns, colours = np.ogrid[:128, :64, :3]
+    values = (
+        rows + 2 * columns + 85 * colours,
+        255 * ((rows // 16 + columns // 8 + colours) % 2),
+        rows**2 + 3 * rows * columns + 7 * columns**2 + 31 * colours * rows,
+    )
+    return [(each % 256).astype(np.uint8) for each in values]
 
 
 def opened(picture: Picture) -> Image.Image:

@@ -6,6 +6,7 @@ import json
 import tempfile
 import zipfile
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 from hostile import Target
@@ -23,7 +24,7 @@ from igoas_plugin.inference.search.gallery_file import ABOUT, DESCRIPTORS, INDEX
 ROWS, WIDTH = 300, 16
 MEMBERS = (ABOUT, DESCRIPTORS, INDEX)
 FINGERPRINT = Fingerprint("1f", {"INPUT.SIZE_TEST": [256, 128]})
-KEYS = ("format", "version", "kind", "fingerprint", "folder", "crops", "beside", "igoas_plugin", "other")
+KEYS = ("format", "version", "kind", "fingerprint", "references", "folder", "crops", "beside", "igoas_plugin", "other")
 
 
 @functools.cache
@@ -39,7 +40,7 @@ def whole(kind: str) -> bytes:
     index.add(descriptors())
     with tempfile.TemporaryDirectory() as folder:
         path = f"{folder}/gallery.index"
-        write_gallery(path, Gallery("/crops", kind, FINGERPRINT, crops), descriptors(), index)
+        write_gallery(path, Gallery("/crops", kind, FINGERPRINT, crops, descriptors()[:3]), descriptors(), index)
         return Path(path).read_bytes()
 
 
@@ -47,6 +48,8 @@ json_values = st.one_of(
     *(st.none(), st.booleans(), st.integers(), st.floats(), st.sampled_from(VALUES), st.just([]), st.just({})),
     *(st.just([[1, 2, 3]]), st.just([["a"]]), st.just([["a", 1, 2]] * ROWS), st.just([[None, None, None]] * ROWS)),
     st.just({"weights": 1, "settings": 3}),
+    st.just(FINGERPRINT.__dict__ | {"altered": True}),
+    st.just([[10**400] * WIDTH]),
 )
 bytes_changed = st.tuples(st.sampled_from(sorted(KINDS)), st.just(""), changes)
 members_changed = st.tuples(st.sampled_from(sorted(KINDS)), st.sampled_from(MEMBERS[:2]), changes)
@@ -86,7 +89,7 @@ def put(case: tuple, folder: Path) -> str:
 
 def use(path: str) -> None:
     with GalleryFile(path) as file:
-        file.require(FINGERPRINT)
+        file.require(SimpleNamespace(fingerprint=FINGERPRINT, references=lambda: descriptors()[:3]))
         file.folder()
         assert len(file.descriptors()) == len(file.gallery.crops)
         index = file.index()

@@ -57,6 +57,7 @@ def test_a_file_takes_any_batch_and_says_how_it_is_used(igoas_onnx):
     assert (images.name, shape_of(images)) == ("images", ["batch", 3, 32, 16])
     assert (descriptors.name, shape_of(descriptors)) == ("descriptors", ["batch", 64])
     assert images.type.tensor_type.elem_type == onnx.TensorProto.UINT8
+    assert model.ir_version == 8  # of opset 18; onnxruntime before 1.18 refuses the 10 that torch writes
     metadata = {each.key: each.value for each in model.metadata_props}
     assert metadata["plugin_version"] == igoas_plugin.__version__ and metadata["input"] == "uint8"
     assert json.loads(metadata["size"]) == [32, 16] and json.loads(metadata["descriptor_width"]) == 64

@@ -1,6 +1,8 @@
 """OnnxPredictor returns the descriptors of Predictor, without a torch model."""
 
 import sys
+from contextlib import nullcontext
+from dataclasses import replace
 
 import numpy as np
 import onnx
@@ -15,6 +17,8 @@ from igoas_plugin.core.errors import InputError
 from igoas_plugin.inference.fingerprint import Fingerprint
 from igoas_plugin.inference.onnx_predictor import OnnxDescription, OnnxPredictor
 from igoas_plugin.inference.predictor import Predictor
+from igoas_plugin.inference.search.gallery_file import GalleryFile
+from igoas_plugin.inference.search.indexing import index_folder
 
 
 def pictures(count=3) -> list[np.ndarray]:
@@ -59,6 +63,54 @@ def refuse_models(call):
         return call(self, *args, **kwargs)
 
     return checked
+
+
+def named_once_more(model) -> None:
+    model.producer_name = "another program"
+
+
+def shuffled(model) -> None:
+    for tensor in model.graph.initializer:
+        values = onnx.numpy_helper.to_array(tensor)
+        if values.ndim == 4:
+            mixed = np.random.default_rng(0).permutation(values.ravel()).reshape(values.shape)
+            tensor.CopyFrom(onnx.numpy_helper.from_array(mixed, tensor.name))
+
+
+def quantised(model) -> None:
+    for tensor in model.graph.initializer:
+        values = onnx.numpy_helper.to_array(tensor)
+        if values.ndim == 4:
+            step = np.abs(values).max() / 7  # 4 bits
+            coarse = (np.round(values / step) * step).astype(values.dtype)
+            tensor.CopyFrom(onnx.numpy_helper.from_array(coarse, tensor.name))
+
+
+@writes_onnx
+@pytest.mark.parametrize("change, agrees", [(named_once_more, True), (shuffled, False), (quantised, False)])
+def test_a_file_that_was_changed_is_the_same_model_only_if_its_descriptors_are(change, agrees, igoas_onnx, tmp_path):
+    cfg, path = igoas_onnx
+    model = onnx.load(path)
+    change(model)
+    onnx.save(model, tmp_path / "changed.onnx")
+    exported, changed = OnnxPredictor(path), OnnxPredictor(tmp_path / "changed.onnx")
+    assert not exported.fingerprint.altered
+    assert changed.fingerprint == replace(exported.fingerprint, altered=True)
+    (tmp_path / "crops").mkdir()
+    Image.fromarray(pictures(1)[0]).save(tmp_path / "crops/a.png")
+    index_folder(str(tmp_path / "crops"), str(tmp_path / "gallery.index"), Predictor(cfg))
+    with GalleryFile(str(tmp_path / "gallery.index")) as file:
+        file.require(exported)
+        with nullcontext() if agrees else pytest.raises(InputError, match=r"changed after its export.*\d away, more"):
+            file.require(changed)
+
+
+def test_a_file_without_a_digest_counts_as_changed(tmp_path):
+    path = mean_colours(tmp_path / "model.onnx")
+    model = onnx.load(path)
+    helper.set_model_props(model, {each.key: each.value for each in model.metadata_props if each.key != "digest"})
+    onnx.save(model, path)
+    assert OnnxPredictor(path).fingerprint == Fingerprint("1f", {}, altered=True)
 
 
 # A small file, whose descriptors are the mean colours

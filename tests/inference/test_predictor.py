@@ -1,3 +1,4 @@
+import hashlib
 import os
 
 import numpy as np
@@ -11,6 +12,7 @@ import igoas_plugin
 from igoas_plugin.core.errors import InputError
 from igoas_plugin.evaluation.descriptors import describe
 from igoas_plugin.inference.fingerprint import Fingerprint, fingerprint
+from igoas_plugin.inference.predictor import reference_pictures
 from igoas_plugin.modeling.fast_inference import for_evaluation
 
 
@@ -91,6 +93,12 @@ def test_an_empty_crop_is_named_with_its_position_before_the_model_works(saved, 
         crops[position] = np.zeros(shape, np.uint8)
         with pytest.raises(InputError, match=rf"^pictures\[{position}\] is empty: an array of shape"):
             predictor(iter(crops))
+
+
+def test_the_reference_pictures_are_the_same_everywhere():
+    pictures = np.stack(reference_pictures())
+    assert pictures.shape == (3, 128, 64, 3) and pictures.dtype == np.uint8
+    assert hashlib.sha256(pictures.tobytes()).hexdigest()[:8] == "64703331"
 
 
 def test_weights_are_asked_for_and_must_fit(saved, tmp_path):

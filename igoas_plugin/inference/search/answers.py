@@ -52,7 +52,7 @@ def search(
         InputError: the index is damaged or of another model, a picture cannot be read, or `folder` is no folder.
     """
     folder = file.folder(folder)
-    file.require(predictor.fingerprint)
+    file.require(predictor)
     if not file.finished:
         logger.warning("%s is not finished: the command that made it goes on where it was stopped", file.path)
     index, started = file.index(), time.perf_counter()

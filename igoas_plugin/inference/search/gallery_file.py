@@ -2,7 +2,8 @@
 
 The file is a zip archive without compression of
 
-    gallery.json     format, versions, kind, fingerprint, the folder, and path, size and time of each crop
+    gallery.json     format, versions, kind, fingerprint, descriptors of the reference pictures, the folder, and path,
+                     size and time of each crop
     descriptors.npy  (N, D) float32, rows of length 1, in the order of the crops
     index.faiss      faiss index of the descriptors, as faiss.read_index() reads it; missing until all are computed
 
@@ -18,7 +19,7 @@ import zipfile
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import BinaryIO
 
 import numpy as np
@@ -28,15 +29,18 @@ from igoas_plugin.core.files import write_atomically
 from igoas_plugin.core.version import __version__
 from igoas_plugin.evaluation.ranking.neighbour_index import SearchIndex
 from igoas_plugin.inference.fingerprint import Fingerprint
+from igoas_plugin.inference.predictor import FeatureExtractor
 
 from .crops import Crop
 
-FORMAT, VERSION = "igoas_plugin gallery", 1
+FORMAT, VERSION = "igoas_plugin gallery", 2
+AGREEING = 0.02  # largest distance of two descriptors of a reference picture; no cosine changes by more
 ABOUT, DESCRIPTORS, INDEX = "gallery.json", "descriptors.npy", "index.faiss"
-# What zipfile, json, numpy and faiss raise for a damaged or foreign file; MemoryError: a header with an absurd shape
+# What zipfile, json, numpy and faiss raise for a damaged or foreign file; MemoryError: a header with an absurd shape;
+# OverflowError: a number that no float32 can hold
 DAMAGE = (
     *(zipfile.BadZipFile, zlib.error, struct.error, EOFError, RuntimeError, KeyError, TypeError, ValueError),
-    MemoryError,
+    *(MemoryError, OverflowError),
 )
 
 
@@ -48,6 +52,8 @@ class Gallery:
     kind: str  # one of igoas_plugin.evaluation.ranking.neighbour_index.KINDS
     fingerprint: Fingerprint  # of the model that computed the descriptors
     crops: list[Crop]  # in the order of the descriptors
+    # descriptors of the reference pictures by the same model, shape (3, D); files of version 1 have none
+    references: np.ndarray | None = field(default=None, compare=False)
 
 
 class GalleryFile:
@@ -81,8 +87,10 @@ class GalleryFile:
                     Crop(of_type(str, path), of_type(int, size), of_type(int, time))
                     for path, size, time in about["crops"]
                 ],
+                np.array(about["references"], np.float32) if about.get("references") is not None else None,
             )
             of_type(dict, self.gallery.fingerprint.settings)
+            of_type(bool, self.gallery.fingerprint.altered)
             self.beside = of_type(str, about["beside"])
             self.finished = INDEX in self.archive.namelist()
 
@@ -92,13 +100,32 @@ class GalleryFile:
     def __exit__(self, *_) -> None:
         self.archive.close()
 
-    def require(self, fingerprint: Fingerprint) -> None:
-        """Raises InputError, naming the differences, if another model computed the descriptors."""
-        if differences := self.gallery.fingerprint.differences(fingerprint):
+    def require(self, predictor: FeatureExtractor) -> None:
+        """Raises InputError, naming the differences, if another model than the predictor's computed the descriptors.
+
+        The fingerprint of an ONNX file that is not as tools/export.py wrote it proves nothing: its descriptors of the
+        reference pictures are compared as well.
+        """
+        own, other = self.gallery.fingerprint, predictor.fingerprint
+        differences = own.differences(other)
+        if not differences and (own.altered or other.altered):
+            differences = self._other_references(predictor)
+        if differences:
             raise InputError(
                 f"{self.path} was made by another model than this one: {'; '.join(differences)}. Give the config and "
                 "the weights that it was made with, or make another index"
             )
+
+    def _other_references(self, predictor: FeatureExtractor) -> list[str]:
+        """Returns in words how the predictor's descriptors of the reference pictures differ; [] if they agree."""
+        altered = "an ONNX file was changed after its export, or is of igoas_plugin 0.1: export it again"
+        ours, theirs = self.gallery.references, predictor.references()
+        if ours is None or ours.shape != theirs.shape:
+            return [altered, "the index has no descriptors of reference pictures to compare it by"]
+        distance = np.linalg.norm(ours - theirs, axis=1).max()
+        if distance <= AGREEING:  # false for NaN too
+            return []
+        return [altered, f"its descriptors of reference pictures are {distance:.2g} away, more than {AGREEING:g}"]
 
     def folder(self, moved_to: str | None = None) -> str:
         """Returns the folder of the crops.
@@ -191,6 +218,7 @@ def write_gallery(path: str, gallery: Gallery, descriptors: np.ndarray, index: S
         "folder": gallery.folder,
         "beside": beside,
         "fingerprint": json.loads(gallery.fingerprint.as_json()),
+        "references": None if gallery.references is None else gallery.references.tolist(),
         "crops": gallery.crops,
     }
 

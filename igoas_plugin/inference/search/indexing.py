@@ -108,7 +108,8 @@ def index_folder(folder: str, path: str, predictor: FeatureExtractor, kind: str 
     if not crops:
         raise InputError(f"no images in {folder}: name the folder that holds the crops, or one that holds it")
     known, descriptors, finished = read_known(path, folder, crops, predictor)
-    gallery = Gallery(folder, kind or known.kind, predictor.fingerprint, crops=[])
+    references = predictor.references() if known.references is None else known.references
+    gallery = Gallery(folder, kind or known.kind, known.fingerprint, [], references)
     empty_index(gallery.kind, predictor.width, len(crops))  # raises now what it would raise at the end
 
     there = set(crops)
@@ -154,7 +155,7 @@ def read_known(
     if not os.path.lexists(path):
         return Gallery(folder, "flat", predictor.fingerprint, []), np.empty((0, predictor.width), np.float32), False
     with GalleryFile(path) as file:
-        file.require(predictor.fingerprint)
+        file.require(predictor)
         known = file.gallery
         moved = os.path.realpath(folder) != os.path.realpath(known.folder)
         if moved and set(known.crops).isdisjoint(crops):  # numbered crops of two folders share their names

@@ -5,21 +5,25 @@ import torch
 from PIL import Image
 
 from igoas_plugin.inference.fingerprint import Fingerprint
-from igoas_plugin.inference.predictor import opened
+from igoas_plugin.inference.predictor import opened, reference_pictures
 
 
 class SmallPredictor:
     """Predictor whose descriptor is the picture itself, resized to 8 x 4 pixels.
 
+    Args:
+        altered: whether it stands for an ONNX file that was changed after its export.
+        noise: length of what is added to the descriptors of the reference pictures.
+
     Attributes:
-        described: number of pictures so far.
+        described: number of pictures so far, without the reference pictures.
     """
 
     width, size, batch = 96, (8, 4), 4
 
-    def __init__(self, weights="1f", size_of_config=(8, 4)):
-        self.fingerprint = Fingerprint(weights, {"INPUT.SIZE_TEST": [*size_of_config]})
-        self.described = 0
+    def __init__(self, weights="1f", size_of_config=(8, 4), altered=False, noise=0.0):
+        self.fingerprint = Fingerprint(weights, {"INPUT.SIZE_TEST": [*size_of_config]}, altered)
+        self.described, self.noise = 0, noise
 
     def read(self, picture):
         image = opened(picture).resize((4, 8))
@@ -27,8 +31,16 @@ class SmallPredictor:
 
     def describe(self, images):
         self.described += len(images)
+        return self.rows(images)
+
+    def rows(self, images):
         rows = images.flatten(1) - 128
         return (rows / rows.norm(dim=1, keepdim=True)).numpy()
+
+    def references(self):
+        rows = self.rows(torch.stack([self.read(picture) for picture in reference_pictures()]))
+        rows[2, 0] += self.noise
+        return rows
 
     def __call__(self, pictures):
         return self.describe(torch.stack([self.read(picture) for picture in pictures]))

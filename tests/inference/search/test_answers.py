@@ -11,7 +11,7 @@ from small_predictor import SmallPredictor, draw, names, picture
 
 from igoas_plugin.core.errors import InputError, OutputError
 from igoas_plugin.inference.search.answers import Match, as_json, as_text, matches_of, search
-from igoas_plugin.inference.search.gallery_file import GalleryFile
+from igoas_plugin.inference.search.gallery_file import Gallery, GalleryFile, write_gallery
 from igoas_plugin.inference.search.indexing import index_folder
 from igoas_plugin.reports.html.search_page import write_page
 
@@ -84,6 +84,43 @@ def test_an_unfinished_index_is_searched_with_a_warning(asked, query, tmp_path, 
         answers = search(file, [str(query)], 10, SmallPredictor())
     assert len(answers.matches[0][1]) == answers.images == 4
     assert "gallery.index is not finished: the command that made it goes on where it was stopped" in host_log.text
+
+
+@pytest.mark.parametrize("made_by, asked_by", [(False, True), (True, False), (True, True)])
+def test_a_changed_onnx_file_is_the_same_model_if_its_descriptors_agree(made_by, asked_by, query, tmp_path):
+    draw(tmp_path / "crops", names(5))
+    index_folder(str(tmp_path / "crops"), str(tmp_path / "gallery.index"), SmallPredictor(altered=made_by))
+    with GalleryFile(str(tmp_path / "gallery.index")) as file:
+        assert file.gallery.fingerprint.altered == made_by
+        for noise in (0, 0.019, -0.019):
+            assert search(file, [str(query)], 1, SmallPredictor(altered=asked_by, noise=noise)).images == 5
+        for noise in (0.021, np.nan):
+            other = SmallPredictor(altered=asked_by, noise=noise)
+            with pytest.raises(InputError, match=f"an ONNX file was changed after .* {noise:.2g} away, more than 0.02"):
+                search(file, [str(query)], 1, other)
+            assert other.described == 0
+
+
+def test_a_changed_onnx_file_is_refused_by_an_index_without_references(query, tmp_path):
+    index, crops = str(tmp_path / "gallery.index"), str(tmp_path / "crops")
+    draw(tmp_path / "crops", names(5))
+    known = Gallery(crops, "flat", SmallPredictor().fingerprint, [])
+    write_gallery(index, known, np.empty((0, 96), np.float32))  # as 0.1.0 wrote it
+    with GalleryFile(index) as file, pytest.raises(InputError, match="no descriptors of reference pictures to compare"):
+        search(file, [str(query)], 1, SmallPredictor(altered=True))
+    index_folder(crops, index, SmallPredictor())
+    with GalleryFile(index) as file:
+        assert search(file, [str(query)], 1, SmallPredictor(altered=True)).images == 5
+
+
+def test_an_index_keeps_the_references_of_the_model_that_made_it(tmp_path):
+    index, crops = str(tmp_path / "gallery.index"), tmp_path / "crops"
+    for number, noise in enumerate((0, 0.015)):
+        draw(crops, [f"{number}.png"])
+        index_folder(str(crops), index, SmallPredictor(altered=number == 1, noise=noise))
+    with GalleryFile(index) as file:
+        assert len(file.gallery.crops) == 2 and not file.gallery.fingerprint.altered
+        np.testing.assert_array_equal(file.gallery.references, SmallPredictor().references())
 
 
 @pytest.mark.parametrize("other", [SmallPredictor(weights="2f"), SmallPredictor(size_of_config=(16, 8))])

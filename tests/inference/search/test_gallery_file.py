@@ -113,10 +113,20 @@ def endless(_):
     return file.getvalue()
 
 
+def test_an_index_of_version_1_is_read(path):
+    write_gallery(path, gallery(), descriptors(), filled())
+    written = {"version": 1, "fingerprint": {"weights": "1f", "settings": {"INPUT.SIZE_TEST": [256, 128]}}}
+    overwrite(path, ABOUT, told(**written))
+    with GalleryFile(path) as file:
+        assert file.gallery == gallery() and file.gallery.references is None
+
+
 DAMAGES = {
     "a folder that is a number": lambda path: overwrite(path, ABOUT, told(folder=3)),
     "a place that is a list": lambda path: overwrite(path, ABOUT, told(beside=[])),
     "crops that are no names": lambda path: overwrite(path, ABOUT, told(crops=[[None, 1, 2]] * ROWS)),
+    "references that are no numbers": lambda path: overwrite(path, ABOUT, told(references=[["a"]])),
+    "references beyond float32": lambda path: overwrite(path, ABOUT, told(references=[[10**400]])),
     "settings that are none": lambda path: overwrite(path, ABOUT, told(fingerprint={"weights": "1f", "settings": 1})),
     "descriptors of any size": lambda path: overwrite(path, DESCRIPTORS, endless),
     "empty": lambda path: replaced(path, b""),
@@ -154,7 +164,7 @@ def test_a_file_that_is_missing_or_a_folder_or_of_a_later_version_is_refused(pat
     with pytest.raises(InputError, match="cannot be read: Is a directory"):
         GalleryFile(str(tmp_path))
     write_gallery(path, gallery(), descriptors(), filled())
-    later = {"format": "igoas_plugin gallery", "version": 2, "igoas_plugin": "9.0"}
+    later = {"format": "igoas_plugin gallery", "version": 3, "igoas_plugin": "9.0"}
     overwrite(path, ABOUT, lambda _: json.dumps(later).encode())
     with pytest.raises(InputError, match="was made by a later igoas_plugin, 9.0: update this one"):
         GalleryFile(path)
