@@ -35,6 +35,7 @@ from .reports.figures.tensorboard import occluded_images  # noqa: E402
 
 Trainer.more_hooks.append(occluded_images)
 load_extensions()
-import_modules(os.environ.get("IGOAS_PLUGIN_IMPORT", "").split())  # older than the key IMPORTS, which replaces it
+# older than the key IMPORTS, which replaces it
+import_modules(os.environ.get("IGOAS_PLUGIN_IMPORT", "").split(), source="IGOAS_PLUGIN_IMPORT")
 
 __all__ = ["Predictor", "__version__", "add_igoas_config", "get_cfg"]

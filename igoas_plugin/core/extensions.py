@@ -17,13 +17,14 @@ GROUP = "igoas_plugin.extensions"  # of entry points, by which an installed pack
 IMPORTED: dict[str, str] = {}  # {module of a user that was imported in this process: its file}
 
 
-def import_modules(names: Iterable[str]) -> None:
+def import_modules(names: Iterable[str], source: str = "IMPORTS") -> None:
     """Imports modules by their names, and logs the file of each new one.
 
     The working directory is searched after everything that Python searches, so that no file in it hides a library.
 
     Args:
         names: names of modules, such as "my_data" or "my_package.data"; those that are imported already do no harm.
+        source: key of the config or environment variable that holds the names; an error begins with it.
 
     Raises:
         InputError: a name is no name of a module, there is no such module, or it raises an error. An error of the
@@ -32,7 +33,7 @@ def import_modules(names: Iterable[str]) -> None:
     for name in names:
         if not is_name_of_module(name):
             raise InputError(
-                f"IMPORTS takes names of Python modules, got {name!r}: for the file my_data.py write my_data, and "
+                f"{source} takes names of Python modules, got {name!r}: for the file my_data.py write my_data, and "
                 "start in its folder"
             )
         search_working_directory()
@@ -41,7 +42,7 @@ def import_modules(names: Iterable[str]) -> None:
         except PluginError:
             raise
         except (Exception, SystemExit) as error:
-            raise InputError(f"IMPORTS: {reason(name, error)}") from error
+            raise InputError(f"{source}: {reason(name, error)}") from error
         note(name, module)
 
 
@@ -88,6 +89,6 @@ def load_extensions() -> None:
             note(module, importlib.import_module(module))
         except Exception as error:
             raise ImportError(
-                f"extension of igoas_plugin in the package {package}: {reason(module, error)}; mend it, or "
-                f"pip uninstall {package}"
+                f"extension of igoas_plugin in the package {package}: {reason(module, error)}; correct it, "
+                f"or run pip uninstall {package}"
             ) from error

@@ -99,14 +99,10 @@ def load(self, path, checkpointables=None):
     if optimizer is None:
         return host_load(self, path, checkpointables)
     requested = solver_settings(self.checkpointables)
-    # not of subclasses, which may have other rates
-    lengths = {name: each.T_max for name, each in self.checkpointables.items() if type(each) is CosineAnnealingLR}
     try:
         checkpoint = host_load(self, path, checkpointables)
         require_state_fits(optimizer)
         warn_of_settings(path, requested, solver_settings(self.checkpointables))
-        for name, epochs in lengths.items():
-            set_length(self.checkpointables[name], epochs)
         return checkpoint
     except InputError:
         raise
@@ -119,12 +115,14 @@ def load(self, path, checkpointables=None):
 
 
 def read_checkpoint(self, path):
-    """Replaces Checkpointer._load_file: reads a file safely; raises InputError if a resume is given weights only."""
+    """Replaces Checkpointer._load_file: reads a file safely; raises InputError if a resume finds weights only."""
     checkpoint = load_file(path)
     if getattr(self, "_resuming", False) and "optimizer" not in checkpoint:
-        raise InputError(
-            f"--resume needs the .pth of a training, and {path} holds weights only: give it as MODEL.WEIGHTS"
-        )
+        if getattr(self, "_resume_asked", False):
+            raise InputError(
+                f"--resume needs the .pth of a training, and {path} holds weights only: give it as MODEL.WEIGHTS"
+            )
+        self._resuming = False  # a script loads weights, and its optimiser stays as it is
     return checkpoint
 
 
@@ -169,6 +167,54 @@ def warn_of_settings(path: str, requested: set[tuple[str, str]], loaded: set[tup
         )
 
 
+def continue_schedules(trainer, checkpoint: dict, length: int | None) -> None:
+    """Sets where the schedules of a resumed run go on, and ends a cosine schedule with the run.
+
+    fast-reid's hook counts the warm-up from the first iteration of the run, with SOLVER.WARMUP_ITERS of the config. The
+    saved warm-up takes its own number of steps, and an epoch may have had another number of iterations.
+
+    Args:
+        trainer: with the states of the checkpoint, `start_epoch` and `resumed_iter`. Its `warmup_iters` is replaced by
+            the last iteration of the warm-up, or by 0 if the warm-up is over.
+        checkpoint: what the trainer did not load of it.
+        length: epochs after the warm-up that the config gives to a cosine schedule; None for another schedule.
+    """
+    schedule, warm_up = trainer.scheduler.get("lr_sched"), trainer.scheduler.get("warmup_sched")
+    reached, per_epoch = getattr(schedule, "last_epoch", 0), trainer.iters_per_epoch
+    if warm_up is not None and not hasattr(warm_up, "warmup_iters"):  # of a project, which steps it in its own way
+        return
+    end = (length or 0) + max(math.ceil(trainer.warmup_iters / per_epoch), trainer.delay_epochs)  # SOLVER.MAX_EPOCH
+    dropped = checkpoint.get("warmup_sched")
+    steps = left = 0  # of the saved warm-up
+    if warm_up is None and isinstance(dropped, dict):
+        steps = dropped.get("warmup_iters", 0)
+        if reached == 0 and hasattr(schedule, "get_last_lr"):
+            end_warm_up(schedule)
+    elif warm_up is not None and warm_up.last_epoch > 0:
+        # the warm-up is over once the schedule has begun, even if fast-reid has skipped some of its steps
+        steps, left = warm_up.warmup_iters, 0 if reached else max(warm_up.warmup_iters - warm_up.last_epoch, 0)
+    elif warm_up is not None:
+        logger.warning("The checkpoint was saved without a warm-up, and SOLVER.WARMUP_ITERS has no effect")
+    trainer.warmup_iters = trainer.resumed_iter + left if left else 0
+    if length is not None:
+        first = max(trainer.start_epoch, math.ceil(trainer.warmup_iters / per_epoch) - 1, trainer.delay_epochs)
+        # the next step comes after the epoch `first`, counted from 0; a schedule that began with the end of a warm-up
+        # has its lowest rate in the last epoch, another one would have it in the epoch after that
+        warm = max(trainer.start_epoch - reached, math.ceil(steps / per_epoch)) > trainer.delay_epochs
+        set_length(schedule, reached + end - first - (1 if warm else 0))
+
+
+def end_warm_up(schedule: torch.optim.lr_scheduler.LRScheduler) -> None:
+    """Sets the learning rates to those of the schedule, in the place of those of a warm-up that has not ended."""
+    groups, rates = schedule.optimizer.param_groups, schedule.get_last_lr()
+    if [group["lr"] for group in groups] != rates:
+        for group, rate in zip(groups, rates, strict=True):
+            group["lr"] = rate
+        logger.info(
+            f"The saved warm-up ends here, because SOLVER.WARMUP_ITERS is 0: the learning rate is {rates[0]:.3g}"
+        )
+
+
 def set_length(schedule: CosineAnnealingLR, epochs: int) -> None:
     """Sets the length of a resumed cosine schedule, and the learning rates of the epoch that it has reached.
 
@@ -177,20 +223,20 @@ def set_length(schedule: CosineAnnealingLR, epochs: int) -> None:
 
     Args:
         schedule: with the state of a checkpoint.
-        epochs: number of epochs after the warm-up, by SOLVER.MAX_EPOCH of the resumed run.
+        epochs: number of epochs after the warm-up.
     """
     before, reached = schedule.T_max, schedule.last_epoch
-    if epochs == before or reached > epochs:  # such a run is finished
+    if epochs == before or reached > epochs or epochs < 1:  # no epoch is left for it
         return
     schedule.T_max = epochs
-    if reached > 0:  # otherwise the warm-up alone decides the rates
+    if reached > 0:  # otherwise the rates are the highest, or those of the warm-up
         part, lowest = (1 + math.cos(math.pi * reached / epochs)) / 2, schedule.eta_min
         schedule._last_lr = [lowest + (highest - lowest) * part for highest in schedule.base_lrs]
         for group, rate in zip(schedule.optimizer.param_groups, schedule._last_lr, strict=True):
             group["lr"] = rate
     logger.info(
-        f"The cosine schedule takes {epochs} epochs after the warm-up now (SOLVER.MAX_EPOCH), not {before}; {reached} "
-        f"are done, and the learning rate is {schedule.optimizer.param_groups[0]['lr']:.3g}"
+        f"The cosine schedule takes {epochs} epochs after the warm-up now, not {before}, so that it ends with the run; "
+        f"{reached} are done, and the learning rate is {schedule.optimizer.param_groups[0]['lr']:.3g}"
     )
 
 
@@ -263,14 +309,18 @@ def resume_or_load(self, path, *, resume=True):
     checkpoints = newest_first(self) if resume else []
     if not checkpoints:
         return host_resume_or_load(self, path, resume=False)
-    for checkpoint in checkpoints:
-        if not os.path.isfile(checkpoint):
-            logger.warning(f"checkpoint {checkpoint} is gone; the checkpoint before it is tried")
-            continue
-        try:
-            return self.load(checkpoint)
-        except DamagedCheckpoint as error:
-            logger.warning(f"{error}; the checkpoint before it is tried")
+    self._resume_asked = True
+    try:
+        for checkpoint in checkpoints:
+            if not os.path.isfile(checkpoint):
+                logger.warning(f"checkpoint {checkpoint} is gone; the checkpoint before it is tried")
+                continue
+            try:
+                return self.load(checkpoint)
+            except DamagedCheckpoint as error:
+                logger.warning(f"{error}; the checkpoint before it is tried")
+    finally:
+        self._resume_asked = False
     raise InputError(
         f"no checkpoint in {self.save_dir} can be read: start anew without --resume, in another OUTPUT_DIR"
     )

@@ -104,7 +104,8 @@ class ImportedFirst:
     def __reduce__(self):
         # not by a function of the plugin: the places that Python searches must be set before it is found
         path = [each for each in sys.path if isinstance(each, str)]  # Python ignores the others
-        return exec, (FIRST.format(path=path, modules=list(IMPORTED)),)
+        # {}: otherwise the names of FIRST become globals of the module that unpickles
+        return exec, (FIRST.format(path=path, modules=list(IMPORTED)), {})
 
 
 @contextlib.contextmanager

@@ -8,6 +8,7 @@ from fastreid.engine import hooks
 from fastreid.engine.defaults import DefaultTrainer
 from fastreid.engine.train_loop import AMPTrainer, HookBase
 from fastreid.utils import comm, events
+from torch.optim.lr_scheduler import CosineAnnealingLR
 
 from igoas_plugin.core.allocator import keep_on_cpu
 from igoas_plugin.core.errors import LostWorker, PluginError
@@ -20,7 +21,7 @@ from igoas_plugin.fastreid_fixes.freezing import FreezeNormalisation, FreezePlan
 from igoas_plugin.fastreid_fixes.nonfinite import NonFiniteGuard
 from igoas_plugin.modeling.fast_inference import for_evaluation
 
-from .checkpoints import newest_first
+from .checkpoints import continue_schedules, newest_first
 from .console import FILES_ONLY
 from .distributed import AverageNormalisation
 from .metrics_file import remove_from
@@ -119,12 +120,13 @@ class Trainer(DefaultTrainer):
         if resume and not newest_first(self.checkpointer):
             logger.warning(f"Nothing to resume: {folder} has no last_checkpoint; training starts at epoch 0")
             resume = False
+        schedule = self.scheduler.get("lr_sched")
+        # of the config, which the checkpoint replaces; not of subclasses, which may have other rates
+        length_now = schedule.T_max if type(schedule) is CosineAnnealingLR else None
         checkpoint = self.checkpointer.resume_or_load(self.cfg.MODEL.WEIGHTS, resume=resume)
         if not resume:
             return
         self.start_epoch = checkpoint.get("epoch", -1) + 1
-        # the schedule of the warm-up is the saved one, and would not end at the full rate if it got fewer steps
-        self.warmup_iters = getattr(self.scheduler.get("warmup_sched"), "warmup_iters", self.warmup_iters)
         self.evaluation_is_due = not checkpoint.get("evaluated", True)
         self.resumed_iter = self.start_epoch * length
         if checkpoint.get("iters_per_epoch") == length:
@@ -134,6 +136,7 @@ class Trainer(DefaultTrainer):
                 f"An epoch has {length} iterations now and had {checkpoint['iters_per_epoch']}: epoch "
                 f"{self.start_epoch + 1} starts again, with the weights of its iteration {checkpoint['iteration']}"
             )
+        continue_schedules(self, checkpoint, length_now)
         sampler = getattr(getattr(self.data_loader, "batch_sampler", None), "sampler", None)
         if isinstance(sampler, NumberedSampler):
             sampler.first = self.resumed_iter * self.cfg.SOLVER.IMS_PER_BATCH // comm.get_world_size()

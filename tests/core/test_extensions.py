@@ -1,5 +1,6 @@
 """IMPORTS and installed extensions: modules of users are imported by name, and mistakes are one line."""
 
+import subprocess
 import sys
 from argparse import Namespace
 from pathlib import Path
@@ -92,6 +93,21 @@ def test_a_module_that_is_not_there_is_told_with_the_remedy(here):
         import_modules(["user_none"])
 
 
+def test_errors_of_the_environment_variable_name_it(here):
+    (here / "user_names.py").write_text("undefined")
+    messages = {"user_none": "there is no", "my.py": "takes names of", "user_names": "user_names cannot be imported"}
+    for name, message in messages.items():
+        with pytest.raises(InputError, match=f"^IGOAS_PLUGIN_IMPORT:? {message}"):
+            import_modules([name], source="IGOAS_PLUGIN_IMPORT")
+
+
+@pytest.mark.slow  # a process of its own, because this one has imported the plugin
+def test_the_environment_variable_is_read_when_the_plugin_is_imported(here, monkeypatch):
+    monkeypatch.setenv("IGOAS_PLUGIN_IMPORT", "user_none")
+    done = subprocess.run([sys.executable, "-c", "import igoas_plugin"], capture_output=True, text=True)
+    assert "InputError: IGOAS_PLUGIN_IMPORT: there is no module user_none" in done.stderr.splitlines()[-1]
+
+
 @pytest.mark.parametrize("name", BROKEN)
 def test_an_error_inside_a_module_is_one_line_with_its_place(here, name):
     source, message = BROKEN[name]
@@ -128,7 +144,8 @@ def test_an_installed_package_that_cannot_be_imported_is_named(here, monkeypatch
     (here / "user_bad.py").write_text("undefined")
     monkeypatch.syspath_prepend(here)
     monkeypatch.setattr(extensions, "entry_points", lambda group: [EntryPoint("user_bad")])
-    with pytest.raises(ImportError, match="package users-package: user_bad cannot be imported: NameError.*uninstall"):
+    message = "package users-package: user_bad cannot be imported: NameError.*; correct it, or run pip uninstall users"
+    with pytest.raises(ImportError, match=message):
         load_extensions()
 
 

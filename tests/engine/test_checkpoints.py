@@ -157,9 +157,21 @@ def test_weights_of_another_program_are_taken_bare_or_under_a_key(key, prefix, t
     assert model[0].weight.equal(source[0].weight) and model[0].bias.equal(source[0].bias)
     with pytest.raises(InputError, match="does not fit the model: 1.weight is missing"):
         Checkpointer(nn.Sequential(nn.Linear(1, 2), nn.Linear(2, 2))).load(str(tmp_path / "other.pth"))
-    resumed = Checkpointer(model, optimizer=torch.optim.SGD(model.parameters(), lr=0.1))
+    resumed = Checkpointer(model, str(tmp_path), optimizer=torch.optim.SGD(model.parameters(), lr=0.1))
+    (tmp_path / "last_checkpoint").write_text("other.pth")
     with pytest.raises(InputError, match="--resume needs the .pth of a training, and .*other.pth holds weights only"):
-        resumed.load(str(tmp_path / "other.pth"))
+        resumed.resume_or_load("", resume=True)
+
+
+def test_a_script_with_an_optimiser_loads_weights_alone_as_fast_reid_does(tmp_path):
+    source, model = Occluded(classes=4), Occluded(classes=0)
+    Checkpointer(source, str(tmp_path)).save("weights")
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    own = Checkpointer(model, str(tmp_path), optimizer=optimizer)
+    with pytest.raises(InputError, match="--resume needs the .pth of a training"):
+        own.resume_or_load("", resume=True)
+    assert own.load(str(tmp_path / "weights.pth")) == {}
+    assert model.trunk.weight.equal(source.trunk.weight) and optimizer.param_groups[0]["lr"] == 0.1
 
 
 @pytest.mark.parametrize("content, message", [

@@ -212,7 +212,8 @@ def test_what_a_spawned_process_unpickles_first_imports_the_plugin_and_the_modul
     del sys.modules["user_spawned"]
     sys.path.remove(str(tmp_path))
     handler = signal.getsignal(signal.SIGINT)
-    pickle.loads(sent)
+    exec("pickle.loads(sent)", names := {"pickle": pickle, "sent": sent})
+    assert names.keys() == {"pickle", "sent", "__builtins__"}  # the module that unpickles gets no new names
     assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
     signal.signal(signal.SIGINT, handler)
     assert "user_spawned" in sys.modules and str(tmp_path) in sys.path

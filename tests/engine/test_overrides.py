@@ -1,4 +1,4 @@
-"""What a project overrides in a subclass of fast-reid is still called, though the plugin replaces its callers."""
+"""Methods of fast-reid that a project overrides are called by the plugin too."""
 
 import inspect
 import os

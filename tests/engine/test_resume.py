@@ -14,6 +14,7 @@ from fastreid.utils.events import EventStorage
 from runs import logged, start, weights
 
 from igoas_plugin.core.errors import InputError
+from igoas_plugin.engine.checkpoints import continue_schedules
 from igoas_plugin.preflight import check_run
 
 
@@ -141,27 +142,37 @@ STEPS = 3  # of an epoch
 
 
 class ScheduledRun:
-    """The learning rates of a run of fast-reid's hook, without a model: two groups, three steps an epoch."""
+    """The learning rates of a run of fast-reid's hook, without a model, of two groups."""
 
-    def __init__(self, folder, schedule, warm_up, delay, epochs):
+    def __init__(self, folder, schedule, warm_up, delay, epochs, warm_up_steps=4, steps=STEPS):
         cfg = get_cfg()
         cfg.SOLVER.SCHED, cfg.SOLVER.MAX_EPOCH, cfg.SOLVER.DELAY_EPOCHS = schedule, epochs, delay
         cfg.SOLVER.STEPS, cfg.SOLVER.ETA_MIN_LR = [2, 4], 1e-7
-        cfg.SOLVER.WARMUP_ITERS, cfg.SOLVER.WARMUP_METHOD = (4, warm_up) if warm_up else (0, "linear")
+        cfg.SOLVER.WARMUP_ITERS, cfg.SOLVER.WARMUP_METHOD = (warm_up_steps, warm_up) if warm_up else (0, "linear")
         model = torch.nn.Linear(1, 1)
         groups = [{"params": [model.weight], "lr": 1e-3}, {"params": [model.bias], "lr": 5e-4}]
         self.optimizer = torch.optim.SGD(groups)
-        schedules = build_lr_scheduler(cfg, self.optimizer, STEPS)
+        schedules = build_lr_scheduler(cfg, self.optimizer, steps)
         self.hook = LRScheduler(self.optimizer, schedules)
         self.checkpointer = Checkpointer(model, str(folder), optimizer=self.optimizer, **schedules)
-        self.hook.trainer = SimpleNamespace(warmup_iters=cfg.SOLVER.WARMUP_ITERS, delay_epochs=delay, iter=0)
+        self.hook.trainer = SimpleNamespace(
+            warmup_iters=cfg.SOLVER.WARMUP_ITERS, delay_epochs=delay, iter=0, iters_per_epoch=steps, scheduler=schedules
+        )
+
+    def resume(self, done: int) -> None:
+        """Continues after `done` epochs, as Trainer.resume_or_load() does."""
+        trainer, length = self.hook.trainer, getattr(self.hook.trainer.scheduler["lr_sched"], "T_max", None)
+        checkpoint = self.checkpointer.resume_or_load("", resume=True)
+        trainer.start_epoch, trainer.iter = done, done * trainer.iters_per_epoch
+        trainer.resumed_iter = trainer.iter
+        continue_schedules(trainer, checkpoint, length)
 
     def train(self, first: int, end: int) -> list[tuple[float, float]]:
         """Trains epochs; returns the rates of both groups in each step."""
         trainer, rates = self.hook.trainer, []
         with EventStorage() as trainer.storage:
             for trainer.epoch in range(first, end):
-                for _ in range(STEPS):
+                for _ in range(trainer.iters_per_epoch):
                     rates.append(tuple(group["lr"] for group in self.optimizer.param_groups))
                     self.optimizer.step()
                     self.hook.after_step()
@@ -183,14 +194,73 @@ def test_a_resumed_schedule_has_the_rates_of_a_run_that_always_had_its_length(
         before.train(0, done)
         before.checkpointer.save("model")
         resumed = ScheduledRun(tmp_path, *settings, epochs)
-        resumed.checkpointer.resume_or_load("", resume=True)
-        resumed.hook.trainer.iter = done * STEPS
+        resumed.resume(done)
         # torch multiplies the rate of the epoch before, so that the last digits differ
         wanted = pytest.approx(np.array(expected[done * STEPS :]), rel=1e-9)
         if resumed.train(done, epochs) != wanted:
             failures.append(done)
         assert host_log.text.count("The cosine schedule takes") == (1 if schedule == "CosineAnnealingLR" else 0)
     assert not failures
+
+
+@pytest.mark.parametrize("delay", [0, 2])
+@pytest.mark.parametrize("schedule", ["CosineAnnealingLR", "MultiStepLR"])
+def test_other_iterations_an_epoch_and_another_warm_up_change_no_rate_after_the_warm_up(
+    tmp_path, host_log, schedule, delay
+):
+    whole = ScheduledRun(tmp_path, schedule, "linear", delay, 10, 40, 10).train(0, 10)
+    first = ScheduledRun(tmp_path, schedule, "linear", delay, 10, 40, 10)
+    first.train(0, 5)
+    first.checkpointer.save("model")
+    for warm_up_steps, steps in [(40, 40), (40, 4), (20, 10), (200, 40), (80, 10), (0, 10)]:
+        resumed = ScheduledRun(tmp_path, schedule, warm_up_steps and "linear", delay, 10, warm_up_steps, steps)
+        resumed.resume(5)
+        rates = resumed.train(5, 10)
+        assert rates == pytest.approx(np.repeat(whole[50::10], steps, axis=0), rel=1e-9), (warm_up_steps, steps)
+    assert "cosine schedule takes" not in host_log.text
+
+
+@pytest.mark.parametrize("schedule", ["CosineAnnealingLR", "MultiStepLR"])
+@pytest.mark.parametrize("steps", [4, 40])
+def test_a_warm_up_that_is_resumed_with_other_iterations_an_epoch_takes_the_steps_that_are_left(
+    tmp_path, schedule, steps
+):
+    settings = schedule, "linear", 0, 12, 40
+    whole = ScheduledRun(tmp_path, *settings, 10).train(0, 12)
+    first = ScheduledRun(tmp_path, *settings, 10)
+    first.train(0, 3)
+    first.checkpointer.save("model")
+    resumed = ScheduledRun(tmp_path, *settings, steps)
+    resumed.resume(3)
+    rates = resumed.train(3, 12)
+    assert rates[:10] == pytest.approx(np.array(whole[30:40]), rel=1e-9) and rates[10] == (1e-3, 5e-4)
+    ends = (1e-7, 1e-7) if schedule == "CosineAnnealingLR" else (1e-5, 5e-6)
+    assert rates[-1] == pytest.approx(ends, rel=1e-6)
+
+
+@pytest.mark.parametrize("schedule", ["CosineAnnealingLR", "MultiStepLR"])
+def test_a_warm_up_that_the_config_has_no_longer_ends_at_the_resume(tmp_path, host_log, schedule):
+    first = ScheduledRun(tmp_path, schedule, "linear", 0, 10, 40, 10)
+    first.train(0, 2)
+    first.checkpointer.save("model")
+    resumed = ScheduledRun(tmp_path, schedule, None, 0, 10, 0, 10)
+    resumed.resume(2)
+    rates = resumed.train(2, 10)
+    assert rates[0] == (1e-3, 5e-4)
+    ends = (1e-7, 1e-7) if schedule == "CosineAnnealingLR" else (1e-5, 5e-6)
+    assert rates[-1] == pytest.approx(ends, rel=1e-6)
+    assert host_log.text.count("ends here, because SOLVER.WARMUP_ITERS is 0: the learning rate is 0.001") == 1
+
+
+def test_a_warm_up_that_the_checkpoint_does_not_have_is_left_out(tmp_path, host_log):
+    whole = ScheduledRun(tmp_path, "MultiStepLR", None, 0, 5).train(0, 5)
+    first = ScheduledRun(tmp_path, "MultiStepLR", None, 0, 5)
+    first.train(0, 1)
+    first.checkpointer.save("model")
+    resumed = ScheduledRun(tmp_path, "MultiStepLR", "linear", 0, 5, 9)
+    resumed.resume(1)
+    assert resumed.train(1, 5) == pytest.approx(np.array(whole[STEPS:]), rel=1e-9)
+    assert host_log.text.count("saved without a warm-up, and SOLVER.WARMUP_ITERS has no effect") == 1
 
 
 def test_a_finished_cosine_run_with_more_epochs_does_not_climb_back(baseline_cfg, host_log):
@@ -201,8 +271,8 @@ def test_a_finished_cosine_run_with_more_epochs_does_not_climb_back(baseline_cfg
     start(baseline_cfg, resume=True).train()
     assert [line["lr"] for line in logged(baseline_cfg)] == pytest.approx([1e-3, 5e-4, 5e-4, 1.464e-4], rel=1e-3)
     assert (
-        "takes 4 epochs after the warm-up now (SOLVER.MAX_EPOCH), not 2; 2 are done, and the learning rate is 0.0005"
-        in host_log.text
+        "takes 4 epochs after the warm-up now, not 2, so that it ends with the run; 2 are done, and the learning rate "
+        "is 0.0005" in host_log.text
     )
     assert "it has no effect" not in host_log.text
 
@@ -212,5 +282,14 @@ def test_a_warm_up_that_is_resumed_ends_at_the_full_rate_whatever_the_config_say
     baseline_cfg.SOLVER.STEPS = [30]
     start(baseline_cfg).train()
     baseline_cfg.SOLVER.WARMUP_ITERS, baseline_cfg.SOLVER.MAX_EPOCH = 3, 3
+    start(baseline_cfg, resume=True).train()
+    assert logged(baseline_cfg)[-1]["lr"] == pytest.approx(1e-3)
+
+
+def test_a_run_that_is_resumed_without_its_warm_up_has_the_full_rate(baseline_cfg):
+    baseline_cfg.SOLVER.WARMUP_ITERS, baseline_cfg.SOLVER.MAX_EPOCH, baseline_cfg.SOLVER.BASE_LR = 8, 1, 1e-3
+    baseline_cfg.SOLVER.STEPS = [30]
+    start(baseline_cfg).train()
+    baseline_cfg.SOLVER.WARMUP_ITERS, baseline_cfg.SOLVER.MAX_EPOCH = 0, 2
     start(baseline_cfg, resume=True).train()
     assert logged(baseline_cfg)[-1]["lr"] == pytest.approx(1e-3)
