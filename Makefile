@@ -63,18 +63,20 @@ lint: $(READY) ## set up, then ruff
 
 # A process a core, each of which takes whole files and some GB.
 AT_ONCE := -n auto --maxprocesses 8 --dist loadfile
+# Python then warns of each text file that is opened without an encoding.
+PYTEST := PYTHONWARNDEFAULTENCODING=1 $(PY) -m pytest $(AT_ONCE)
 
 .PHONY: test
 test: lint ## set up, then ruff and the tests
-	$(PY) -m pytest $(AT_ONCE)
+	$(PYTEST)
 
 .PHONY: test-all
 test-all: lint ## the same with the slow, fault and realdata tests, and on a GPU machine the gpu tests
-	$(PY) -m pytest $(AT_ONCE) -m "$(if $(filter gpu,$(FAISS)),,not gpu)"
+	$(PYTEST) -m "$(if $(filter gpu,$(FAISS)),,not gpu)"
 
 .PHONY: test-faults
 test-faults: lint ## the tests that kill, signal, fill disks, race and read hostile files: half an hour
-	$(PY) -m pytest $(AT_ONCE) -m fault
+	$(PYTEST) -m fault
 
 # Which tests, such as tests/modeling: all where it is empty.
 TESTS ?=

@@ -7,6 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+if "PYTEST_XDIST_WORKER" in os.environ:  # from the Makefile; a process that a test starts would print more warnings
+    os.environ.pop("PYTHONWARNDEFAULTENCODING", None)
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # read by torch: a waiting thread takes no core
 
 import pytest  # noqa: E402

@@ -15,7 +15,8 @@ from igoas_plugin.preflight import build_scratch_model
 
 ROOT = Path(__file__).parents[1]
 PAGES = {path: path.read_text() for path in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))}
-TEXT = "\n".join(PAGES.values())
+OTHERS = "fastreid_projects.md"  # has the paths and keys of fast-reid's repository
+TEXT = "\n".join(text for path, text in PAGES.items() if path.name != OTHERS)
 KEY = r"\b(?:MODEL|INPUT|SOLVER|DATALOADER|DATASETS|TENSORBOARD|TEST)(?:\.[A-Z_0-9]+)+"
 
 

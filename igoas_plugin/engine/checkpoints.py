@@ -131,12 +131,14 @@ def read_checkpoint(self, path):
 def require_state_fits(optimizer: torch.optim.Optimizer) -> None:
     """Raises ValueError if the loaded state belongs to another optimiser or to other parameter groups.
 
-    fast-reid's flat buffers hide the number of parameters in a group, so the sizes of the state are compared.
+    fast-reid's flat buffers hide the number of parameters in a group, so the sizes of the state are compared. A
+    parameter without values fits every state: the classifier of fast-reid's project FastFace draws its classes, and
+    takes their values and momentum, in each step.
     """
     for group in optimizer.param_groups:
         if missing := optimizer.defaults.keys() - group.keys():
             raise ValueError(f"{type(optimizer).__name__} needs {', '.join(sorted(missing))}, which was not saved")
-        for parameter in group["params"]:
+        for parameter in filter(torch.numel, group["params"]):
             for name, value in optimizer.state.get(parameter, {}).items():
                 if isinstance(value, torch.Tensor) and value.dim() > 0 and value.shape != parameter.shape:
                     raise ValueError(f"{name} of a group was saved for {value.numel()} values, not {parameter.numel()}")

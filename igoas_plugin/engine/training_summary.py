@@ -47,10 +47,11 @@ def summary(trainer: DefaultTrainer, seconds: float, outside: float) -> list[tup
     """
     cfg, images = trainer.cfg, trainer.data_loader.dataset
     model, batch = cfg.MODEL, cfg.SOLVER.IMS_PER_BATCH
+    kind = "identities" if hasattr(images, "pids") else "classes"  # of a project's data set, such as attributes
     resumed = f", resumed after epoch {trainer.start_epoch}" if trainer.start_epoch else ""
     rows = [
         ("model", f"{model.META_ARCHITECTURE}, {model.BACKBONE.NAME} {model.BACKBONE.DEPTH}"),
-        ("data", f"{', '.join(cfg.DATASETS.NAMES)}: {len(images):,} images of {images.num_classes:,} identities"),
+        ("data", f"{', '.join(cfg.DATASETS.NAMES)}: {len(images):,} images of {images.num_classes:,} {kind}"),
         ("epochs", f"{trainer.iter // trainer.iters_per_epoch} of {trainer.max_epoch}{resumed}"),
         ("iterations", f"{trainer.iter:,} of {trainer.max_iter:,}, each of {batch:,} images"),
         ("duration", f"{rounded(seconds)}, {rounded(outside)} of it between the steps: evaluations, checkpoints, logs"),

@@ -123,6 +123,21 @@ def test_a_tensor_of_size_0_in_the_model_is_passed_over_except_on_a_resume(tmp_p
         Checkpointer(Occluded(classes=3)).load(str(tmp_path / "trained.pth"))
 
 
+def test_a_resume_takes_the_momentum_of_a_classifier_that_is_empty_before_its_first_step(tmp_path):
+    """As the one of fast-reid's project FastFace, which draws its classes anew in each step."""
+    momentum = torch.arange(6.0).view(2, 3)
+    optimizers = {}
+    for name, classes in (("trained", 2), ("resumed", 0), ("wider", 4)):
+        optimizers[name] = torch.optim.SGD([nn.Parameter(torch.zeros(classes, 3))], lr=0.1, momentum=0.9)
+    optimizers["trained"].state[optimizers["trained"].param_groups[0]["params"][0]]["momentum_buffer"] = momentum
+    Checkpointer(nn.Identity(), str(tmp_path), optimizer=optimizers["trained"]).save("classifier")
+    Checkpointer(nn.Identity(), optimizer=optimizers["resumed"]).load(str(tmp_path / "classifier.pth"))
+    [state] = optimizers["resumed"].state.values()
+    assert state["momentum_buffer"].equal(momentum)
+    with pytest.raises(InputError, match="momentum_buffer of a group was saved for 6 values, not 12"):
+        Checkpointer(nn.Identity(), optimizer=optimizers["wider"]).load(str(tmp_path / "classifier.pth"))
+
+
 def test_a_missing_a_torn_and_a_foreign_file_are_named(tmp_path):
     model = nn.Linear(1, 1)
     with pytest.raises(InputError, match="absent.pth does not exist"):

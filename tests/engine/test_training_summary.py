@@ -1,6 +1,7 @@
 import logging
 import os
 import re
+from types import SimpleNamespace
 
 import pytest
 from fastreid.data.datasets import DATASET_REGISTRY
@@ -8,6 +9,8 @@ from fastreid.utils.checkpoint import Checkpointer
 from runs import logged, start, stop_at
 from tiny_data import TinyReID
 from torch import nn
+
+from igoas_plugin.engine import training_summary
 
 
 @pytest.fixture
@@ -27,6 +30,15 @@ def read(host_log) -> dict[str, str]:
     [text] = [record.getMessage() for record in host_log.records if record.getMessage().startswith("Training ")]
     first, *rows = text.splitlines()
     return {"": first, **dict(re.split("  +", row, maxsplit=1) for row in rows)}
+
+
+class Attributes:
+    """Data set of a project with targets of its own, such as FastAttr's."""
+
+    num_classes = 26
+
+    def __len__(self):
+        return 16
 
 
 def best_logged(cfg) -> str:
@@ -56,6 +68,15 @@ def test_a_training_ends_with_what_was_trained_how_long_it_took_and_what_came_of
     summary = told(trainer)
     assert summary["epochs"] == "3 of 3, resumed after epoch 2" and summary["iterations"].startswith("6 of 6")
     assert summary["best"] == best_logged(baseline_cfg)
+
+
+def test_the_data_of_a_project_has_classes_where_its_targets_are_no_identities(baseline_cfg):
+    baseline_cfg.SOLVER.MAX_EPOCH, baseline_cfg.TEST.EVAL_PERIOD = 1, 0
+    trainer = start(baseline_cfg)
+    trainer.train()
+    trainer._trainer.data_loader = SimpleNamespace(dataset=Attributes())
+    rows = dict(training_summary.summary(trainer, seconds=2.0, outside=1.0))
+    assert rows["data"] == "TinyReID: 16 images of 26 classes"
 
 
 def test_a_training_that_is_stopped_says_so_and_claims_no_best_of_an_earlier_one(baseline_cfg, told, host_log):
