@@ -35,8 +35,8 @@ def plugin_defaults() -> CfgNode:
     # with TEST.ROC)
     C.TEST = CfgNode()
     C.TEST.RANKING = "auto"
-    # Whether an evaluation leaves out gallery images of the query's identity in the query's camera. False ranks them,
-    # for data of one camera; published figures are with the rule
+    # Whether an evaluation leaves out gallery images of the query's identity in the query's camera. False counts
+    # them as matches, for data of one camera; published figures apply the rule
     C.TEST.CAMERA_RULE = True
     # Whether an evaluation runs a copy of the model with fused norms, channels last, in mixed precision
     C.TEST.FAST = False

@@ -51,7 +51,7 @@ def load_file(path: str) -> dict:
     """Reads a checkpoint as read_file() does, and checks its weights.
 
     Returns:
-        {"model": tensors by name, ...}. The weights of another program, bare or under a key of NESTED, come alone.
+        {"model": tensors by name, ...}. For weights without a training state the dict holds nothing else.
 
     Raises:
         DamagedCheckpoint: the file is damaged or no checkpoint.

@@ -42,7 +42,7 @@ def run() -> None:
     for name in args.names:
         require_choice("a data set", name, sorted(DATASET_REGISTRY._obj_map))
     root = os.getenv("FASTREID_DATASETS", "datasets")
-    reports = [report(name, root, args.decode) for name in args.names or KNOWN]
+    reports = [report(name, root, args.decode, cfg.TEST.CAMERA_RULE) for name in args.names or KNOWN]
     print(table_of(reports))
     for each in reports if args.names else ():
         if each.why and not each.folder:

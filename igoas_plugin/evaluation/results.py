@@ -72,6 +72,16 @@ def read_results(path: str) -> dict[str, dict]:
         raise InputError(f"{path} is damaged: remove it, or evaluate {folder} again ({error})") from None
 
 
+def shown_name(data_set: str, metrics: dict) -> str:
+    """Returns a name for tables and figures, which marks metrics of read_results() without the camera rule.
+
+    Example:
+        >>> shown_name("MyData", {"mAP": 40.0}), shown_name("MyData", {"mAP": 50.0, CAMERA_RULE: False})
+        ('MyData', 'MyData (without the camera rule)')
+    """
+    return data_set if metrics.get(CAMERA_RULE, True) else f"{data_set} (without the camera rule)"
+
+
 def summarize(paths: list[str]) -> str:
     """Returns a table with one row for each run and data set, and the paths of the last run's files.
 
@@ -88,8 +98,11 @@ def summarize(paths: list[str]) -> str:
     for path in paths:
         path = os.path.join(path, TRAINED) if os.path.isdir(path) else path
         output_dir, by_set = os.path.dirname(path), read_results(path)
-        rows += [(output_dir, name, *(metrics.get(metric) for metric in METRICS)) for name, metrics in by_set.items()]
-    cells = [(run, name, *("" if each is None else f"{each:.1f}" for each in values)) for run, name, *values in rows]
+        rows += [(output_dir, name, metrics) for name, metrics in by_set.items()]
+    cells = [
+        (run, shown_name(name, metrics), *(f"{metrics[each]:.1f}" if each in metrics else "" for each in METRICS))
+        for run, name, metrics in rows
+    ]
     table = tabulate(
         cells + means_of_splits(rows),
         headers=("run", "data set", *METRICS),
@@ -100,17 +113,18 @@ def summarize(paths: list[str]) -> str:
     return f"\n{table}\n\n{tabulate(files_of(output_dir), tablefmt='plain')}\n"
 
 
-def means_of_splits(rows: list[tuple]) -> list[tuple[str, ...]]:
+def means_of_splits(rows: list[tuple[str, str, dict]]) -> list[tuple[str, ...]]:
     """Returns a row of cells for each run and protocol with several random splits.
 
     Args:
-        rows: run, data set, values of METRICS. The folders ``split0``, ``split1``, ... of one folder are one run.
+        rows: run, data set, its metrics. The folders ``split0``, ``split1``, ... of one folder are one run.
     """
     by_protocol = {}
-    for run, name, *values in rows:
+    for run, name, metrics in rows:
         if name in PROTOCOL_OF:
             run = os.path.dirname(run) if re.fullmatch(r"split\d+", os.path.basename(run)) else run
-            by_protocol.setdefault((run, PROTOCOL_OF[name]), {})[name] = values
+            protocol = shown_name(PROTOCOL_OF[name], metrics)
+            by_protocol.setdefault((run, protocol), {})[name] = [metrics.get(metric) for metric in METRICS]
     means = []
     for (run, protocol), splits in by_protocol.items():
         if len(splits) > 1:

@@ -4,7 +4,7 @@ import logging
 import sys
 import types
 from collections import deque
-from importlib.machinery import PathFinder, SourceFileLoader
+from importlib.util import find_spec
 
 import faiss
 import numpy as np
@@ -166,36 +166,20 @@ def exchange_classes(visualizer: types.ModuleType) -> None:
     visualizer.metrics = types.SimpleNamespace(roc_curve=lambda labels, scores: roc_curve(1 - labels, -scores))
 
 
-class VisualizerLoader(SourceFileLoader):
-    """Loader of fast-reid's visualizer that calls exchange_classes()."""
-
-    def exec_module(self, module: types.ModuleType) -> None:
-        super().exec_module(module)
-        exchange_classes(module)
-
-
-class VisualizerFinder:
-    """Finder of fast-reid's visualizer, which is imported when somebody needs it: it takes more than a second."""
-
-    @staticmethod
-    def find_spec(name: str, path=None, target=None):
-        if name != VISUALIZER:
-            return None
-        spec = PathFinder.find_spec(name, path)
-        spec.loader = VisualizerLoader(name, spec.origin)
-        return spec
-
-
 @fix
 def draw_the_roc_of_genuine_pairs() -> None:
     """The ROC curve of demo/visualize_result.py (Visualizer.vis_roc_curve) is that of the impostor pairs.
 
-    Cause: impostor pairs are the positive class, as in fast-reid's evaluator.
+    Cause: impostor pairs are the positive class, as in fast-reid's evaluator. The import of the visualizer takes
+    seconds, so that it is left to those who use it, and its loader calls exchange_classes().
     """
+    spec = find_spec(VISUALIZER)
     if VISUALIZER in sys.modules:
         exchange_classes(sys.modules[VISUALIZER])
-    else:
-        sys.meta_path.insert(0, VisualizerFinder)
+    elif spec is not None:
+        execute = spec.loader.exec_module
+        spec.loader.exec_module = lambda module: (execute(module), exchange_classes(module))
+        sys.meta_path.insert(0, types.SimpleNamespace(find_spec=lambda name, *_: spec if name == VISUALIZER else None))
 
 
 def aqe(query_feat, gallery_feat, qe_times=1, qe_k=10, alpha=3.0):

@@ -130,7 +130,11 @@ def name_what_cannot_be_a_teacher() -> None:
     def build_with_teachers(self, cfg):
         teachers, weights = cfg.KD.MODEL_CONFIG, cfg.KD.MODEL_WEIGHTS
         if len(weights) < len(teachers):
-            raise InputError(f"KD.MODEL_WEIGHTS names {len(weights)} files for the {len(teachers)} of KD.MODEL_CONFIG")
+            plurals = ["s" * (len(each) != 1) for each in (teachers, weights)]
+            raise InputError(
+                f"KD.MODEL_CONFIG names {len(teachers)} teacher{plurals[0]} and KD.MODEL_WEIGHTS {len(weights)} "
+                f"file{plurals[1]}: give one file for each teacher"
+            )
         for path in teachers:
             require_teacher(path)
         build(self, cfg)

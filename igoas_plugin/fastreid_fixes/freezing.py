@@ -70,9 +70,11 @@ class FreezePlan:
     def patterns(self) -> list[str]:
         """Returns the regular expressions with the condition on their end, for fast-reid's optimiser too.
 
-        fast-reid puts a dot before the name of a parameter that the model itself holds.
+        fast-reid puts a dot before the name of a parameter that the model itself holds. Flags such as (?i) stay at the
+        start.
         """
-        return [rf"\.?(?:{layer})(?:(?<=\.)|(?=\.)|\Z)" for layer in self.layers]
+        split = [re.match(r"((?:\(\?[a-zA-Z]+\))*)(.*)", layer, re.DOTALL).groups() for layer in self.layers]
+        return [rf"{flags}\.?(?:{rest})(?:(?<=\.)|(?=\.)|\Z)" for flags, rest in split]
 
     def __bool__(self) -> bool:
         return bool(self.layers) and (self.iterations > 0 or self.epochs > 0)

@@ -28,7 +28,9 @@ def register_once(self, name: str, registered) -> None:
         )
     theirs, ours = (registered, other) if is_of_plugin(other) else (other, registered)
     self._obj_map[name] = theirs
-    logger.warning(f"{name} in the registry {self._name} is that of {theirs.__module__}, not of {ours.__module__}")
+    logger.warning(
+        f"{name} in the registry {self._name}: the class of {theirs.__module__} replaces that of {ours.__module__}"
+    )
 
 
 def is_of_plugin(registered) -> bool:

@@ -178,6 +178,15 @@ def test_queries_that_nothing_in_the_gallery_matches_are_a_problem(root, check):
     assert f"the first is {root / 'Partial_iLIDS' / 'Probe' / '7.png'}" in printed.out
 
 
+def test_the_camera_rule_of_the_command_line_is_that_of_the_report(root, check, monkeypatch):
+    make_tiny_duke(root)
+    rules = []
+    monkeypatch.setattr("igoas_plugin.datasets.data_report.unmatched", lambda *args: rules.append(args[2]) or [])
+    for opts in ([], ["TEST.CAMERA_RULE", "False"]):
+        check("OccludedDuke", *opts)
+    assert rules == [True, False]
+
+
 def test_a_query_that_is_in_the_gallery_too_is_found(root, check):
     small_ilids(root)
     probe, gallery = (root / "Partial_iLIDS" / part / "7.png" for part in ("Probe", "Gallery"))

@@ -40,6 +40,19 @@ def test_results_record_whether_the_camera_rule_was_applied(tmp_path):
         assert [each["TEST.CAMERA_RULE"] for each in read_results(path).values()] == [rule, rule]
 
 
+def test_a_table_marks_figures_without_the_camera_rule_and_does_not_average_them_with_others(tmp_path):
+    runs = [
+        results_of(
+            tmp_path / f"split{seed}", f"OccludedREIDHalfSplit{seed}", camera_rule=rule, **{"Rank-1": 80.0 + seed}
+        )
+        for seed, rule in enumerate((True, True, False, False))
+    ]
+    shown = [line.split("|")[2].strip() for line in summarize(runs).splitlines() if line.startswith(f"| {tmp_path}")]
+    with_rule, without = "OccludedREIDHalfSplit", "OccludedREIDHalfSplit{} (without the camera rule)".format
+    assert shown == [f"{with_rule}0", f"{with_rule}1", without(2), without(3), with_rule, without("")]
+    assert [line.count("80.5 ± 0.7") for line in summarize(runs).splitlines() if "mean" in line] == [1, 0]
+
+
 def test_the_file_names_the_module_of_each_registered_data_set(tmp_path):
     RECENT_CMC.clear()  # of the evaluations of other tests
     path = save_results(OrderedDict({"Rank-1": 12.34}), cfg_of(tmp_path, "PartialREID"))
@@ -75,8 +88,10 @@ def test_one_data_set_that_is_named_twice_is_one_row(tmp_path):
     assert summarize([path]).count("Market1501") == 1
 
 
-def results_of(folder, name, **metrics):
-    save_results(OrderedDict(metrics), cfg_of(folder, name))
+def results_of(folder, name, camera_rule=True, **metrics):
+    cfg = cfg_of(folder, name)
+    cfg.TEST.CAMERA_RULE = camera_rule
+    save_results(OrderedDict(metrics), cfg)
     return str(folder)
 
 

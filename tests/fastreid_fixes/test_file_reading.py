@@ -44,7 +44,7 @@ def test_a_teacher_that_is_no_baseline_is_refused_with_the_reason(baseline_cfg, 
             build_student("", META_ARCHITECTURE=name)
     for name in ("Baseline", "OcclusionWrapper", "Distiller", "NotImported"):  # fast-reid ignores the name
         assert len(build_student("", META_ARCHITECTURE=name).model_ts) == 1
-    with pytest.raises(InputError, match="KD.MODEL_WEIGHTS names 0 files for the 1 of KD.MODEL_CONFIG"):
+    with pytest.raises(InputError, match="KD.MODEL_CONFIG names 1 teacher and KD.MODEL_WEIGHTS 0 files: give one"):
         build_student()
     cfg.merge_from_list(["MODEL.META_ARCHITECTURE", "Distiller", "KD.MODEL_CONFIG", ["absent.yml"]])
     cfg.KD.MODEL_WEIGHTS = [""]

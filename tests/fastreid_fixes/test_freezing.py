@@ -119,6 +119,9 @@ class Nested(nn.Module):
     (r"(?!b1_)b\d+", {"b1.conv.weight", "b12.weight"}),
     (r"b1[^.]*\.(?!conv)", {"b1_head.weight", "b12.weight"}),
     (r"b1\.conv\.weight", {"b1.conv.weight"}),
+    ("(?i)B1|B12", {"b1.conv.weight", "b12.weight"}),
+    ("(?i)(?s)B1_SCALE", {"b1_scale"}),
+    ("(?i:B1)", {"b1.conv.weight"}),
 ])  # fmt: skip
 def test_a_pattern_matches_whole_layers(pattern, frozen, baseline_cfg):
     model, cfg = Nested(), baseline_cfg

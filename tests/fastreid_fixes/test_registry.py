@@ -21,7 +21,7 @@ def test_the_plugin_gives_way_to_a_project_with_one_line_whichever_comes_first(m
         registry.register(named(module))
     assert registry.get("PartialREID").__module__ == THEIRS
     assert [record.message for record in host_log.records] == [
-        f"PartialREID in the registry DATASET is that of {THEIRS}, not of {OURS}"
+        f"PartialREID in the registry DATASET: the class of {THEIRS} replaces that of {OURS}"
     ]
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from statistics import mean, median, stdev
 
 from igoas_plugin.engine.metrics_file import logged_lines
-from igoas_plugin.evaluation.results import CMC, METRICS, TRAINED, read_results
+from igoas_plugin.evaluation.results import CMC, METRICS, TRAINED, read_results, shown_name
 
 from .cost import Cost
 from .published_results import training_set
@@ -42,7 +42,7 @@ class Row:
     """Measures of a config on a test set.
 
     Args:
-        data_set: registered name of the test set.
+        data_set: name of the test set, see shown_name().
         trained_on: the training set, see training_set().
         metrics: METRICS after the last epoch, in %.
         best: Rank-1 of the best epoch, in %. It is chosen on the test set, so it is no fair figure.
@@ -78,7 +78,7 @@ def rows_of(runs: list[Run], cost: Cost | None) -> list[Row]:
         rows.append(
             Row(
                 runs[0].name,
-                data_set,
+                shown_name(data_set, by_seed[0] if by_seed else {}),
                 training_set(runs[0].cfg),
                 len(done),
                 {name: Mean.of(metrics.get(name) for metrics in by_seed) for name in METRICS},

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 
 from igoas_plugin.core.errors import InputError
 from igoas_plugin.engine.metrics_file import logged_lines, values_of
-from igoas_plugin.evaluation.results import CMC, EVALUATED, TRAINED, read_results
+from igoas_plugin.evaluation.results import CMC, EVALUATED, TRAINED, read_results, shown_name
 
 from .figure_file import as_label, palette
 
@@ -69,7 +69,7 @@ def read_curves(folder: str) -> Curves:
     files = [os.path.join(folder, name) for name in (EVALUATED, TRAINED)]
     results, cmc, lines = [read_results(path) for path in files if os.path.isfile(path)], {}, logged_lines(folder)
     for by_set in results:
-        cmc |= {name: metrics[CMC] for name, metrics in by_set.items() if CMC in metrics}
+        cmc |= {shown_name(name, metrics): metrics[CMC] for name, metrics in by_set.items() if CMC in metrics}
     if not cmc and not lines:
         raise InputError(
             f"{folder} holds no metrics.json and no CMC in {TRAINED} or {EVALUATED}: name the OUTPUT_DIR of a run of "

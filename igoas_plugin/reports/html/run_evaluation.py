@@ -11,7 +11,7 @@ from torch import nn
 from igoas_plugin.config import flat_keys, get_cfg, value_of
 from igoas_plugin.core.version import __version__
 from igoas_plugin.datasets.data_report import published_text, report
-from igoas_plugin.evaluation.results import METRICS
+from igoas_plugin.evaluation.results import METRICS, shown_name
 from igoas_plugin.evaluation.retrieval import NEAREST, Retrieval, retrieve
 from igoas_plugin.reports.comparison.published_results import published_on, training_set
 from igoas_plugin.reports.comparison.training import made_by
@@ -182,7 +182,9 @@ def rows_of(run: RunFolder, data_set: str, metrics: dict[str, float]) -> list[Me
     rows = [MetricRow("this evaluation", "measured", figures_of(metrics), "measured for this page")]
     for file, results in run.recorded.items():
         if data_set in results:
-            rows.append(MetricRow("recorded", "recorded", figures_of(results[data_set]), f"{file} of the run"))
+            recorded = results[data_set]
+            name = shown_name("recorded", recorded)
+            rows.append(MetricRow(name, "recorded", figures_of(recorded), f"{file} of the run"))
     for each in published_on(data_set, training_set(run.cfg)):
         rows.append(MetricRow(each.title, "published", figures_of(each.metrics), each.source))
     return rows

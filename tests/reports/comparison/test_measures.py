@@ -83,6 +83,21 @@ def test_several_test_sets_are_rows_each(tmp_path, cost):
     assert [(row.data_set, row.best.mean) for row in rows_of(runs, cost)] == [("PartialREID", 63), ("PartialiLIDS", 63)]
 
 
+def test_figures_without_the_camera_rule_are_marked_and_stand_in_a_table_of_their_own(tmp_path, cost):
+    runs = finished(tmp_path)
+    for run in runs:
+        path = os.path.join(run.folder, "results.json")
+        with open(path) as file:
+            results = json.load(file)
+        results["Market1501"]["TEST.CAMERA_RULE"] = False
+        with open(path, "w") as file:
+            json.dump(results, file)
+    [row] = rows = rows_of(runs, cost)
+    assert row.data_set == "Market1501 (without the camera rule)" and row.best.mean == 63.0
+    text = markdown(rows, runs, {}, "")
+    assert "## Market1501 (without the camera rule), trained on Market1501" in text and "IGOAS, TIP 2021" not in text
+
+
 def test_the_table_has_our_rows_and_the_published_ones_marked(tmp_path, cost):
     runs = finished(tmp_path, tests="('Market1501', 'PartialiLIDS')")
     text = markdown(rows_of(runs, cost), runs, {"logs/x/seed2": "exit code 2: no"}, "python it")

@@ -48,6 +48,16 @@ def test_runs_share_a_panel_for_each_data_set_and_scalar(tmp_path):
         assert all(line.get_color() == colours[line.get_label()] for line in panel.lines)
 
 
+def test_a_curve_without_the_camera_rule_has_a_panel_of_its_own(tmp_path):
+    run = make_run(tmp_path / "a", [], results={"Drawn": [50.0]})
+    without = {"Drawn": {"CMC": [90.0], "TEST.CAMERA_RULE": False}}
+    (tmp_path / "a" / "results_eval.json").write_text(json.dumps(without))
+    assert panels_of(curves_picture([run], [])) == {
+        "Drawn": {"a": [[1, 50]]},
+        "Drawn (without the camera rule)": {"a": [[1, 90]]},
+    }
+
+
 def test_metrics_of_several_sets_have_a_panel_each_and_scalars_can_be_chosen(tmp_path):
     run = make_run(tmp_path / "a", [3], ranks=[10], sets=("Drawn", "Other"))
     assert list(panels_of(curves_picture([run], []))) == ["total loss", "Drawn/Rank-1", "Other/Rank-1"]

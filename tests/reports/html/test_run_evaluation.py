@@ -73,6 +73,12 @@ def test_figures_of_another_training_are_not_beside_it():
     assert [row.kind for row in rows_of(run(), "ToyOccluded", MEASURED)] == ["measured"]
 
 
+def test_recorded_figures_without_the_camera_rule_are_marked():
+    recorded = {"results.json": {"TinyReID": {**MEASURED, "TEST.CAMERA_RULE": False}}}
+    names = [row.name for row in rows_of(run(recorded), "TinyReID", MEASURED)]
+    assert names == ["this evaluation", "recorded (without the camera rule)"]
+
+
 def test_recorded_figures_have_a_row_and_a_difference_is_reported():
     recorded = {"results.json": {"TinyReID": {**MEASURED, "Rank-1": 72.0, "CMC": [1, 2]}}}
     assert [row.kind for row in rows_of(run(recorded), "TinyReID", MEASURED)] == ["measured", "recorded"]
