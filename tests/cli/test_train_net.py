@@ -66,8 +66,8 @@ def test_the_toy_recipe_finds_half_of_the_queries_and_an_untrained_model_hardly_
         done = call_tool("train_net", *words)
         assert done.returncode == 0, done.stderr[-2000:]
         rank_1[name] = json.loads((output / "results.json").read_text())["ToyOccluded"]["Rank-1"]
-    # measured: 51.7 against 2.5; processors round differently, which changes some of the 120 queries
-    assert rank_1["trained"] >= 45 and rank_1["untrained"] < 8, rank_1
+    # measured: 62.5 and 66.7 against 2.5; processors round differently, which changes some of the 120 queries
+    assert rank_1["trained"] >= 50 and rank_1["untrained"] < 5, rank_1
 
 
 def yaml_file(text):
