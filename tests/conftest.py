@@ -21,11 +21,21 @@ import tiny_data  # noqa: E402
 from fastreid.utils.logger import setup_logger  # noqa: E402
 from in_process import run_in_process  # noqa: E402
 
+from igoas_plugin.core.extensions import IMPORTED  # noqa: E402
 from igoas_plugin.fastreid_fixes import amp  # noqa: E402
 
 # a second thread costs more than it saves on tensors this small, most of all on busy cores
 torch.set_num_threads(1)
 ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture(autouse=True)
+def imports_of_one_test():
+    """Forgets the modules that a test names in IMPORTS: a process that a later test starts would import them."""
+    before = dict(IMPORTED)
+    yield
+    IMPORTED.clear()
+    IMPORTED.update(before)
 
 
 @pytest.fixture(scope="session")

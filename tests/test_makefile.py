@@ -88,8 +88,8 @@ def quoted(words: str) -> str:
 def test_the_tests_come_after_ruff(make, ready, target, selected):
     planned = make("-n", target, "FAISS=cpu").stdout.splitlines()
     assert planned[0] == ".venv/bin/python -m ruff check ."
-    at_once = "-n auto --maxprocesses 8 --dist loadfile"
-    assert planned[1] == f".venv/bin/python -m pytest {at_once}" + (f" -m {quoted(selected)}" if selected else "")
+    pytest_line = "PYTHONWARNDEFAULTENCODING=1 .venv/bin/python -m pytest -n auto --maxprocesses 8 --dist loadfile"
+    assert planned[1] == pytest_line + (f" -m {quoted(selected)}" if selected else "")
 
 
 def test_the_oldest_packages_go_into_an_environment_of_their_own(make, ready):
