@@ -277,19 +277,11 @@ def test_a_finished_cosine_run_with_more_epochs_does_not_climb_back(baseline_cfg
     assert "it has no effect" not in host_log.text
 
 
-def test_a_warm_up_that_is_resumed_ends_at_the_full_rate_whatever_the_config_says_now(baseline_cfg):
-    baseline_cfg.SOLVER.WARMUP_ITERS, baseline_cfg.SOLVER.MAX_EPOCH, baseline_cfg.SOLVER.BASE_LR = 4, 1, 1e-3
+@pytest.mark.parametrize("saved, now, epochs", [(4, 3, 3), (8, 0, 2)])
+def test_a_warm_up_that_is_resumed_ends_at_the_full_rate_whatever_the_config_says_now(baseline_cfg, saved, now, epochs):
+    baseline_cfg.SOLVER.WARMUP_ITERS, baseline_cfg.SOLVER.MAX_EPOCH, baseline_cfg.SOLVER.BASE_LR = saved, 1, 1e-3
     baseline_cfg.SOLVER.STEPS = [30]
     start(baseline_cfg).train()
-    baseline_cfg.SOLVER.WARMUP_ITERS, baseline_cfg.SOLVER.MAX_EPOCH = 3, 3
-    start(baseline_cfg, resume=True).train()
-    assert logged(baseline_cfg)[-1]["lr"] == pytest.approx(1e-3)
-
-
-def test_a_run_that_is_resumed_without_its_warm_up_has_the_full_rate(baseline_cfg):
-    baseline_cfg.SOLVER.WARMUP_ITERS, baseline_cfg.SOLVER.MAX_EPOCH, baseline_cfg.SOLVER.BASE_LR = 8, 1, 1e-3
-    baseline_cfg.SOLVER.STEPS = [30]
-    start(baseline_cfg).train()
-    baseline_cfg.SOLVER.WARMUP_ITERS, baseline_cfg.SOLVER.MAX_EPOCH = 0, 2
+    baseline_cfg.SOLVER.WARMUP_ITERS, baseline_cfg.SOLVER.MAX_EPOCH = now, epochs
     start(baseline_cfg, resume=True).train()
     assert logged(baseline_cfg)[-1]["lr"] == pytest.approx(1e-3)
