@@ -8,9 +8,11 @@ from contextlib import contextmanager
 
 from fastreid.config import CfgNode
 from fastreid.config import get_cfg as get_fastreid_cfg
+from fastreid.data.datasets import DATASET_REGISTRY
 
 from .core.errors import InputError, one_line
 from .core.extensions import import_modules
+from .core.spelling import spelled
 from .core.yaml_file import read_config
 
 
@@ -165,7 +167,7 @@ def get_cfg() -> CfgNode:
 def load_cfg(config_file: str, opts: list[str] = ()) -> CfgNode:
     """Returns the defaults, overwritten by a YAML file with its bases, overwritten by KEY VALUE pairs.
 
-    The modules in IMPORTS are imported.
+    The modules in IMPORTS are imported, and data sets get their registered names.
 
     Args:
         config_file: path of a YAML file, as read_config() takes it; "" for none.
@@ -176,7 +178,8 @@ def load_cfg(config_file: str, opts: list[str] = ()) -> CfgNode:
 
     Raises:
         InputError: a file is missing or refused by read_config(), a key is unknown (the message names the nearest known
-            one), a value has the wrong type, opts are not pairs, or a module in IMPORTS cannot be imported.
+            one), a value has the wrong type, opts are not pairs, a module in IMPORTS cannot be imported, or a name can
+            be two data sets.
     """
     cfg = get_cfg()
     if config_file:
@@ -193,7 +196,24 @@ def load_cfg(config_file: str, opts: list[str] = ()) -> CfgNode:
         require_known(key, cfg, "command line")
         merge_key(cfg, key, value, "command line")
     import_modules(cfg.IMPORTS)
+    spell_data_sets(cfg)
     return cfg
+
+
+def spell_data_sets(cfg: CfgNode) -> None:
+    """Replaces the names of data sets, which may have any case, dashes and underscores, by the registered names.
+
+    An unknown name stays.
+
+    Raises:
+        InputError: a name can be two registered ones.
+    """
+    known = DATASET_REGISTRY._obj_map
+    for key in ("NAMES", "TESTS"):
+        names = cfg.DATASETS[key]
+        if isinstance(names, (tuple, list)) and all(isinstance(each, str) for each in names):  # otherwise a check fails
+            cfg.DATASETS[key] = type(names)(spelled(f"DATASETS.{key}", each, known) for each in names)
+    cfg.TEST.PRECISE_BN.DATASET = spelled("TEST.PRECISE_BN.DATASET", cfg.TEST.PRECISE_BN.DATASET, known)
 
 
 def without_pairs(words: list[str]) -> tuple[list[str], list[str]]:

@@ -165,3 +165,15 @@ def test_the_documentation_has_a_row_for_each_key_with_its_default_and_comment()
     assert sorted(re.match(r"\| `([\w.]+)`", row)[1] for row in rows) == sorted(DEFAULTS)
     page = (Path(__file__).parents[1] / "docs" / "configs.md").read_text().splitlines()
     assert [row for row in rows if row not in page] == [], "copy these rows into docs/configs.md"
+
+
+@pytest.mark.parametrize("source", ["file", "options"])
+def test_data_sets_get_their_registered_names(tmp_path, source):
+    names = {"NAMES": "('market-1501', 'toyoccluded')", "TESTS": "('Occluded_DUKE', 'unknown')"}
+    file = tmp_path / "some.yml"
+    file.write_text("DATASETS:\n" + "".join(f"  {key}: {value}\n" for key, value in names.items()))
+    opts = [word for key, value in names.items() for word in (f"DATASETS.{key}", value)]
+    cfg = load_cfg(str(file)) if source == "file" else load_cfg("", opts)
+    assert cfg.DATASETS.NAMES == ("Market1501", "ToyOccluded")
+    assert cfg.DATASETS.TESTS == ("OccludedDuke", "unknown")
+    assert load_cfg("", ["TEST.PRECISE_BN.DATASET", "market_1501"]).TEST.PRECISE_BN.DATASET == "Market1501"

@@ -12,6 +12,7 @@ from fastreid.engine.train_loop import HookBase
 from fastreid.utils import comm
 from fastreid.utils.env import seed_all_rng
 
+from igoas_plugin.config import spell_data_sets
 from igoas_plugin.core.command_line import escape_what_cannot_be_encoded
 from igoas_plugin.core.errors import InputError
 from igoas_plugin.core.extensions import IMPORTED, import_modules
@@ -40,7 +41,7 @@ RUN_FILES = (
 def default_setup(cfg, args) -> None:
     """Replaces fast-reid's function: also moves an earlier run's files and seeds everything with SEED + rank.
 
-    The modules in IMPORTS are imported first, and named in the log.
+    The modules in IMPORTS are imported first, and named in the log. Data sets get their registered names.
 
     Args:
         cfg: config of the run; gets the SEED that is used, and new paths of weights that were moved.
@@ -54,6 +55,7 @@ def default_setup(cfg, args) -> None:
         previous = comm.all_gather(move_earlier_run(folder) if comm.is_main_process() else None)[0]
     frozen = cfg.is_frozen()
     cfg.defrost()
+    spell_data_sets(cfg)
     if previous:
         args = copy.copy(args)
         args.config_file = moved_path(getattr(args, "config_file", ""), folder, previous)
