@@ -57,7 +57,7 @@ def arguments(words: list[str]) -> argparse.Namespace:
     ranks.add_argument("--top", type=int, default=10, help="images in a rank list (default: 10)")
     ranks.add_argument("--hide-junk", action="store_true", help="hide images of the query's identity in its own camera")
     activations.add_argument("--images", nargs="+", default=[], metavar="PATH", help="default: random gallery images")
-    activations.add_argument("--epoch", type=int, help="epoch whose occlusion is applied (default: the last one)")
+    activations.add_argument("--epoch", type=int, help="epoch, from 1, whose occlusion is applied (default: the last)")
     curves.add_argument("--scalars", nargs="+", default=[], metavar="NAME", help="default: total_loss, Rank-1, mAP")
     embedding.add_argument("--identities", nargs="+", default=[], metavar="ID", help="default: a random choice")
     embedding.add_argument("--method", choices=METHODS, default=METHODS[0], help="default: %(default)s")

@@ -118,7 +118,7 @@ class Trainer(DefaultTrainer):
         """
         folder, length = self.cfg.OUTPUT_DIR, self.iters_per_epoch
         if resume and not newest_first(self.checkpointer):
-            logger.warning(f"Nothing to resume: {folder} has no last_checkpoint; training starts at epoch 0")
+            logger.warning(f"Nothing to resume: {folder} has no last_checkpoint; training starts at epoch 1")
             resume = False
         schedule = self.scheduler.get("lr_sched")
         # of the config, which the checkpoint replaces; not of subclasses, which may have other rates
@@ -134,7 +134,7 @@ class Trainer(DefaultTrainer):
         elif "iteration" in checkpoint and not self.evaluation_is_due:
             logger.warning(
                 f"An epoch has {length} iterations now and had {checkpoint['iters_per_epoch']}: epoch "
-                f"{self.start_epoch + 1} starts again, with the weights of its iteration {checkpoint['iteration']}"
+                f"{self.start_epoch + 1} starts again, with the weights after iteration {checkpoint['iteration']:,}"
             )
         continue_schedules(self, checkpoint, length_now)
         sampler = getattr(getattr(self.data_loader, "batch_sampler", None), "sampler", None)
