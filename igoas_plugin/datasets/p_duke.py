@@ -77,7 +77,8 @@ class PDukeMTMC(PublishedDataset):
         if missing:
             folder = os.path.join(os.path.abspath(self.dataset_dir), missing[0])
             raise InputError(
-                f"{type(self).__name__}: there is no folder {folder}: put it beside the other half of the training images"
+                f"{type(self).__name__}: there is no folder {folder}: put it beside the other half of the training "
+                "images"
             )
         return [
             *list_bodies(self.parts[TRAIN_OCCLUDED], QUERY_CAMERA),
