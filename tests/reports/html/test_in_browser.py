@@ -22,7 +22,7 @@ ARGUMENTS = (
     *("--headless=new", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking"),
     *("--disable-component-update", "--disable-sync"),
 )
-SIZES = {"desktop": (1280, 900), "phone": (360, 740)}
+SIZES = {"desktop": (1280, 900), "phone": (390, 844), "small phone": (360, 740)}
 
 
 @pytest.fixture(scope="module")
@@ -57,7 +57,7 @@ def opened(browser, address):
 
 def resize(browser, size) -> None:
     width, height = SIZES[size]
-    metrics = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": size == "phone"}
+    metrics = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": size != "desktop"}
     browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
 
 
@@ -118,7 +118,7 @@ def test_a_filter_leaves_rows_and_pictures_of_its_queries_alone_and_says_how_man
     first_set, other_set = (
         opened.execute_script(
             "return [...document.getElementById(arguments[0]).closest('section').querySelectorAll('article')]"
-            ".map(article => [article.hidden, article.querySelector('p').textContent])",
+            ".map(article => [article.hidden, article.querySelector('summary').textContent])",
             name,
         )
         for name in ("set-1", "set-2")
@@ -132,7 +132,7 @@ def test_a_filter_leaves_rows_and_pictures_of_its_queries_alone_and_says_how_man
 def test_filters_act_together_and_say_where_no_picture_is_left(opened):
     name = rows(opened)[0][0]
     field(opened, "File").send_keys(name.upper())
-    Select(field(opened, "Camera")).select_by_visible_text("0")
+    Select(field(opened, "Camera")).select_by_visible_text("1")
     wait_for(opened, lambda _: [row[0] for row in rows(opened)] == [name])
     none = [each.is_displayed() for each in opened.find_elements(By.CSS_SELECTOR, "section .none")[:3]]
     assert none == [False, True, True]  # the worst query is among the worst alone
@@ -212,6 +212,49 @@ def test_the_page_itself_never_scrolls_sideways(opened, size):
         .filter(each => !each.parentElement.closest(".scroll"))
         .filter(each => each.getBoundingClientRect().right > innerWidth + 1).map(each => each.outerHTML.slice(0, 80))"""
     assert opened.execute_script(sides) == []
+
+
+@pytest.mark.parametrize("size", ["desktop", "phone"])
+def test_no_column_of_a_table_is_cut_off(opened, size):
+    resize(opened, size)
+    opened.execute_script("for (const each of document.querySelectorAll('details')) each.open = true")
+    cut = """return [...document.querySelectorAll(".scroll:not(.maps)")]
+        .filter(each => each.scrollWidth > each.clientWidth + 1)
+        .map(each => [each.getAttribute("aria-label"), each.scrollWidth, each.clientWidth])"""
+    assert opened.execute_script(cut) == []
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_labels_are_no_wider_than_their_picture_and_pictures_do_not_overlap(opened, size):
+    resize(opened, size)
+    boxes = opened.execute_script("""return [...document.querySelectorAll("details[open] > .ranked figure")]
+        .map(figure => {
+            const label = document.createRange();
+            label.selectNodeContents(figure.querySelector("figcaption"));
+            return [figure.querySelector("img").getBoundingClientRect(), label.getBoundingClientRect()].map(
+                box => [box.left, box.right, box.top, box.bottom]);
+        })""")
+    assert len(boxes) > 50
+    for picture, label in boxes:
+        assert label[1] <= picture[1] + 0.5 and label[0] >= picture[0] - 0.5 and label[2] >= picture[3] - 0.5
+    for (one, _), (other, _) in zip(boxes, boxes[1:], strict=False):
+        assert one[1] <= other[0] or one[3] <= other[2]
+
+
+def test_the_first_match_stands_in_the_row_of_the_others(opened):
+    tops = """const list = document.querySelector("article .ranked");
+        while (list.children.length < 12) list.append(list.lastElementChild.cloneNode(true));
+        return [...list.children].map(item => item.getBoundingClientRect().top)"""
+    opened.execute_script("document.body.style.overflowY = 'scroll'")
+    assert len(set(opened.execute_script(tops))) == 1  # the query, ten images and the first match behind them
+
+
+def test_a_link_to_a_query_opens_its_folded_pictures(opened):
+    folded = opened.find_element(By.CSS_SELECTOR, "article > details:not([open])")
+    card = folded.find_element(By.XPATH, "..").get_attribute("id")
+    opened.find_element(By.CSS_SELECTOR, f"tbody a[href='#{card}']").click()
+    wait_for(opened, lambda _: folded.get_attribute("open") is not None)
+    assert folded.find_element(By.CSS_SELECTOR, ".ranked img").is_displayed()
 
 
 def test_it_can_be_read_without_scripts(opened, address):
