@@ -8,7 +8,6 @@ import jinja2
 from markupsafe import Markup
 
 from igoas_plugin.core.errors import printable
-from igoas_plugin.reports.figures.figure_file import camera_label
 
 
 def name_below(path: str, folder: str) -> str:
@@ -25,7 +24,7 @@ ENVIRONMENT = jinja2.Environment(
     trim_blocks=True,
     lstrip_blocks=True,
 )
-ENVIRONMENT.filters |= {"printable": printable, "below": name_below, "camera": camera_label}
+ENVIRONMENT.filters |= {"printable": printable, "below": name_below}
 
 
 def render(template: str, **values) -> bytes:
