@@ -83,13 +83,12 @@ def training_chart(label: str, unit: str, curves: dict[str, dict[int, float]]) -
     panel = figure.subplots()
     for name, values in curves.items():
         panel.plot(values.keys(), values.values(), ".-", label=as_label(name))
+        if len(values) == 1:  # of a training with one evaluation
+            [(at, value)] = values.items()
+            panel.annotate(f"{value:.3g}", (at, value), (-6, 0), textcoords="offset points", ha="right", va="center")
     if len(curves) > 1:
         panel.legend(fontsize="x-small")
-    else:  # a training with one evaluation is one point
-        at, value = list(values.items())[-1]
-        panel.annotate(f"{value:.3g}", (at, value), (-3, 5), textcoords="offset points", ha="right", fontsize="small")
     panel.set(title=title, xlabel=unit, ylabel=label, xlim=(0, None), ylim=(0, None))
-    panel.margins(y=0.15)
     panel.xaxis.set_major_locator(MaxNLocator(5, integer=True))
     panel.grid(alpha=0.3)
     rows = [

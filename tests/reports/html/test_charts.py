@@ -67,7 +67,12 @@ def test_loss_and_map_are_curves_by_epoch_counted_from_1(figures):
     assert precision.rows == [(2, "39"), (4, "59")]
     drawn = [[line.get_xydata().tolist() for line in figure.axes[0].lines] for figure in figures]
     assert drawn == [[[[1, 4], [2, 3], [3, 2], [4, 1]]], [[[2, 39], [4, 59]]]]
-    assert [figure.axes[0].texts[0].get_text() for figure in figures] == ["1", "59"]
+    assert not figures[0].axes[0].texts and not figures[1].axes[0].texts
+
+
+def test_one_evaluation_is_a_point_with_its_value(figures):
+    training_charts(logged(4), eval_period=0, epochs=4)
+    assert [text.get_text() for text in figures[1].axes[0].texts] == ["59"]
 
 
 def test_each_of_several_test_sets_has_a_curve_of_its_own(figures):
