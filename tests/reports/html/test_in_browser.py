@@ -4,6 +4,7 @@ import json
 import shutil
 import time
 
+import numpy as np
 import pytest
 
 pytest.importorskip("selenium", reason="selenium, which drives the browser, is not installed: pip install -e .[dev]")
@@ -14,6 +15,10 @@ from selenium.webdriver.common.action_chains import ActionChains
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.support.ui import Select, WebDriverWait
+
+from igoas_plugin.inference.search.answers import Match
+from igoas_plugin.reports.html.page import render
+from igoas_plugin.reports.html.thumbnails import thumbnail
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 DRIVER = shutil.which("chromedriver")
@@ -266,3 +271,21 @@ def test_it_can_be_read_without_scripts(opened, address):
         assert opened.find_elements(By.TAG_NAME, "article")[0].is_displayed()
     finally:
         opened.execute_cdp_cmd("Emulation.setScriptExecutionDisabled", {"value": False})
+
+
+def test_a_query_and_ten_answers_of_a_search_share_a_row_and_wrap_on_a_phone(browser, tmp_path):
+    picture = thumbnail(np.zeros((96, 48, 3), np.uint8), alt="black")
+    path = "a_folder/with_a_name/" + 40 * "x" + ".png"
+    matches = [(Match(rank, 0.5, path), picture) for rank in range(1, 11)]
+    values = {"index": path, "folder": path, "kind": "flat", "images": 10, "answers": [(path, picture, matches)]}
+    (tmp_path / "search.html").write_bytes(render("search.html", **values))
+    rows = []
+    for size in SIZES:
+        resize(browser, size)
+        browser.get((tmp_path / "search.html").as_uri())
+        width, boxes = browser.execute_script("""return [document.documentElement.scrollWidth,
+            [...document.querySelectorAll(".matches li")].map(item => item.getBoundingClientRect())
+                .map(box => [box.left, box.right, box.top])]""")
+        assert width <= SIZES[size][0] and all(0 <= left < right <= width for left, right, _ in boxes)
+        rows.append(len({top for _, _, top in boxes}))
+    assert rows == [1, 4, 4]
