@@ -1,7 +1,6 @@
 """Every config key of the plugin: default, meaning, unit, source."""
 
 import difflib
-import itertools
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -214,18 +213,6 @@ def spell_data_sets(cfg: CfgNode) -> None:
         if isinstance(names, (tuple, list)) and all(isinstance(each, str) for each in names):  # otherwise a check fails
             cfg.DATASETS[key] = type(names)(spelled(f"DATASETS.{key}", each, known) for each in names)
     cfg.TEST.PRECISE_BN.DATASET = spelled("TEST.PRECISE_BN.DATASET", cfg.TEST.PRECISE_BN.DATASET, known)
-
-
-def without_pairs(words: list[str]) -> tuple[list[str], list[str]]:
-    """Separates KEY VALUE pairs from the other words, so that an option with several values does not take them."""
-    keys, others, opts = set(flat_keys(get_cfg())), [], []
-    remaining = iter(words)
-    for word in remaining:
-        if word in keys:
-            opts += [word, *itertools.islice(remaining, 1)]
-        else:
-            others.append(word)
-    return others, opts
 
 
 def merge_file(cfg: CfgNode, content: dict, source: str) -> None:

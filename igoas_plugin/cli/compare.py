@@ -1,11 +1,4 @@
-"""Trains and tests several configs over several seeds, and writes one table and plots of them.
-
-python tools/compare.py CONFIG [CONFIG ...] [--seeds 3] [--output DIR] [--dry-run] [KEY VALUE ...]
-
-DIR gets results.md, results.csv, bars.png, cmc.png, training.png, and a folder for each run. The same command again
-continues stopped runs and skips finished ones. Two such commands at once share the runs. A failed run does not stop the
-others: the table names it with the last line that it printed, and the exit code is 1.
-"""
+"""Training and test of several configs over several seeds, as tools/compare.py."""
 
 import argparse
 import os
@@ -28,21 +21,6 @@ from igoas_plugin.reports.comparison.table import as_csv, markdown
 from igoas_plugin.reports.comparison.training import train
 
 BUSY_SECONDS = 5.0  # pause before a run that another process is training is tried again
-
-
-def arguments(words: list[str]) -> argparse.Namespace:
-    """Parses the command line; `configs` and `opts` (KEY VALUE ...) may come in any order."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("words", nargs="+", metavar="CONFIG or KEY VALUE", help="configs end in .yml or .yaml")
-    parser.add_argument("--seeds", type=int, default=3, help="runs of each config (default: 3)")
-    parser.add_argument("--output", default="logs/compare", help="folder of the comparison (default: logs/compare)")
-    parser.add_argument("--dry-run", action="store_true", help="list the runs and estimate their time, train nothing")
-    args = parser.parse_intermixed_args(words)
-    args.configs = [word for word in args.words if word.endswith((".yml", ".yaml"))]
-    args.opts = [word for word in args.words if word not in args.configs]
-    if not args.configs or args.seeds < 1:
-        parser.error("give at least one config file and one seed")
-    return args
 
 
 def estimate(runs: list[Run], loads: dict[str, Workload], costs: dict[str, Cost | None]) -> None:
@@ -123,10 +101,13 @@ def write_reports(runs: list[Run], costs: dict[str, Cost | None], failures: dict
 
 
 @errors_in_one_line()
-def run() -> None:
-    """Runs the command line and ends the process with its exit code."""
+def run(args: argparse.Namespace) -> None:
+    """Runs the command and ends the process with its exit code.
+
+    Args:
+        args: command line of tools/compare.py.
+    """
     stop_on_sigterm()
-    args = arguments(sys.argv[1:])
     runs = plan(args.configs, args.seeds, args.output, args.opts)
     first = {run.name: run for run in runs if run.seed == 0}
     for run in first.values():
