@@ -16,10 +16,13 @@ from tool_arguments import add_run_options, parser_of, require_config, require_p
 def arguments(words: list[str]) -> argparse.Namespace:
     """Parses the command line; `flags` are the words for tools/train_net.py before the KEY VALUE pairs."""
     parser = parser_of(__doc__)
-    parser.add_argument("protocol", metavar="PROTOCOL", help="OccludedREIDHalfSplit or PartialREIDSingleShot")
     add_run_options(parser)
+    # argparse gives every word after a positional one to the KEY VALUE pairs, so PROTOCOL is taken out first
+    if not words or (words[0].startswith("-") and words[0] not in ("-h", "--help")):
+        parser.error("PROTOCOL is missing: OccludedREIDHalfSplit or PartialREIDSingleShot comes first")
+    protocol, *words = words if words[0] not in ("-h", "--help") else ["", *words]
     args = parser.parse_args(words)
-    args.flags = words[1 : len(words) - len(args.opts)]
+    args.protocol, args.flags = protocol, words[: len(words) - len(args.opts)]
     return args
 
 
