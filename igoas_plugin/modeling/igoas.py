@@ -22,6 +22,7 @@ from .backbones import split_backbone
 from .branch import Branch
 from .compilation import uncompiled
 from .losses import BRANCHES, ID_WEIGHTS, SuppressionLoss, identity_weights, metric_losses
+from .unseen_occlusions import UnseenOcclusions
 
 IDENTITY_LOSSES = (*BRANCHES, "joint")
 
@@ -86,6 +87,7 @@ class IGOAS(nn.Module):
         self.metric_losses = metric_losses
         self.identity_weights = identity_weights
         self.suppression_loss = suppression_loss
+        self.unseen_occlusions = UnseenOcclusions()
         self.compiled = compiled
         if compiled:  # in place, so that parameters keep their names; occlusion and losses stay uncompiled
             for part in (backbone, global_branch, suppression_branch):
@@ -185,6 +187,9 @@ class IGOAS(nn.Module):
         suppression = {
             f"suppression_loss_{branch}": loss for branch, loss in self.suppression_loss(feature_maps, visible).items()
         }
+        if suppression:
+            supervised = feature_maps[self.suppression_loss.branches[0]][0]
+            self.unseen_occlusions.add(visible, supervised, self.suppression_loss.resize)
         metric = {name: loss(outputs["features"], targets) for name, (_, loss) in self.metric_losses.items()}
 
         weighted = ce["scale"] * weights * identity
