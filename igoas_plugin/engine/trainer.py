@@ -20,6 +20,7 @@ from igoas_plugin.fastreid_fixes.fix import fix, replace_everywhere
 from igoas_plugin.fastreid_fixes.freezing import FreezeNormalisation, FreezePlan
 from igoas_plugin.fastreid_fixes.nonfinite import NonFiniteGuard
 from igoas_plugin.modeling.fast_inference import for_evaluation
+from igoas_plugin.modeling.unseen_occlusions import WarnOfUnseenOcclusions
 
 from .checkpoints import continue_schedules, newest_first
 from .console import FILES_ONLY
@@ -78,6 +79,7 @@ class Trainer(DefaultTrainer):
         ordered = [
             SeedSteps(cfg.SEED) if cfg.get("SEED", -1) >= 0 else None,  # first, because any hook may draw
             LookAtLosses(),
+            WarnOfUnseenOcclusions(self.model),
             SummaryTimer(),
             host_hooks[hooks.LRScheduler],
             host_hooks.get(hooks.PreciseBN),
