@@ -25,7 +25,8 @@ def list_images(folder: str, train_name: str | None = None) -> list[Item]:
             ``<train_name>_1``. None for query and gallery, of which fast-reid wants numbers.
 
     Returns:
-        (path, identity, camera) of each image; cameras are counted from 0.
+        (path, identity, camera) of each image; cameras are counted from 0. A data set that uses this has
+        `first_camera = 1`: see shown_camera().
 
     Raises:
         InputError: the folder cannot be read, holds no image but junk, holds one twice, or the name of an image does

@@ -37,6 +37,7 @@ class OccludedDuke(PublishedDataset):
     """
 
     dataset_name = "occludedduke"
+    first_camera = 1
     layout = Layout(
         "OccludedDuke",
         "Occluded_Duke",

@@ -42,6 +42,7 @@ class PDukeMTMC(PublishedDataset):
     """
 
     dataset_name = "pdukemtmc"
+    first_camera = None  # made up
     layout = Layout(
         "P-DukeMTMC-reID",
         "P-DukeMTMC-reid",

@@ -104,6 +104,7 @@ class BodyImages(PublishedDataset):
 
     query_part: str
     gallery_part: str
+    first_camera = None  # made up
 
     @classmethod
     def needed(cls) -> list[str]:

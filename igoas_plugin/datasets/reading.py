@@ -4,12 +4,14 @@ import os
 import traceback
 from collections.abc import Iterable, Sequence
 
-from fastreid.data.datasets import DATASET_REGISTRY
+from fastreid.data.datasets import CUHK03, DATASET_REGISTRY, MSMT17, DukeMTMC, Market1501, VeRi
 
 from igoas_plugin.core.errors import InputError, require_choice
 from igoas_plugin.fastreid_fixes.labels import CAMERA, IDENTITY, Label, as_plain, in_order
 
 from .market_style import Item
+
+FROM_ONE = (Market1501, DukeMTMC, MSMT17, CUHK03, VeRi)  # file names count cameras from 1, these classes from 0
 
 
 def open_data(name: str, root: str | None = None, **kwargs):
@@ -124,6 +126,32 @@ def class_numbers(sets: Sequence[tuple[str, Sequence[Item]]], column: int) -> di
         for label in in_order({item[column] for item in items}):
             numbers[name, label] = of_roots.setdefault(root((name, label)), len(of_roots))
     return numbers
+
+
+def shown_camera(name: str, camera: Label) -> Label:
+    """Returns a camera as file names and readers of text, tables and pictures know it.
+
+    The class of a data set tells what its file names call camera 0: `first_camera`, or 1 for the classes of fast-reid
+    that count cameras from 0 and whose names count from 1. Without it a number stays as the class gives it. None means
+    that the plugin made the cameras up.
+
+    Args:
+        name: registered name of the data set.
+        camera: plain label from query or gallery.
+
+    Returns:
+        The number in file names, "-" for a camera that is made up, and every other label itself.
+
+    Example:
+        >>> shown_camera("Market1501", 2), shown_camera("PartialREID", 1), shown_camera("MyData", "left")
+        (3, '-', 'left')
+    """
+    kind = DATASET_REGISTRY._obj_map.get(name)
+    of_fastreid = isinstance(kind, type) and issubclass(kind, FROM_ONE)
+    first = getattr(kind, "first_camera", 1 if of_fastreid else 0)
+    if first is None:
+        return "-"
+    return camera + first if isinstance(camera, int) else camera
 
 
 def unreadable_name(name: str, split: str, error: Exception) -> InputError:

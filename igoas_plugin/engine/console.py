@@ -22,6 +22,7 @@ from tqdm import tqdm
 
 from igoas_plugin.core.console_log import FILES_ONLY, WIDTH, ConsoleFilter, ConsoleFormatter, on_console, row
 from igoas_plugin.core.run_progress import run_progress
+from igoas_plugin.evaluation.results import METRICS
 from igoas_plugin.fastreid_fixes.async_metrics import HostStorage
 from igoas_plugin.fastreid_fixes.fix import fix, replace_everywhere
 
@@ -310,8 +311,9 @@ def print_csv_format(results: dict) -> None:
     name = results["dataset"]
     host_print_csv_format(results)
     # "metric" chooses the best checkpoint, and is the mean of two of the others
-    shown = {metric: value for metric, value in results.items() if metric != "metric" or len(results) == 1}
-    values = (f"{each} {value:.1f}" if isinstance(value, numbers.Real) else each for each, value in shown.items())
+    names = [each for each in results if each != "metric"] or list(results)
+    in_order = [each for each in METRICS if each in names] + [each for each in names if each not in METRICS]
+    values = (f"{each} {results[each]:.1f}" for each in in_order if isinstance(results[each], numbers.Real))
     logger.info(row("evaluated", f"{name}: {', '.join(values)}"), extra=FILES_ONLY if TABLE_FOLLOWS.get() else None)
 
 

@@ -43,6 +43,35 @@ def values_of(lines: list[dict], name: str) -> dict[int, float]:
     return {line["iteration"] + 1: line[name] for line in lines if isinstance(line.get(name), (int, float))}
 
 
+def epoch_length(lines: list[dict], eval_period: int, epochs: int) -> int | None:
+    """Returns the number of iterations of an epoch, which metrics.json does not hold; None if it cannot be known.
+
+    The first evaluation comes after epoch `eval_period`, or after the last one. The last iteration of every epoch is
+    logged, so a length that an older config explains is refused.
+
+    Args:
+        lines: lines of a training, see logged_lines().
+        eval_period: TEST.EVAL_PERIOD.
+        epochs: SOLVER.MAX_EPOCH.
+
+    Example:
+        >>> epoch_length([{"iteration": 9}, {"iteration": 19, "mAP": 50.0}], eval_period=2, epochs=90)
+        10
+    """
+    evaluated = [line["iteration"] + 1 for line in lines if any(is_map(name) for name in line)]
+    logged = {line["iteration"] + 1 for line in lines}
+    period = min(eval_period, epochs) if eval_period > 0 else epochs
+    if not evaluated or period < 1 or evaluated[0] % period:
+        return None
+    length = evaluated[0] // period
+    return length if logged.issuperset(range(length, max(logged) + 1, length)) else None
+
+
+def is_map(name: str) -> bool:
+    """Returns whether a scalar is the mAP of a test set: ``mAP``, or ``<set>/mAP`` of one of several sets."""
+    return name.split("/")[-1] == "mAP"
+
+
 def remove_from(folder: str, iteration: int) -> None:
     """Removes an iteration (from 0) and all later ones from a run's metrics.json, and a torn last line.
 

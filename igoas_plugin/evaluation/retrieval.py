@@ -19,6 +19,7 @@ from igoas_plugin.modeling.fast_inference import for_evaluation
 
 from .descriptors import describe
 from .evaluator import applies_camera_rule, distances_of, metrics_of
+from .pair_distances import PairDistances
 from .ranking import Labels, rank_in_blocks
 
 NEAREST = 100  # length of the rank list that is kept of each query
@@ -55,6 +56,7 @@ class Retrieval:
         ap: average precision of each query, in [0, 1], (Q,); NaN for a query without a match in the gallery.
         cmc: share of the queries with a match among the first 1, 2, ... images, in [0, 1].
         metrics: {name: value in %}, by the names of fast-reid's evaluator.
+        pairs: distances of all right and all wrong pairs, without junk.
         camera_rule: TEST.CAMERA_RULE.
     """
 
@@ -67,6 +69,7 @@ class Retrieval:
     ap: np.ndarray
     cmc: np.ndarray
     metrics: dict[str, float]
+    pairs: PairDistances
     camera_rule: bool = True
 
     def matches(self, query: int) -> list[Match]:
@@ -128,6 +131,7 @@ def ranked_retrieval(
         InputError: no query has a match.
     """
     count, (labels, others) = min(NEAREST, len(gallery)), map(labels_of, numbered(query, gallery))
+    pairs = PairDistances()
     nearest, distances = np.empty((len(query), count), np.int64), np.empty((len(query), count), np.float32)
 
     def keeping_nearest() -> Iterator[tuple[int, Tensor]]:
@@ -139,6 +143,10 @@ def ranked_retrieval(
             right = same & ((others.camids[positions] != labels.camids[part, None]) | (not camera_rule))
             order = np.lexsort((right, values))  # right images last, as the metrics count ties
             distances[part], nearest[part] = (np.take_along_axis(each, order, 1) for each in (values, positions))
+            for row, pid, camid in zip(rows.numpy(), labels.pids[part], labels.camids[part], strict=True):
+                same = others.pids == pid
+                counted = ~same | (others.camids != camid) if camera_rule else slice(None)
+                pairs.add(row[counted], same[counted])
             yield first, rows
 
     try:
@@ -148,7 +156,7 @@ def ranked_retrieval(
     ap = np.full(len(query), np.nan)
     ap[has_match(labels, others, camera_rule)] = ranked.ap
     metrics = {metric: float(value) for metric, value in metrics_of(ranked).items()}
-    return Retrieval(name, query, gallery, features, nearest, distances, ap, ranked.cmc, metrics, camera_rule)
+    return Retrieval(name, query, gallery, features, nearest, distances, ap, ranked.cmc, metrics, pairs, camera_rule)
 
 
 def labels_of(items: list[Item]) -> Labels:

@@ -6,6 +6,8 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 
+from igoas_plugin.datasets.market_style import Item
+from igoas_plugin.datasets.reading import shown_camera
 from igoas_plugin.evaluation.retrieval import Match, Retrieval
 from igoas_plugin.fastreid_fixes.labels import Label, in_order
 
@@ -17,7 +19,7 @@ class Query(NamedTuple):
 
     Args:
         position: index among the queries of the data set.
-        identity, camera: labels of the data set; a number of a camera counts from 0.
+        identity, camera: labels of the data set; the camera is that of shown_camera().
         ap: average precision in %; None if the gallery has no image of the identity in another camera.
         first: rank of its first match, from 1; junk, which no metric counts, has no rank. None as for `ap`, or if there
             is no match among the nearest images, which a Retrieval keeps.
@@ -35,7 +37,7 @@ class Found(NamedTuple):
     """Gallery image in a rank list.
 
     Args:
-        identity, camera: labels of the data set; a number of a camera counts from 0.
+        identity, camera: labels of the data set; the camera is that of shown_camera().
         match: rank, distance and state ("right", "wrong" or "junk").
     """
 
@@ -78,11 +80,17 @@ class Group(NamedTuple):
 
 def query_at(retrieval: Retrieval, position: int) -> Query:
     """Returns the query at a position of the data set."""
-    ap = retrieval.ap[position]
+    ap, item = retrieval.ap[position], with_shown_camera(retrieval.name, retrieval.query[position])
     if np.isnan(ap):
-        return Query(position, *retrieval.query[position], None, None)
+        return Query(position, *item, None, None)
     first = next((match.rank for match in retrieval.matches(position) if match.state == "right"), None)
-    return Query(position, *retrieval.query[position], 100 * float(ap), first)
+    return Query(position, *item, 100 * float(ap), first)
+
+
+def with_shown_camera(name: str, item: Item) -> Item:
+    """Returns (path, identity, camera) of a data set with the camera of shown_camera()."""
+    path, identity, camera = item
+    return path, identity, shown_camera(name, camera)
 
 
 def queries_of(retrieval: Retrieval) -> list[Query]:
@@ -98,7 +106,7 @@ def rank_list(retrieval: Retrieval, query: Query, top: int, junk: bool = True) -
         junk: whether images of the query's identity in its own camera are listed.
     """
     found = [
-        Found(*retrieval.gallery[match.position], match)
+        Found(*with_shown_camera(retrieval.name, retrieval.gallery[match.position]), match)
         for match in retrieval.matches(query.position)
         if junk or match.state != "junk"
     ]

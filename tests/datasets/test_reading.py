@@ -8,7 +8,8 @@ from fastreid.data import build_reid_train_loader
 from fastreid.data.datasets import DATASET_REGISTRY
 from fastreid.data.datasets.bases import ImageDataset
 
-from igoas_plugin.datasets.reading import kept_apart, read_training
+from igoas_plugin.datasets.market_style import SUBSETS
+from igoas_plugin.datasets.reading import kept_apart, open_data, read_split, read_training, shown_camera
 from igoas_plugin.preflight import check_training_data
 
 
@@ -153,3 +154,29 @@ def test_the_images_come_as_they_were_but_for_their_labels(register):
     register("Second", str)
     paths = [path for path, *_ in read_training(["First", "Second"])]
     assert paths[0] == "First/train/0_0_0.jpg" and paths[-1] == "Second/train/2_1_1.jpg" and len(paths) == 24
+
+
+@pytest.mark.parametrize("name, folder, parts, file", [
+    ("Market1501", "Market-1501-v15.09.15", SUBSETS, "0001_c3s1_000451_03.jpg"),
+    ("DukeMTMC", "DukeMTMC-reID", SUBSETS, "0001_c3_f0046182.jpg"),
+    ("VeRi", "veri", ("image_train", "image_query", "image_test"), "0002_c003_00030600_0.jpg"),
+    ("OccludedDuke", "Occluded_Duke", SUBSETS, "0001_c3_f0046182.jpg"),
+])  # fmt: skip
+def test_a_shown_camera_is_that_of_the_file_name(tmp_path, name, folder, parts, file):
+    for part in parts:
+        path = tmp_path / folder / part / file
+        path.parent.mkdir(parents=True)
+        path.touch()
+    [(_, _, camera)] = read_split(name, open_data(name, str(tmp_path)), "query")
+    assert (camera, shown_camera(name, camera)) == (2, 3)
+
+
+def test_cameras_of_other_data_sets_are_shown_as_they_are_and_those_that_are_made_up_as_a_dash(register):
+    register("AsGiven")
+    register("FromOne", first_camera=1)
+    assert [shown_camera("AsGiven", label) for label in (0, 2, "left", ("s", 2))] == [0, 2, "left", ("s", 2)]
+    assert [shown_camera("FromOne", label) for label in (0, "left")] == [1, "left"]
+    for name in ("PartialREID", "OccludedREIDHalfSplit3", "PDukeMTMC", "PETHZ", "PartialiLIDS"):
+        assert [shown_camera(name, label) for label in (0, 1)] == ["-", "-"], name
+    for name in ("OccludedMarket1501S5", "ToyOccluded", "MSMT17", "CUHK03"):
+        assert [shown_camera(name, label) for label in (0, 1)] == [1, 2], name

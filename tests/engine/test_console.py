@@ -70,7 +70,7 @@ def test_a_training_tells_in_short_lines_what_it_does_and_what_came_of_it(run, b
     assert told["train set"].endswith("TinyReID: 16 images of 4 identities in 2 cameras")
     assert told["test set"].endswith("TinyReID: 8 queries of 4 identities in 1 camera, gallery 16 of 4 in 2")
     assert re.fullmatch(
-        r"evaluated +TinyReID: Rank-1 [\d.]+, Rank-5 [\d.]+, Rank-10 [\d.]+, mAP [\d.]+, mINP [\d.]+", told["evaluated"]
+        r"evaluated +TinyReID: Rank-1 [\d.]+, mAP [\d.]+, Rank-5 [\d.]+, Rank-10 [\d.]+, mINP [\d.]+", told["evaluated"]
     )
     assert re.match(r"epoch 2/2  iter 4/4  loss [\d.]+  .*left 0:00:00", told["epoch 2/2"])
     assert [each for each in GONE if each in "\n".join(lines) + errors] == []

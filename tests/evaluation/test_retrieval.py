@@ -41,6 +41,16 @@ def test_without_the_camera_rule_nothing_is_junk_and_every_query_has_its_average
     assert [match.state for match in tied.matches(0)] == 2 * ["wrong"] + 3 * ["right"]
 
 
+@pytest.mark.parametrize("camera_rule, right", [(True, [0.3, 0.4, 0.1]), (False, [0.1, 0.3, 0.4, 0.1, 0.1])])
+def test_pairs_are_counted_in_all_blocks_and_junk_is_in_neither_histogram(camera_rule, right):
+    blocks = [(0, torch.tensor(DISTANCES[:2])), (2, torch.tensor(DISTANCES[2:]))]
+    pairs = ranked_retrieval("Drawn", QUERY, GALLERY, torch.zeros(8, 2), blocks, camera_rule).pairs
+    # of 15 pairs 5 have one identity: two of them, q0 with a and q2 with e, in one camera
+    expected = np.histogram(np.array(right, np.float32), len(pairs.counts["right"]), (0, pairs.end))[0]
+    np.testing.assert_array_equal(pairs.counts["right"], expected)
+    assert pairs.counts["wrong"].sum() == 10
+
+
 def test_queries_are_ordered_from_the_worst_and_without_those_that_cannot_be_answered(by_hand):
     assert by_hand.by_quality().tolist() == [0, 1]
 

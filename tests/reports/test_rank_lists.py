@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -30,6 +32,14 @@ def test_queries_come_worst_first_and_those_without_a_possible_match_last(retrie
         (1, "query/b.jpg", 8, 0, pytest.approx(100), 1),
         (2, "query/c.jpg", 9, 1, None, None),
     ]
+
+
+def test_cameras_are_those_of_the_file_names(retrieval):
+    market = replace(retrieval, name="Market1501")  # 0 in the class, 1 in the names
+    query = query_at(market, 2)
+    assert (query.camera, [found.camera for found in rank_list(market, query, top=2).found]) == (2, [2, 2])
+    by_camera = grouped(queries_of(market), "camera")
+    assert [group.label for group in by_camera] == [1]
 
 
 def test_a_first_match_beyond_the_nearest_images_has_no_rank(retrieval):

@@ -62,6 +62,7 @@ class OccludedMarket1501(ImageDataset):
 
     _junk_pids = Market1501._junk_pids
     dataset_name = "occludedmarket1501"
+    first_camera = 1
     # Counts of Market-1501: identity 0 of the gallery are its distractors, junk images (-1) are left out
     published = {"train": Counts(12936, 751, 6), "query": Counts(3368, 750, 6), "gallery": Counts(15913, 751, 6)}
     severity = 3

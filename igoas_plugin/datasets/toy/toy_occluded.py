@@ -94,6 +94,7 @@ class ToyOccluded(ImageDataset):
     """
 
     dataset_name = "toyoccluded"
+    first_camera = 1
     plan = Plan()
 
     def __init__(self, root: str = "datasets", **kwargs):

@@ -12,13 +12,13 @@ from torch.nn.functional import normalize
 
 from igoas_plugin.core.errors import InputError
 from igoas_plugin.datasets.market_style import Item
-from igoas_plugin.datasets.reading import open_data, read_split
+from igoas_plugin.datasets.reading import open_data, read_split, shown_camera
 from igoas_plugin.evaluation.descriptors import describe
 from igoas_plugin.fastreid_fixes.labels import Label, in_order
 from igoas_plugin.inference.trained import build_trained
 from igoas_plugin.modeling.fast_inference import for_evaluation
 
-from .figure_file import as_label, camera_label, palette
+from .figure_file import as_label, palette
 from .pixel_images import drawn, first_test_set
 
 METHODS = ("tsne", "pca")
@@ -62,7 +62,8 @@ def embedding_picture(cfg, words: Sequence[str], count: int, seed: int, method: 
     features = normalize(features) if cfg.TEST.METRIC == "cosine" else features
     points, how = projected(features, seed, method)
     title = f"{name}: {len(items)} images of {len(set(identities))} identities; {how}\n{as_label(cfg.MODEL.WEIGHTS)}"
-    return draw_embedding(points, items, title)
+    shown = [(part, (path, identity, shown_camera(name, camera))) for part, (path, identity, camera) in items]
+    return draw_embedding(points, shown, title)
 
 
 def named(word: str, identities: Sequence[Label]) -> Label | None:
@@ -99,12 +100,11 @@ def projected(features: Tensor, seed: int, method: str) -> tuple[np.ndarray, str
 def draw_embedding(points: np.ndarray, items: Sequence[tuple[str, Item]], title: str) -> Figure:
     """Draws a marker for each image: colour for the identity, shape for the part, number for the camera.
 
-    The image in the middle of an identity has the label of the identity, and lines to the others. Cameras count from 1,
-    as in file names.
+    The image in the middle of an identity has the label of the identity, and lines to the others.
 
     Args:
         points: (N, 2).
-        items: "query" or "gallery", and (path, identity, camera), of each image.
+        items: "query" or "gallery", and (path, identity, camera of shown_camera()), of each image.
     """
     figure = Figure(figsize=(9, 8), layout="constrained")
     panel = figure.subplots()
@@ -117,7 +117,7 @@ def draw_embedding(points: np.ndarray, items: Sequence[tuple[str, Item]], title:
         )
         text = "white" if np.dot(colour, (0.299, 0.587, 0.114)) < 0.6 else "black"
         panel.annotate(
-            camera_label(camera), (x, y), ha="center", va="center_baseline", fontsize=6, color=text, zorder=3
+            as_label(str(camera)), (x, y), ha="center", va="center_baseline", fontsize=6, color=text, zorder=3
         )
     for identity, colour in colours.items():
         own = points[[each == identity for each in identities]]

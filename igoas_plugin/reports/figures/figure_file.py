@@ -12,7 +12,6 @@ from matplotlib.figure import Figure
 
 from igoas_plugin.core.errors import printable, require_choice
 from igoas_plugin.core.files import check_output_file, write_atomically
-from igoas_plugin.fastreid_fixes.labels import Label
 
 DPI = 120
 KINDS = ("png", "pdf", "svg")
@@ -49,16 +48,6 @@ def as_label(name: str) -> str:
         'runs/\\$a_b\\$/model.pth'
     """
     return printable(name).replace("$", r"\$")
-
-
-def camera_label(camera: Label) -> str:
-    """Returns the label of a camera: numbers count from 1, as in file names; others are their text.
-
-    Example:
-        >>> camera_label(0), camera_label("left")
-        ('1', 'left')
-    """
-    return str(camera + 1) if isinstance(camera, int | float) else as_label(str(camera))
 
 
 def palette(names: Iterable[Hashable]) -> dict[Hashable, tuple]:

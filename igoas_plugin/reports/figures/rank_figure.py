@@ -16,7 +16,7 @@ from igoas_plugin.inference.trained import build_trained
 from igoas_plugin.preflight import check_test_data
 from igoas_plugin.reports.rank_lists import Found, Query, RankList, queries_of, query_at, rank_list
 
-from .figure_file import as_label, camera_label, show_image
+from .figure_file import as_label, show_image
 from .pixel_images import drawn, first_test_set
 
 CHOICES = ("random", "worst", "best")  # "worst" and "best" by average precision
@@ -111,10 +111,7 @@ def chosen(retrieval: Retrieval, choice: str, count: int, seed: int) -> list[Que
 
 
 def draw_ranks(lists: Sequence[RankList], title: str) -> Figure:
-    """Draws a row for each query: the query, then the images that it found, framed and marked, with their distance.
-
-    Cameras count from 1, as in file names.
-    """
+    """Draws a row for each query: the query, then the images that it found, framed and marked, with their distance."""
     images = [[np.asarray(read_image(each.path)) for each in (ranked.query, *ranked.found)] for ranked in lists]
     columns = max(map(len, images))
     heights = [CELL * max(image.shape[0] / image.shape[1] for image in row) + TEXT for row in images]
@@ -128,7 +125,7 @@ def draw_ranks(lists: Sequence[RankList], title: str) -> Figure:
             show_image(panel, image)
         ap = "no match" if query.ap is None else f"AP {query.ap:.1f} %"
         row[0].set_title(f"query {query.position}\nidentity {as_label(str(query.identity))}", fontsize="x-small")
-        row[0].set_xlabel(f"{ap}\ncam {camera_label(query.camera)}", fontsize="x-small")
+        row[0].set_xlabel(f"{ap}\ncam {as_label(str(query.camera))}", fontsize="x-small")
         for panel, each in zip(row[1:], found, strict=False):
             frame(panel, each)
     return figure
@@ -141,4 +138,4 @@ def frame(panel: Axes, found: Found) -> None:
         spine.set(color=colour, linestyle=line, linewidth=3)
     heading = mark if found.match.rank is None else f"{mark} {found.match.rank}"
     panel.set_title(heading, fontsize="x-small", color=colour)
-    panel.set_xlabel(f"{found.match.distance:.3g}\ncam {camera_label(found.camera)}", fontsize="x-small")
+    panel.set_xlabel(f"{found.match.distance:.3g}\ncam {as_label(str(found.camera))}", fontsize="x-small")

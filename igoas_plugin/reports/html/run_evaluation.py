@@ -19,15 +19,17 @@ from igoas_plugin.reports.figures.activation_figure import draw_activations, rea
 from igoas_plugin.reports.figures.figure_file import pixels_of
 from igoas_plugin.reports.rank_lists import Query, RankList, extremes, grouped, queries_of, rank_list
 
-from .charts import cmc_chart, severity_charts, severity_points
+from .charts import Chart, cmc_chart, distance_chart, severity_charts, severity_points, training_charts
 from .page import name_below, render
 from .run_folder import RunFolder
 from .thumbnails import Thumbnail, thumbnail
 
 SIZE = (64, 128)  # largest size (width, height) of a picture in a rank list, in pixels
-TOP = 10  # gallery images of a rank list
+TOP = 10  # gallery images of a rank list; style.css has as many columns, and two for the query and the first match
+OPENED = 5  # queries of a test set whose pictures are not folded
 MAPS_DPI, MAPS_SIZE = 72, (2000, 2000)  # resolution and largest size, in pixels, of a figure of activation maps
 SAME = 0.05  # difference of a metric, in percentage points, that is not reported
+DISTANCES = {"cosine": "cosine distance", "euclidean": "squared Euclidean distance"}  # by TEST.METRIC
 # Steps of an evaluation besides ranking by distance; published figures are without them, unless they say otherwise
 EXTRAS = {"TEST.RERANK.ENABLED": "re-ranking", "TEST.AQE.ENABLED": "query expansion", "TEST.FLIP.ENABLED": "flipping"}
 
@@ -138,10 +140,21 @@ def page_of(run: RunFolder, sets: Sequence[TestSet], sha256: str, command: str) 
         splits=splits_of(cfg, root),
         metrics=METRICS,
         sets=[page_values(run, tested) for tested in sets],
+        training=training_charts(run.lines, cfg.TEST.EVAL_PERIOD, cfg.SOLVER.MAX_EPOCH),
+        distances=distance_charts(cfg, sets),
+        opened=OPENED,
+        top=TOP,
         severity=severity_charts(severity_points({tested.name: tested.metrics for tested in sets})),
         curve=severity_charts(run.curve),
         nearest=NEAREST,
     )
+
+
+def distance_charts(cfg, sets: Sequence[TestSet]) -> list[Chart]:
+    """Draws the distances of right and wrong pairs of each test set."""
+    name = DISTANCES[cfg.TEST.METRIC] + (", re-ranked" if cfg.TEST.RERANK.ENABLED else "")
+    charts = (distance_chart(tested.name, tested.retrieval.pairs, name) for tested in sets)
+    return [chart for chart in charts if chart]
 
 
 def page_values(run: RunFolder, tested: TestSet) -> dict:

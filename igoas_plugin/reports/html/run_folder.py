@@ -7,6 +7,7 @@ from fastreid.config import CfgNode
 
 from igoas_plugin.config import load_cfg
 from igoas_plugin.core.errors import InputError
+from igoas_plugin.engine.metrics_file import logged_lines
 from igoas_plugin.evaluation.results import EVALUATED, TRAINED, read_results
 from igoas_plugin.reports.severity_curve import Point, read_csv
 
@@ -27,6 +28,7 @@ class RunFolder:
         weights: description of these weights.
         recorded: {file: {data set: {metric: value in %}}} of the files that train_net.py wrote.
         curve: points of occlusion_curve.csv; [] if there is no such file.
+        lines: lines of metrics.json; [] if there is no such file.
     """
 
     path: str
@@ -34,6 +36,7 @@ class RunFolder:
     weights: str
     recorded: dict[str, dict[str, dict[str, float]]]
     curve: list[Point]
+    lines: list[dict]
 
 
 def open_run(path: str, opts: list[str]) -> RunFolder:
@@ -56,7 +59,8 @@ def open_run(path: str, opts: list[str]) -> RunFolder:
     files = {name: os.path.join(path, name) for name in (TRAINED, EVALUATED)}
     recorded = {name: read_results(file) for name, file in files.items() if os.path.isfile(file)}
     curve = os.path.join(path, CURVE)
-    return RunFolder(path, cfg, weights, recorded, read_csv(curve) if os.path.isfile(curve) else [])
+    points = read_csv(curve) if os.path.isfile(curve) else []
+    return RunFolder(path, cfg, weights, recorded, points, logged_lines(path))
 
 
 def weights_in(path: str, configured: str, given: bool) -> tuple[str, str]:

@@ -39,7 +39,7 @@ def test_colour_and_label_tell_the_identity_shape_the_part_and_number_the_camera
     assert colours[0] == colours[1] != colours[2]
     corners = [len(each.get_paths()[0].vertices) for each in panel.collections]
     assert corners[0] != corners[1] == corners[2] and MARKERS["query"] != MARKERS["gallery"]
-    assert [text.get_text() for text in panel.texts] == ["1", "2", "3", "7", "12"]
+    assert [text.get_text() for text in panel.texts] == ["0", "1", "2", "7", "12"]
     assert [to_rgb(text.get_bbox_patch().get_edgecolor()) for text in panel.texts[3:]] == [colours[0], colours[2]]
     assert [text.get_text() for text in figure.legends[0].get_texts()] == ["gallery", "query"]
 
@@ -53,7 +53,7 @@ def test_identities_and_cameras_that_are_no_numbers_are_written_as_they_are():
     ]
     points = np.array([[0.0, 0.0], [1.0, 0.0], [5.0, 5.0], [9.0, 9.0]])
     [panel] = draw_embedding(points, items, "a title").axes
-    texts = ["left", r"\$right\$", "1", "('s', 4)", "3", "anna", "('s', 2)"]
+    texts = ["left", r"\$right\$", "0", "('s', 4)", "3", "anna", "('s', 2)"]
     assert [text.get_text() for text in panel.texts] == texts
 
 

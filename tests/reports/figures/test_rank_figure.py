@@ -41,10 +41,10 @@ def test_right_wrong_and_junk_differ_in_frame_and_mark_and_junk_has_no_rank(retr
     assert [colour for colour, _ in looks] == [FRAMES[state][0] for state in states]
     assert [style == "-" for _, style in looks] == [False, True, True, True]
     assert headings == ["same camera", "✗ 1", "✓ 2", "✓ 3"]
-    assert labels == ["0.1\ncam 1", "0.2\ncam 2", "0.3\ncam 2", "0.4\ncam 3"]
+    assert labels == ["0.1\ncam 0", "0.2\ncam 1", "0.3\ncam 1", "0.4\ncam 2"]
     query = figure.axes[0]
     # without the junk: wrong, right, right, wrong: (1/2 + 2/3) / 2
-    assert query.get_title() == "query 0\nidentity 7" and query.get_xlabel() == "AP 58.3 %\ncam 1"
+    assert query.get_title() == "query 0\nidentity 7" and query.get_xlabel() == "AP 58.3 %\ncam 0"
     assert [int(panel.images[0].get_array()[0, 0, 0]) for panel in figure.axes] == [7, 7, 8, 7, 7]
 
 
@@ -56,7 +56,7 @@ def test_junk_can_be_hidden_and_the_ranks_stay(retrieval):
 def test_a_query_without_a_match_says_so_and_shorter_lists_leave_panels_empty(retrieval):
     lists = [rank_list(retrieval, query_at(retrieval, query), top) for query, top in ((2, 1), (1, 5))]
     figure = draw_ranks(lists, "")
-    assert figure.axes[0].get_xlabel() == "no match\ncam 1"
+    assert figure.axes[0].get_xlabel() == "no match\ncam 0"
     assert [panel.axison for panel in figure.axes] == 2 * [True] + 4 * [False] + 6 * [True]
 
 

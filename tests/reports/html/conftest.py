@@ -1,5 +1,6 @@
 """Small run with everything that a page can show, evaluated once for all tests of this folder."""
 
+import json
 import os
 from dataclasses import replace
 
@@ -42,6 +43,8 @@ def hostile_run(tmp_path_factory):
         for severity in range(6)
     ]
     write_csv(points, str(folder / "occlusion_curve.csv"))
+    logged = [{"iteration": step, "total_loss": 2.0 - step, "mAP": 12.0} for step in (0, 1)]
+    (folder / "metrics.json").write_text("\n".join(map(json.dumps, logged)))
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("FASTREID_DATASETS", str(root))
         yield folder

@@ -4,6 +4,7 @@ import json
 import shutil
 import time
 
+import numpy as np
 import pytest
 
 pytest.importorskip("selenium", reason="selenium, which drives the browser, is not installed: pip install -e .[dev]")
@@ -15,6 +16,10 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.support.ui import Select, WebDriverWait
 
+from igoas_plugin.inference.search.answers import Match
+from igoas_plugin.reports.html.page import render
+from igoas_plugin.reports.html.thumbnails import thumbnail
+
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 DRIVER = shutil.which("chromedriver")
 pytestmark = pytest.mark.skipif(not (CHROMIUM and DRIVER), reason="needs chromium and chromedriver on the PATH")
@@ -22,7 +27,7 @@ ARGUMENTS = (
     *("--headless=new", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking"),
     *("--disable-component-update", "--disable-sync"),
 )
-SIZES = {"desktop": (1280, 900), "phone": (360, 740)}
+SIZES = {"desktop": (1280, 900), "phone": (390, 844), "small phone": (360, 740)}
 
 
 @pytest.fixture(scope="module")
@@ -57,7 +62,7 @@ def opened(browser, address):
 
 def resize(browser, size) -> None:
     width, height = SIZES[size]
-    metrics = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": size == "phone"}
+    metrics = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": size != "desktop"}
     browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
 
 
@@ -118,7 +123,7 @@ def test_a_filter_leaves_rows_and_pictures_of_its_queries_alone_and_says_how_man
     first_set, other_set = (
         opened.execute_script(
             "return [...document.getElementById(arguments[0]).closest('section').querySelectorAll('article')]"
-            ".map(article => [article.hidden, article.querySelector('p').textContent])",
+            ".map(article => [article.hidden, article.querySelector('summary').textContent])",
             name,
         )
         for name in ("set-1", "set-2")
@@ -214,6 +219,49 @@ def test_the_page_itself_never_scrolls_sideways(opened, size):
     assert opened.execute_script(sides) == []
 
 
+@pytest.mark.parametrize("size", ["desktop", "phone"])
+def test_no_column_of_a_table_is_cut_off(opened, size):
+    resize(opened, size)
+    opened.execute_script("for (const each of document.querySelectorAll('details')) each.open = true")
+    cut = """return [...document.querySelectorAll(".scroll:not(.maps)")]
+        .filter(each => each.scrollWidth > each.clientWidth + 1)
+        .map(each => [each.getAttribute("aria-label"), each.scrollWidth, each.clientWidth])"""
+    assert opened.execute_script(cut) == []
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_labels_are_no_wider_than_their_picture_and_pictures_do_not_overlap(opened, size):
+    resize(opened, size)
+    boxes = opened.execute_script("""return [...document.querySelectorAll("details[open] > .ranked figure")]
+        .map(figure => {
+            const label = document.createRange();
+            label.selectNodeContents(figure.querySelector("figcaption"));
+            return [figure.querySelector("img").getBoundingClientRect(), label.getBoundingClientRect()].map(
+                box => [box.left, box.right, box.top, box.bottom]);
+        })""")
+    assert len(boxes) > 50
+    for picture, label in boxes:
+        assert label[1] <= picture[1] + 0.5 and label[0] >= picture[0] - 0.5 and label[2] >= picture[3] - 0.5
+    for (one, _), (other, _) in zip(boxes, boxes[1:], strict=False):
+        assert one[1] <= other[0] or one[3] <= other[2]
+
+
+def test_the_first_match_stands_in_the_row_of_the_others(opened):
+    tops = """const list = document.querySelector("article .ranked");
+        while (list.children.length < 12) list.append(list.lastElementChild.cloneNode(true));
+        return [...list.children].map(item => item.getBoundingClientRect().top)"""
+    opened.execute_script("document.body.style.overflowY = 'scroll'")
+    assert len(set(opened.execute_script(tops))) == 1  # the query, ten images and the first match behind them
+
+
+def test_a_link_to_a_query_opens_its_folded_pictures(opened):
+    folded = opened.find_element(By.CSS_SELECTOR, "article > details:not([open])")
+    card = folded.find_element(By.XPATH, "..").get_attribute("id")
+    opened.find_element(By.CSS_SELECTOR, f"tbody a[href='#{card}']").click()
+    wait_for(opened, lambda _: folded.get_attribute("open") is not None)
+    assert folded.find_element(By.CSS_SELECTOR, ".ranked img").is_displayed()
+
+
 def test_it_can_be_read_without_scripts(opened, address):
     opened.execute_cdp_cmd("Emulation.setScriptExecutionDisabled", {"value": True})
     try:
@@ -223,3 +271,21 @@ def test_it_can_be_read_without_scripts(opened, address):
         assert opened.find_elements(By.TAG_NAME, "article")[0].is_displayed()
     finally:
         opened.execute_cdp_cmd("Emulation.setScriptExecutionDisabled", {"value": False})
+
+
+def test_a_query_and_ten_answers_of_a_search_share_a_row_and_wrap_on_a_phone(browser, tmp_path):
+    picture = thumbnail(np.zeros((96, 48, 3), np.uint8), alt="black")
+    path = "a_folder/with_a_name/" + 40 * "x" + ".png"
+    matches = [(Match(rank, 0.5, path), picture) for rank in range(1, 11)]
+    values = {"index": path, "folder": path, "kind": "flat", "images": 10, "answers": [(path, picture, matches)]}
+    (tmp_path / "search.html").write_bytes(render("search.html", **values))
+    rows = []
+    for size in SIZES:
+        resize(browser, size)
+        browser.get((tmp_path / "search.html").as_uri())
+        width, boxes = browser.execute_script("""return [document.documentElement.scrollWidth,
+            [...document.querySelectorAll(".matches li")].map(item => item.getBoundingClientRect())
+                .map(box => [box.left, box.right, box.top])]""")
+        assert width <= SIZES[size][0] and all(0 <= left < right <= width for left, right, _ in boxes)
+        rows.append(len({top for _, _, top in boxes}))
+    assert rows == [1, 4, 4]

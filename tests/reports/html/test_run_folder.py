@@ -32,6 +32,12 @@ def test_weights_of_the_command_line_win_and_those_of_the_config_come_last(run):
     assert opened.cfg.MODEL.WEIGHTS == "evaluated.pth" and "of config.yaml" in opened.weights
 
 
+def test_lines_of_metrics_json_are_read_where_there_is_one(run):
+    assert open_run(str(run), []).lines == []
+    (run / "metrics.json").write_text('{"iteration": 0, "total_loss": 2.0}\n{"iterat')
+    assert open_run(str(run), []).lines == [{"iteration": 0, "total_loss": 2.0}]
+
+
 def test_results_and_pairs_of_the_command_line_are_read(run):
     opened = open_run(str(run), ["TEST.FLIP.ENABLED", "True"])
     assert opened.cfg.TEST.FLIP.ENABLED and opened.curve == []

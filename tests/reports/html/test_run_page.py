@@ -68,7 +68,8 @@ def test_images_charts_and_fields_have_words(soup):
     assert len(images) > 50 and all(image["alt"].strip() for image in images)
     assert all(image["width"].isdecimal() and image["height"].isdecimal() for image in images)
     charts = soup.find_all("figure", class_="chart")
-    assert len(charts) == 2 + 5  # a CMC a test set, severities a kind of occlusion
+    # loss and mAP of the training, distances and a CMC a test set, severities a kind of occlusion
+    assert len(charts) == 2 + 2 * 2 + 5
     assert all(chart.img["src"].startswith("data:image/svg+xml;") for chart in charts)
     assert all(chart.find("details").find("table").caption.string in chart.img["alt"] for chart in charts)
     fields = soup.find_all(["input", "select"])
@@ -97,10 +98,48 @@ def test_without_the_script_everything_can_be_read_and_nothing_is_offered_that_d
 def test_metrics_of_this_evaluation_stand_above_what_was_recorded_with_the_differences(soup, test_sets):
     own, recorded = rows(table(soup, "Metrics on TinyReID"))
     measured = [f"{value:.1f}" for value in test_sets[0].metrics.values()]
-    assert own == ["this evaluation", "measured", *measured, "measured for this page"]
-    assert recorded == ["recorded", "recorded", *5 * ["12.0"], "results.json of the run"]
+    assert own == ["this evaluation measured for this page", *measured]
+    assert recorded == ["recorded results.json of the run", *5 * ["12.0"]]
     assert "TinyReID: These figures differ from results.json of the run: Rank-1" in text_of(soup.main)
     assert "no published figures of this test set after training on TinyReID" in text_of(soup.main)
+
+
+def test_map_comes_second_in_every_table_of_metrics(soup):
+    heads = {
+        found.caption.string: [text_of(cell) for cell in found.thead.find_all("th")]
+        for found in soup.select("table.sortable")
+    }
+    for caption in ("This evaluation, in %", 'Metrics on TinyReID, in %; "-": not measured, or not published'):
+        assert heads[caption][1:] == ["Rank-1", "mAP", "Rank-5", "Rank-10", "mINP"]
+    for what in ("camera", "identity"):
+        assert heads[f"Average precision on TinyReID by {what}"][1:3] == ["Rank-1 (%)", "mAP (%)"]
+
+
+def test_curves_of_the_training_and_distances_of_pairs_stand_on_top(opened_run, test_sets, soup):
+    def titles(page):
+        return [text_of(each) for each in page.find(id="metrics").parent.select(".chart caption")]
+
+    distances = [f"Distances of pairs on {name}" for name in ("TinyReID", "Another <set>")]
+    assert titles(soup) == ["Training: total loss by epoch", "Training: mAP (%) by epoch", *distances]
+    assert rows(table(soup, "Training: total loss")) == [["1", "2"], ["2", "1"]]
+    assert titles(page_of(replace(opened_run, lines=[]), test_sets)) == distances[:1]
+
+
+def test_five_queries_are_open_and_the_others_folded(soup):
+    for key in ("set-1", "set-2"):
+        cards = soup.find(id=key).parent.select("article > details")
+        assert [card.has_attr("open") for card in cards] == [*5 * [True], False]
+        assert all(card.find_parent("article").h5 in card.summary for card in cards)
+
+
+def test_cameras_are_the_same_in_tables_filters_and_cards(soup, test_sets):
+    cameras = {str(query.camera) for query in test_sets[0].queries}
+    assert {row[4] for row in rows(table(soup, "All queries of TinyReID"))} == cameras == {"0"}
+    assert [row[0] for row in rows(table(soup, "Average precision on TinyReID by camera"))] == ["0"]
+    assert [option.string for option in soup.find("select").find_all("option")] == ["all", "0"]
+    captions = [text_of(each) for each in soup.select(".ranked figcaption")]
+    assert {each.split("cam ")[1][0] for each in captions} == {"0", "1"}
+    assert all(text_of(each).endswith(", camera 0") for each in soup.select("article > details > summary"))
 
 
 def test_without_the_camera_rule_the_page_says_so_and_explains_no_junk(opened_run, test_sets, soup):
@@ -114,12 +153,12 @@ def test_without_the_camera_rule_the_page_says_so_and_explains_no_junk(opened_ru
 
 
 def test_published_rows_are_marked_as_such_with_their_source(opened_run, test_sets, monkeypatch):
-    row = run_evaluation.MetricRow("IGOAS, TIP 2021", "published", ("60.1", "-", "-", "49.4", "-"), "its paper")
+    row = run_evaluation.MetricRow("IGOAS, TIP 2021", "published", ("60.1", "49.4", "-", "-", "-"), "its paper")
     measured = run_evaluation.rows_of(opened_run, "TinyReID", test_sets[0].metrics)[0]
     monkeypatch.setattr(run_evaluation, "rows_of", lambda *_: [measured, row])
     soup = page_of(opened_run, test_sets)
     found = table(soup, "Metrics on TinyReID")
-    assert rows(found)[1] == ["IGOAS, TIP 2021", "published", "60.1", "-", "-", "49.4", "-", "its paper"]
+    assert rows(found)[1] == ["IGOAS, TIP 2021 published: its paper", "60.1", "49.4", "-", "-", "-"]
     assert "published" in found.tbody.find_all("tr")[1]["class"]
     assert "Published figures are those of the same test protocol after training on TinyReID" in text_of(soup.main)
 
@@ -158,11 +197,11 @@ def test_configuration_and_counts_are_there(soup):
     settings = {row[0]: row[1:] for row in rows(soup.find(id="settings"))}
     assert settings["MODEL.META_ARCHITECTURE"] == ["IGOAS", "Baseline"] and "TEST.METRIC" not in settings
     assert "META_ARCHITECTURE: IGOAS" in soup.find("pre").string
-    counts = [row[:5] for row in rows(table(soup, "Training and test sets"))]
-    assert {row[0] for row in counts} == {"TinyReID"}
-    assert [row[1:] for row in counts] == [
-        ["train", "16", "4", "2"], ["query", "8", "4", "1"], ["gallery", "16", "4", "2"],
-    ]  # fmt: skip
+    assert rows(table(soup, "Training and test sets")) == [
+        ["TinyReID, train", "16", "4", "2", "ok"],
+        ["TinyReID, query", "8", "4", "1", "ok"],
+        ["TinyReID, gallery", "16", "4", "2", "ok"],
+    ]
 
 
 def test_a_query_that_could_not_be_answered_has_dashes(opened_run, test_sets):

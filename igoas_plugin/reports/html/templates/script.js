@@ -102,3 +102,13 @@ function announce(table) {
 
 document.querySelectorAll("table.sortable").forEach(makeSortable);
 document.querySelectorAll(".filter").forEach(makeFilter);
+
+// A link to a query opens its pictures.
+function openTarget() {
+  const target = document.getElementById(decodeURIComponent(location.hash.slice(1)));
+  const folded = target?.matches("article") && target.querySelector("details");
+  if (folded) folded.open = true;
+}
+
+addEventListener("hashchange", openTarget);
+openTarget();
