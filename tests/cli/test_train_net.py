@@ -47,7 +47,7 @@ def test_a_run_ends_with_the_table_and_the_files_and_can_be_evaluated_and_resume
     assert evaluated.returncode == 0, evaluated.stderr[-2000:]
     # three lines of each are warnings about the data
     assert (len(done.stdout.splitlines()), len(evaluated.stdout.splitlines())) == (27, 20)
-    assert evaluated.stdout.count("Rank-1") == 1 and f"weights     {run / 'model_final.pth'}\n" in evaluated.stdout
+    assert evaluated.stdout.count("mAP") == 1 and f"weights     {run / 'model_final.pth'}\n" in evaluated.stdout
     printed = "".join((done.stdout, done.stderr, evaluated.stdout, evaluated.stderr))
     for gone in ("No checkpoint", "random seed", "CUDA_HOME", "pure compute time", "csv format", "TypedStorage"):
         assert gone not in printed, gone
