@@ -40,7 +40,7 @@ def run() -> None:
     if args.config_file and not args.names:
         args.names = list(dict.fromkeys([*cfg.DATASETS.NAMES, *cfg.DATASETS.TESTS]))
     for name in args.names:
-        require_choice("a data set", name, sorted(DATASET_REGISTRY._obj_map))
+        require_choice("a data set", name, sorted(DATASET_REGISTRY._obj_map), registered=True)
     root = os.getenv("FASTREID_DATASETS", "datasets")
     reports = [report(name, root, args.decode, cfg.TEST.CAMERA_RULE) for name in args.names or KNOWN]
     print(table_of(reports))

@@ -12,7 +12,7 @@ from fastreid.utils.checkpoint import Checkpointer
 
 from igoas_plugin.config import load_cfg
 from igoas_plugin.core.command_line import end_failed, end_interrupted, handle_ctrl_c
-from igoas_plugin.core.errors import PluginError, failing_run
+from igoas_plugin.core.errors import InputError, PluginError, failing_run
 from igoas_plugin.datasets.published import warn_once
 from igoas_plugin.engine.distributed import under_torchrun
 from igoas_plugin.engine.run_lock import run_lock
@@ -59,6 +59,10 @@ def run() -> None:
     try:
         handle_ctrl_c()
         cfg = load_cfg(args.config_file, args.opts)
+        if not args.config_file:
+            raise InputError(
+                "--config-file is missing: name a config, such as --config-file configs/Market1501/igoas_R50.yml"
+            )
         check_run(cfg, args)
         warn_once.cache_clear()  # warnings about the data are repeated in the log of the run
         with run_lock(cfg.OUTPUT_DIR, args.machine_rank):
