@@ -10,6 +10,7 @@ The picture is OUTPUT_DIR/<command>.png, or --output. No GPU is needed (MODEL.DE
 """
 
 import argparse
+import logging
 import os
 import sys
 
@@ -26,6 +27,8 @@ from igoas_plugin.reports.figures.embedding import METHODS, embedding_picture
 from igoas_plugin.reports.figures.figure_file import check_picture, save_figure
 from igoas_plugin.reports.figures.occlusion_panel import occlusion_picture
 from igoas_plugin.reports.figures.rank_figure import ranks_picture
+
+logger = logging.getLogger("fastreid.igoas_plugin")
 
 LEAST = {"count": 1, "top": 1, "seed": 0}
 
@@ -76,6 +79,16 @@ def arguments(words: list[str]) -> argparse.Namespace:
     return args
 
 
+def name_shown_set(cfg) -> None:
+    """Logs which of several test sets a picture shows, and how to choose another."""
+    if len(cfg.DATASETS.TESTS) > 1:
+        shown, *others = cfg.DATASETS.TESTS
+        logger.warning(
+            "the picture shows %s, the first of DATASETS.TESTS; for %s give DATASETS.TESTS \"('%s',)\"",
+            *(shown, " or ".join(others), others[0]),
+        )
+
+
 def draw_occlusion(args: argparse.Namespace, cfg) -> Figure:
     check_names(cfg)
     return occlusion_picture(cfg, args.count, args.seed)
@@ -83,11 +96,14 @@ def draw_occlusion(args: argparse.Namespace, cfg) -> Figure:
 
 def draw_ranks(args: argparse.Namespace, cfg) -> Figure:
     check_trained(cfg)
+    name_shown_set(cfg)
     return ranks_picture(cfg, args.queries, args.count, args.top, args.seed, junk=not args.hide_junk)
 
 
 def draw_activations(args: argparse.Namespace, cfg) -> Figure:
     check_trained(cfg)
+    if not args.images:
+        name_shown_set(cfg)
     return activations_picture(cfg, args.images, args.count, args.seed, args.epoch)
 
 
@@ -100,6 +116,7 @@ def draw_curves(args: argparse.Namespace, cfg) -> Figure:
 
 def draw_embedding(args: argparse.Namespace, cfg) -> Figure:
     check_trained(cfg)
+    name_shown_set(cfg)
     return embedding_picture(cfg, args.identities, args.count, args.seed, args.method)
 
 

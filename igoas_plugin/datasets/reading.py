@@ -27,7 +27,9 @@ def open_data(name: str, root: str | None = None, **kwargs):
         InputError: no such data set is registered, or its folder is missing or damaged.
     """
     root = os.getenv("FASTREID_DATASETS", "datasets") if root is None else root
-    require_choice("each of DATASETS.NAMES and DATASETS.TESTS", name, sorted(DATASET_REGISTRY._obj_map))
+    require_choice(
+        "each of DATASETS.NAMES and DATASETS.TESTS", name, sorted(DATASET_REGISTRY._obj_map), registered=True
+    )
     try:
         registered = DATASET_REGISTRY.get(name)
         with constructing("DATASETS", registered, ", ".join(["root=...", *(f"{key}=..." for key in kwargs)])):
