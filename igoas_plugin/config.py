@@ -186,11 +186,7 @@ def load_cfg(config_file: str, opts: list[str] = ()) -> CfgNode:
             raise InputError(f"config file {config_file} does not exist: give --config-file the path of a YAML file")
         merge_file(cfg, read_config(config_file), f"config file {config_file}")
     opts = list(opts)
-    if len(opts) % 2 or any("=" in key for key in opts[::2]):
-        raise InputError(
-            f"options must be KEY VALUE pairs with a space between, got {' '.join(opts)}: "
-            "--resume takes no path (it continues OUTPUT_DIR); a checkpoint to start from is MODEL.WEIGHTS PATH"
-        )
+    require_pairs(opts, cfg)
     for key, value in zip(opts[::2], opts[1::2], strict=True):
         require_known(key, cfg, "command line")
         merge_key(cfg, key, value, "command line")
@@ -215,6 +211,28 @@ def spell_data_sets(cfg: CfgNode) -> None:
     cfg.TEST.PRECISE_BN.DATASET = spelled("TEST.PRECISE_BN.DATASET", cfg.TEST.PRECISE_BN.DATASET, known)
 
 
+def require_pairs(opts: list[str], cfg: CfgNode) -> None:
+    """Raises InputError, which names the likely mistake, if the words are not KEY VALUE pairs; keys may be unknown."""
+    known = flat_keys(cfg)
+    for key, *value in itertools.zip_longest(opts[::2], opts[1::2]):
+        if key in known:
+            if value[0] is None or value[0] in known:
+                raise InputError(f"command line: {key} has no value: write {key} VALUE, with a space between")
+        elif key.endswith((".yml", ".yaml")):
+            raise InputError(f"command line: {key} needs --config-file before it: --config-file {key}")
+        elif key.startswith("-"):
+            raise InputError(f"command line: {key} stands where a key is expected: put options before KEY VALUE pairs")
+        elif key.split("=")[0] in known:
+            raise InputError(f"command line: {key} has an equals sign: write {key.replace('=', ' ', 1)}")
+        elif key.endswith(".pth"):
+            raise InputError(
+                f"command line: {key} is no key: --resume takes no path (it continues OUTPUT_DIR); a checkpoint to "
+                f"start from is MODEL.WEIGHTS {key}"
+            )
+        elif value[0] is None:
+            raise InputError(f"command line: must be KEY VALUE pairs with a space between, got {' '.join(opts)}")
+
+
 def merge_file(cfg: CfgNode, content: dict, source: str) -> None:
     """Merges the content of a file into `cfg`; raises InputError, which names `source`, for a wrong key or value."""
     with misfits_named(source):
@@ -237,7 +255,20 @@ def merge_key(cfg: CfgNode, key: str, value, source: str) -> None:
             raise ValueError(f"there is no value; its default is {default!r}")
         if isinstance(default, float) and type(value) is int:
             value = float(value)
-        cfg.merge_from_list([key, value])
+        try:
+            cfg.merge_from_list([key, value])
+        except ValueError:
+            raise ValueError(f"it must be {kind_of(default)}, got {value!r}") from None
+
+
+def kind_of(default) -> str:
+    """Returns the kind of the values of a key in words, from its default."""
+    if isinstance(default, bool):
+        return "True or False"
+    if isinstance(default, (list, tuple)):
+        return f"a list such as {default}" if default else "a list such as (1, 2) or ('a', 'b')"
+    kinds = {int: "a whole number", float: "a number", str: "text (a number as text has quotes inside: \"'5'\")"}
+    return kinds.get(type(default), f"of the kind of its default {default!r}")
 
 
 @contextmanager

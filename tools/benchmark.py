@@ -16,7 +16,7 @@ import sys
 
 os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # read by torch when it is imported: --profile says only its result
 
-from tool_arguments import parser_of, require_config, require_pairs
+from tool_arguments import parser_of, require_config, require_weights
 
 
 def arguments(words: list[str]) -> argparse.Namespace:
@@ -51,7 +51,7 @@ def main(words: list[str]) -> None:
     args = arguments(words)
     if args.command != "rank":
         require_config(args.config_file)
-        require_pairs(args.opts)
+        require_weights(args.opts)
     import igoas_plugin  # noqa: F401  (first: Ctrl-C during all imports is one line)
 
     # isort: split

@@ -11,7 +11,7 @@ PyTorch. Then both are timed with the same number of threads.
 import argparse
 import sys
 
-from tool_arguments import parser_of, require_config, require_pairs
+from tool_arguments import parser_of, require_config, require_weights
 
 
 def arguments(words: list[str]) -> argparse.Namespace:
@@ -28,7 +28,7 @@ def arguments(words: list[str]) -> argparse.Namespace:
 def main(words: list[str]) -> None:
     args = arguments(words)
     require_config(args.config_file)
-    require_pairs(args.opts)
+    require_weights(args.opts)
     from igoas_plugin.cli.export import run
 
     run(args)

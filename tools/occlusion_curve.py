@@ -7,7 +7,7 @@ python tools/occlusion_curve.py --config-file FILE MODEL.WEIGHTS PATH [KEY VALUE
 import argparse
 import sys
 
-from tool_arguments import end, parser_of, require_config, require_pairs
+from tool_arguments import end, parser_of, require_config, require_weights
 
 
 def arguments(words: list[str]) -> argparse.Namespace:
@@ -27,7 +27,7 @@ def main(words: list[str]) -> None:
     args = arguments(words)
     for config, opts in args.models:
         require_config(config)
-        require_pairs(opts)
+        require_weights(opts)
     from igoas_plugin.cli.occlusion_curve import run
 
     run(args)

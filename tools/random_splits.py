@@ -10,7 +10,7 @@ model is evaluated on the test sets of all ten draws. Further words go to tools/
 import argparse
 import sys
 
-from tool_arguments import add_run_options, parser_of, require_config, require_pairs
+from tool_arguments import add_run_options, parser_of, require_config, require_weights
 
 
 def arguments(words: list[str]) -> argparse.Namespace:
@@ -28,8 +28,8 @@ def arguments(words: list[str]) -> argparse.Namespace:
 
 def main(words: list[str]) -> None:
     args = arguments(words)
-    require_config(args.config_file)
-    require_pairs(args.opts)
+    require_config(args.config_file, args.opts)
+    require_weights(args.opts)
     from igoas_plugin.cli.random_splits import run
 
     run(args)

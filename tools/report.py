@@ -12,7 +12,7 @@ import argparse
 import os
 import sys
 
-from tool_arguments import parser_of, require_pairs, require_path
+from tool_arguments import parser_of, require_path, require_weights
 
 
 def arguments(words: list[str]) -> argparse.Namespace:
@@ -35,7 +35,7 @@ def arguments(words: list[str]) -> argparse.Namespace:
 def main(words: list[str]) -> None:
     args = arguments(words)
     require_path(os.path.join(args.run, "config.yaml"), "give the folder that tools/train_net.py wrote a run into")
-    require_pairs(args.opts)
+    require_weights(args.opts)
     from igoas_plugin.cli.report import run
 
     run(args)

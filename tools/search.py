@@ -12,7 +12,7 @@ similarities. Both take --model model.onnx in place of --config-file.
 import argparse
 import sys
 
-from tool_arguments import parser_of, require_config, require_pairs, require_path
+from tool_arguments import parser_of, require_config, require_path, require_weights
 
 
 def arguments(words: list[str]) -> argparse.Namespace:
@@ -54,7 +54,7 @@ def main(words: list[str]) -> None:
         require_path(args.model, "name a file that tools/export.py wrote")
     else:
         require_config(args.config_file)
-        require_pairs(args.opts)
+        require_weights(args.opts)
     if args.command == "query":
         require_path(args.index, "make it by tools/search.py index")
     from igoas_plugin.cli.search import run

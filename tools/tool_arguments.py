@@ -5,7 +5,7 @@ import os
 import re
 import runpy
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import NoReturn
 
 VERSION = os.path.join(os.path.dirname(__file__), "..", "igoas_plugin", "core", "version.py")
@@ -40,10 +40,18 @@ def require_path(path: str, advice: str, kind: str = "") -> None:
         end(f"{kind} {path} does not exist: {advice}".lstrip())
 
 
-def require_config(path: str) -> None:
-    """Ends the tool if a config is missing, or the path of it."""
+def require_config(path: str, words: Sequence[str] = ()) -> None:
+    """Ends the tool if there is no path of a config, or no such file.
+
+    Args:
+        path: value of --config-file; "" if it is missing.
+        words: KEY VALUE pairs, among which a config without --config-file is found.
+    """
     if not path:
-        end("--config-file is missing: name the config, such as --config-file configs/Toy/igoas_R18.yml")
+        given = next(filter(is_config, words), None)
+        if given:
+            end(f"{given} needs --config-file before it: --config-file {given}")
+        end("--config-file is missing: name a config, such as --config-file configs/Market1501/igoas_R50.yml")
     if not os.path.isfile(path):
         end(f"config file {path} does not exist: give --config-file the path of a YAML file")
 
@@ -53,24 +61,11 @@ def is_config(word: str) -> bool:
     return word.endswith((".yml", ".yaml"))
 
 
-def require_pairs(words: list[str]) -> None:
-    """Ends the tool if words are no KEY VALUE pairs, or MODEL.WEIGHTS among them names no file."""
-    for key, value in zip(words[::2], [*words[1::2], None], strict=False):
-        if is_config(key):
-            end(f"{key} is a config: write --config-file {key}")
-        if key.startswith("--"):
-            end(f"{key} comes after KEY VALUE pairs: options of the tool stand before them")
-        if "=" in key:
-            end(f"{key} has no value of its own: write KEY VALUE, with a space in place of =")
-        if not is_key(key):
-            if os.sep in key or os.path.exists(key):
-                end(f"{key} stands alone: a checkpoint to start from is MODEL.WEIGHTS {key}; --resume takes no path")
-            if value is None:
-                end(f"{key} has no value: options at the end are KEY VALUE pairs")
-        elif value is None:
-            end(f"{key} has no value: options at the end are KEY VALUE pairs")
-        if key == "MODEL.WEIGHTS" and value and "://" not in value and not os.path.exists(value):
-            end(f"checkpoint {value} does not exist: set MODEL.WEIGHTS to a file written by a training")
+def require_weights(words: list[str]) -> None:
+    """Ends the tool if MODEL.WEIGHTS among KEY VALUE pairs names no file."""
+    for key, path in zip(words[::2], words[1::2], strict=False):
+        if key == "MODEL.WEIGHTS" and path and "://" not in path and not os.path.exists(path):
+            end(f"checkpoint {path} does not exist: set MODEL.WEIGHTS to a file written by a training")
 
 
 def is_key(word: str) -> bool:

@@ -12,7 +12,7 @@ A run writes its checkpoints, log and metrics into OUTPUT_DIR. docs/configs.md h
 import argparse
 import sys
 
-from tool_arguments import add_run_options, parser_of, require_config, require_pairs
+from tool_arguments import add_run_options, parser_of, require_config, require_weights
 
 
 def arguments(words: list[str]) -> argparse.Namespace:
@@ -24,10 +24,8 @@ def arguments(words: list[str]) -> argparse.Namespace:
 
 def main(words: list[str]) -> None:
     args = arguments(words)
-    if not args.config_file or args.config_file.startswith("--"):
-        require_pairs(args.opts)  # a config among them is named
-    require_config(args.config_file)
-    require_pairs(args.opts)
+    require_config(args.config_file, args.opts)
+    require_weights(args.opts)
     from igoas_plugin.cli.train_net import run
 
     run(args)

@@ -13,7 +13,7 @@ import argparse
 import os
 import sys
 
-from tool_arguments import parser_of, require_config, require_pairs, require_path, without_pairs
+from tool_arguments import parser_of, require_config, require_path, require_weights, without_pairs
 
 
 def arguments(words: list[str]) -> argparse.Namespace:
@@ -62,8 +62,8 @@ def arguments(words: list[str]) -> argparse.Namespace:
 def main(words: list[str]) -> None:
     args = arguments(words)
     if args.config_file or args.command != "curves":
-        require_config(args.config_file)
-    require_pairs(args.opts)
+        require_config(args.config_file, args.opts)
+    require_weights(args.opts)
     for run_folder in args.runs:
         require_path(os.path.join(run_folder, "metrics.json"), "name the folder of a run of tools/train_net.py")
     from igoas_plugin.cli.visualize import run

@@ -30,7 +30,7 @@ def run(args: argparse.Namespace) -> None:
     known = sorted(DATASET_REGISTRY._obj_map)
     args.names = list(dict.fromkeys(spelled("NAME", name, known) for name in args.names))
     for name in args.names:
-        require_choice("a data set", name, known)
+        require_choice("a data set", name, known, registered=True)
     root = os.getenv("FASTREID_DATASETS", "datasets")
     reports = [report(name, root, args.decode, cfg.TEST.CAMERA_RULE) for name in args.names or KNOWN]
     print(table_of(reports))

@@ -1,6 +1,7 @@
 """Pictures of a method, a model or its runs, as tools/visualize.py."""
 
 import argparse
+import logging
 import os
 
 from matplotlib.figure import Figure
@@ -17,7 +18,19 @@ from igoas_plugin.reports.figures.figure_file import check_picture, save_figure
 from igoas_plugin.reports.figures.occlusion_panel import occlusion_picture
 from igoas_plugin.reports.figures.rank_figure import ranks_picture
 
+logger = logging.getLogger("fastreid.igoas_plugin")
+
 LEAST = {"count": 1, "top": 1, "seed": 0}
+
+
+def name_shown_set(cfg) -> None:
+    """Logs which of several test sets a picture shows, and how to choose another."""
+    if len(cfg.DATASETS.TESTS) > 1:
+        shown, *others = cfg.DATASETS.TESTS
+        logger.warning(
+            "the picture shows %s, the first of DATASETS.TESTS; for %s give DATASETS.TESTS \"('%s',)\"",
+            *(shown, " or ".join(others), others[0]),
+        )
 
 
 def draw_occlusion(args: argparse.Namespace, cfg) -> Figure:
@@ -27,11 +40,14 @@ def draw_occlusion(args: argparse.Namespace, cfg) -> Figure:
 
 def draw_ranks(args: argparse.Namespace, cfg) -> Figure:
     check_trained(cfg)
+    name_shown_set(cfg)
     return ranks_picture(cfg, args.queries, args.count, args.top, args.seed, junk=not args.hide_junk)
 
 
 def draw_activations(args: argparse.Namespace, cfg) -> Figure:
     check_trained(cfg)
+    if not args.images:
+        name_shown_set(cfg)
     return activations_picture(cfg, args.images, args.count, args.seed, args.epoch)
 
 
@@ -44,6 +60,7 @@ def draw_curves(args: argparse.Namespace, cfg) -> Figure:
 
 def draw_embedding(args: argparse.Namespace, cfg) -> Figure:
     check_trained(cfg)
+    name_shown_set(cfg)
     return embedding_picture(cfg, args.identities, args.count, args.seed, args.method)
 
 

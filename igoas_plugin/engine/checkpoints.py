@@ -15,6 +15,7 @@ from torch.optim.lr_scheduler import CosineAnnealingLR
 
 from igoas_plugin.checkpoint.checkpoint_file import load_file
 from igoas_plugin.checkpoint.model_settings import differing, model_settings
+from igoas_plugin.core.console_log import FILES_ONLY, row
 from igoas_plugin.core.errors import DamagedCheckpoint, InputError
 from igoas_plugin.core.files import write_atomically
 from igoas_plugin.fastreid_fixes.fix import fix
@@ -53,7 +54,7 @@ def save(self, name, **kwargs):
     if settings := settings_of(self.model):
         data["settings"] = json.dumps(settings)
     data.update(kwargs)
-    self.logger.info(f"Saving checkpoint to {path}")
+    self.logger.info(f"Saving checkpoint to {path}", extra=FILES_ONLY)
     write_atomically(path, lambda file: torch.save(data, file))
     if not whole:
         return
@@ -405,7 +406,7 @@ def before_train(self):
     host_before_train(self)
     if getattr(self.trainer, "start_epoch", 0) > 0 and (best := best_of(self.checkpointer.save_dir)):
         self.best_metric = best.get("metric", -1)
-        logger.info(f"Best metric so far: {self.best_metric:.2f} (model_best.pth)")
+        logger.info(row("best", f"{self.best_metric:.1f} so far, in model_best.pth"))
 
 
 def after_epoch(self):

@@ -5,8 +5,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-import failures
 import pytest
+from failures import Failures
 from fastreid.engine import default_argument_parser
 
 from igoas_plugin.config import flat_keys, get_cfg
@@ -44,11 +44,12 @@ def tools_can_be_imported(monkeypatch):
 
 
 def test_every_tool_answers_help_without_a_library():
+    failures = Failures()
     for tool in NAMES:
         with failures.of(tool):
             done = run(tool, "--help")
             assert (done.returncode, done.stderr) == (0, "") and done.stdout.startswith(f"usage: {tool}.py")
-    failures.report()
+    assert failures == []
 
 
 def test_help_of_train_net_describes_this_tool():
@@ -75,12 +76,8 @@ MISTAKES = [
     ("search", ("query", "a.jpg", "--index", "no.index", "--model", "no.onnx"), "no.onnx does not exist: name a file"),
     ("summarize", ("no",), "no/results.json does not exist: no holds no finished run"),
     ("train_net", (), "--config-file is missing"),
-    ("train_net", (TOY,), f"{TOY} is a config: write --config-file {TOY}"),
+    ("train_net", (TOY,), f"{TOY} needs --config-file before it: --config-file {TOY}"),
     ("train_net", ("--config-file", "no.yml"), "config file no.yml does not exist"),
-    ("train_net", ("--config-file", TOY, "--resume", "logs/a.pth"), "--resume takes no path"),
-    ("train_net", ("--config-file", TOY, "SEED"), "SEED has no value"),
-    ("train_net", ("--config-file", TOY, "SEED=3"), "write KEY VALUE, with a space in place of ="),
-    ("train_net", ("--config-file", TOY, "SEED", "3", "--resume"), "--resume comes after KEY VALUE pairs"),
     ("train_net", ("--config-file", TOY, "MODEL.WEIGHTS", "no.pth"), "checkpoint no.pth does not exist"),
     ("train_net", ("--config-fil", TOY), "unrecognized arguments"),
     ("visualize", ("ranks",), "--config-file is missing"),
@@ -91,21 +88,23 @@ MISTAKES = [
 
 
 def test_mistakes_and_missing_files_are_answered_without_a_library():
+    failures = Failures()
     assert {tool for tool, _, _ in MISTAKES} == set(NAMES)
     for tool, words, message in MISTAKES:
         with failures.of(f"{tool} {words}"):
             done = run(tool, *words)
             assert done.returncode == 2 and message in done.stderr, done.stderr
             assert "Traceback" not in done.stderr and done.stdout == ""
-    failures.report()
+    assert failures == []
 
 
 def test_a_spawned_process_imports_the_plugin_first():
+    failures = Failures()
     for tool in NAMES:
         with failures.of(tool):
             done = run(tool, name="__mp_main__")
             assert "import of igoas_plugin halted" in done.stderr
-    failures.report()
+    assert failures == []
 
 
 def test_choices_and_keys_in_the_tools_are_those_of_the_package():
