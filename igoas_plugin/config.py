@@ -1,6 +1,7 @@
 """Every config key of the plugin: default, meaning, unit, source."""
 
 import difflib
+import itertools
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager

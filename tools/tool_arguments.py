@@ -10,7 +10,7 @@ from typing import NoReturn
 
 VERSION = os.path.join(os.path.dirname(__file__), "..", "igoas_plugin", "core", "version.py")
 # Config keys that are one word; all others have a dot.
-ONE_WORD_KEYS = ("CUDNN_BENCHMARK", "IMPORTS", "OUTPUT_DIR", "SEED", "VERSION")
+ONE_WORD_KEYS = ("CUDNN_BENCHMARK", "IMPORTS", "OUTPUT_DIR", "SEED")
 KEY = re.compile(r"[A-Z][A-Z0-9_]*(\.[A-Z0-9_]+)+")
 
 
