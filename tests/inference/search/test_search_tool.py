@@ -113,7 +113,7 @@ def test_a_model_of_a_config_describes_as_the_predictor_does_and_another_one_is_
     "words, message",
     [
         (["query", "a.png", "--index", "no.index"], "no.index does not exist: make it by tools/search.py index"),
-        (["query", "a.png", "--index", "model.onnx", "--html", "/dev/null/a.html"], "the folder of --html '/dev/null' "),
+        (["query", "a.png", "--index", "model.onnx", "--html", "/dev/null/a.html"], "folder of --html '/dev/null' "),
         (["index", "no\nfolder", "--output", "a.index"], "/no\\nfolder: No such file or directory"),
     ],
 )
