@@ -12,7 +12,7 @@ from igoas_plugin.core.errors import InputError
 from igoas_plugin.inference.trained import check_trained
 from igoas_plugin.preflight import check_names
 from igoas_plugin.reports.figures.activation_figure import activations_picture
-from igoas_plugin.reports.figures.cmc_curves import curves_picture
+from igoas_plugin.reports.figures.cmc_curves import curves_picture, picture_of
 from igoas_plugin.reports.figures.embedding import embedding_picture
 from igoas_plugin.reports.figures.figure_file import check_picture, save_figure
 from igoas_plugin.reports.figures.occlusion_panel import occlusion_picture
@@ -52,10 +52,15 @@ def draw_activations(args: argparse.Namespace, cfg) -> Figure:
 
 
 def draw_curves(args: argparse.Namespace, cfg) -> Figure:
+    return curves_picture(runs_of(args, cfg), args.scalars)
+
+
+def runs_of(args: argparse.Namespace, cfg) -> list[str]:
+    """Returns the folders of the runs whose curves are drawn."""
     runs = [*args.runs, *([cfg.OUTPUT_DIR] if args.config_file else [])]
     if not runs:
         raise InputError("curves of which runs? Name their folders, or give --config-file for its OUTPUT_DIR")
-    return curves_picture(runs, args.scalars)
+    return runs
 
 
 def draw_embedding(args: argparse.Namespace, cfg) -> Figure:
@@ -68,6 +73,7 @@ PICTURES = {
     "occlusion": draw_occlusion,
     "ranks": draw_ranks,
     "activations": draw_activations,
+    "responses": draw_activations,  # its earlier name
     "curves": draw_curves,
     "embedding": draw_embedding,
 }
@@ -83,6 +89,8 @@ def run(args: argparse.Namespace) -> None:
     log_to_console()
     cfg = load_cfg(args.config_file, args.opts)
     output = args.output or os.path.join(cfg.OUTPUT_DIR, f"{args.command}.png")
+    if args.runs and not (args.output or args.config_file or "OUTPUT_DIR" in args.opts):
+        output = picture_of(args.runs)
     check_picture(output)
     for name, least in LEAST.items():
         if getattr(args, name, least) < least:

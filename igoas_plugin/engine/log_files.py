@@ -6,20 +6,25 @@ import io
 import logging
 import re
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 import fastreid.engine.defaults
 import fastreid.utils.logger
+from fastreid.engine.train_loop import HookBase
 from fastreid.utils.events import EventWriter, JSONWriter, TensorboardXWriter, get_event_storage
 from fastreid.utils.file_io import PathManager
 
 from igoas_plugin.core.files import cannot_write, write_atomically
+from igoas_plugin.fastreid_fixes.async_metrics import HostStorage
 from igoas_plugin.fastreid_fixes.fix import fix
 
 logger = logging.getLogger("fastreid.igoas_plugin")
 
 UNWRITABLE: set[str] = set()  # paths of logs that cannot be written at present
 COLOUR = re.compile(r"\x1b\[[\d;]*m")
+TENSORBOARD_PERIOD = 20  # iterations
+SYSTEM = ("time", "data_time", "eta_seconds", "max_mem")  # scalars about the machine rather than the model
+METRIC = re.compile(r"Rank-\d+|mAP|mINP|metric|TPR@FPR=.+")  # of fast-reid's evaluator
 FREE_BYTES = 2**18  # space that must be free before tensorboard events are written
 
 
@@ -61,7 +66,7 @@ class LogStream:
         """Does nothing: write() flushes."""
 
 
-host_write_tensorboard, host_close_tensorboard = TensorboardXWriter.write, TensorboardXWriter.close
+host_close_tensorboard = TensorboardXWriter.close
 
 
 def go_on(method: Callable, path_of: Callable[[EventWriter], str]) -> Callable:
@@ -75,8 +80,70 @@ def go_on(method: Callable, path_of: Callable[[EventWriter], str]) -> Callable:
     return wrapped
 
 
+def tag_of(name: str, test_sets: Sequence[str] = ()) -> str:
+    """Returns the tensorboard tag of a scalar in the event storage: its group, a slash and its name.
+
+    Args:
+        name: name of the scalar, as in metrics.json.
+        test_sets: names of the test sets. The metrics of a single test set are logged without its name.
+    """
+    if name.split("/")[0] in test_sets:
+        return f"test/{name}"
+    if METRIC.fullmatch(name):
+        return "/".join(("test", *test_sets[:1], name))
+    if "/" in name:  # a group that the caller has chosen
+        return name
+    if name.startswith("loss_weight_"):
+        return name.replace("loss_weight_", "loss_weight/", 1)
+    if name in SYSTEM:
+        return f"system/{name}"
+    return f"loss/{name}" if "loss" in name else f"train/{name}"
+
+
+def write_points(self) -> None:
+    """Writes the scalars, images and histograms of the event storage; a scalar once for each of its iterations.
+
+    Values that are still on their way from the GPU wait for the next call. After a resume, tensorboard removes the
+    points of all iterations that are trained again.
+    """
+    storage = get_event_storage()
+    if not hasattr(self, "_written"):
+        self._written = {}
+        if first := getattr(storage, "first_iter", 0):
+            from tensorboard.compat.proto.event_pb2 import Event, SessionLog  # slow, and only needed here
+
+            start = SessionLog(status=SessionLog.START)
+            self._writer.file_writer.add_event(Event(session_log=start), first)
+    test_sets = getattr(storage, "test_sets", ())
+    for name, (value, iteration) in HostStorage.latest_with_smoothing_hint(storage, self._window_size).items():
+        if iteration > self._written.get(name, -1):
+            self._writer.add_scalar(tag_of(name, test_sets), value, iteration)
+            self._written[name] = iteration
+    for image in storage._vis_data:
+        self._writer.add_image(*image)
+    for histogram in storage._histograms:
+        self._writer.add_histogram_raw(**histogram)
+
+
+class WriteTensorboard(HookBase):
+    """Hook that writes to tensorboard more often than fast-reid, which writes every 200 iterations.
+
+    Args:
+        writers: writers of the run; the hook calls those of tensorboard.
+        period: number of iterations between two points, at least 1.
+    """
+
+    def __init__(self, writers: Sequence[EventWriter], period: int = TENSORBOARD_PERIOD):
+        self.writers, self.period = [each for each in writers if isinstance(each, TensorboardXWriter)], period
+
+    def after_step(self):
+        if (self.trainer.iter + 1) % self.period == 0:
+            for writer in self.writers:
+                writer.write()
+
+
 def write_tensorboard(self) -> None:
-    """Replaces TensorboardXWriter.write: writes only if there is space, because its thread would die without it."""
+    """Replaces TensorboardXWriter.write: tags in groups; writes only if there is space, or its thread would die."""
     folder = self._writer.log_dir
     try:
         with warn_if_unwritable(folder):
@@ -86,7 +153,7 @@ def write_tensorboard(self) -> None:
                 with contextlib.suppress(OSError):
                     host_close_tensorboard(self)
                 self._writer = type(self._writer)(folder)
-            host_write_tensorboard(self)
+            write_points(self)
             self._writer.flush()
     finally:  # as fast-reid does after it has written them
         get_event_storage().clear_images()
@@ -99,7 +166,7 @@ def go_on_where_a_log_cannot_be_written() -> None:
 
     A log that cannot be written now gives one warning, and the training goes on: its checkpoints matter more, and may
     find space later or on another disk. A checkpoint that cannot be written ends the training. log.txt also contained
-    colour codes, because fast-reid colours tables before it logs them.
+    colour codes, because fast-reid colours tables before it logs them. Tags of tensorboard had no groups.
     """
     fastreid.utils.logger._cached_log_stream = functools.cache(LogStream)
     for name in ("write", "close"):

@@ -27,6 +27,7 @@ from igoas_plugin.modeling.unseen_occlusions import WarnOfUnseenOcclusions
 
 from .checkpoints import continue_schedules, newest_first
 from .distributed import AverageNormalisation
+from .log_files import WriteTensorboard
 from .metrics_file import remove_from
 from .run_setup import CHECKPOINTS, SeedSteps, move_earlier_run
 from .signals import InterruptibleEval, StopOnSignal
@@ -90,6 +91,7 @@ class Trainer(DefaultTrainer):
             self.stop_on_signal,  # after all hooks that change the model, before all that take long
             *(make(self) for make in self.more_hooks),
             InterruptibleEval(cfg.TEST.EVAL_PERIOD, host_hooks[hooks.EvalHook]._func),
+            WriteTensorboard(host_hooks[hooks.PeriodicWriter]._writers) if main else None,
             # an epoch is logged before its checkpoint, so that a resumed run does not lack its line
             host_hooks[hooks.PeriodicWriter] if main else None,
             host_hooks[hooks.PeriodicCheckpointer] if main else None,
@@ -181,6 +183,7 @@ class Trainer(DefaultTrainer):
         with events.EventStorage(self.start_iter) as self.storage:
             # without them a model and the progress line cannot know how far the run is
             self.storage.iters_per_epoch, self.storage.images_per_step = length, self.cfg.SOLVER.IMS_PER_BATCH
+            self.storage.first_iter, self.storage.test_sets = self.start_iter, tuple(self.cfg.DATASETS.TESTS)
             try:
                 self.before_train()
                 if self.evaluation_is_due:

@@ -7,6 +7,8 @@ from typing import NamedTuple
 import torch
 import torch.nn.functional as F
 from matplotlib.axes import Axes
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from torch import Tensor, nn
 
@@ -19,7 +21,7 @@ from igoas_plugin.occlusion.preview import occluded_batch, sure_block
 from .figure_file import as_label, show_image
 from .pixel_images import PixelScale, drawn, first_test_set, read_images, to_show
 
-COLOURS = "inferno"
+COLOURS = "inferno"  # colour map of activation maps in every picture and page
 OUTLINE = "#00e5ff"
 
 
@@ -98,7 +100,7 @@ def draw_maps(inputs: dict[str, Tensor], maps: dict[str, dict[str, Tensor]], vis
     names, (count, _, height, width) = list(maps["clean"]), inputs["clean"].shape
     cell, kinds = (1.5, 1.5 * height / width), list(inputs)  # inches
     columns = 1 + len(names)
-    size = max(columns * cell[0] + 0.5, 4.5), len(kinds) * count * (cell[1] + 0.25) + 1.1
+    size = max(columns * cell[0] + 0.5, 4.5), len(kinds) * count * (cell[1] + 0.25) + 1.5
     figure = Figure(figsize=size, layout="constrained")
     figure.suptitle("\n".join(textwrap.wrap(title, int(14 * size[0]))), fontsize="small")
     panels = figure.subplots(len(kinds) * count, columns, squeeze=False)
@@ -114,6 +116,10 @@ def draw_maps(inputs: dict[str, Tensor], maps: dict[str, dict[str, Tensor]], vis
             show_map(panel, maps[kind][name][index].float(), (float(values.min()), float(values.max())), covered)
         for panel in row:
             outline(panel, covered)
+    bar = figure.colorbar(
+        ScalarMappable(Normalize(0, 1), COLOURS), ax=panels, location="bottom", aspect=40, pad=0.02, ticks=[0, 1]
+    )
+    bar.ax.set_xticklabels(["lowest value", "highest value"], fontsize="x-small")
     return figure
 
 

@@ -10,6 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from igoas_plugin.core.errors import InputError
+from igoas_plugin.engine.log_files import METRIC
 from igoas_plugin.engine.metrics_file import logged_lines, values_of
 from igoas_plugin.evaluation.results import CMC, EVALUATED, TRAINED, read_results, shown_name
 
@@ -64,6 +65,13 @@ def names_of(folders: Sequence[str]) -> list[str]:
     return [os.path.relpath(path, common) for path in paths]
 
 
+def picture_of(folders: Sequence[str]) -> str:
+    """Returns the path of the picture of some runs: in the folder of one run, or in the one that holds them all."""
+    if len(folders) == 1:
+        return os.path.join(folders[0], "curves.png")
+    return os.path.join(os.path.commonpath([os.path.dirname(os.path.abspath(each)) for each in folders]), "curves.png")
+
+
 def read_curves(folder: str) -> Curves:
     """Reads the curves of a run; a later evaluation (results_eval.json) adds its other data sets."""
     files = [os.path.join(folder, name) for name in (EVALUATED, TRAINED)]
@@ -108,7 +116,9 @@ def draw_cmc(panel: Axes, data_set: str, curves: dict[str, Sequence[float]], col
         colours: {name: colour}, see palette().
     """
     for name, ranks in curves.items():
-        panel.plot(range(1, len(ranks) + 1), ranks, label=as_label(name), color=colours[name])
+        panel.plot(
+            range(1, len(ranks) + 1), ranks, "o-" if len(ranks) == 1 else "-", label=as_label(name), color=colours[name]
+        )
     panel.set(title=data_set, xlabel="rank", ylabel="queries found (%)")
     panel.grid(alpha=0.3)
 
@@ -126,6 +136,13 @@ def draw_scalar(panel: Axes, scalar: str, curves: dict[str, Sequence[dict[int, f
         means = np.array([np.mean(each) for each in values])
         spread = np.array([np.std(each, ddof=1) if len(each) > 1 else 0 for each in values])
         panel.plot(iterations, means, ".-", label=as_label(name), color=colours[name])
+        if len(means) == 1:
+            place = {"xytext": (6, 4), "textcoords": "offset points"}
+            panel.annotate(f"{means[0]:.1f}", (iterations[0], means[0]), **place, fontsize="x-small")
         panel.fill_between(iterations, means - spread, means + spread, color=colours[name], alpha=0.2)
     panel.set(xlabel="iteration", ylabel=scalar.replace("_", " "), xlim=(0, None))
+    if all(len(set().union(*seeds)) == 1 for seeds in curves.values()):  # limits around one point mean nothing
+        last = max((iteration for seeds in curves.values() for seed in seeds for iteration in seed), default=1)
+        percent = METRIC.fullmatch(scalar.split("/")[-1])
+        panel.set(xlim=(0, 1.25 * max(last, 1)), ylim=(0, 100 if percent else None))
     panel.grid(alpha=0.3)

@@ -27,6 +27,7 @@ FRAMES = {
     "junk": ("#7f7f7f", (0, (2, 1.5)), "same camera"),
 }
 CELL, TEXT = 1.05, 0.65  # inches: width of an image, and height of the lines above and below it
+RATIO = 2  # height of an image over its width
 LEGEND = "green ✓: right; red ✗: wrong"
 JUNK_LEGEND = "; grey, dashed: the query's identity in its own camera, which no metric counts"
 
@@ -111,31 +112,46 @@ def chosen(retrieval: Retrieval, choice: str, count: int, seed: int) -> list[Que
 
 
 def draw_ranks(lists: Sequence[RankList], title: str) -> Figure:
-    """Draws a row for each query: the query, then the images that it found, framed and marked, with their distance."""
-    images = [[np.asarray(read_image(each.path)) for each in (ranked.query, *ranked.found)] for ranked in lists]
+    """Draws a row for each query: the query, then the images that it found, framed and marked, with their distance.
+
+    A first match behind the images of a list follows them, with its rank. All images have one size, as for the model.
+    """
+    rows = [[*ranked.found, *([ranked.later] if ranked.later else [])] for ranked in lists]
+    images = [
+        [np.asarray(read_image(each.path)) for each in (ranked.query, *found)]
+        for ranked, found in zip(lists, rows, strict=True)
+    ]
     columns = max(map(len, images))
-    heights = [CELL * max(image.shape[0] / image.shape[1] for image in row) + TEXT for row in images]
+    heights = [CELL * RATIO + TEXT] * len(images)
+    largest = max((abs(each.match.distance) for found in rows for each in found), default=0)
+    decimals = 3 if largest < 10 else 1
     figure = Figure(figsize=(max(CELL * columns + 0.3, 8), sum(heights) + 0.7), layout="constrained")
     figure.suptitle(title, fontsize="small")
     panels = figure.subplots(len(lists), columns, squeeze=False, height_ratios=heights)
-    for row, (query, found, _), shown in zip(panels, lists, images, strict=True):
+    for row, (query, _, later), found, shown in zip(panels, lists, rows, images, strict=True):
         for panel in row[len(shown) :]:
             panel.set_axis_off()
         for panel, image in zip(row, shown, strict=False):
             show_image(panel, image)
+            panel.set_aspect(RATIO * image.shape[1] / image.shape[0])
         ap = "no match" if query.ap is None else f"AP {query.ap:.1f} %"
         row[0].set_title(f"query {query.position}\nidentity {as_label(str(query.identity))}", fontsize="x-small")
         row[0].set_xlabel(f"{ap}\ncam {as_label(str(query.camera))}", fontsize="x-small")
         for panel, each in zip(row[1:], found, strict=False):
-            frame(panel, each)
+            frame(panel, each, decimals, "first match\n" if each is later else "")
     return figure
 
 
-def frame(panel: Axes, found: Found) -> None:
-    """Draws the frame of a found image, its mark and rank above, its distance and camera below."""
+def frame(panel: Axes, found: Found, decimals: int, heading: str = "") -> None:
+    """Draws the frame of a found image, its mark and rank above, its distance and camera below.
+
+    Args:
+        decimals: decimals of the distance, the same for all images of a figure.
+        heading: text above mark and rank.
+    """
     colour, line, mark = FRAMES[found.match.state]
     for spine in panel.spines.values():
         spine.set(color=colour, linestyle=line, linewidth=3)
-    heading = mark if found.match.rank is None else f"{mark} {found.match.rank}"
+    heading += mark if found.match.rank is None else f"{mark} {found.match.rank}"
     panel.set_title(heading, fontsize="x-small", color=colour)
-    panel.set_xlabel(f"{found.match.distance:.3g}\ncam {as_label(str(found.camera))}", fontsize="x-small")
+    panel.set_xlabel(f"{found.match.distance:.{decimals}f}\ncam {as_label(str(found.camera))}", fontsize="x-small")

@@ -12,7 +12,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 logger = logging.getLogger(f"fastreid.{__name__}")  # a child of fast-reid's logger, so it has the same handlers
 
-BATCH, ACTIVATIONS = "occlusion/batch", "occlusion/responses"  # names in tensorboard
+BATCH, ACTIVATIONS = "occlusion/clean_above_occluded", "occlusion/activation_maps"  # names in tensorboard
 BATCH_IMAGES, ACTIVATION_IMAGES = 8, 3  # images of a batch that are shown
 
 

@@ -28,7 +28,7 @@ def drawn():
         "occluded": {"first": torch.tensor([[[0.5], [3.0]], [[4.0], [5.0]]]), "second": torch.ones(2, 2, 1)},
     }
     figure = draw_maps({"clean": images, "occluded": images * visible}, maps, visible, "a title")
-    return np.array(figure.axes).reshape(4, 3)
+    return np.array(figure.axes[:-1]).reshape(4, 3)  # the last one is the colour bar
 
 
 def outlines(panel):
@@ -123,5 +123,5 @@ def test_a_block_that_hides_nothing_of_an_image_leaves_one_row(igoas_cfg, data_r
     images = read_pair(igoas_cfg, [str(data_root / "TinyReID" / "0_0_0.png")], epoch=0)
     assert images.occluded is None
     figure = draw_activations(build_model(igoas_cfg).eval(), images, "")
-    assert len(figure.axes) == 6 and figure.axes[0].get_ylabel() == "clean"
+    assert len(figure.axes) == 7 and figure.axes[0].get_ylabel() == "clean"
     assert not any("inside" in panel.get_xlabel() for panel in figure.axes)

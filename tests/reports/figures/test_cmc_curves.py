@@ -5,7 +5,7 @@ import pytest
 
 from igoas_plugin.core.errors import InputError
 from igoas_plugin.engine.metrics_file import logged_lines, values_of
-from igoas_plugin.reports.figures.cmc_curves import curves_picture
+from igoas_plugin.reports.figures.cmc_curves import curves_picture, picture_of
 
 
 def make_run(folder, losses, ranks=None, results=None, results_eval=None, sets=("Drawn",)):
@@ -106,3 +106,15 @@ def test_what_cannot_be_drawn_is_refused(tmp_path, names, scalars, message):
     (tmp_path / "damaged" / "results.json").write_text('{"Drawn": ')
     with pytest.raises(InputError, match=message):
         curves_picture([str(tmp_path / name) for name in names], scalars)
+
+
+def test_one_evaluation_has_axes_of_percentages_and_its_value(tmp_path):
+    figure = curves_picture([make_run(tmp_path / "a", [3], ranks=[40])], ["mAP"])
+    [panel] = figure.axes
+    assert panel.get_ylim() == (0, 100) and panel.get_xlim() == (0, 12.5)
+    assert [text.get_text() for text in panel.texts] == ["20.0"]
+
+
+def test_the_picture_lies_in_the_folder_of_the_run_or_in_that_of_all_runs():
+    assert picture_of(["/logs/a"]) == "/logs/a/curves.png"
+    assert picture_of(["/logs/a", "/logs/b/c"]) == "/logs/curves.png"

@@ -41,11 +41,16 @@ def test_right_wrong_and_junk_differ_in_frame_and_mark_and_junk_has_no_rank(retr
     assert [colour for colour, _ in looks] == [FRAMES[state][0] for state in states]
     assert [style == "-" for _, style in looks] == [False, True, True, True]
     assert headings == ["same camera", "✗ 1", "✓ 2", "✓ 3"]
-    assert labels == ["0.1\ncam 0", "0.2\ncam 1", "0.3\ncam 1", "0.4\ncam 2"]
+    assert labels == ["0.100\ncam 0", "0.200\ncam 1", "0.300\ncam 1", "0.400\ncam 2"]
     query = figure.axes[0]
     # without the junk: wrong, right, right, wrong: (1/2 + 2/3) / 2
     assert query.get_title() == "query 0\nidentity 7" and query.get_xlabel() == "AP 58.3 %\ncam 0"
     assert [int(panel.images[0].get_array()[0, 0, 0]) for panel in figure.axes] == [7, 7, 8, 7, 7]
+
+
+def test_a_first_match_behind_the_list_follows_it_with_its_rank(retrieval):
+    _, headings, _ = frames_of(draw_ranks([rank_list(retrieval, query_at(retrieval, 0), top=1, junk=False)], ""))
+    assert headings == ["✗ 1", "first match\n✓ 2"]
 
 
 def test_junk_can_be_hidden_and_the_ranks_stay(retrieval):
@@ -60,13 +65,13 @@ def test_a_query_without_a_match_says_so_and_shorter_lists_leave_panels_empty(re
     assert [panel.axison for panel in figure.axes] == 2 * [True] + 4 * [False] + 6 * [True]
 
 
-def test_images_of_any_size_are_drawn_in_their_own_proportions(tmp_path):
+def test_images_of_any_size_are_drawn_twice_as_high_as_wide(tmp_path):
     wide, high = str(tmp_path / "wide.png"), str(tmp_path / "high.png")
     Image.new("RGB", (10, 5)).save(wide)
     Image.new("RGB", (10, 30)).save(high)
     found = [Found(high, 1, 0, Match(0, 0.5, 1, "right"))]
     figure = draw_ranks([RankList(Query(0, wide, 1, 1, 100.0, None), found, None)], "")
-    assert [panel.get_aspect() for panel in figure.axes] == [1, 1]
+    assert [panel.get_aspect() for panel in figure.axes] == [4, 2 / 3]
 
 
 @pytest.mark.parametrize("choice, expected", [("worst", [0, 1]), ("best", [1, 0]), ("random", [0, 1])])
