@@ -61,13 +61,17 @@ def test_a_value_that_arrives_late_is_written_by_the_next_call(tmp_path):
     assert points_in(tmp_path) == {"system/data_time": [7], "loss/total_loss": [7]}
 
 
-def test_steps_that_are_trained_again_after_a_resume_stand_once_in_tensorboard(baseline_cfg, monkeypatch):
+@pytest.mark.parametrize("period", [1, 0], ids=["from the second epoch", "from the beginning"])
+def test_steps_that_are_trained_again_stand_once_in_tensorboard(baseline_cfg, monkeypatch, period):
     cfg = baseline_cfg
+    cfg.SOLVER.CHECKPOINT_PERIOD = period
     monkeypatch.setattr(WriteTensorboard.__init__, "__defaults__", (1,))
     with pytest.raises(KeyboardInterrupt):
         stop_at(start(cfg), 3).train()
     assert points_in(cfg.OUTPUT_DIR)["loss/total_loss"] == [0, 1, 2]
-    start(cfg, resume=True).train()  # from iteration 2, the second epoch
+    resumed = start(cfg, resume=True)
+    assert resumed.resumed_iter == (2 if period else None)
+    resumed.train()
     points = points_in(cfg.OUTPUT_DIR)
     assert points["loss/total_loss"] == points["train/lr"] == [0, 1, 2, 3]
     [name] = cfg.DATASETS.TESTS

@@ -125,7 +125,7 @@ def draw_embedding(points: np.ndarray, items: Sequence[tuple[str, Item]], title:
         for point in own:
             panel.plot(*zip(middle, point, strict=True), "-", color=colour, alpha=0.35, linewidth=0.8, zorder=1)
         box = {"boxstyle": "round,pad=0.2", "facecolor": "white", "edgecolor": colour, "alpha": 0.85}
-        place = {"xytext": (0, 9), "textcoords": "offset points", "ha": "center"}
+        place = {"xytext": (11, 0), "textcoords": "offset points", "ha": "left", "va": "center"}
         panel.annotate(as_label(str(identity)), middle, **place, bbox=box, fontsize=8, zorder=4)
     panel.set(xticks=[], yticks=[])
     panel.set_title(title, fontsize="small")
