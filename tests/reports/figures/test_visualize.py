@@ -119,3 +119,9 @@ def test_a_config_of_the_project_is_drawn(visualize, tiny_duke, tmp_path):
     keys = ["DATASETS.NAMES", "('OccludedDuke',)", "OUTPUT_DIR", tmp_path / "run"]
     done = visualize("occlusion", "--config-file", ROOT / "configs/Toy/igoas_R18.yml", *keys)
     assert (done.returncode, done.stdout.strip()) == (0, str(tmp_path / "run" / "occlusion.png")), done.stderr
+
+
+def test_the_shown_one_of_several_test_sets_is_named(visualize, model, tmp_path):
+    done = visualize("ranks", *model, "DATASETS.TESTS", "('TinyReID', 'ToyOccluded')", "--output", tmp_path / "a.png")
+    assert done.returncode == 0, done.stderr
+    assert "shows TinyReID, the first of DATASETS.TESTS; for ToyOccluded give DATASETS.TESTS" in done.stderr
