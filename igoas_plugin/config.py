@@ -8,9 +8,11 @@ from contextlib import contextmanager
 
 from fastreid.config import CfgNode
 from fastreid.config import get_cfg as get_fastreid_cfg
+from fastreid.data.datasets import DATASET_REGISTRY
 
 from .core.errors import InputError, one_line
 from .core.extensions import import_modules
+from .core.spelling import spelled
 from .core.yaml_file import read_config
 
 
@@ -165,7 +167,7 @@ def get_cfg() -> CfgNode:
 def load_cfg(config_file: str, opts: list[str] = ()) -> CfgNode:
     """Returns the defaults, overwritten by a YAML file with its bases, overwritten by KEY VALUE pairs.
 
-    The modules in IMPORTS are imported.
+    The modules in IMPORTS are imported, and data sets get their registered names.
 
     Args:
         config_file: path of a YAML file, as read_config() takes it; "" for none.
@@ -176,7 +178,8 @@ def load_cfg(config_file: str, opts: list[str] = ()) -> CfgNode:
 
     Raises:
         InputError: a file is missing or refused by read_config(), a key is unknown (the message names the nearest known
-            one), a value has the wrong type, opts are not pairs, or a module in IMPORTS cannot be imported.
+            one), a value has the wrong type, opts are not pairs, a module in IMPORTS cannot be imported, or a name can
+            be two data sets.
     """
     cfg = get_cfg()
     if config_file:
@@ -184,16 +187,51 @@ def load_cfg(config_file: str, opts: list[str] = ()) -> CfgNode:
             raise InputError(f"config file {config_file} does not exist: give --config-file the path of a YAML file")
         merge_file(cfg, read_config(config_file), f"config file {config_file}")
     opts = list(opts)
-    if len(opts) % 2 or any("=" in key for key in opts[::2]):
-        raise InputError(
-            f"options must be KEY VALUE pairs with a space between, got {' '.join(opts)}: "
-            "--resume takes no path (it continues OUTPUT_DIR); a checkpoint to start from is MODEL.WEIGHTS PATH"
-        )
+    require_pairs(opts, cfg)
     for key, value in zip(opts[::2], opts[1::2], strict=True):
         require_known(key, cfg, "command line")
         merge_key(cfg, key, value, "command line")
     import_modules(cfg.IMPORTS)
+    spell_data_sets(cfg)
     return cfg
+
+
+def spell_data_sets(cfg: CfgNode) -> None:
+    """Replaces the names of data sets, which may have any case, dashes and underscores, by the registered names.
+
+    An unknown name stays.
+
+    Raises:
+        InputError: a name can be two registered ones.
+    """
+    known = DATASET_REGISTRY._obj_map
+    for key in ("NAMES", "TESTS"):
+        names = cfg.DATASETS[key]
+        if isinstance(names, (tuple, list)) and all(isinstance(each, str) for each in names):  # otherwise a check fails
+            cfg.DATASETS[key] = type(names)(spelled(f"DATASETS.{key}", each, known) for each in names)
+    cfg.TEST.PRECISE_BN.DATASET = spelled("TEST.PRECISE_BN.DATASET", cfg.TEST.PRECISE_BN.DATASET, known)
+
+
+def require_pairs(opts: list[str], cfg: CfgNode) -> None:
+    """Raises InputError, which names the likely mistake, if the words are not KEY VALUE pairs; keys may be unknown."""
+    known = flat_keys(cfg)
+    for key, *value in itertools.zip_longest(opts[::2], opts[1::2]):
+        if key in known:
+            if value[0] is None or value[0] in known:
+                raise InputError(f"command line: {key} has no value: write {key} VALUE, with a space between")
+        elif key.endswith((".yml", ".yaml")):
+            raise InputError(f"command line: {key} needs --config-file before it: --config-file {key}")
+        elif key.startswith("-"):
+            raise InputError(f"command line: {key} stands where a key is expected: put options before KEY VALUE pairs")
+        elif key.split("=")[0] in known:
+            raise InputError(f"command line: {key} has an equals sign: write {key.replace('=', ' ', 1)}")
+        elif key.endswith(".pth"):
+            raise InputError(
+                f"command line: {key} is no key: --resume takes no path (it continues OUTPUT_DIR); a checkpoint to "
+                f"start from is MODEL.WEIGHTS {key}"
+            )
+        elif value[0] is None:
+            raise InputError(f"command line: must be KEY VALUE pairs with a space between, got {' '.join(opts)}")
 
 
 def without_pairs(words: list[str]) -> tuple[list[str], list[str]]:
@@ -230,7 +268,20 @@ def merge_key(cfg: CfgNode, key: str, value, source: str) -> None:
             raise ValueError(f"there is no value; its default is {default!r}")
         if isinstance(default, float) and type(value) is int:
             value = float(value)
-        cfg.merge_from_list([key, value])
+        try:
+            cfg.merge_from_list([key, value])
+        except ValueError:
+            raise ValueError(f"it must be {kind_of(default)}, got {value!r}") from None
+
+
+def kind_of(default) -> str:
+    """Returns the kind of the values of a key in words, from its default."""
+    if isinstance(default, bool):
+        return "True or False"
+    if isinstance(default, (list, tuple)):
+        return f"a list such as {default}" if default else "a list such as (1, 2) or ('a', 'b')"
+    kinds = {int: "a whole number", float: "a number", str: "text (a number as text has quotes inside: \"'5'\")"}
+    return kinds.get(type(default), f"of the kind of its default {default!r}")
 
 
 @contextmanager

@@ -115,7 +115,7 @@ def check_names(cfg) -> None:
         data_sets["TEST.PRECISE_BN.DATASET"] = [cfg.TEST.PRECISE_BN.DATASET]
     for key, names in data_sets.items():
         for name in names:
-            require_choice(key, name, sorted(DATASET_REGISTRY._obj_map))
+            require_choice(key, name, sorted(DATASET_REGISTRY._obj_map), registered=True)
     for key, known in NAMES.items():
         require_choice(key, value_of(cfg, key), sorted(known))
     check_model_names(cfg)
@@ -124,11 +124,11 @@ def check_names(cfg) -> None:
 def check_model_names(cfg) -> None:
     """Raises InputError if a key of the model names nothing registered, or a head that does not fit the model."""
     for key, known in MODEL_NAMES.items():
-        require_choice(key, value_of(cfg, key), sorted(known))
+        require_choice(key, value_of(cfg, key), sorted(known), registered=True)
     architecture = cfg.MODEL.META_ARCHITECTURE
     if architecture == "OcclusionWrapper":
         architecture = cfg.MODEL.OCCLUSION.WRAPS
-        require_choice("MODEL.OCCLUSION.WRAPS", architecture, sorted(META_ARCH_REGISTRY._obj_map))
+        require_choice("MODEL.OCCLUSION.WRAPS", architecture, sorted(META_ARCH_REGISTRY._obj_map), registered=True)
     if cfg.MODEL.HEADS.NAME == "IGOASHead" and META_ARCH_REGISTRY.get(architecture).__module__.startswith("fastreid."):
         raise InputError(
             f"MODEL.HEADS.NAME IGOASHead takes two feature maps, and {architecture} gives one: take EmbeddingHead or "

@@ -6,7 +6,7 @@ from fastreid.config import get_cfg as get_fastreid_cfg
 
 import igoas_plugin
 from igoas_plugin.config import flat_keys, load_cfg, value_of
-from igoas_plugin.core.errors import InputError
+from igoas_plugin.core.errors import InputError, require_choice
 
 DEFAULTS = {
     "IMPORTS": (), "SEED": -1, "DATALOADER.ON_ERROR": "stop", "TEST.RANKING": "auto", "TEST.FAST": False,
@@ -81,7 +81,7 @@ def test_a_bare_ON_in_a_file_is_the_key_of_that_name(tmp_path, raw_host):
     assert cfg.MODEL.IGOAS.MASK_LOSS.ON == "feature_map"
 
 
-@pytest.mark.parametrize("opts", [["logs/run/model.pth"], ["SEED", "1", "EXTRA"], ["SEED=1", "MODEL.DEVICE=cpu"]])
+@pytest.mark.parametrize("opts", [["logs/run"], ["SEED", "1", "EXTRA"]])
 def test_options_that_are_no_pairs_are_refused(opts):
     with pytest.raises(InputError, match="must be KEY VALUE pairs"):
         load_cfg("", opts)
@@ -165,3 +165,64 @@ def test_the_documentation_has_a_row_for_each_key_with_its_default_and_comment()
     assert sorted(re.match(r"\| `([\w.]+)`", row)[1] for row in rows) == sorted(DEFAULTS)
     page = (Path(__file__).parents[1] / "docs" / "configs.md").read_text().splitlines()
     assert [row for row in rows if row not in page] == [], "copy these rows into docs/configs.md"
+
+
+@pytest.mark.parametrize("source", ["file", "options"])
+def test_data_sets_get_their_registered_names(tmp_path, source):
+    names = {"NAMES": "('market-1501', 'toyoccluded')", "TESTS": "('Occluded_DUKE', 'unknown')"}
+    file = tmp_path / "some.yml"
+    file.write_text("DATASETS:\n" + "".join(f"  {key}: {value}\n" for key, value in names.items()))
+    opts = [word for key, value in names.items() for word in (f"DATASETS.{key}", value)]
+    cfg = load_cfg(str(file)) if source == "file" else load_cfg("", opts)
+    assert cfg.DATASETS.NAMES == ("Market1501", "ToyOccluded")
+    assert cfg.DATASETS.TESTS == ("OccludedDuke", "unknown")
+    assert load_cfg("", ["TEST.PRECISE_BN.DATASET", "market_1501"]).TEST.PRECISE_BN.DATASET == "Market1501"
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["configs/x.yml"], "configs/x.yml needs --config-file before it: --config-file configs/x.yml"),
+        (["configs/x.yml", "SEED", "1"], "configs/x.yml needs --config-file before it: --config-file configs/x.yml"),
+        (["logs/model.pth"], "logs/model.pth is no key: --resume takes no path .* is MODEL.WEIGHTS logs/model.pth"),
+        (["SEED", "SOLVER.BASE_LR", "0.1"], "SEED has no value: write SEED VALUE"),
+        (["SEED", "1", "SOLVER.BASE_LR"], "SOLVER.BASE_LR has no value: write SOLVER.BASE_LR VALUE"),
+        (["SEED=1"], "SEED=1 has an equals sign: write SEED 1$"),
+        (["SEED", "1", "--resume"], "--resume stands where a key is expected: put options before KEY VALUE pairs"),
+    ],
+)
+def test_words_that_are_no_pairs_are_named_with_the_likely_mistake(words, message):
+    with pytest.raises(InputError, match=f"^command line: {message}"):
+        load_cfg("", words)
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "kind"),
+    [
+        ("SOLVER.BASE_LR", "abc", "a number, got 'abc'"),
+        ("SEED", "1.5", "a whole number, got 1.5"),
+        ("CUDNN_BENCHMARK", "maybe", "True or False, got 'maybe'"),
+        ("OUTPUT_DIR", "5", r"text \(a number as text has quotes inside: \"'5'\"\), got 5"),
+        ("DATASETS.TESTS", "OccludedDuke", r"a list such as \('Market1501',\), got 'OccludedDuke'"),
+    ],
+)
+def test_a_value_of_another_kind_is_told_in_words(tmp_path, key, value, kind):
+    with pytest.raises(InputError, match=f"^command line: {key}: it must be {kind}$"):
+        load_cfg("", [key, value])
+    file = tmp_path / "own.yml"
+    file.write_text(
+        "".join(f"{'  ' * i}{part}:" + "\n" for i, part in enumerate(key.split("."))).rstrip() + f" {value}"
+    )
+    with pytest.raises(InputError, match=f"own.yml: {key}: it must be"):
+        load_cfg(str(file))
+
+
+def test_a_long_list_of_choices_is_told_by_its_nearest_three():
+    with pytest.raises(InputError) as caught:
+        require_choice("K", "occludedduke", ["A", "B", "C", "D", "E", "Duke", "OccludedDuke"], registered=True)
+    assert re.fullmatch(
+        r"K must be a known name \(the nearest: OccludedDuke, Duke, \w\), got occludedduke; a module in IMPORTS .*",
+        str(caught.value),
+    )
+    with pytest.raises(InputError, match="^K must be A or B, got C$"):
+        require_choice("K", "C", ["A", "B"])

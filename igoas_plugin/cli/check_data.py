@@ -20,6 +20,7 @@ from fastreid.data.datasets import DATASET_REGISTRY
 from igoas_plugin.config import load_cfg, without_pairs
 from igoas_plugin.core.command_line import errors_in_one_line
 from igoas_plugin.core.errors import require_choice
+from igoas_plugin.core.spelling import spelled
 from igoas_plugin.datasets.data_report import KNOWN, report, table_of
 
 
@@ -39,8 +40,10 @@ def run() -> None:
     cfg = load_cfg(args.config_file, opts)
     if args.config_file and not args.names:
         args.names = list(dict.fromkeys([*cfg.DATASETS.NAMES, *cfg.DATASETS.TESTS]))
+    known = sorted(DATASET_REGISTRY._obj_map)
+    args.names = list(dict.fromkeys(spelled("NAME", name, known) for name in args.names))
     for name in args.names:
-        require_choice("a data set", name, sorted(DATASET_REGISTRY._obj_map))
+        require_choice("a data set", name, known, registered=True)
     root = os.getenv("FASTREID_DATASETS", "datasets")
     reports = [report(name, root, args.decode, cfg.TEST.CAMERA_RULE) for name in args.names or KNOWN]
     print(table_of(reports))

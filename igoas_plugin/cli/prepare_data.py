@@ -2,7 +2,7 @@
 
 python tools/prepare_data.py NAME --source PATH [--root DIR] [--link copy|hard|symlink]
 
-occluded-duke makes Occluded-Duke from a copy of DukeMTMC-reID.
+OccludedDuke is made from a copy of DukeMTMC-reID.
 
 If it is interrupted, nothing half-made is left: run the same command again.
 """
@@ -20,7 +20,7 @@ def run() -> None:
     """Runs the command line and ends the process with its exit code."""
     logging.basicConfig(format="%(message)s")
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("name", metavar="NAME", choices=RECIPES, help=", ".join(RECIPES))
+    parser.add_argument("name", metavar="NAME", help=", ".join(RECIPES))
     parser.add_argument(
         "--source", metavar="PATH", required=True, help="your copy: a folder or archive that holds it at any depth"
     )

@@ -16,6 +16,7 @@ from fastreid.engine import default_argument_parser
 from igoas_plugin.config import load_cfg
 from igoas_plugin.core.command_line import errors_in_one_line, exit_code, stop_on_sigterm, stopped_with_this_process
 from igoas_plugin.core.errors import require_choice
+from igoas_plugin.core.spelling import spelled
 from igoas_plugin.datasets.published import PROTOCOL_OF
 from igoas_plugin.evaluation.results import TRAINED, summarize
 
@@ -37,7 +38,9 @@ def main(protocol: str, words: list[str]) -> None:
     """Runs all draws of a protocol and prints the table of their results."""
     args = default_argument_parser().parse_args(words)
     flags, output = words[: len(words) - len(args.opts)], load_cfg(args.config_file, args.opts).OUTPUT_DIR
-    require_choice("PROTOCOL", protocol, sorted(set(PROTOCOL_OF.values())))  # after the modules in IMPORTS
+    known = sorted(set(PROTOCOL_OF.values()))  # after the modules in IMPORTS
+    protocol = spelled("PROTOCOL", protocol, known)
+    require_choice("PROTOCOL", protocol, known)
     draws = [name for name in PROTOCOL_OF if PROTOCOL_OF[name] == protocol]
     if args.eval_only:
         return train_net(*flags, *args.opts, "DATASETS.TESTS", str(tuple(draws)))

@@ -3,6 +3,7 @@
 python tools/train_net.py --config-file FILE [--resume] [--eval-only] [--num-gpus N] [KEY VALUE ...]
 """
 
+import contextlib
 import logging
 import os
 
@@ -11,9 +12,11 @@ from fastreid.utils import comm
 from fastreid.utils.checkpoint import Checkpointer
 
 from igoas_plugin.config import load_cfg
-from igoas_plugin.core.command_line import end_failed, end_interrupted, handle_ctrl_c
+from igoas_plugin.core.command_line import end_failed, end_interrupted, handle_ctrl_c, log_to_console
+from igoas_plugin.core.console_log import row
 from igoas_plugin.core.errors import PluginError, failing_run
 from igoas_plugin.datasets.published import warn_once
+from igoas_plugin.engine.console import table_follows
 from igoas_plugin.engine.distributed import under_torchrun
 from igoas_plugin.engine.run_lock import run_lock
 from igoas_plugin.engine.trainer import Trainer
@@ -32,13 +35,17 @@ def main(args) -> None:
     default_setup(cfg, args)
 
     if args.eval_only:
-        if not cfg.MODEL.WEIGHTS:
-            logging.getLogger("fastreid").warning("MODEL.WEIGHTS is empty: an untrained model is evaluated")
+        log = logging.getLogger("fastreid.igoas_plugin")
+        if cfg.MODEL.WEIGHTS:
+            log.info(row("weights", cfg.MODEL.WEIGHTS))
+        else:
+            log.warning("MODEL.WEIGHTS is empty: an untrained model is evaluated")
         cfg.defrost()
         cfg.MODEL.BACKBONE.PRETRAIN = False
         model = Trainer.build_model(cfg)
         Checkpointer(model).load(cfg.MODEL.WEIGHTS)
-        with failing_run():
+        # of several sets, which take longer, the metrics of each are shown at once
+        with failing_run(), table_follows() if len(cfg.DATASETS.TESTS) == 1 else contextlib.nullcontext():
             results = Trainer.test(cfg, model)
     else:
         trainer = Trainer(cfg)
@@ -52,8 +59,7 @@ def main(args) -> None:
 
 def run() -> None:
     """Runs the command line and ends the process with its exit code."""
-    logging.basicConfig(format="%(message)s")  # until fast-reid sets up its logger
-    logging.getLogger("fastreid").setLevel(logging.INFO)
+    log_to_console()  # until fast-reid sets up its logger
     args = default_argument_parser().parse_args()
     started = False
     try:

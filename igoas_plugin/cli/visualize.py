@@ -10,6 +10,7 @@ The picture is OUTPUT_DIR/<command>.png, or --output. No GPU is needed (MODEL.DE
 """
 
 import argparse
+import logging
 import os
 import sys
 
@@ -26,6 +27,8 @@ from igoas_plugin.reports.figures.embedding import METHODS, embedding_picture
 from igoas_plugin.reports.figures.figure_file import check_picture, save_figure
 from igoas_plugin.reports.figures.occlusion_panel import occlusion_picture
 from igoas_plugin.reports.figures.rank_figure import ranks_picture
+
+logger = logging.getLogger("fastreid.igoas_plugin")
 
 LEAST = {"count": 1, "top": 1, "seed": 0}
 
@@ -57,7 +60,7 @@ def arguments(words: list[str]) -> argparse.Namespace:
     ranks.add_argument("--top", type=int, default=10, help="images in a rank list (default: 10)")
     ranks.add_argument("--hide-junk", action="store_true", help="hide images of the query's identity in its own camera")
     activations.add_argument("--images", nargs="+", default=[], metavar="PATH", help="default: random gallery images")
-    activations.add_argument("--epoch", type=int, help="epoch whose occlusion is applied (default: the last one)")
+    activations.add_argument("--epoch", type=int, help="epoch, from 1, whose occlusion is applied (default: the last)")
     curves.add_argument("--scalars", nargs="+", default=[], metavar="NAME", help="default: total_loss, Rank-1, mAP")
     embedding.add_argument("--identities", nargs="+", default=[], metavar="ID", help="default: a random choice")
     embedding.add_argument("--method", choices=METHODS, default=METHODS[0], help="default: %(default)s")
@@ -76,6 +79,16 @@ def arguments(words: list[str]) -> argparse.Namespace:
     return args
 
 
+def name_shown_set(cfg) -> None:
+    """Logs which of several test sets a picture shows, and how to choose another."""
+    if len(cfg.DATASETS.TESTS) > 1:
+        shown, *others = cfg.DATASETS.TESTS
+        logger.warning(
+            "the picture shows %s, the first of DATASETS.TESTS; for %s give DATASETS.TESTS \"('%s',)\"",
+            *(shown, " or ".join(others), others[0]),
+        )
+
+
 def draw_occlusion(args: argparse.Namespace, cfg) -> Figure:
     check_names(cfg)
     return occlusion_picture(cfg, args.count, args.seed)
@@ -83,11 +96,14 @@ def draw_occlusion(args: argparse.Namespace, cfg) -> Figure:
 
 def draw_ranks(args: argparse.Namespace, cfg) -> Figure:
     check_trained(cfg)
+    name_shown_set(cfg)
     return ranks_picture(cfg, args.queries, args.count, args.top, args.seed, junk=not args.hide_junk)
 
 
 def draw_activations(args: argparse.Namespace, cfg) -> Figure:
     check_trained(cfg)
+    if not args.images:
+        name_shown_set(cfg)
     return activations_picture(cfg, args.images, args.count, args.seed, args.epoch)
 
 
@@ -105,6 +121,7 @@ def runs_of(args: argparse.Namespace, cfg) -> list[str]:
 
 def draw_embedding(args: argparse.Namespace, cfg) -> Figure:
     check_trained(cfg)
+    name_shown_set(cfg)
     return embedding_picture(cfg, args.identities, args.count, args.seed, args.method)
 
 

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import NoReturn
 
+from .console_log import ConsoleFilter, ConsoleFormatter
 from .errors import PluginError
 from .version import __version__
 
@@ -85,8 +86,11 @@ def end_interrupted(line: str = "interrupted") -> NoReturn:
 
 
 def log_to_console() -> None:
-    """Prints the log of fast-reid and the plugin to stderr, without time and name."""
-    logging.basicConfig(format="%(message)s")
+    """Prints the log of the plugin to stderr, and the warnings of fast-reid, without time and name."""
+    handler = logging.StreamHandler()
+    handler.setFormatter(ConsoleFormatter())
+    handler.addFilter(ConsoleFilter())
+    logging.basicConfig(handlers=[handler])
     logging.getLogger("fastreid").setLevel(logging.INFO)
 
 

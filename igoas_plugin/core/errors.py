@@ -1,5 +1,6 @@
 """Errors that tell a user in one line what is wrong, each with the exit code of the process that it ends."""
 
+import difflib
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -96,11 +97,31 @@ def error_in_traceback(text: str) -> PluginError | None:
     return globals()[match[1]](match[2]) if match else None
 
 
-def require_choice(key: str, value: str, choices: Sequence[str]) -> None:
-    """Raises InputError if the value of a config key is not one of the choices."""
-    if value not in choices:
-        *most, last = choices
-        raise InputError(f"{key} must be {', '.join(most)}{' or ' if most else ''}{last}, got {value}")
+def require_choice(key: str, value: str, choices: Sequence[str], registered: bool = False) -> None:
+    """Raises InputError if the value of a config key is not one of the choices; of more than six it names the nearest.
+
+    Args:
+        registered: whether the choices are names of a registry, which a module in IMPORTS can extend.
+    """
+    if value in choices:
+        return
+    own = "; a module in IMPORTS can register another (docs/extending.md)" if registered else ""
+    if len(choices) > 6:
+        names = nearest(str(value), choices)
+        raise InputError(f"{key} must be a known name (the nearest: {', '.join(names)}), got {value}{own}")
+    *most, last = choices
+    raise InputError(f"{key} must be {', '.join(most)}{' or ' if most else ''}{last}, got {value}{own}")
+
+
+def nearest(word: str, known: Sequence[str], count: int = 3) -> list[str]:
+    """Returns the known words that are most like a word, whatever their case, the nearest first.
+
+    Example:
+        >>> nearest("sdg", ["Adam", "AdamW", "SGD"], count=1)
+        ['SGD']
+    """
+    ratio = {each: difflib.SequenceMatcher(None, word.lower(), each.lower()).ratio() for each in known}
+    return sorted(known, key=lambda each: -ratio[each])[:count]
 
 
 def require_packages(*names: str) -> None:

@@ -2,11 +2,12 @@
 
 import contextlib
 import importlib
+import inspect
 import logging
 import os
 import sys
 import traceback
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
 from importlib.metadata import entry_points
 
 from .errors import InputError, PluginError, one_line
@@ -92,3 +93,37 @@ def load_extensions() -> None:
                 f"extension of igoas_plugin in the package {package}: {reason(module, error)}; correct it, "
                 f"or run pip uninstall {package}"
             ) from error
+
+
+OWN = ("fastreid", "igoas_plugin", "torch")  # packages whose code calls a constructor of a user
+
+
+@contextlib.contextmanager
+def constructing(key: str, registered: Callable, arguments: str) -> Iterator[None]:
+    """Context in which a registered class or function is called, so that a wrong signature ends in one line.
+
+    Args:
+        key: config key that names it.
+        registered: the class or function.
+        arguments: arguments of the call, as a text, such as "cfg".
+
+    Raises:
+        InputError: the call does not fit a signature of a user. An error inside the code of a user stays as it is.
+    """
+    try:
+        yield
+    except TypeError as error:
+        modules = [frame.f_globals.get("__name__", "") for frame, _ in traceback.walk_tb(error.__traceback__)]
+        if package_of(registered.__module__) in OWN or not all(package_of(module) in OWN for module in modules):
+            raise
+        name = registered.__name__
+        kind = "class" if inspect.isclass(registered) else "function"
+        raise InputError(
+            f"{key}: the {kind} {name} of {registered.__module__} is called as {name}({arguments}), which "
+            f"fails: {one_line(error)}; docs/extending.md has an example"
+        ) from error
+
+
+def package_of(module: str) -> str:
+    """Returns the first word of a module's name."""
+    return module.split(".")[0]

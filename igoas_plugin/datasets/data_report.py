@@ -107,7 +107,7 @@ def report(name: str, root: str, decode: bool = False, camera_rule: bool = True)
     try:
         data = open_data(name, root)
     except PluginError as error:
-        return SetReport(name, folder_of(kind, root), str(error))
+        return SetReport(name, folder_of(kind, root), reason(name, error))
     if not made:
         return SetReport(name, why=FIRST_USE)
     folder = os.path.relpath(getattr(data, "data_dir", None) or getattr(data, "dataset_dir", None) or root, root)
@@ -132,8 +132,13 @@ def report(name: str, root: str, decode: bool = False, camera_rule: bool = True)
             if decode:
                 splits["query"].problems += changed_folders(root, drawn, [*data.train, *data.query, *data.gallery])
     except PluginError as error:
-        return SetReport(name, folder, str(error), splits)
+        return SetReport(name, folder, reason(name, error), splits)
     return SetReport(name, folder, "", splits)
+
+
+def reason(name: str, error: PluginError) -> str:
+    """Returns the message of an error without the name of the data set at its beginning, which the report adds."""
+    return str(error).removeprefix(f"data set {name}: ").removeprefix(f"{name}: ")
 
 
 def folder_of(kind: type, root: str) -> str:

@@ -1,10 +1,10 @@
 """Folders of a published data set, under all the names that are in circulation."""
 
 import os
-import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
+from igoas_plugin.core import spelling
 from igoas_plugin.core.errors import InputError
 
 # Folders that archives of several data sets unpack into; dataset: of ICCV19_Pose_Guided_Occluded_Person_ReID
@@ -18,7 +18,7 @@ class Layout:
     Names are compared without case and punctuation: ``Occluded_REID``, ``occluded-reid`` and ``OccludedREID`` are one.
     """
 
-    title: str  # name of the data set in the literature
+    title: str  # registered name of the data set, for messages
     folder: str  # name that its authors give its folder
     parts: dict[str, tuple[str, ...]]  # sub-folders, such as test/query, each with its other names in circulation
     aliases: tuple[str, ...] = ()  # other names of `folder` in circulation
@@ -29,13 +29,14 @@ class Layout:
         """All names of the folder."""
         return (self.folder, *self.aliases)
 
-    def find(self, root: str, needed: Iterable[str]) -> tuple[str, dict[str, str]]:
+    def find(self, root: str, needed: Iterable[str], title: str = "") -> tuple[str, dict[str, str]]:
         """Finds the folder of the data set below `root`, and its parts.
 
         Args:
             root: folder of the data sets. The data set lies in it, in a folder of `CONTAINERS`, or in a second folder
                 of its name, as archives unpack; or `root` is the folder of the data set itself.
             needed: parts that must be there.
+            title: registered name of the reader, for messages; "" for that of the layout.
 
         Returns:
             The folder, and the path of each part that is there.
@@ -51,7 +52,7 @@ class Layout:
         folder, parts = found[0] if found else (os.path.join(root, self.folder), {})
         missing = next(os.path.join(folder, part) for part in needed if part not in parts) if found else folder
         raise InputError(
-            f"{self.title}: there is no folder {os.path.abspath(missing)}: set the environment variable "
+            f"{title or self.title}: there is no folder {os.path.abspath(missing)}: set the environment variable "
             f"FASTREID_DATASETS to the folder that holds {self.folder}/, and put your copy there, with "
             f"{', '.join(needed)} inside ({self.origin})"
         )
@@ -96,10 +97,10 @@ def matching(folder: str, name: str) -> list[str]:
 
 
 def plain(name: str) -> str:
-    """Returns a name without case and punctuation.
+    """Returns the name of a folder without case, punctuation and the suffix of GitHub's archives.
 
     Example:
-        >>> plain("P-DukeMTMC_reID")
-        'pdukemtmcreid'
+        >>> plain("Occluded-DukeMTMC-Dataset-master")
+        'occludeddukemtmcdataset'
     """
-    return re.sub(r"[^a-z0-9]", "", name.lower().removesuffix("-master"))
+    return spelling.plain(name.lower().removesuffix("-master"))

@@ -21,7 +21,7 @@ class OccludedDuke(PublishedDataset):
         <root>/Occluded_Duke/query/...
         <root>/Occluded_Duke/bounding_box_test/...
 
-    ``python tools/prepare_data.py occluded-duke --source PATH`` makes it from a copy of DukeMTMC-reID.
+    ``python tools/prepare_data.py OccludedDuke --source PATH`` makes it from a copy of DukeMTMC-reID.
 
     Protocol: every query image is occluded, and so are 10 % of the gallery and 9 % of the training images (PGFA,
     section 3.2). Gallery images of the query's identity in the query's camera are left out of the ranking. Rank-k and
@@ -43,7 +43,7 @@ class OccludedDuke(PublishedDataset):
         "Occluded_Duke",
         dict.fromkeys(SUBSETS, ()),
         ("Occluded-DukeMTMC-reID", "Occluded-DukeMTMC"),
-        origin="DukeMTMC is withdrawn: nothing can be downloaded; tools/prepare_data.py occluded-duke makes it from "
+        origin="DukeMTMC is withdrawn: nothing can be downloaded; tools/prepare_data.py OccludedDuke makes it from "
         "DukeMTMC-reID by the name lists of github.com/lightas/Occluded-DukeMTMC-Dataset",
     )
     # counted in the official name lists

@@ -35,10 +35,10 @@ class OccludedREID(BodyImages):
 
     dataset_name = "occludedreid"
     layout = Layout(
-        "Occluded-REID",
+        "OccludedREID",
         "Occluded_REID",
         {OCCLUDED: ("query",), WHOLE: ("gallery",)},
-        origin="tools/prepare_data.py occluded-reid makes it from Occluded_REID.zip of "
+        origin="tools/prepare_data.py OccludedREID makes it from Occluded_REID.zip of "
         "github.com/tinajia2012/ICME2018_Occluded-Person-Reidentification_datasets",
     )
     published = {"query": Counts(1000, 200), "gallery": Counts(1000, 200)}

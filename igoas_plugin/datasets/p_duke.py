@@ -44,7 +44,7 @@ class PDukeMTMC(PublishedDataset):
     dataset_name = "pdukemtmc"
     first_camera = None  # made up
     layout = Layout(
-        "P-DukeMTMC-reID",
+        "PDukeMTMC",
         "P-DukeMTMC-reid",
         {
             TRAIN_OCCLUDED: (),
@@ -54,7 +54,7 @@ class PDukeMTMC(PublishedDataset):
             TEST_WHOLE: ("bounding_box_test",),
         },
         ("P-DukeMTMC",),
-        origin="tools/prepare_data.py p-dukemtmc makes it from P-DukeMTMC-reid.zip of "
+        origin="tools/prepare_data.py PDukeMTMC makes it from P-DukeMTMC-reid.zip of "
         "github.com/tinajia2012/ICME2018_Occluded-Person-Reidentification_datasets",
     )
     # counts that papers report; together they are the 24,143 images and 1,299 identities of the authors
@@ -77,7 +77,8 @@ class PDukeMTMC(PublishedDataset):
         if missing:
             folder = os.path.join(os.path.abspath(self.dataset_dir), missing[0])
             raise InputError(
-                f"P-DukeMTMC-reID: there is no folder {folder}: put it beside the other half of the training images"
+                f"{type(self).__name__}: there is no folder {folder}: put it beside the other half of the training "
+                "images"
             )
         return [
             *list_bodies(self.parts[TRAIN_OCCLUDED], QUERY_CAMERA),

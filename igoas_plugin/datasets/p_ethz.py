@@ -35,10 +35,10 @@ class PETHZ(BodyImages):
 
     dataset_name = "pethz"
     layout = Layout(
-        "P-ETHZ",
+        "PETHZ",
         "P_ETHZ",
         {OCCLUDED: ("query",), WHOLE: ("gallery",)},
-        origin="tools/prepare_data.py p-ethz makes it from P_ETHZ.zip of "
+        origin="tools/prepare_data.py PETHZ makes it from P_ETHZ.zip of "
         "github.com/tinajia2012/ICME2018_Occluded-Person-Reidentification_datasets",
     )
     published = {"query": Counts(None, 85), "gallery": Counts(None, 85)}

@@ -31,10 +31,10 @@ class PartialiLIDS(BodyImages):
 
     dataset_name = "partialilids"
     layout = Layout(
-        "Partial-iLIDS",
+        "PartialiLIDS",
         "Partial_iLIDS",
         {CROPPED: ("partial_body_images", "query"), UNCROPPED: (), WHOLE: ("whole_body_images",)},
-        origin="tools/prepare_data.py partial-ilids makes it from dataset.zip of "
+        origin="tools/prepare_data.py PartialiLIDS makes it from dataset.zip of "
         "github.com/lightas/ICCV19_Pose_Guided_Occluded_Person_ReID",
     )
     published = {"query": Counts(119, 119), "gallery": Counts(119, 119)}

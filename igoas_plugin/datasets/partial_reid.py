@@ -36,11 +36,11 @@ class PartialREID(BodyImages):
 
     dataset_name = "partialreid"
     layout = Layout(
-        "Partial-REID",
+        "PartialREID",
         "Partial-REID_Dataset",
         {OCCLUDED: (), PARTIAL: ("query",), WHOLE: ("gallery",)},
         ("Partial_REID",),
-        origin="tools/prepare_data.py partial-reid makes it from Partial-REID_Dataset.rar, or from dataset.zip of "
+        origin="tools/prepare_data.py PartialREID makes it from Partial-REID_Dataset.rar, or from dataset.zip of "
         "github.com/lightas/ICCV19_Pose_Guided_Occluded_Person_ReID",
     )
     published = {"query": Counts(300, 60), "gallery": Counts(300, 60)}

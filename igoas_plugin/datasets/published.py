@@ -53,7 +53,7 @@ class PublishedDataset(ImageDataset):
     published: dict[str, Counts]
 
     def __init__(self, root: str = "datasets", **kwargs):
-        self.dataset_dir, self.parts = self.layout.find(root, self.needed())
+        self.dataset_dir, self.parts = self.layout.find(root, self.needed(), type(self).__name__)
         super().__init__(*(functools.partial(self._checked, split) for split in SPLITS), **kwargs)
 
     @classmethod

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from fastreid.data.datasets import CUHK03, DATASET_REGISTRY, MSMT17, DukeMTMC, Market1501, VeRi
 
 from igoas_plugin.core.errors import InputError, require_choice
+from igoas_plugin.core.extensions import constructing
 from igoas_plugin.fastreid_fixes.labels import CAMERA, IDENTITY, Label, as_plain, in_order
 
 from .market_style import Item
@@ -26,9 +27,13 @@ def open_data(name: str, root: str | None = None, **kwargs):
         InputError: no such data set is registered, or its folder is missing or damaged.
     """
     root = os.getenv("FASTREID_DATASETS", "datasets") if root is None else root
-    require_choice("each of DATASETS.NAMES and DATASETS.TESTS", name, sorted(DATASET_REGISTRY._obj_map))
+    require_choice(
+        "each of DATASETS.NAMES and DATASETS.TESTS", name, sorted(DATASET_REGISTRY._obj_map), registered=True
+    )
     try:
-        return DATASET_REGISTRY.get(name)(root=root, **kwargs)
+        registered = DATASET_REGISTRY.get(name)
+        with constructing("DATASETS", registered, ", ".join(["root=...", *(f"{key}=..." for key in kwargs)])):
+            return registered(root=root, **kwargs)
     except InputError:
         raise
     except AttributeError as error:  # fast-reid's Market1501 fails at a file name of its training set

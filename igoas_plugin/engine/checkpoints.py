@@ -15,6 +15,7 @@ from torch.optim.lr_scheduler import CosineAnnealingLR
 
 from igoas_plugin.checkpoint.checkpoint_file import load_file
 from igoas_plugin.checkpoint.model_settings import differing, model_settings
+from igoas_plugin.core.console_log import FILES_ONLY, row
 from igoas_plugin.core.errors import DamagedCheckpoint, InputError
 from igoas_plugin.core.files import write_atomically
 from igoas_plugin.fastreid_fixes.fix import fix
@@ -25,6 +26,7 @@ CLASSIFIER = re.compile(r"(^|\.)(\w*heads?|heads\.\w*classifier)\.(weight|bias)$
 PERIODIC = re.compile(r"model_(\d{4,})\.pth")
 CHECKPOINT = re.compile(r"model_\w+\.pth")
 INTERRUPTED = "model_interrupted"  # written after a signal, removed with the next checkpoint
+BEST = "model_best"  # weights alone, to evaluate; the others hold the whole state of a training, to resume
 FINDING = ("has_checkpoint", "get_checkpoint_file")  # methods of Checkpointer that find the last checkpoint
 
 host_load, host_load_model = Checkpointer.load, Checkpointer._load_model
@@ -38,18 +40,24 @@ host_resume_or_load, host_before_train = Checkpointer.resume_or_load, PeriodicCh
 def save(self, name, **kwargs):
     """Replaces Checkpointer.save: writes the checkpoint atomically, then names it as the last one.
 
-    It also removes the checkpoint that a signal left, which is outdated then.
+    It also removes the checkpoint that a signal left, which is outdated then. The best checkpoint gets the weights
+    alone and is no last one.
     """
     if not self.save_dir or not self.save_to_disk:
         return
+    path = os.path.join(self.save_dir, f"{name}.pth")
+    # an earlier version named its best checkpoint as the last one; it stays whole until another one takes its place
+    whole = name != BEST or (os.path.isfile(path) and last_of(self) == path)
     data = {"model": self.model.state_dict()}
-    data.update({key: value.state_dict() for key, value in self.checkpointables.items()})
+    if whole:
+        data.update({key: value.state_dict() for key, value in self.checkpointables.items()})
     if settings := settings_of(self.model):
         data["settings"] = json.dumps(settings)
     data.update(kwargs)
-    path = os.path.join(self.save_dir, f"{name}.pth")
-    self.logger.info(f"Saving checkpoint to {path}")
+    self.logger.info(f"Saving checkpoint to {path}", extra=FILES_ONLY)
     write_atomically(path, lambda file: torch.save(data, file))
+    if not whole:
+        return
     self.tag_last_checkpoint(os.path.basename(path))
     outdated = os.path.join(self.save_dir, f"{INTERRUPTED}.pth")
     if name != INTERRUPTED and os.path.isfile(outdated):
@@ -63,6 +71,11 @@ def tag_last_checkpoint(self, last_filename_basename):
     )
 
 
+def last_of(checkpointer: Checkpointer) -> str:
+    """Returns the path of the last checkpoint, "" if there is none."""
+    return checkpointer.get_checkpoint_file() if checkpointer.has_checkpoint() else ""
+
+
 def settings_of(model: nn.Module) -> dict[str, object] | None:
     """Returns the config keys that a model's descriptors depend on, or None if build_model() did not build it."""
     cfg = getattr(model, "built_from", None)
@@ -73,7 +86,8 @@ def settings_of(model: nn.Module) -> dict[str, object] | None:
 def write_checkpoints_atomically() -> None:
     """A kill during a save leaves a torn checkpoint that is already named as the last one.
 
-    A checkpoint of fast-reid also does not store its config, so a mismatch can only be reported as tensor names.
+    A checkpoint of fast-reid also does not store its config, so a mismatch can only be reported as tensor names. The
+    best one doubles the space of a run, for it holds the state of the optimiser, which no evaluation needs.
     """
     Checkpointer.save = save
     Checkpointer.tag_last_checkpoint = tag_last_checkpoint
@@ -329,6 +343,9 @@ def resume_or_load(self, path, *, resume=True):
 def newest_first(checkpointer: Checkpointer) -> list[str]:
     """Returns the paths of a run's checkpoints: the one named in last_checkpoint, then the others by age, newest first.
 
+    The best checkpoint, which holds the weights alone, is left out. last_checkpoint can name that of an earlier
+    version, which is whole.
+
     A subclass that finds its last checkpoint in a way of its own, such as FastFace's for the weights of its classifier,
     has files of its own in the folder. It gets its last checkpoint alone.
 
@@ -336,9 +353,9 @@ def newest_first(checkpointer: Checkpointer) -> list[str]:
         InputError: there are checkpoints and no last_checkpoint, as after a copy; which one to resume is not known.
     """
     if any(getattr(type(checkpointer), name) is not getattr(Checkpointer, name) for name in FINDING):
-        return [checkpointer.get_checkpoint_file()] if checkpointer.has_checkpoint() else []
+        return list(filter(None, [last_of(checkpointer)]))
     folder = checkpointer.save_dir
-    names = checkpoints_in(folder)
+    names = checkpoints_in(folder) - {f"{BEST}.pth"}
     if not checkpointer.has_checkpoint():
         if not names:
             return []
@@ -374,7 +391,7 @@ def load_checkpoints_safely() -> None:
 
 def best_of(folder: str) -> dict | None:
     """Returns the best checkpoint of a run; None if there is none, or, with a warning, if it is damaged."""
-    path = os.path.join(folder, "model_best.pth")
+    path = os.path.join(folder, f"{BEST}.pth")
     if not os.path.isfile(path):
         return None
     try:
@@ -389,7 +406,7 @@ def before_train(self):
     host_before_train(self)
     if getattr(self.trainer, "start_epoch", 0) > 0 and (best := best_of(self.checkpointer.save_dir)):
         self.best_metric = best.get("metric", -1)
-        logger.info(f"Best metric so far: {self.best_metric:.2f} (model_best.pth)")
+        logger.info(row("best", f"{self.best_metric:.1f} so far, in model_best.pth"))
 
 
 def after_epoch(self):
@@ -409,7 +426,7 @@ def step(self, epoch, **state):
     state = {"epoch": int(epoch), "metric": -1, **state}
     if state["metric"] > self.best_metric:
         self.best_metric = state["metric"]
-        self.checkpointer.save("model_best", **state)
+        self.checkpointer.save(BEST, **state)
     if epoch >= self.max_epoch - 1:
         self.checkpointer.save("model_final", **state)
     elif self.period > 0 and (epoch + 1) % self.period == 0:

@@ -3,7 +3,9 @@
 import contextlib
 import functools
 import os
+import pickle
 import sys
+import warnings
 from collections.abc import Callable, Iterator
 from datetime import timedelta
 from urllib.parse import urlsplit
@@ -183,7 +185,10 @@ def launch(main_func: Callable, num_gpus_per_machine, num_machines=1, machine_ra
 def distribute(model, device_ids, **kwargs) -> DistributedDataParallel:
     """Returns DistributedDataParallel of a model, without device ids if the model is on the CPU."""
     cpu = next(model.parameters()).device.type == "cpu"
-    return DistributedDataParallel(model, device_ids=None if cpu else device_ids, **kwargs)
+    with warnings.catch_warnings():
+        # fast-reid gives it; torch's newer option would also send the buffers of rank 0 to the others at the start
+        warnings.filterwarnings("ignore", message="`broadcast_buffers` is deprecated")
+        return DistributedDataParallel(model, device_ids=None if cpu else device_ids, **kwargs)
 
 
 @fix
@@ -195,6 +200,18 @@ def launch_processes_without_gpus() -> None:
     """
     replace_everywhere(host_launch, launch)
     fastreid.engine.defaults.DistributedDataParallel = distribute
+
+
+def serialize_to_tensor(data, group) -> torch.Tensor:
+    """Replaces comm._serialize_to_tensor; the pickled bytes of any object, on the device of the group's backend."""
+    device = "cpu" if dist.get_backend(group) == "gloo" else "cuda"
+    return torch.frombuffer(bytearray(pickle.dumps(data)), dtype=torch.uint8).to(device)
+
+
+@fix
+def exchange_objects_without_typed_storage() -> None:
+    """Each of several processes warns that TypedStorage is deprecated, when they exchange an object first."""
+    comm._serialize_to_tensor = serialize_to_tensor
 
 
 @fix

@@ -4,21 +4,30 @@ import copy
 import itertools
 import logging
 import os
+import platform
 import random
 from fnmatch import fnmatch
 
 import fastreid.engine.defaults
+import torch
 from fastreid.engine.train_loop import HookBase
 from fastreid.utils import comm
 from fastreid.utils.env import seed_all_rng
 
+from igoas_plugin.config import spell_data_sets
 from igoas_plugin.core.command_line import escape_what_cannot_be_encoded
+from igoas_plugin.core.console_log import row
 from igoas_plugin.core.errors import InputError
 from igoas_plugin.core.extensions import IMPORTED, import_modules
 from igoas_plugin.core.files import cannot_write, write_atomically
+from igoas_plugin.core.processor import processor
 from igoas_plugin.core.randomness import seed_generators
+from igoas_plugin.core.version import __version__
 from igoas_plugin.core.yaml_file import read_yaml
+from igoas_plugin.fastreid_fixes.device import usable_device
 from igoas_plugin.fastreid_fixes.fix import fix, replace_everywhere
+
+from .console import show_once
 
 host_default_setup = fastreid.engine.defaults.default_setup
 logger = logging.getLogger("fastreid.igoas_plugin")
@@ -40,7 +49,7 @@ RUN_FILES = (
 def default_setup(cfg, args) -> None:
     """Replaces fast-reid's function: also moves an earlier run's files and seeds everything with SEED + rank.
 
-    The modules in IMPORTS are imported first, and named in the log.
+    The modules in IMPORTS are imported first, and named in the log. Data sets get their registered names.
 
     Args:
         cfg: config of the run; gets the SEED that is used, and new paths of weights that were moved.
@@ -54,6 +63,7 @@ def default_setup(cfg, args) -> None:
         previous = comm.all_gather(move_earlier_run(folder) if comm.is_main_process() else None)[0]
     frozen = cfg.is_frozen()
     cfg.defrost()
+    spell_data_sets(cfg)
     if previous:
         args = copy.copy(args)
         args.config_file = moved_path(getattr(args, "config_file", ""), folder, previous)
@@ -65,7 +75,13 @@ def default_setup(cfg, args) -> None:
         cfg.freeze()
     training_config = read_training_config(folder) if eval_only else None
     escape_what_cannot_be_encoded()  # a log line with such a character would be lost
+    # without a seed it draws and logs one, which would have no effect before that of the run
+    fastreid.engine.defaults.seed_all_rng = leave_generators if "SEED" in cfg else seed_all_rng
+    show_once.cache_clear()
     host_default_setup(cfg, args)
+    seed = f", seed {cfg.SEED}" if "SEED" in cfg else ""
+    for name, text in (("versions", versions()), ("device", device_of(cfg)), ("folder", f"{folder}{seed}")):
+        logger.info(row(name, text))
     if training_config is not None and comm.is_main_process():
         write_atomically(os.path.join(folder, "config.yaml"), lambda file: file.write(training_config))
     for name, file in IMPORTED.items():
@@ -75,7 +91,30 @@ def default_setup(cfg, args) -> None:
     if "SEED" in cfg:
         # all processes of an evaluation build the same model, which nothing synchronises
         seed_all_rng(cfg.SEED + (0 if eval_only else comm.get_rank()))
-        logger.info(f"Seeded with SEED {cfg.SEED}")
+
+
+def leave_generators() -> None:
+    """Replaces fast-reid's seed_all_rng() in a run that default_setup() seeds."""
+
+
+def versions() -> str:
+    """Returns the versions that a run depends on."""
+    return (
+        f"igoas_plugin {__version__}, fast-reid {fastreid.__version__}, PyTorch {torch.__version__}, "
+        f"Python {platform.python_version()}"
+    )
+
+
+def device_of(cfg) -> str:
+    """Returns the name of the device on which a run computes, and the number of processes if there are several."""
+    device = usable_device(cfg.MODEL.DEVICE)
+    if device == "cpu":
+        threads = torch.get_num_threads()
+        text = f"CPU ({processor()}), {threads} thread{'s' if threads > 1 else ''}"
+    else:
+        text = f"GPU ({torch.cuda.get_device_name(device)})"
+    processes = comm.get_world_size()
+    return f"{text} in each of {processes} processes" if processes > 1 else text
 
 
 def move_earlier_run(folder: str, patterns: tuple[str, ...] = RUN_FILES) -> str | None:

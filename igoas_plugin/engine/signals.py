@@ -101,6 +101,7 @@ class StopOnSignal(HookBase):
         )
         if not alone:
             comm.synchronize()  # waits for the main process, which writes the checkpoint
+        trainer.iter = iteration  # the loop has not counted the last step yet, and the summary tells this number
         logger.warning(
             f"{signal.Signals(self.signal).name}: stopped after iteration {iteration:,} of {trainer.max_iter:,}; "
             f"--resume goes on from {os.path.join(trainer.cfg.OUTPUT_DIR, INTERRUPTED)}.pth"

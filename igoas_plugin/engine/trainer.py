@@ -1,5 +1,6 @@
 """Trainer: everything that the plugin adds to a run of fast-reid, with every hook in one list."""
 
+import contextlib
 import itertools
 import logging
 from collections.abc import Callable
@@ -11,8 +12,10 @@ from fastreid.utils import comm, events
 from torch.optim.lr_scheduler import CosineAnnealingLR
 
 from igoas_plugin.core.allocator import keep_on_cpu
+from igoas_plugin.core.console_log import FILES_ONLY, row
 from igoas_plugin.core.errors import LostWorker, PluginError
 from igoas_plugin.core.files import cannot_write
+from igoas_plugin.datasets.reading import open_data
 from igoas_plugin.evaluation import gallery_cache
 from igoas_plugin.fastreid_fixes.amp import amp_dtype, compute_in
 from igoas_plugin.fastreid_fixes.async_metrics import LookAtLosses
@@ -20,9 +23,9 @@ from igoas_plugin.fastreid_fixes.fix import fix, replace_everywhere
 from igoas_plugin.fastreid_fixes.freezing import FreezeNormalisation, FreezePlan
 from igoas_plugin.fastreid_fixes.nonfinite import NonFiniteGuard
 from igoas_plugin.modeling.fast_inference import for_evaluation
+from igoas_plugin.modeling.unseen_occlusions import WarnOfUnseenOcclusions
 
 from .checkpoints import continue_schedules, newest_first
-from .console import FILES_ONLY
 from .distributed import AverageNormalisation
 from .log_files import WriteTensorboard
 from .metrics_file import remove_from
@@ -79,6 +82,7 @@ class Trainer(DefaultTrainer):
         ordered = [
             SeedSteps(cfg.SEED) if cfg.get("SEED", -1) >= 0 else None,  # first, because any hook may draw
             LookAtLosses(),
+            WarnOfUnseenOcclusions(self.model),
             SummaryTimer(),
             host_hooks[hooks.LRScheduler],
             host_hooks.get(hooks.PreciseBN),
@@ -120,13 +124,15 @@ class Trainer(DefaultTrainer):
         """
         folder, length = self.cfg.OUTPUT_DIR, self.iters_per_epoch
         if resume and not newest_first(self.checkpointer):
-            logger.warning(f"Nothing to resume: {folder} has no last_checkpoint; training starts at epoch 0")
+            logger.warning(f"Nothing to resume: {folder} has no last_checkpoint; training starts at epoch 1")
             resume = False
         schedule = self.scheduler.get("lr_sched")
         # of the config, which the checkpoint replaces; not of subclasses, which may have other rates
         length_now = schedule.T_max if type(schedule) is CosineAnnealingLR else None
         checkpoint = self.checkpointer.resume_or_load(self.cfg.MODEL.WEIGHTS, resume=resume)
         if not resume:
+            if self.cfg.MODEL.WEIGHTS:
+                logger.info(row("weights", self.cfg.MODEL.WEIGHTS))
             return
         self.start_epoch = checkpoint.get("epoch", -1) + 1
         self.evaluation_is_due = not checkpoint.get("evaluated", True)
@@ -136,12 +142,14 @@ class Trainer(DefaultTrainer):
         elif "iteration" in checkpoint and not self.evaluation_is_due:
             logger.warning(
                 f"An epoch has {length} iterations now and had {checkpoint['iters_per_epoch']}: epoch "
-                f"{self.start_epoch + 1} starts again, with the weights of its iteration {checkpoint['iteration']}"
+                f"{self.start_epoch + 1} starts again, with the weights after iteration {checkpoint['iteration']:,}"
             )
         continue_schedules(self, checkpoint, length_now)
         sampler = getattr(getattr(self.data_loader, "batch_sampler", None), "sampler", None)
         if isinstance(sampler, NumberedSampler):
             sampler.first = self.resumed_iter * self.cfg.SOLVER.IMS_PER_BATCH // comm.get_world_size()
+        source = getattr(self.checkpointer, "_source", folder)
+        logger.info(row("resumed", f"{source}, {self.resumed_iter:,} of {self.max_iter:,} iterations are done"))
         if comm.is_main_process():
             remove_from(folder, self.resumed_iter)
 
@@ -170,7 +178,8 @@ class Trainer(DefaultTrainer):
         """Runs the training loop; it may start inside an epoch, or with the evaluation of the epoch before."""
         length = self.iters_per_epoch
         self.iter = self.start_iter = self.start_epoch * length if self.resumed_iter is None else self.resumed_iter
-        loop_logger.info(f"Starting training at iteration {self.iter + 1:,} of {self.max_iter:,}")
+        self.show_test_sets()
+        loop_logger.info(f"Starting training at iteration {self.iter + 1:,} of {self.max_iter:,}", extra=FILES_ONLY)
         with events.EventStorage(self.start_iter) as self.storage:
             # without them a model and the progress line cannot know how far the run is
             self.storage.iters_per_epoch, self.storage.images_per_step = length, self.cfg.SOLVER.IMS_PER_BATCH
@@ -219,6 +228,22 @@ class Trainer(DefaultTrainer):
             self.after_epoch()  # of a subclass too
         finally:
             self._hooks = every_hook
+
+    def show_test_sets(self) -> None:
+        """Logs the counts of the test sets; of none if a subclass has its own loader, or in further processes."""
+        own_loader = getattr(self.build_test_loader, "__func__", None) is not DefaultTrainer.build_test_loader.__func__
+        for name in () if own_loader or not comm.is_main_process() else self.cfg.DATASETS.TESTS:
+            with contextlib.suppress(Exception):  # the evaluation says what is wrong
+                open_data(name).show_test()
+
+    @classmethod
+    def build_model(cls, cfg):
+        """Returns the model, and logs its architecture and number of parameters."""
+        model = super().build_model(cfg)
+        millions = sum(parameter.numel() for parameter in model.parameters()) / 1e6
+        kind = f"{cfg.MODEL.META_ARCHITECTURE}, {cfg.MODEL.BACKBONE.NAME} {cfg.MODEL.BACKBONE.DEPTH}"
+        logger.info(row("model", f"{kind}, {millions:,.1f} million parameters"))
+        return model
 
     @classmethod
     def build_evaluator(cls, cfg, dataset_name, output_dir=None):

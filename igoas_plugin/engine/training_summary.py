@@ -11,6 +11,7 @@ from fastreid.engine.hooks import IterationTimer
 from fastreid.utils import comm
 from tabulate import tabulate
 
+from igoas_plugin.core.console_log import on_console
 from igoas_plugin.fastreid_fixes.async_metrics import HostStorage
 
 from .checkpoints import best_of
@@ -34,7 +35,9 @@ class SummaryTimer(IterationTimer):
         failed = sys.exc_info()[0] is not None  # fast-reid calls the hook after an exception too
         done = trainer.iter == trainer.max_iter and not failed
         title = "Training is done" if done else "Training stopped before its end"
-        logger.info(f"{title}\n{tabulate(rows, tablefmt='plain', disable_numparse=True)}")
+        # the console has told model and data at the beginning
+        texts = (f"{title}\n{tabulate(each, tablefmt='plain', disable_numparse=True)}" for each in (rows, rows[2:]))
+        logger.info(next(texts), extra=on_console(next(texts)))
 
 
 def summary(trainer: DefaultTrainer, seconds: float, outside: float) -> list[tuple[str, str]]:

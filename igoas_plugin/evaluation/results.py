@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shlex
 from glob import glob
 from statistics import mean, stdev
 
@@ -84,7 +85,7 @@ def shown_name(data_set: str, metrics: dict) -> str:
 
 
 def summarize(paths: list[str]) -> str:
-    """Returns a table with one row for each run and data set, and the paths of the last run's files.
+    """Returns a table with one row for each run and data set, and the paths of the files if there is one run.
 
     Random splits of one protocol, such as OccludedREIDHalfSplit0 to 9, get one more row with their mean and standard
     deviation (of the sample).
@@ -111,7 +112,8 @@ def summarize(paths: list[str]) -> str:
         disable_numparse=True,
         colalign=("left", "left", *len(METRICS) * ("right",)),
     )
-    return f"\n{table}\n\n{tabulate(files_of(output_dir), tablefmt='plain')}\n"
+    files = f"\n\n{tabulate(files_of(output_dir), tablefmt='plain')}" if len(paths) == 1 else ""
+    return f"\n{table}{files}"
 
 
 def means_of_splits(rows: list[tuple[str, str, dict]]) -> list[tuple[str, ...]]:
@@ -136,14 +138,16 @@ def means_of_splits(rows: list[tuple[str, str, dict]]) -> list[tuple[str, ...]]:
 
 
 def files_of(output_dir: str) -> list[tuple[str, str]]:
-    """Returns (what it is, path) of each file of a run that exists; of several event files the last."""
+    """Returns (what it is, path) of each file of a run that exists; of tensorboard's the command that shows them."""
     kinds = {
         "config": "config.yaml",
         "log": "log.txt",
         "metrics": "metrics.json",
         "weights": "model_final.pth",
         "best weights": "model_best.pth",
-        "tensorboard": "events.out.tfevents.*",
     }
-    found = [(kind, sorted(glob(pattern, root_dir=output_dir))) for kind, pattern in kinds.items()]
-    return [(kind, os.path.join(output_dir, names[-1])) for kind, names in found if names]
+    found = [(kind, os.path.join(output_dir, name)) for kind, name in kinds.items()]
+    files = [(kind, path) for kind, path in found if os.path.isfile(path)]
+    if glob("events.out.tfevents.*", root_dir=output_dir):
+        files.append(("tensorboard", f"tensorboard --logdir {shlex.quote(output_dir)}"))
+    return files

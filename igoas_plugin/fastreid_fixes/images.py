@@ -77,7 +77,11 @@ def reason(error: Exception, empty: bool) -> str:
 
 def read_rgb(file: BinaryIO) -> Image.Image:
     """Reads an image as RGB, rotated by its EXIF orientation."""
-    image = Image.open(file, formats=kinds())
+    return upright_rgb(Image.open(file, formats=kinds()))
+
+
+def upright_rgb(image: Image.Image) -> Image.Image:
+    """Returns an image of any mode as RGB, rotated by its EXIF orientation; the image itself stays as it is."""
     with contextlib.suppress(Exception):  # as in fast-reid: broken EXIF data (Pillow #3973); broken pixels raise below
         image = ImageOps.exif_transpose(image)
     return to_rgb(image)

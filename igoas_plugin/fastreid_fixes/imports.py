@@ -2,15 +2,18 @@
 
 import collections
 import collections.abc
+import contextlib
+import functools
 import importlib
 import importlib.metadata
 import importlib.util
+import io
 import logging
 import sys
 import types
 import warnings
 
-from .fix import fix
+from .fix import fix, replace_everywhere
 
 FASTREID_VERSION = "1.4.0"
 INSTALL = f"pip install --no-deps fastreid=={FASTREID_VERSION}"
@@ -70,3 +73,36 @@ def import_fastreid_on_new_python_and_torch() -> None:
     del collections.Mapping
     for name in stand_ins:
         del sys.modules[name]
+
+
+@fix
+def tell_the_version_of_the_package() -> None:
+    """fast-reid 1.4.0 calls itself 1.3 in its log and in fastreid.__version__.
+
+    A checkout on the path has no version of a package, and keeps its own.
+    """
+    with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+        sys.modules["fastreid"].__version__ = importlib.metadata.version("fastreid")
+
+
+@fix
+def describe_the_environment_without_cuda() -> None:
+    """A run on a CPU begins with the warning "No CUDA runtime is found, using CUDA_HOME".
+
+    fast-reid imports torch.utils.cpp_extension for the description of the environment, and torch looks for CUDA then.
+    """
+    host_collect = importlib.import_module("fastreid.utils.collect_env").collect_env_info
+
+    @functools.wraps(host_collect)
+    def collect_env_info() -> str:
+        torch_logger = logging.getLogger("torch.utils.cpp_extension")
+        level = torch_logger.level
+        torch_logger.setLevel(logging.ERROR)
+        try:
+            with contextlib.redirect_stderr(io.StringIO()):  # older versions of torch print the warning
+                importlib.import_module("torch.utils.cpp_extension")
+            return host_collect()
+        finally:
+            torch_logger.setLevel(level)
+
+    replace_everywhere(host_collect, collect_env_info)

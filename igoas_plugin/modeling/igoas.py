@@ -5,23 +5,25 @@ from contextlib import nullcontext
 
 import torch
 from fastreid.config import configurable
-from fastreid.modeling.backbones import build_backbone
-from fastreid.modeling.heads import EmbeddingHead, build_heads
+from fastreid.modeling.backbones import BACKBONE_REGISTRY, build_backbone
+from fastreid.modeling.heads import REID_HEADS_REGISTRY, EmbeddingHead, build_heads
 from fastreid.modeling.losses import cross_entropy_loss, log_accuracy
 from fastreid.modeling.meta_arch import META_ARCH_REGISTRY
 from torch import Tensor, nn
 
 from igoas_plugin.core.errors import InputError, require_choice
+from igoas_plugin.core.extensions import constructing
 from igoas_plugin.core.run_progress import current_storage, ensured_storage
 from igoas_plugin.fastreid_fixes.freezing import FreezePlan
 from igoas_plugin.fastreid_fixes.preprocessing import for_precise_bn, preprocess_image
 from igoas_plugin.occlusion import build_occlusion
-from igoas_plugin.occlusion.block import all_visible
+from igoas_plugin.occlusion.block import all_visible, occlude
 
 from .backbones import split_backbone
 from .branch import Branch
 from .compilation import uncompiled
 from .losses import BRANCHES, ID_WEIGHTS, SuppressionLoss, identity_weights, metric_losses
+from .unseen_occlusions import UnseenOcclusions
 
 IDENTITY_LOSSES = (*BRANCHES, "joint")
 
@@ -86,6 +88,7 @@ class IGOAS(nn.Module):
         self.metric_losses = metric_losses
         self.identity_weights = identity_weights
         self.suppression_loss = suppression_loss
+        self.unseen_occlusions = UnseenOcclusions()
         self.compiled = compiled
         if compiled:  # in place, so that parameters keep their names; occlusion and losses stay uncompiled
             for part in (backbone, global_branch, suppression_branch):
@@ -96,7 +99,9 @@ class IGOAS(nn.Module):
     @classmethod
     def from_config(cls, cfg) -> dict:
         keys, ce = cfg.MODEL.IGOAS, cfg.MODEL.LOSSES.CE
-        split = split_backbone(build_backbone(cfg), cfg.INPUT.SIZE_TRAIN, cfg.MODEL.BACKBONE.NORM, keys.STEM)
+        with constructing("MODEL.BACKBONE.NAME", BACKBONE_REGISTRY.get(cfg.MODEL.BACKBONE.NAME), "cfg"):
+            backbone = build_backbone(cfg)
+        split = split_backbone(backbone, cfg.INPUT.SIZE_TRAIN, cfg.MODEL.BACKBONE.NORM, keys.STEM)
         cfg = cfg.clone()
         cfg.defrost()
         cfg.MODEL.BACKBONE.FEAT_DIM = split.channels  # fast-reid's default is ResNet-50's, whatever the depth
@@ -154,7 +159,7 @@ class IGOAS(nn.Module):
         targets, occlusion = batched_inputs["targets"], self.occlusion
         if for_precise_bn(targets):
             targets, occlusion = torch.zeros_like(targets), keep_clean
-        occluded, visible = occlusion(images)
+        occluded, visible = occlude(occlusion, images)
         clean_shared, occluded_shared = self.backbone(torch.cat([images, occluded])).chunk(2)
         global_map, _ = self.global_branch(clean_shared)
         suppression_map, attended = self.suppression_branch(occluded_shared)
@@ -185,6 +190,9 @@ class IGOAS(nn.Module):
         suppression = {
             f"suppression_loss_{branch}": loss for branch, loss in self.suppression_loss(feature_maps, visible).items()
         }
+        if suppression:
+            supervised = feature_maps[self.suppression_loss.branches[0]][0]
+            self.unseen_occlusions.add(visible, supervised, self.suppression_loss.resize)
         metric = {name: loss(outputs["features"], targets) for name, (_, loss) in self.metric_losses.items()}
 
         weighted = ce["scale"] * weights * identity
@@ -207,7 +215,8 @@ def keep_clean(images: Tensor) -> tuple[Tensor, Tensor]:
 
 def build_two_branch_heads(cfg) -> nn.Module:
     """Builds MODEL.HEADS.NAME; raises InputError if it is a head of fast-reid, which takes one feature map."""
-    heads = build_heads(cfg)
+    with constructing("MODEL.HEADS.NAME", REID_HEADS_REGISTRY.get(cfg.MODEL.HEADS.NAME), "cfg"):
+        heads = build_heads(cfg)
     if isinstance(heads, EmbeddingHead):  # in evaluation it would take the second feature map for targets
         raise InputError(
             f"MODEL.HEADS.NAME {cfg.MODEL.HEADS.NAME} takes one feature map, and IGOAS gives two: set it to IGOASHead"

@@ -9,6 +9,7 @@ from igoas_plugin.core.errors import InputError
 from igoas_plugin.fastreid_fixes.freezing import FreezePlan
 from igoas_plugin.fastreid_fixes.preprocessing import for_precise_bn
 from igoas_plugin.occlusion import build_occlusion
+from igoas_plugin.occlusion.block import occlude
 
 from .igoas import IGOAS
 
@@ -25,7 +26,7 @@ class OccludedTraining:
         images = super().preprocess_image(batched_inputs)
         if not self.training or for_precise_bn(batched_inputs["targets"]):
             return images
-        return self.occlusion(images)[0]
+        return occlude(self.occlusion, images)[0]
 
 
 @META_ARCH_REGISTRY.register()

@@ -1,5 +1,7 @@
 """Registry and base class of the occlusion blocks: seeds, probability, mask, log."""
 
+from collections.abc import Callable
+
 import numpy as np
 import torch
 from fastreid.config import configurable
@@ -7,7 +9,8 @@ from fastreid.utils import comm
 from fastreid.utils.registry import Registry
 from torch import Tensor, nn
 
-from igoas_plugin.core.errors import InputError, require_choice
+from igoas_plugin.core.errors import InputError, RunError, require_choice
+from igoas_plugin.core.extensions import constructing
 from igoas_plugin.core.run_progress import RunProgress, current_storage, run_progress
 
 from .schedule import build_schedule
@@ -26,8 +29,44 @@ so the plugin makes one with fast-reid's class.
 
 
 def build_occlusion(cfg) -> nn.Module:
-    """Builds the block MODEL.OCCLUSION.NAME."""
-    return OCCLUSION_REGISTRY.get(cfg.MODEL.OCCLUSION.NAME)(cfg)
+    """Builds the block MODEL.OCCLUSION.NAME.
+
+    Raises:
+        InputError: the block cannot be called with the config, or refuses a value of it.
+    """
+    registered = OCCLUSION_REGISTRY.get(cfg.MODEL.OCCLUSION.NAME)
+    with constructing("MODEL.OCCLUSION.NAME", registered, "cfg"):
+        return registered(cfg)
+
+
+def occlude(block: Callable[[Tensor], tuple[Tensor, Tensor]], images: Tensor) -> tuple[Tensor, Tensor]:
+    """Returns the occluded images and their mask from a block, which may be one of a user.
+
+    Args:
+        block: called as ``occluded, visible = block(images)``.
+        images: normalised, shape (B, 3, H, W).
+
+    Raises:
+        RunError: the block does not return two tensors of the right shapes, or images of another dtype or device.
+    """
+    result = block(images)
+    shapes = tuple(images.shape), (len(images), 1, *images.shape[2:])
+    right = isinstance(result, tuple | list) and [tuple(getattr(each, "shape", ())) for each in result] == [*shapes]
+    if right and result[0].dtype == images.dtype and {each.device for each in result} == {images.device}:
+        return tuple(result)
+    raise RunError(
+        f"the occlusion block {getattr(block, '__name__', type(block).__name__)} must return (occluded, visible): "
+        f"{described(images)}, and a mask {shapes[1]}, got {described(result)}"
+    )
+
+
+def described(result) -> str:
+    """Returns what a block has returned in a few words: dtype, shape and device of tensors."""
+    if isinstance(result, tuple | list):
+        return f"({', '.join(map(described, result))})"
+    if not isinstance(result, Tensor):
+        return type(result).__name__
+    return f"{str(result.dtype).removeprefix('torch.')} {tuple(result.shape)} on {result.device}"
 
 
 class OcclusionBlock(nn.Module):

@@ -3,7 +3,7 @@
 from fastreid.utils.events import EventStorage
 from torch import Tensor, nn
 
-from .block import build_occlusion
+from .block import build_occlusion, occlude
 
 
 def occluded_batch(occlusion: nn.Module, images: Tensor, epoch: int) -> tuple[Tensor, Tensor, float]:
@@ -21,7 +21,7 @@ def occluded_batch(occlusion: nn.Module, images: Tensor, epoch: int) -> tuple[Te
     """
     with EventStorage(epoch) as storage:
         storage.epoch, storage.iters_per_epoch = epoch, 1
-        occluded, visible = occlusion(images)
+        occluded, visible = occlude(occlusion, images)
     return occluded, visible, float((1 - visible.float()).mean())
 
 

@@ -110,5 +110,5 @@ def test_a_mistake_is_one_line(call_tool, words, message):
 
 
 def test_a_training_that_fails_ends_with_its_exit_code(root, splits):
-    done = splits("OccludedREIDHalfSplit")
-    assert done.returncode == 2 and "Occluded-REID: there is no folder" in done.stdout
+    done = splits("occluded-reid-half-split")
+    assert done.returncode == 2 and "OccludedREIDHalfSplit0: there is no folder" in done.stdout

@@ -2,6 +2,7 @@
 
 import ast
 import io
+import logging
 import os
 import subprocess
 import sys
@@ -72,6 +73,7 @@ def test_a_console_of_another_encoding_gets_every_line(monkeypatch, baseline_cfg
     run = console()
     (tmp_path / "run.yml").write_text("# naïve 行人", encoding="utf-8")
     default_setup(baseline_cfg, Namespace(config_file=str(tmp_path / "run.yml")))
+    logging.getLogger("fastreid.project").info("# naïve 行人")
     run.flush()
     assert "# na\\xefve 行人\n" in run.buffer.getvalue().decode("gbk")
     assert "# naïve 行人\n" in (Path(baseline_cfg.OUTPUT_DIR) / "log.txt").read_text(encoding="utf-8")

@@ -89,6 +89,14 @@ def test_a_named_set_that_is_missing_is_exit_code_1(root, check):
     assert check("PETHZ")[0] == 1
 
 
+def test_names_are_taken_in_any_case_with_dashes_and_underscores_and_printed_as_registered(root, check):
+    make_tiny_duke(root)
+    _, printed = check("occluded-duke", "OccludedDuke", "partial_reid_OCCLUDED")
+    rows = [line.split("|")[1].strip() for line in printed.out.splitlines() if line.startswith("| ")]
+    assert rows[1:] == [*3 * ["OccludedDuke"], "PartialREIDOccluded"]
+    assert "\nPartialREIDOccluded: there is no folder" in printed.out
+
+
 def test_an_unknown_name_is_one_line(root, check):
     code, printed = check("PETZ")
     assert code == 2 and "a data set must be" in printed.err and "got PETZ" in printed.err
@@ -244,6 +252,6 @@ def test_a_wrong_name_in_a_set_of_the_host_is_named(subset, root, check):
     code, printed = check("Market1501", "PETHZ")
     assert code == 1 and "PETHZ" in printed.out
     assert f"{subset}/person.jpg does not tell identity and camera" in printed.out
-    assert "P-ETHZ: there is no folder" in printed.out
+    assert "\nPETHZ: there is no folder" in printed.out  # its name once
     with pytest.raises(InputError, match=f"{subset}/person.jpg does not tell identity and camera"):
         check_test_data("Market1501")

@@ -8,6 +8,7 @@ from fastreid.data import build_reid_train_loader
 from fastreid.data.datasets import DATASET_REGISTRY
 from fastreid.data.datasets.bases import ImageDataset
 
+from igoas_plugin.core.errors import InputError
 from igoas_plugin.datasets.market_style import SUBSETS
 from igoas_plugin.datasets.reading import kept_apart, open_data, read_split, read_training, shown_camera
 from igoas_plugin.preflight import check_training_data
@@ -180,3 +181,26 @@ def test_cameras_of_other_data_sets_are_shown_as_they_are_and_those_that_are_mad
         assert [shown_camera(name, label) for label in (0, 1)] == ["-", "-"], name
     for name in ("OccludedMarket1501S5", "ToyOccluded", "MSMT17", "CUHK03"):
         assert [shown_camera(name, label) for label in (0, 1)] == [1, 2], name
+
+
+class WithoutRoot:
+    """Data set whose constructor does not take the folder of the data sets."""
+
+    def __init__(self):
+        self.train = []
+
+
+class FaultyData:
+    """Data set with a fault inside its constructor."""
+
+    def __init__(self, root, **kwargs):
+        self.train = len(3)
+
+
+def test_a_data_set_of_a_user_without_root_ends_in_one_line_and_a_fault_inside_keeps_its_traceback(monkeypatch):
+    for registered in (WithoutRoot, FaultyData):
+        monkeypatch.setitem(DATASET_REGISTRY._obj_map, registered.__name__, registered)
+    with pytest.raises(InputError, match=r"^DATASETS: the class WithoutRoot .* WithoutRoot\(root=...\), which fails: "):
+        open_data("WithoutRoot")
+    with pytest.raises(TypeError, match="len"):
+        open_data("FaultyData")

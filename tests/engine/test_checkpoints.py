@@ -7,7 +7,7 @@ import pytest
 import torch
 from fastreid.modeling import build_model
 from fastreid.utils.checkpoint import Checkpointer
-from runs import start
+from runs import start, stop_at
 from tiny_data import use_resnet
 from torch import nn
 
@@ -302,3 +302,74 @@ def test_a_checkpoint_without_settings_loads_without_a_word(igoas_cfg, tmp_path,
     torch.save(checkpoint, tmp_path / "older.pth")
     Checkpointer(build_model(igoas_cfg)).load(str(tmp_path / "older.pth"))
     assert "other settings" not in host_log.text
+
+
+def content(cfg, name) -> dict:
+    return torch.load(f"{cfg.OUTPUT_DIR}/{name}", weights_only=True)
+
+
+def test_the_best_checkpoint_holds_the_weights_alone_and_is_not_the_last_one(baseline_cfg):
+    baseline_cfg.SOLVER.CHECKPOINT_PERIOD = 1
+    best = run_with_metrics(baseline_cfg, [50.0, 60.0])
+    assert set(best) == {"model", "settings", "epoch", "metric"} and best["epoch"] == 1
+    final, folder = content(baseline_cfg, "model_final.pth"), Path(baseline_cfg.OUTPUT_DIR)
+    assert {"optimizer", "lr_sched"} <= set(final) and set(best["model"]) == set(final["model"])
+    assert all(value.equal(final["model"][name]) for name, value in best["model"].items())
+    assert (folder / "last_checkpoint").read_text() == "model_final.pth"
+
+
+def test_a_best_checkpoint_between_two_periods_does_not_take_the_place_of_the_last_one(baseline_cfg):
+    baseline_cfg.SOLVER.MAX_EPOCH, baseline_cfg.SOLVER.CHECKPOINT_PERIOD = 4, 2
+    trainer = stop_at(start(baseline_cfg), 6)  # three epochs of two steps
+    metrics = iter([50.0, 60.0, 70.0])
+    trainer.test = lambda cfg, model: {"metric": next(metrics)}
+    with pytest.raises(KeyboardInterrupt):
+        trainer.train()
+    folder = Path(baseline_cfg.OUTPUT_DIR)
+    assert content(baseline_cfg, "model_best.pth")["epoch"] == 2
+    assert (folder / "last_checkpoint").read_text() == "model_0001.pth"
+    assert start(baseline_cfg, resume=True).start_epoch == 2
+    (folder / "model_0001.pth").write_bytes(b"torn")  # the best one is no substitute
+    with pytest.raises(InputError, match="no checkpoint in .* can be read"):
+        start(baseline_cfg, resume=True)
+
+
+def test_a_run_with_a_best_checkpoint_alone_has_nothing_to_resume_and_keeps_the_file(baseline_cfg, host_log):
+    baseline_cfg.SOLVER.MAX_EPOCH = 1
+    Path(baseline_cfg.OUTPUT_DIR).mkdir()
+    Checkpointer(nn.Linear(1, 1), baseline_cfg.OUTPUT_DIR).save("model_best", epoch=0, metric=1.0)
+    start(baseline_cfg, resume=True).train()
+    assert "Nothing to resume" in host_log.text
+    assert content(baseline_cfg, "previous/model_best.pth")["metric"] == 1.0
+
+
+def test_a_best_checkpoint_does_not_remove_what_a_signal_left(tmp_path):
+    checkpointer = Checkpointer(nn.Linear(1, 1), str(tmp_path))
+    checkpointer.save("model_interrupted", epoch=0)
+    checkpointer.save("model_best", epoch=0)
+    assert checkpointer.get_checkpoint_file() == str(tmp_path / "model_interrupted.pth")
+    assert (tmp_path / "model_interrupted.pth").is_file()
+    checkpointer.save("model_0000", epoch=0)
+    assert not (tmp_path / "model_interrupted.pth").exists()
+
+
+def test_a_run_of_an_earlier_version_is_resumed_from_its_best_checkpoint_which_stays_whole_while_it_is_the_last_one(
+    baseline_cfg,
+):
+    cfg, folder = baseline_cfg, Path(baseline_cfg.OUTPUT_DIR)
+    cfg.SOLVER.MAX_EPOCH, cfg.SOLVER.CHECKPOINT_PERIOD = 1, 0
+    run_with_metrics(cfg, [50.0])
+    (folder / "model_final.pth").rename(folder / "model_best.pth")  # as an earlier version wrote it
+    (folder / "last_checkpoint").write_text("model_best.pth")
+    cfg.SOLVER.MAX_EPOCH = 3
+    resumed = stop_at(start(cfg, resume=True), 4)
+    assert resumed.start_epoch == 1
+    resumed.test = lambda cfg, model: {"metric": 60.0}
+    with pytest.raises(KeyboardInterrupt):
+        resumed.train()
+    assert content(cfg, "model_best.pth")["epoch"] == 1
+    again = start(cfg, resume=True)
+    assert again.start_epoch == 2
+    again.test = lambda cfg, model: {"metric": 40.0}
+    again.train()
+    assert (folder / "last_checkpoint").read_text() == "model_final.pth"

@@ -7,6 +7,7 @@ import pytest
 from fastreid.engine.hooks import EvalHook, PeriodicWriter
 from fastreid.engine.train_loop import TrainerBase
 from fastreid.utils.events import CommonMetricPrinter, EventStorage, JSONWriter
+from fastreid.utils.logger import setup_logger
 from runs import logged, start
 
 from igoas_plugin.engine import console
@@ -24,7 +25,7 @@ class Trainer:
 
 
 @pytest.mark.parametrize("seconds_a_step, longest_silence", [(1, 5), (3, 6)])
-def test_the_console_is_never_silent_for_long(monkeypatch, raw_host, seconds_a_step, longest_silence):
+def test_the_log_is_never_silent_for_long(monkeypatch, raw_host, seconds_a_step, longest_silence):
     assert raw_host["console_lines_in_100_steps"] == 0
     clock, lines = Clock(), []
     monkeypatch.setattr(console, "time", clock)
@@ -38,6 +39,35 @@ def test_the_console_is_never_silent_for_long(monkeypatch, raw_host, seconds_a_s
             writer.after_step()
     gaps = [later - earlier for earlier, later in zip([seconds_a_step, *lines], lines, strict=False)]
     assert max(gaps) <= longest_silence and len(lines) < 100
+
+
+@pytest.mark.parametrize(
+    "seconds_a_step, length, shown",
+    [
+        (0.1, 32, [32, 64, 96]),
+        (10, 32, [2, 32, 64, 96]),
+        (10_000, 32, [2, 32, 64, 96]),  # a slow machine has no more lines
+        (3, 300, [3, 103, 203, 300, 400, 500, 600, 700, 800, 900]),  # after five minutes each
+    ],
+)
+def test_a_pipe_gets_a_line_an_epoch_and_more_in_long_epochs(
+    tmp_path, monkeypatch, capsys, seconds_a_step, length, shown
+):
+    clock = Clock()
+    monkeypatch.setattr(console, "time", clock)
+    setup_logger(str(tmp_path))
+    writer, writer.trainer = PeriodicWriter([CommonMetricPrinter(3 * length)], 200), Trainer()
+    writer.trainer.iters_per_epoch = length
+    with EventStorage() as storage:
+        storage.iters_per_epoch = length
+        for storage.epoch in range(3):
+            for step in range(length):
+                storage.iter = writer.trainer.iter = storage.epoch * length + step
+                clock.now += seconds_a_step
+                writer.after_step()
+            writer.after_epoch()
+    lines = capsys.readouterr().out.splitlines()
+    assert [int(re.match(r"epoch \d/3  iter (\d+)/", line)[1]) for line in lines] == shown
 
 
 def test_metrics_are_logged_where_an_epoch_ends_at_a_multiple_of_the_writers_period(tmp_path, raw_host):

@@ -21,11 +21,18 @@ def test_the_line_holds_what_a_person_looks_for(raw_host):
             storage.put_scalars(raw_loss_joint=2.0, loss_weight_joint=0.3, cls_accuracy=0.5)
             storage.put_scalars(**{"occlusion/share": 0.214, "occlusion/top": 3, "lr": 3.5e-4}, smoothing_hint=False)
         line = progress_line(max_iter=160, seconds_left=3661.4)
+        on_console = [progress_line(max_iter=160, seconds_left=3661.4, width=width) for width in (100, 70, 30, 8)]
     # medians of the losses; 64 images in a mean of 0.2 s; a wait of 0.05 in 0.2
     assert line == (
-        "epoch 4/4  iter 121/160  loss 8  covered 21%  320.0 images/s  left 1:01:01  lr 3.50e-04  data wait 25%  "
+        "epoch 4/4  iter 121/160  loss 8  320.0 images/s  left 1:01:01  covered 21%  lr 3.50e-04  data wait 25%  "
         "cls 4  mask_loss 0.01235"
     )
+    assert on_console == [
+        "epoch 4/4  iter 121/160  loss 8  320.0 images/s  left 1:01:01  covered 21%",
+        "epoch 4/4  iter 121/160  loss 8  320.0 images/s  left 1:01:01",
+        "epoch 4/4  iter 121/160",
+        "epoch 4/",
+    ]
 
 
 def test_what_is_not_known_is_left_out():

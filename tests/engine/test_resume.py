@@ -82,7 +82,7 @@ def test_what_is_no_state_of_an_optimiser_cannot_be_resumed(baseline_cfg, state)
 def test_nothing_to_resume_is_said(baseline_cfg, host_log, raw_host):
     assert raw_host["warnings_where_there_is_nothing_to_resume"] == 0
     start(baseline_cfg, resume=True)
-    assert "has no last_checkpoint; training starts at epoch 0" in host_log.text
+    assert "has no last_checkpoint; training starts at epoch 1" in host_log.text
 
 
 def test_other_settings_of_the_optimiser_cannot_be_resumed(baseline_cfg):

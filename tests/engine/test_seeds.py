@@ -52,6 +52,14 @@ def test_a_frozen_config_stays_frozen(baseline_cfg):
     assert baseline_cfg.is_frozen()
 
 
+def test_a_script_of_fast_reid_writes_the_registered_names_of_data_sets(baseline_cfg):
+    baseline_cfg.DATASETS.NAMES, baseline_cfg.DATASETS.TESTS = ("tiny_reid",), ("Tiny-ReID",)
+    baseline_cfg.freeze()
+    drawn(baseline_cfg)
+    assert baseline_cfg.DATASETS.NAMES == baseline_cfg.DATASETS.TESTS == ("TinyReID",)
+    assert "tiny_reid" not in (Path(baseline_cfg.OUTPUT_DIR) / "config.yaml").read_text()
+
+
 def test_an_evaluation_beside_weights_without_a_config_starts(baseline_cfg):
     output = Path(baseline_cfg.OUTPUT_DIR)
     output.mkdir()

@@ -1,6 +1,7 @@
 import logging
 import os
 import re
+import signal
 from types import SimpleNamespace
 
 import pytest
@@ -11,6 +12,7 @@ from tiny_data import TinyReID
 from torch import nn
 
 from igoas_plugin.engine import training_summary
+from igoas_plugin.engine.signals import Interrupted
 
 
 @pytest.fixture
@@ -89,6 +91,21 @@ def test_a_training_that_is_stopped_says_so_and_claims_no_best_of_an_earlier_one
     assert summary[""] == "Training stopped before its end"
     assert summary["epochs"] == "0 of 2" and summary["iterations"] == "1 of 4, each of 8 images"
     assert summary.keys() == {"", "model", "data", "epochs", "iterations", "duration"}
+
+
+def test_a_training_that_a_signal_stops_tells_one_number_of_iterations(baseline_cfg, told, host_log):
+    trainer = start(baseline_cfg)
+    step = trainer.run_step
+
+    def run_step():
+        step()
+        trainer.stop_on_signal.signal = signal.SIGTERM
+
+    trainer.run_step = run_step
+    with pytest.raises(Interrupted):
+        told(trainer)
+    assert "SIGTERM: stopped after iteration 1 of 4" in host_log.text
+    assert read(host_log)["iterations"].startswith("1 of 4")
 
 
 def test_one_that_is_stopped_in_its_first_step_has_nothing_to_tell(baseline_cfg, host_log):

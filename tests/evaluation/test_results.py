@@ -29,7 +29,16 @@ def test_one_table_holds_several_runs_and_data_sets(tmp_path):
         if line.startswith(f"| {tmp_path}")
     ]
     assert rows == [["Market1501", "12.3", "5.0"], ["X", "50.0", "40.0"], ["Y", "60.0", "41.0"]]
-    assert str(tmp_path / "b [1]" / "log.txt") in table and "model_final" not in table
+    assert "log.txt" not in table  # of which run?
+
+
+def test_the_table_of_one_run_names_its_files_and_the_command_that_shows_its_curves(tmp_path):
+    folder = tmp_path / "b [1]"
+    save_results(OrderedDict({"mAP": 5.0}), cfg_of(folder, "X"))
+    for name in ("log.txt", "events.out.tfevents.1", "events.out.tfevents.2"):
+        (folder / name).write_text("")
+    rows = [line.split(maxsplit=1) for line in summarize([str(folder)]).splitlines()[-2:]]
+    assert rows == [["log", str(folder / "log.txt")], ["tensorboard", f"tensorboard --logdir '{folder}'"]]
 
 
 def test_results_record_whether_the_camera_rule_was_applied(tmp_path):

@@ -38,6 +38,9 @@ def test_pictures_of_any_size_and_kind_get_the_descriptors_of_the_predictor(igoa
     descriptors = found(given)
     np.testing.assert_allclose(descriptors, predictor(given), rtol=0, atol=1e-4)  # largest difference of an export
     assert descriptors.shape == (4, 64) and descriptors.dtype == np.float32
+    for one in (given[0], first, Image.fromarray(first)):
+        np.testing.assert_allclose(found(one), descriptors[:1], rtol=0, atol=1e-4)
+    np.testing.assert_allclose(found(iter(given)), descriptors, rtol=0, atol=1e-4)
     assert (found.width, found.size, found.batch) == (predictor.width, predictor.size, predictor.batch)
     assert found.fingerprint == predictor.fingerprint and not found.fingerprint.differences(predictor.fingerprint)
     torch.testing.assert_close(found.read(first), predictor.read(first), rtol=0, atol=0)

@@ -66,22 +66,122 @@ def test_paths_and_arrays_of_any_size_may_be_mixed(saved, tmp_path):
     assert predictor([]).shape == (0, predictor.width)
 
 
+def one_by_one(predictor, pictures) -> np.ndarray:
+    """Returns the descriptors of pictures that are given to the predictor in lists of one."""
+    return np.concatenate([predictor([picture]) for picture in pictures])
+
+
+def test_one_picture_gives_one_row_and_every_form_of_many_the_same_rows(saved, tmp_path):
+    cfg, _, path = saved
+    cfg.TEST.IMS_PER_BATCH = 2
+    predictor = igoas_plugin.Predictor(cfg, path)
+    pixels = np.random.default_rng(0).integers(0, 256, (5, 40, 21, 3), dtype=np.uint8)
+    paths = [tmp_path / f"{number}.png" for number in range(5)]
+    for each, image_path in zip(pixels, paths, strict=True):
+        Image.fromarray(each).save(image_path)
+    expected = one_by_one(predictor, paths)
+    for picture in (paths[0], str(paths[0]), pixels[0], Image.open(paths[0])):
+        assert_allclose(predictor(picture), expected[:1], rtol=0, atol=1e-5)  # see above
+    many = (
+        paths,
+        tuple(paths),
+        np.array([str(each) for each in paths]),
+        pixels,
+        list(pixels),
+        [Image.fromarray(each) for each in pixels],
+        [paths[0], pixels[1], Image.fromarray(pixels[2]), str(paths[3]), pixels[4]],
+        iter(paths),
+        (Image.open(each) for each in paths),
+        map(str, paths),
+    )
+    for pictures in many:
+        assert_allclose(predictor(pictures), expected, rtol=0, atol=1e-5)
+    assert predictor(iter(())).shape == predictor(pixels[:0]).shape == (0, predictor.width)
+
+
+@pytest.mark.parametrize("mode", ["RGB", "RGBA", "L", "LA", "P", "1", "CMYK", "I;16"])
+def test_an_image_of_pillow_of_any_mode_is_read_as_its_file(saved, tmp_path, mode):
+    cfg, _, path = saved
+    predictor = igoas_plugin.Predictor(cfg, path)
+    pixels = np.random.default_rng(0).integers(0, 256, (40, 21, 3), dtype=np.uint8)
+    image = Image.fromarray(pixels).convert("RGB")
+    image = Image.fromarray(pixels[..., 0].astype(np.uint16) * 257) if mode == "I;16" else image.convert(mode)
+    file = tmp_path / ("a.tif" if mode == "CMYK" else "a.png")
+    image.save(file)
+    before = image.copy()
+    torch.testing.assert_close(predictor.read(image), predictor.read(file), rtol=0, atol=0)
+    torch.testing.assert_close(predictor.read(Image.open(file)), predictor.read(file), rtol=0, atol=0)
+    assert image.mode == before.mode and image.tobytes() == before.tobytes()
+
+
+def test_an_image_of_pillow_is_rotated_by_its_exif_orientation_as_its_file(saved, tmp_path):
+    cfg, _, path = saved
+    predictor = igoas_plugin.Predictor(cfg, path)
+    image = Image.fromarray(np.random.default_rng(0).integers(0, 256, (40, 21, 3), dtype=np.uint8))
+    exif = Image.Exif()
+    exif[0x0112] = 6  # rotated by 90 degrees
+    image.save(tmp_path / "a.png", exif=exif)
+    opened = Image.open(tmp_path / "a.png")
+    torch.testing.assert_close(predictor.read(opened), predictor.read(tmp_path / "a.png"), rtol=0, atol=0)
+    assert not predictor.read(opened).equal(predictor.read(image)) and opened.size == (21, 40)
+
+
+def test_only_one_batch_of_an_iterator_is_in_memory(saved, monkeypatch):
+    cfg, _, path = saved
+    cfg.TEST.IMS_PER_BATCH = 3
+    predictor = igoas_plugin.Predictor(cfg, path)
+    taken, described, describe = [], [], predictor.describe
+
+    def pictures():
+        for number in range(8):
+            taken.append(number)
+            yield np.full((8, 4, 3), number, np.uint8)
+
+    def note(images):
+        described.append((len(images), len(taken)))
+        return describe(images)
+
+    monkeypatch.setattr(predictor, "describe", note)
+    assert len(predictor(pictures())) == 8
+    assert described == [(3, 3), (3, 6), (2, 8)]  # images of a batch, pictures taken so far
+
+
 @pytest.mark.parametrize(
     "pictures, message",
     [
-        ("a.jpg", "give the predictor a list of pictures"),
-        (np.zeros((8, 4, 3), np.uint8), "give the predictor a list of pictures"),
+        (torch.zeros(3, 8, 4), r"got Tensor: for an RGB tensor \(3, H, W\) in \[0, 255\] give tensor.permute"),
+        ([torch.zeros(3, 8, 4)], r"^pictures\[0\] must be a path, .* got Tensor: for an RGB tensor"),
+        (iter([torch.zeros(3, 8, 4)]), r"^pictures\[0\] must be a path, .* got Tensor: for an RGB tensor"),
+        (None, "^the predictor takes a path, an RGB array of NumPy or an image of Pillow, or a list .* got NoneType$"),
+        ({"a.jpg": 1}, "got dict$"),
+        ({"a.jpg"}, "got set$"),
+        (b"a.jpg", "got bytes$"),
         ([np.zeros((8, 4, 3), np.float32)], r"of shape \(H, W, 3\) and type uint8, got \(8, 4, 3\), float32"),
+        (np.zeros((3, 8, 4), np.uint8), r"got \(3, 8, 4\), uint8"),
+        (np.zeros((8, 4), np.uint8), r"^an array must be an RGB array .* got \(8, 4\), uint8"),
+        (np.zeros((2, 3, 8, 4), np.uint8), r"^pictures\[0\] must be an RGB array .* got \(3, 8, 4\), uint8"),
+        (np.zeros((2, 8, 4, 3), np.float32), r"^pictures\[0\] must be .* got \(8, 4, 3\), float32"),
         ([np.zeros((8, 4), np.uint8)], r"got \(8, 4\), uint8"),
         ([np.zeros((0, 4, 3), np.uint8)], r"^pictures\[0\] is empty: an array of shape \(0, 4, 3\); leave it out$"),
-        ([Image.new("RGB", (4, 8))], r"^pictures\[0\] must be a path or an RGB array of NumPy, got Image"),
+        (Image.new("RGB", (0, 8)), r"is empty: an image of Pillow of width and height \(0, 8\); leave it out$"),
+        ("none.jpg", "none.jpg cannot be read: there is no such file"),
         (["none.jpg"], "none.jpg cannot be read: there is no such file"),
+        (os.path.dirname(__file__), "inference is a folder: give the paths of its images, such as sorted"),
+        ([os.path.dirname(__file__)], "inference is a folder: give the paths of its images, such as sorted"),
     ],
 )
 def test_what_is_no_picture_is_refused_in_one_line(saved, pictures, message):
     cfg, _, path = saved
     with pytest.raises(InputError, match=message):
         igoas_plugin.Predictor(cfg, path)(pictures)
+
+
+def test_a_torn_file_that_pillow_has_opened_is_named(saved, tmp_path):
+    cfg, _, path = saved
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (99, 99, 3), dtype=np.uint8)).save(tmp_path / "a.jpg")
+    (tmp_path / "a.jpg").write_bytes((tmp_path / "a.jpg").read_bytes()[:2000])
+    with pytest.raises(InputError, match="a.jpg cannot be read: image file is truncated"):
+        igoas_plugin.Predictor(cfg, path)(Image.open(tmp_path / "a.jpg"))
 
 
 def test_an_empty_crop_is_named_with_its_position_before_the_model_works(saved, monkeypatch):
@@ -92,7 +192,25 @@ def test_an_empty_crop_is_named_with_its_position_before_the_model_works(saved, 
     for position, shape in ((499, (8, 0, 3)), (37, (0, 0, 3))):
         crops[position] = np.zeros(shape, np.uint8)
         with pytest.raises(InputError, match=rf"^pictures\[{position}\] is empty: an array of shape"):
-            predictor(iter(crops))
+            predictor(crops)
+
+
+def test_the_folder_of_a_run_gives_its_config_and_its_weights(saved, tmp_path, host_log):
+    cfg, _, path = saved
+    pixels, run = np.zeros((8, 4, 3), np.uint8), tmp_path / "a_run"
+    run.mkdir()
+    with pytest.raises(InputError, match="config.yaml does not exist: give the folder that tools/train_net.py wrote"):
+        igoas_plugin.Predictor(run)
+    (run / "config.yaml").write_text(cfg.dump())
+    with pytest.raises(InputError, match="a_run holds neither model_final.pth nor model_best.pth"):
+        igoas_plugin.Predictor(str(run))
+    expected = igoas_plugin.Predictor(cfg, path)(pixels)
+    assert_allclose(igoas_plugin.Predictor(run, path)(pixels), expected, rtol=0, atol=0)  # weights of one's own
+    for name in ("model_best.pth", "model_final.pth"):  # the second is preferred
+        (run / name).write_bytes(path.read_bytes())
+        host_log.clear()
+        assert_allclose(igoas_plugin.Predictor(str(run))(pixels), expected, rtol=0, atol=0)
+        assert [f"takes {run / name}: the run's" in each.getMessage() for each in host_log.records].count(True) == 1
 
 
 def test_the_reference_pictures_are_the_same_everywhere():

@@ -3,6 +3,8 @@ import copy
 import pytest
 import torch
 from fastreid.modeling import build_model
+from fastreid.modeling.backbones import BACKBONE_REGISTRY
+from fastreid.modeling.heads import REID_HEADS_REGISTRY
 from fastreid.modeling.losses import cross_entropy_loss
 from fastreid.utils.events import EventStorage
 from tiny_data import random_batch, use_resnet
@@ -275,3 +277,40 @@ def test_evaluation_takes_a_bare_tensor_of_images(igoas_cfg):
 def test_what_it_cannot_do_is_refused(igoas_cfg, keys, message):
     with pytest.raises(InputError, match=message):
         built(igoas_cfg, **keys)
+
+
+class HeadWithSize(torch.nn.Module):
+    """Head whose constructor needs a second argument."""
+
+    def __init__(self, cfg, size):
+        super().__init__()
+
+
+def build_without_config():
+    """Builder of a backbone that takes no config."""
+
+
+@pytest.mark.parametrize(
+    "key, registry, registered, words",
+    [
+        (
+            "MODEL.HEADS.NAME",
+            REID_HEADS_REGISTRY,
+            HeadWithSize,
+            "class HeadWithSize .* HeadWithSize(cfg), which fails: ",
+        ),
+        (
+            "MODEL.BACKBONE.NAME",
+            BACKBONE_REGISTRY,
+            build_without_config,
+            "function build_without_config .* build_without_config(cfg), which fails: ",
+        ),
+    ],
+)
+def test_a_head_or_backbone_of_a_user_that_takes_other_arguments_ends_in_one_line(
+    igoas_cfg, monkeypatch, key, registry, registered, words
+):
+    monkeypatch.setitem(registry._obj_map, registered.__name__, registered)
+    igoas_cfg.merge_from_list([key, registered.__name__])
+    with pytest.raises(InputError, match=f"^{key}: the {words.replace('(', '[(]').replace(')', '[)]')}"):
+        build_model(igoas_cfg)

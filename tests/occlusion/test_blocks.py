@@ -4,14 +4,16 @@ import numpy as np
 import pytest
 import torch
 from failures import Failures
+from fastreid.config import configurable
 from fastreid.modeling import build_model
 from fastreid.utils.events import EventStorage
 from PIL import Image
 from tiny_data import random_batch
 
 import igoas_plugin
-from igoas_plugin.core.errors import InputError
+from igoas_plugin.core.errors import InputError, RunError
 from igoas_plugin.occlusion import OCCLUSION_REGISTRY, OcclusionBlock, build_occlusion
+from igoas_plugin.occlusion.block import occlude
 from igoas_plugin.occlusion.fills import OtherImages
 
 INCREMENTAL = ("IncrementalErasing", "IncrementalDrop", "PatchOcclusion", "CutoutOcclusion")
@@ -288,3 +290,79 @@ def test_a_block_of_the_user_s_own_is_a_few_lines(igoas_cfg):
 
     occluded, visible, logged = run(Left(seed=1))
     assert logged["occlusion/share"] == 0.5 and occluded[..., :24].eq(0).all() and visible.mean() == 0.5
+
+
+class WithoutConfig(torch.nn.Module):
+    """Block whose constructor takes no config, as that of nn.Module."""
+
+
+class WithSize(torch.nn.Module):
+    """Block whose constructor needs a second argument."""
+
+    def __init__(self, cfg, size):
+        super().__init__()
+
+
+class WithKeywords(OcclusionBlock):
+    """Block with keywords of its own, and from_config() of the base class."""
+
+    @configurable
+    def __init__(self, *, size):
+        super().__init__()
+
+
+class Faulty(torch.nn.Module):
+    """Block with a fault inside its constructor."""
+
+    def __init__(self, cfg):
+        super().__init__()
+        self.size = len(3)
+
+
+@pytest.mark.parametrize("block_class", [WithoutConfig, WithSize, WithKeywords])
+def test_a_constructor_of_a_user_that_does_not_fit_ends_in_one_line(monkeypatch, block_class):
+    monkeypatch.setitem(OCCLUSION_REGISTRY._obj_map, block_class.__name__, block_class)
+    cfg = igoas_plugin.get_cfg()
+    cfg.MODEL.OCCLUSION.NAME = name = block_class.__name__
+    with pytest.raises(InputError) as caught:
+        build_occlusion(cfg)
+    start = f"MODEL.OCCLUSION.NAME: the class {name} of {__name__} is called as {name}(cfg), which fails: "
+    assert str(caught.value).startswith(f"{start}{name}.__init__() ") and str(caught.value).endswith(
+        "docs/extending.md has an example"
+    )
+
+
+def test_an_error_inside_the_constructor_of_a_user_stays_as_it_is(monkeypatch):
+    monkeypatch.setitem(OCCLUSION_REGISTRY._obj_map, "Faulty", Faulty)
+    cfg = igoas_plugin.get_cfg()
+    cfg.MODEL.OCCLUSION.NAME = "Faulty"
+    with pytest.raises(TypeError, match="len"):
+        build_occlusion(cfg)
+
+
+def test_a_block_that_returns_something_else_is_named_in_one_line():
+    batch = images()
+    mask = torch.ones(4, 1, *SIZE)
+    wanted = r"must return \(occluded, visible\): float32 \(4, 3, 96, 48\) on cpu, and a mask \(4, 1, 96, 48\), got "
+    failures = Failures()
+    for result, got in (
+        (batch, r"float32 \(4, 3, 96, 48\) on cpu$"),
+        (None, "NoneType$"),
+        ((batch,), r"\(float32 \(4, 3, 96, 48\) on cpu\)$"),
+        ((batch, mask, 0.5), r"\(.*, float\)$"),
+        ((batch[:2], mask), r"\(float32 \(2, 3"),
+        ((batch, mask[0]), r"\(.*, float32 \(1, 96, 48\) on cpu\)$"),
+        ((batch, mask.expand(-1, 3, -1, -1)), r"\(.*, float32 \(4, 3, 96, 48\) on cpu\)$"),
+        ((batch.double(), mask), r"\(float64 "),
+        ((batch.numpy(), mask.numpy()), r"\(ndarray, ndarray\)$"),
+        ((batch.to("meta"), mask), r"\(.* on meta, "),
+    ):
+        with failures.of(got), pytest.raises(RunError, match="^the occlusion block block " + wanted + got):
+
+            def block(_, result=result):
+                return result
+
+            occlude(block, batch)
+    assert failures == []
+    for given in ((batch, mask), [batch, mask.bool()]):
+        assert all(kept is each for kept, each in zip(occlude(lambda _, given=given: given, batch), given, strict=True))

@@ -109,7 +109,7 @@ class OccludedMarket1501(ImageDataset):
         if expected and len(made) == self.published["query"].images and drawn != expected:
             warn_once(
                 f"{type(self).__name__}: the images in {os.path.abspath(folder)} are not bit-identical to those that "
-                "others get: your queries of Market-1501 are not the official ones, or Pillow decodes them otherwise"
+                "others get: your queries of Market1501 are not the official ones, or Pillow decodes them otherwise"
             )
         return [(os.path.join(folder, name), *item[1:]) for name, item in zip(made, items, strict=True)]
 

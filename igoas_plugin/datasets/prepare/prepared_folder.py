@@ -7,8 +7,9 @@ from contextlib import contextmanager
 
 from tqdm import tqdm
 
-from igoas_plugin.core.errors import InputError, PluginError
+from igoas_plugin.core.errors import InputError, PluginError, require_choice
 from igoas_plugin.core.files import cannot_write, rename_finished, temporary_folder
+from igoas_plugin.core.spelling import spelled
 from igoas_plugin.datasets.image_files import refuse_twins
 from igoas_plugin.datasets.layout import plain
 from igoas_plugin.datasets.published import SPLITS, warn_once
@@ -26,8 +27,8 @@ def prepare(name: str, source: str, root: str, link: str = "copy") -> str:
     """Makes the folder of a data set; logs a warning if its counts are not the published ones.
 
     Args:
-        name: key of RECIPES.
-        source: path of a folder, or of a .zip or .rar archive, that holds the data set at any depth. For occluded-duke
+        name: key of RECIPES, in any case, with or without dashes and underscores.
+        source: path of a folder, or of a .zip or .rar archive, that holds the data set at any depth. For OccludedDuke
             it holds DukeMTMC-reID.
         root: folder of the data sets, made if it is missing.
         link: ``copy``, or for a source that is a folder ``hard`` or ``symlink``.
@@ -36,10 +37,12 @@ def prepare(name: str, source: str, root: str, link: str = "copy") -> str:
         One line that tells where the images are and how many each part has.
 
     Raises:
-        InputError: the source cannot be read, lacks an image or holds a damaged one, or the folder exists with other
-            images. Nothing half-made is left.
+        InputError: there is no such recipe; the source cannot be read, lacks an image or holds a damaged one; or the
+            folder exists with other images. Nothing half-made is left.
         OutputError: the folder cannot be written.
     """
+    name = spelled("NAME", name, RECIPES)
+    require_choice("NAME", name, list(RECIPES))
     recipe, source = RECIPES[name], os.path.abspath(source)
     target = os.path.join(os.path.abspath(root), recipe.layout.folder)
     packed = is_archive(source) and os.path.isfile(source)

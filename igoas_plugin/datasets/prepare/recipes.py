@@ -19,7 +19,7 @@ from igoas_plugin.datasets.published import BODIES_DEPTH, PublishedDataset
 
 Parts = dict[str, str]  # part of the layout: its folder in the source
 MARKET = Layout(
-    "Market-1501",
+    "Market1501",
     "Market-1501-v15.09.15",
     dict.fromkeys(SUBSETS, ()),
     ("Market-1501", "Market1501"),
@@ -74,13 +74,13 @@ class Recipe:
 
 
 RECIPES = {
-    "occluded-duke": Recipe(OccludedDuke.layout, (OccludedDuke,), occluded_duke_images),
-    "occluded-reid": Recipe(OccludedREID.layout, (OccludedREID,)),
-    "p-dukemtmc": Recipe(PDukeMTMC.layout, (PDukeMTMC,)),
-    "p-ethz": Recipe(PETHZ.layout, (PETHZ,)),
-    "partial-reid": Recipe(PartialREID.layout, (PartialREID, PartialREIDOccluded)),
-    "partial-ilids": Recipe(PartialiLIDS.layout, (PartialiLIDS, PartialiLIDSUncropped)),
-    "market-1501": Recipe(
+    "OccludedDuke": Recipe(OccludedDuke.layout, (OccludedDuke,), occluded_duke_images),
+    "OccludedREID": Recipe(OccludedREID.layout, (OccludedREID,)),
+    "PDukeMTMC": Recipe(PDukeMTMC.layout, (PDukeMTMC,)),
+    "PETHZ": Recipe(PETHZ.layout, (PETHZ,)),
+    "PartialREID": Recipe(PartialREID.layout, (PartialREID, PartialREIDOccluded)),
+    "PartialiLIDS": Recipe(PartialiLIDS.layout, (PartialiLIDS, PartialiLIDSUncropped)),
+    "Market1501": Recipe(
         MARKET,
         choose=functools.partial(all_images, depth=0),
         name=MARKET_NAME,

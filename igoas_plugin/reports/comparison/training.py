@@ -15,6 +15,7 @@ from filelock import FileLock, Timeout
 from igoas_plugin.core.command_line import stopped_with_this_process
 from igoas_plugin.core.errors import PluginError
 from igoas_plugin.core.files import write_atomically
+from igoas_plugin.core.processor import processor
 from igoas_plugin.core.version import __version__
 from igoas_plugin.engine.metrics_file import logged_lines
 from igoas_plugin.fastreid_fixes.device import usable_device
@@ -104,16 +105,6 @@ def made_by(device: str) -> str:
         f"igoas_plugin {__version__}{commit()}, {versions}, Python {platform.python_version()}; {processor()}, {gpu}, "
         f"{torch.get_num_threads()} of {os.cpu_count()} CPU threads"
     )
-
-
-def processor() -> str:
-    """Returns the name of the processor, as the system reports it."""
-    try:
-        with open("/proc/cpuinfo", encoding="utf-8", errors="replace") as file:
-            names = [line.split(":", 1)[1].strip() for line in file if line.startswith("model name")]
-    except OSError:
-        names = []
-    return names[0] if names else platform.processor() or platform.machine()
 
 
 def commit(checkout: str = CHECKOUT) -> str:

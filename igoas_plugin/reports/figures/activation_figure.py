@@ -46,19 +46,19 @@ def activations_picture(cfg, paths: Sequence[str], count: int, seed: int, epoch:
         cfg: config of the model, checked by check_trained().
         paths: paths of images. If empty, gallery images of the first of DATASETS.TESTS are drawn at random: most of
             them show whole persons.
-        epoch: epoch of the training, counted from 0, whose occlusion is applied; None: the last one.
+        epoch: epoch of the training, counted from 1, whose occlusion is applied; None: the last one.
 
     Raises:
         InputError: there is no such epoch, an image or the data set is missing, or the weights do not fit.
     """
-    last = cfg.SOLVER.MAX_EPOCH - 1
+    last = cfg.SOLVER.MAX_EPOCH
     epoch = last if epoch is None else epoch
-    if not 0 <= epoch <= last:
-        raise InputError(f"--epoch {epoch}: the epochs of this config are 0 to {last} (SOLVER.MAX_EPOCH)")
+    if not 1 <= epoch <= last:
+        raise InputError(f"--epoch {epoch}: the epochs of this config are 1 to {last} (SOLVER.MAX_EPOCH)")
     if not paths:
         name = first_test_set(cfg)
         paths = [path for path, *_ in drawn(read_split(name, open_data(name), "gallery"), count, seed)]
-    images = read_pair(cfg, paths, epoch)
+    images = read_pair(cfg, paths, epoch - 1)
     title = (
         f"{as_label(cfg.MODEL.WEIGHTS)}: channel means of feature maps; {cfg.MODEL.OCCLUSION.NAME} as in epoch {epoch} "
         f"({100 * (1 - images.visible.mean()):.1f} % covered, outlined)"
@@ -68,7 +68,7 @@ def activations_picture(cfg, paths: Sequence[str], count: int, seed: int, epoch:
 
 @torch.no_grad()
 def read_pair(cfg, paths: Sequence[str], epoch: int) -> ImagePair:
-    """Reads images as an evaluation does, and occludes them as in an epoch of a training.
+    """Reads images as an evaluation does, and occludes them as in an epoch, counted from 0, of a training.
 
     Raises:
         InputError: an image cannot be read.

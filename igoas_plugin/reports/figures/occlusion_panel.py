@@ -62,7 +62,7 @@ def occluded_by_epoch(cfg, images: Tensor) -> tuple[list[float], dict[int, np.nd
 
     Returns:
         The covered share of each epoch, in [0, 1]; and the occluded images of up to SHOWN evenly spread epochs,
-        {epoch: (B, H, W, 3), uint8}.
+        {epoch from 0: (B, H, W, 3), uint8}.
     """
     cfg = cfg.clone()
     cfg.defrost()
@@ -82,10 +82,12 @@ def occluded_by_epoch(cfg, images: Tensor) -> tuple[list[float], dict[int, np.nd
 def draw_occlusion(clean: np.ndarray, shares: list[float], shown: dict[int, np.ndarray], title: str) -> Figure:
     """Draws a row for each image and a column for each epoch, and the covered share by epoch below.
 
+    The figure counts epochs from 1.
+
     Args:
         clean: (B, H, W, 3), uint8.
         shares: covered share of each epoch, in [0, 1].
-        shown: {epoch: its occluded images}, of the same shape as `clean`.
+        shown: {epoch from 0: its occluded images}, of the same shape as `clean`.
     """
     count, height, width, _ = clean.shape
     cell = 1.1, 1.1 * height / width  # inches
@@ -93,16 +95,16 @@ def draw_occlusion(clean: np.ndarray, shares: list[float], shown: dict[int, np.n
     figure = Figure(figsize=size, layout="constrained")
     above, below = figure.subfigures(2, 1, height_ratios=(size[1] - 2.2, 2.2))
     figure.suptitle(title, fontsize="medium")
-    headings = ["clean", *(f"epoch {epoch}\n{100 * shares[epoch]:.1f} %" for epoch in shown)]
+    headings = ["clean", *(f"epoch {epoch + 1}\n{100 * shares[epoch]:.1f} %" for epoch in shown)]
     panels = above.subplots(count, len(headings), squeeze=False)
     for column, images, heading in zip(panels.T, [clean, *shown.values()], headings, strict=True):
         for panel, image in zip(column, images, strict=True):
             show_image(panel, image)
         column[0].set_title(heading, fontsize="small")
     curve, percent = below.subplots(), [100 * share for share in shares]
-    curve.plot(percent, "-", color="C0")
-    curve.plot(list(shown), [percent[epoch] for epoch in shown], "o", color="C0", clip_on=False)
-    curve.set(xlabel="epoch", ylabel="covered (%)", xlim=(-0.5, len(shares) - 0.5), ylim=(0, None))
+    curve.plot(range(1, len(percent) + 1), percent, "-", color="C0")
+    curve.plot([epoch + 1 for epoch in shown], [percent[epoch] for epoch in shown], "o", color="C0", clip_on=False)
+    curve.set(xlabel="epoch", ylabel="covered (%)", xlim=(0.5, len(shares) + 0.5), ylim=(0, None))
     curve.xaxis.get_major_locator().set_params(integer=True)
     curve.grid(alpha=0.3)
     return figure

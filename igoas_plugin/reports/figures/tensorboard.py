@@ -53,7 +53,7 @@ class OccludedImages(HookBase):
         try:
             self.put(*seen)
         except Exception as error:  # a picture is no reason to end a training
-            logger.warning("TENSORBOARD.IMAGES_PERIOD: no images of epoch %d: %r", self.trainer.epoch, error)
+            logger.warning("TENSORBOARD.IMAGES_PERIOD: no images of epoch %d: %r", self.trainer.epoch + 1, error)
 
     def put(self, clean: Tensor, occluded: Tensor, visible: Tensor) -> None:
         """Draws the two images of an epoch and puts them into the event storage.
@@ -74,7 +74,7 @@ class OccludedImages(HookBase):
         storage.put_image(BATCH, make_grid(batch, nrow=len(clean), pad_value=255))
         with in_evaluation(self.model):
             some = ImagePair(*(each[:ACTIVATION_IMAGES] for each in (clean, occluded, visible.float().cpu())))
-            title = f"channel means of feature maps, epoch {self.trainer.epoch}"
+            title = f"channel means of feature maps, epoch {self.trainer.epoch + 1}"
             storage.put_image(ACTIVATIONS, pixels_of(draw_activations(self.model, some, title)).transpose(2, 0, 1))
 
 

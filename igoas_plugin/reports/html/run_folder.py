@@ -5,17 +5,12 @@ from dataclasses import dataclass
 
 from fastreid.config import CfgNode
 
-from igoas_plugin.config import load_cfg
 from igoas_plugin.core.errors import InputError
 from igoas_plugin.engine.metrics_file import logged_lines
 from igoas_plugin.evaluation.results import EVALUATED, TRAINED, read_results
+from igoas_plugin.inference.trained import config_of_run, weights_in
 from igoas_plugin.reports.severity_curve import Point, read_csv
 
-# Files of weights, the preferred one first, and their description on the page
-WEIGHTS = {
-    "model_final.pth": "the run's weights after its last epoch",
-    "model_best.pth": "the run's best epoch, which was chosen on the test set itself: no figure to compare",
-}
 CURVE = "occlusion_curve.csv"
 
 
@@ -49,38 +44,12 @@ def open_run(path: str, opts: list[str]) -> RunFolder:
         InputError: the folder holds no run, a file is damaged, the pairs do not fit, there are no weights, or
             DATASETS.TESTS is empty.
     """
-    config = os.path.join(path, "config.yaml")
-    if not os.path.isfile(config):
-        raise InputError(f"{config} does not exist: give the folder that tools/train_net.py wrote a run into")
-    cfg = load_cfg(config, opts)
+    cfg = config_of_run(path, opts)
     if not cfg.DATASETS.TESTS:
-        raise InputError(f"DATASETS.TESTS of {config} names no data set: give DATASETS.TESTS \"('NAME',)\"")
+        raise InputError(f"DATASETS.TESTS of {path}/config.yaml names no data set: give DATASETS.TESTS \"('NAME',)\"")
     cfg.MODEL.WEIGHTS, weights = weights_in(path, cfg.MODEL.WEIGHTS, given="MODEL.WEIGHTS" in opts[::2])
     files = {name: os.path.join(path, name) for name in (TRAINED, EVALUATED)}
     recorded = {name: read_results(file) for name, file in files.items() if os.path.isfile(file)}
     curve = os.path.join(path, CURVE)
     points = read_csv(curve) if os.path.isfile(curve) else []
     return RunFolder(path, cfg, weights, recorded, points, logged_lines(path))
-
-
-def weights_in(path: str, configured: str, given: bool) -> tuple[str, str]:
-    """Returns the path of the weights to evaluate, and their description.
-
-    Args:
-        path: folder of the run.
-        configured: MODEL.WEIGHTS.
-        given: whether the command line sets MODEL.WEIGHTS.
-
-    Raises:
-        InputError: there are none.
-    """
-    if given and configured:
-        return configured, "given on the command line"
-    for name, description in WEIGHTS.items():
-        file = os.path.join(path, name)
-        if os.path.isfile(file):
-            return file, description
-    # with a last_checkpoint, these are the weights that a training started from
-    if configured and not os.path.exists(os.path.join(path, "last_checkpoint")):
-        return configured, "MODEL.WEIGHTS of config.yaml, which the run evaluated"
-    raise InputError(f"{path} holds neither {' nor '.join(WEIGHTS)}: finish the training, or give MODEL.WEIGHTS PATH")

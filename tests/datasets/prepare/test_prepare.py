@@ -165,7 +165,7 @@ def test_a_file_that_is_no_whole_image_is_named_and_nothing_is_left(link, few_na
 
 def test_a_name_that_market_1501_cannot_have_is_refused(tmp_path):
     files = SETS["market-1501"][1] | {"query/person.jpg": jpeg()}
-    with pytest.raises(InputError, match="query/person.jpg is not named as in Market-1501: rename the file or take it"):
+    with pytest.raises(InputError, match="query/person.jpg is not named as in Market1501: rename the file or take it"):
         prepare("market-1501", folder_of(tmp_path / "market", files), str(tmp_path / "root"))
     assert os.listdir(tmp_path / "root") == []
 
@@ -311,9 +311,7 @@ def test_every_set_is_made_and_read_and_its_counts_are_warned_of(kind, tmp_path,
             source = zip_of(here / "dataset.zip", both)
         prepare(name, source, str(here / "root"))
         assert tree(here / "root" / folder) == files, name
-        assert f"{registered.replace('Market1', 'Market-1')}: " in " ".join(
-            record.getMessage() for record in host_log.records
-        )
+        assert f"{registered}: " in " ".join(record.getMessage() for record in host_log.records)
         data = DATASET_REGISTRY.get(registered)(root=str(here / "root"))
         assert (len(data.query), len(data.gallery)) == (queries, gallery), name
 
@@ -329,7 +327,7 @@ def test_the_layout_of_another_project_becomes_that_of_the_authors(tmp_path):
 def test_a_set_of_other_parts_of_one_name_is_not_taken_for_another(tmp_path):
     source = folder_of(tmp_path / "all", {f"P_ETHZ/{path}": each for path, each in SETS["p-ethz"][1].items()})
     with pytest.raises(
-        InputError, match="no folder in it holds images of Occluded-REID in occluded_body_images and whole_body_images"
+        InputError, match="no folder in it holds images of OccludedREID in occluded_body_images and whole_body_images"
     ):
         prepare("occluded-reid", source, str(tmp_path / "root"))
 
@@ -534,3 +532,11 @@ def test_what_the_reader_of_market_1501_does_not_take_is_not_written(name, messa
     with pytest.raises(InputError, match=message):
         prepare("market-1501", folder_of(tmp_path / "market", files), str(tmp_path / "root"))
     assert os.listdir(tmp_path / "root") == []
+
+
+def test_a_data_set_is_named_in_any_case_and_an_unknown_one_with_those_that_are_known(tmp_path):
+    for name in ("market-1501", "Market1501", "MARKET_1501"):
+        with pytest.raises(InputError, match="there is no folder or .zip or .rar archive"):
+            prepare(name, str(tmp_path / "absent"), str(tmp_path / "root"))
+    with pytest.raises(InputError, match="^NAME .*duke"):
+        prepare("duke", str(tmp_path), str(tmp_path / "root"))

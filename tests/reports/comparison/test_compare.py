@@ -90,10 +90,10 @@ def test_a_real_training_is_compared_on_the_drawn_data(compare, tmp_path, monkey
 
 MISTAKES = [
     (["no.yml"], "config file no.yml does not exist"),
-    (["igoas_R18.yml", *DUKE[2:], "DATASETS.NAMES", "('OccludedREID',)"], "Occluded-REID: there is no folder"),
+    (["igoas_R18.yml", *DUKE[2:], "DATASETS.NAMES", "('OccludedREID',)"], "OccludedREID: there is no folder"),
     (["igoas_R18.yml", "DATASETS.TESTS", "('OccludedDukes',)"], "DATASETS.TESTS must be"),
     (["igoas_R18.yml", *DUKE[:4], "TEST.IMS_PER_BATCH", "0"], "TEST.IMS_PER_BATCH is 0"),
-    (["igoas_R18.yml", "configs/Toy"], "KEY VALUE pairs with a space between, got configs/Toy:"),
+    (["igoas_R18.yml", "configs/Toy"], "KEY VALUE pairs with a space between, got configs/Toy"),
 ]
 
 

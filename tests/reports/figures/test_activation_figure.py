@@ -90,8 +90,8 @@ def test_a_model_without_branches_has_one_map(baseline_cfg):
 @pytest.mark.parametrize(
     "keys, given, message",
     [
-        ({}, {"epoch": 2}, "--epoch 2: the epochs of this config are 0 to 1"),
-        ({}, {"epoch": -1}, "--epoch -1: the epochs"),
+        ({}, {"epoch": 3}, "--epoch 3: the epochs of this config are 1 to 2"),
+        ({}, {"epoch": 0}, "--epoch 0: the epochs"),
         ({}, {"paths": ["absent.png"]}, "absent.png cannot be read: there is no such file"),
         ({"DATASETS.TESTS": ()}, {}, "DATASETS.TESTS is empty"),
     ],

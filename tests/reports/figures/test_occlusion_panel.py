@@ -26,11 +26,11 @@ def test_columns_are_epochs_with_their_share_and_rows_are_images():
     shares, shown = [0.1, 0.2, 0.3], {0: clean + 10, 2: clean + 20}
     figure = draw_occlusion(clean, shares, shown, "a title")
     *panels, curve = figure.axes
-    assert [panel.get_title() for panel in panels] == ["clean", "epoch 0\n10.0 %", "epoch 2\n30.0 %", "", "", ""]
+    assert [panel.get_title() for panel in panels] == ["clean", "epoch 1\n10.0 %", "epoch 3\n30.0 %", "", "", ""]
     assert [int(panel.images[0].get_array().max()) for panel in panels] == [0, 10, 20, 0, 10, 20]
     line, points = curve.lines
-    np.testing.assert_allclose(line.get_xydata(), [[0, 10], [1, 20], [2, 30]])
-    np.testing.assert_allclose(points.get_xydata(), [[0, 10], [2, 30]])
+    np.testing.assert_allclose(line.get_xydata(), [[1, 10], [2, 20], [3, 30]])
+    np.testing.assert_allclose(points.get_xydata(), [[1, 10], [3, 30]])
     assert figure.get_suptitle() == "a title"
 
 

@@ -99,7 +99,7 @@ def test_a_picture_that_fails_does_not_end_the_training(told, monkeypatch):
     hook.trainer, hook.seen = SimpleNamespace(epoch=3), [torch.zeros(1)]
     hook.after_epoch()
     hook.after_epoch()  # nothing was seen since
-    assert told() == ["TENSORBOARD.IMAGES_PERIOD: no images of epoch 3: ZeroDivisionError('division by zero')"]
+    assert told() == ["TENSORBOARD.IMAGES_PERIOD: no images of epoch 4: ZeroDivisionError('division by zero')"]
 
 
 def test_a_large_batch_is_shown_in_part_from_its_beginning_to_its_end():
