@@ -234,18 +234,6 @@ def require_pairs(opts: list[str], cfg: CfgNode) -> None:
             raise InputError(f"command line: must be KEY VALUE pairs with a space between, got {' '.join(opts)}")
 
 
-def without_pairs(words: list[str]) -> tuple[list[str], list[str]]:
-    """Separates KEY VALUE pairs from the other words, so that an option with several values does not take them."""
-    keys, others, opts = set(flat_keys(get_cfg())), [], []
-    remaining = iter(words)
-    for word in remaining:
-        if word in keys:
-            opts += [word, *itertools.islice(remaining, 1)]
-        else:
-            others.append(word)
-    return others, opts
-
-
 def merge_file(cfg: CfgNode, content: dict, source: str) -> None:
     """Merges the content of a file into `cfg`; raises InputError, which names `source`, for a wrong key or value."""
     with misfits_named(source):

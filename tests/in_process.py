@@ -98,6 +98,7 @@ def fresh_process_state(command: list[str]) -> Iterator[None]:
     cudnn = torch.backends.cudnn.benchmark, torch.backends.cudnn.deterministic
     forget()
     sys.argv = command
+    sys.path.insert(0, os.path.dirname(os.path.abspath(command[0])))
     try:
         with fresh_loggers(), fresh_warnings():
             yield

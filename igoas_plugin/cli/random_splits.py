@@ -1,17 +1,9 @@
-"""Runs tools/train_net.py on the ten random draws of a protocol and prints their mean and standard deviation.
+"""The ten random draws of a protocol, as tools/random_splits.py."""
 
-python tools/random_splits.py PROTOCOL --config-file FILE [--resume] [--eval-only] [KEY VALUE ...]
-
-PROTOCOL OccludedREIDHalfSplit trains on ten random halves of the identities and evaluates on the other half, in
-OUTPUT_DIR/split0 to split9. --resume continues the unfinished ones. With --eval-only, as for PartialREIDSingleShot, one
-model is evaluated on the test sets of all ten draws. Further words go to tools/train_net.py.
-"""
-
+import argparse
 import os
 import subprocess
 import sys
-
-from fastreid.engine import default_argument_parser
 
 from igoas_plugin.config import load_cfg
 from igoas_plugin.core.command_line import errors_in_one_line, exit_code, stop_on_sigterm, stopped_with_this_process
@@ -34,12 +26,11 @@ def train_net(*words: str) -> None:
             sys.exit(exit_code(process))
 
 
-def main(protocol: str, words: list[str]) -> None:
+def main(args: argparse.Namespace) -> None:
     """Runs all draws of a protocol and prints the table of their results."""
-    args = default_argument_parser().parse_args(words)
-    flags, output = words[: len(words) - len(args.opts)], load_cfg(args.config_file, args.opts).OUTPUT_DIR
+    flags, output = args.flags, load_cfg(args.config_file, args.opts).OUTPUT_DIR
     known = sorted(set(PROTOCOL_OF.values()))  # after the modules in IMPORTS
-    protocol = spelled("PROTOCOL", protocol, known)
+    protocol = spelled("PROTOCOL", args.protocol, known)
     require_choice("PROTOCOL", protocol, known)
     draws = [name for name in PROTOCOL_OF if PROTOCOL_OF[name] == protocol]
     if args.eval_only:
@@ -53,10 +44,11 @@ def main(protocol: str, words: list[str]) -> None:
 
 
 @errors_in_one_line()
-def run() -> None:
-    """Runs the command line and ends the process with its exit code."""
-    if len(sys.argv) < 2 or sys.argv[1] in ("-h", "--help"):
-        print(__doc__)
-        sys.exit(0 if len(sys.argv) > 1 else 2)
+def run(args: argparse.Namespace) -> None:
+    """Runs the command and ends the process with its exit code.
+
+    Args:
+        args: command line of tools/random_splits.py.
+    """
     stop_on_sigterm()
-    main(sys.argv[1], sys.argv[2:])
+    main(args)

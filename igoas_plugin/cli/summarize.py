@@ -1,7 +1,4 @@
-"""Prints one table of the metrics of several runs, and the paths of the last run's log, weights and events.
-
-python tools/summarize.py OUTPUT_DIR [OUTPUT_DIR ...]
-"""
+"""One table of several runs, as tools/summarize.py."""
 
 import argparse
 
@@ -10,8 +7,10 @@ from igoas_plugin.evaluation.results import summarize
 
 
 @errors_in_one_line()
-def run() -> None:
-    """Runs the command line and ends the process with its exit code."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("output_dirs", nargs="+", metavar="OUTPUT_DIR", help="folder of a run of tools/train_net.py")
-    print(summarize(parser.parse_args().output_dirs))
+def run(args: argparse.Namespace) -> None:
+    """Runs the command and ends the process with its exit code.
+
+    Args:
+        args: command line of tools/summarize.py.
+    """
+    print(summarize(args.output_dirs))

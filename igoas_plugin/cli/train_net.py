@@ -1,7 +1,4 @@
-"""Trains or evaluates any config with the command line of fast-reid's own script.
-
-python tools/train_net.py --config-file FILE [--resume] [--eval-only] [--num-gpus N] [KEY VALUE ...]
-"""
+"""Training or evaluation of a config, as tools/train_net.py."""
 
 import contextlib
 import logging
@@ -28,7 +25,7 @@ def main(args) -> None:
     """Runs one process of a training or an evaluation.
 
     Args:
-        args: command line, as default_argument_parser() gives it.
+        args: command line of tools/train_net.py, whose options are those of fast-reid's default_argument_parser().
     """
     cfg = load_cfg(args.config_file, args.opts)
     cfg.freeze()
@@ -57,10 +54,13 @@ def main(args) -> None:
         print(summarize([save_results(results, cfg, args.eval_only)]))
 
 
-def run() -> None:
-    """Runs the command line and ends the process with its exit code."""
+def run(args) -> None:
+    """Runs a command line and ends the process with its exit code.
+
+    Args:
+        args: as of main().
+    """
     log_to_console()  # until fast-reid sets up its logger
-    args = default_argument_parser().parse_args()
     started = False
     try:
         handle_ctrl_c()
@@ -78,4 +78,4 @@ def run() -> None:
 
 
 if __name__ == "__main__":  # compare.py and random_splits.py start trainings by python -m
-    run()
+    run(default_argument_parser().parse_args())

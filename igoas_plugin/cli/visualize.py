@@ -1,29 +1,19 @@
-"""Draws a picture of a method, a model or its runs, and prints the path of the file.
-
-python tools/visualize.py occlusion --config-file FILE [KEY VALUE ...]
-python tools/visualize.py ranks --config-file FILE MODEL.WEIGHTS PATH [KEY VALUE ...]
-python tools/visualize.py activations --config-file FILE MODEL.WEIGHTS PATH [KEY VALUE ...]
-python tools/visualize.py embedding --config-file FILE MODEL.WEIGHTS PATH [KEY VALUE ...]
-python tools/visualize.py curves RUN [RUN ...]
-
-The picture is OUTPUT_DIR/<command>.png, or --output. No GPU is needed (MODEL.DEVICE).
-"""
+"""Pictures of a method, a model or its runs, as tools/visualize.py."""
 
 import argparse
 import logging
 import os
-import sys
 
 from matplotlib.figure import Figure
 
-from igoas_plugin.config import load_cfg, without_pairs
+from igoas_plugin.config import load_cfg
 from igoas_plugin.core.command_line import errors_in_one_line, log_to_console
 from igoas_plugin.core.errors import InputError
 from igoas_plugin.inference.trained import check_trained
 from igoas_plugin.preflight import check_names
 from igoas_plugin.reports.figures.activation_figure import activations_picture
 from igoas_plugin.reports.figures.cmc_curves import curves_picture, picture_of
-from igoas_plugin.reports.figures.embedding import METHODS, embedding_picture
+from igoas_plugin.reports.figures.embedding import embedding_picture
 from igoas_plugin.reports.figures.figure_file import check_picture, save_figure
 from igoas_plugin.reports.figures.occlusion_panel import occlusion_picture
 from igoas_plugin.reports.figures.rank_figure import ranks_picture
@@ -31,52 +21,6 @@ from igoas_plugin.reports.figures.rank_figure import ranks_picture
 logger = logging.getLogger("fastreid.igoas_plugin")
 
 LEAST = {"count": 1, "top": 1, "seed": 0}
-
-
-def arguments(words: list[str]) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
-    )
-    commands = parser.add_subparsers(dest="command", required=True)
-
-    def command(name: str, draw, about: str, aliases: tuple[str, ...] = ()) -> argparse.ArgumentParser:
-        added = commands.add_parser(name, aliases=aliases, help=about, description=about, allow_abbrev=False)
-        added.set_defaults(draw=draw)
-        added.add_argument("--config-file", default="", metavar="FILE")
-        added.add_argument("--output", metavar="PATH", help=f"png, pdf or svg (default: OUTPUT_DIR/{name}.png)")
-        return added
-
-    occlusion = command("occlusion", draw_occlusion, "what the occlusion block does to a batch, epoch by epoch")
-    ranks = command("ranks", draw_ranks, "what a model finds for queries: right, wrong, and in the same camera")
-    activations = command(
-        "activations", draw_activations, "feature maps of clean and occluded images, over the images", ("responses",)
-    )
-    curves = command("curves", draw_curves, "CMC and training curves of several runs")
-    embedding = command("embedding", draw_embedding, "descriptors of some identities in two dimensions")
-    ranks.add_argument(
-        "--queries", nargs="+", default=["random"], metavar="WHICH",
-        help="random (default), worst or best by average precision; or positions, or (ends of) paths",
-    )  # fmt: skip
-    ranks.add_argument("--top", type=int, default=10, help="images in a rank list (default: 10)")
-    ranks.add_argument("--hide-junk", action="store_true", help="hide images of the query's identity in its own camera")
-    activations.add_argument("--images", nargs="+", default=[], metavar="PATH", help="default: random gallery images")
-    activations.add_argument("--epoch", type=int, help="epoch, from 1, whose occlusion is applied (default: the last)")
-    curves.add_argument("--scalars", nargs="+", default=[], metavar="NAME", help="default: total_loss, Rank-1, mAP")
-    embedding.add_argument("--identities", nargs="+", default=[], metavar="ID", help="default: a random choice")
-    embedding.add_argument("--method", choices=METHODS, default=METHODS[0], help="default: %(default)s")
-    for each, count, what in (
-        (occlusion, 4, "images of the batch"), (ranks, 8, "queries"), (activations, 3, "images"),
-        (embedding, 10, "identities"),
-    ):  # fmt: skip
-        each.add_argument("--count", type=int, default=count, help=f"number of {what} (default: {count})")
-        each.add_argument("--seed", type=int, default=0, help="seed of the random choice (default: 0)")
-    words, opts = without_pairs(words)
-    args, others = parser.parse_known_args(words)
-    if unknown := [word for word in others if word.startswith("--")]:
-        parser.error(f"unrecognized arguments: {' '.join(unknown)}")
-    args.runs = others if args.command == "curves" else []
-    args.opts = opts if args.command == "curves" else opts + others
-    return args
 
 
 def name_shown_set(cfg) -> None:
@@ -125,11 +69,23 @@ def draw_embedding(args: argparse.Namespace, cfg) -> Figure:
     return embedding_picture(cfg, args.identities, args.count, args.seed, args.method)
 
 
+PICTURES = {
+    "occlusion": draw_occlusion,
+    "ranks": draw_ranks,
+    "activations": draw_activations,
+    "curves": draw_curves,
+    "embedding": draw_embedding,
+}
+
+
 @errors_in_one_line()
-def run() -> None:
-    """Runs the command line and ends the process with its exit code."""
+def run(args: argparse.Namespace) -> None:
+    """Runs the command and ends the process with its exit code.
+
+    Args:
+        args: command line of tools/visualize.py.
+    """
     log_to_console()
-    args = arguments(sys.argv[1:])
     cfg = load_cfg(args.config_file, args.opts)
     output = args.output or os.path.join(cfg.OUTPUT_DIR, f"{args.command}.png")
     if args.runs and not (args.output or args.config_file or "OUTPUT_DIR" in args.opts):
@@ -138,5 +94,5 @@ def run() -> None:
     for name, least in LEAST.items():
         if getattr(args, name, least) < least:
             raise InputError(f"--{name} must be {least} or more, got {getattr(args, name)}")
-    save_figure(args.draw(args, cfg), output)
+    save_figure(PICTURES[args.command](args, cfg), output)
     print(output)

@@ -100,7 +100,10 @@ def test_ten_real_trainings_are_averaged(root, splits, tmp_path):
 @pytest.mark.parametrize(
     "words, message",
     [
-        (["OccludedREID"], "PROTOCOL must be OccludedREIDHalfSplit or PartialREIDSingleShot, got OccludedREID"),
+        (
+            ["OccludedREID", "--config-file", "configs/Toy/igoas_R18.yml"],
+            "PROTOCOL must be OccludedREIDHalfSplit or PartialREIDSingleShot, got OccludedREID",
+        ),
         (["OccludedREIDHalfSplit", "--config-file", "absent.yml"], "absent.yml does not exist"),
     ],
 )

@@ -20,10 +20,10 @@ except KeyboardInterrupt:
 """
 
 
-COMMANDS = (["tools/summarize.py", "run"], ["tools/benchmark.py"], ["-m", "igoas_plugin.cli.train_net"])
+COMMANDS = (["tools/check_data.py"], ["tools/benchmark.py", "rank"], ["-m", "igoas_plugin.cli.train_net"])
 
 
-@pytest.mark.parametrize("words", COMMANDS, ids=lambda words: words[-1])
+@pytest.mark.parametrize("words", COMMANDS, ids=lambda words: words[0])
 def test_ctrl_c_during_the_imports_of_a_tool_is_one_line(words, tmp_path):
     done = interrupted([str(ROOT / word) if word.startswith("tools/") else word for word in words], tmp_path)
     assert (done.returncode, done.stdout, done.stderr) == (130, "", "interrupted\n")

@@ -37,6 +37,9 @@ class Mean:
         return f"{self.mean:.1f}" + ("" if self.deviation is None else f" ± {self.deviation:.1f}")
 
 
+ONE_SEED = "one seed: no deviation"
+
+
 @dataclass(frozen=True)
 class Row:
     """Measures of a config on a test set.
@@ -102,3 +105,8 @@ def images_per_second(run: Run, lines: list[dict]) -> float | None:
     """Returns the median speed of a training, from the seconds of a step that it logged."""
     seconds = [line["time"] for line in lines if "time" in line]
     return run.cfg.SOLVER.IMS_PER_BATCH / median(seconds) if seconds else None
+
+
+def one_seed(rows: list[Row]) -> bool:
+    """Returns whether no config has runs of several seeds, so that there is no deviation."""
+    return all(row.seeds <= 1 for row in rows)

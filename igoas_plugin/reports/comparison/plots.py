@@ -8,7 +8,7 @@ from igoas_plugin.engine.metrics_file import logged_lines, values_of
 from igoas_plugin.reports.figures.cmc_curves import draw_cmc, draw_scalar
 from igoas_plugin.reports.figures.figure_file import palette, save_figure
 
-from .measures import Row
+from .measures import ONE_SEED, Row, one_seed
 from .runs import Run
 
 
@@ -35,13 +35,15 @@ def bars(rows: list[Row], sets: list[str], colours: dict) -> Figure:
     for panel_row, data_set in zip(panels, sets, strict=True):
         for panel, metric in zip(panel_row, ("Rank-1", "mAP"), strict=True):
             own = [(row.name, row.metrics[metric]) for row in rows if row.data_set == data_set]
-            panel.barh(
+            drawn = panel.barh(
                 [name for name, _ in own],
                 [value.mean for _, value in own],
                 xerr=[value.deviation or 0 for _, value in own],
                 color=[colours[name] for name, _ in own],
             )
-            panel.set(title=data_set, xlabel=f"{metric} (%)")
+            panel.bar_label(drawn, [str(value) for _, value in own], padding=3)
+            panel.margins(x=0.3)  # for the labels
+            panel.set(title=data_set, xlabel=f"{metric} (%)" + (f", {ONE_SEED}" if one_seed(rows) else ""))
         panel_row[0].invert_yaxis()  # both panels share the axis: the first config stands above
     return figure
 

@@ -7,19 +7,22 @@ from tabulate import tabulate
 
 from igoas_plugin.evaluation.results import METRICS
 
-from .measures import Mean, Row
+from .measures import ONE_SEED, Mean, Row, one_seed
 from .published_results import Published, published_on
 from .runs import Run
 from .training import makers_of
 
 COST = ("M parameters", "GFLOPs", "images/s", "minutes")
 HEADERS = ("config", "seeds", *METRICS, *COST, "best epoch's Rank-1 (chosen on the test set)", "source")
+SEVERAL = "Mean and sample standard deviation over the seeds, after the last epoch."
+ONE = f"After the last epoch; {ONE_SEED}."
 NOTE = (
-    "Mean and sample standard deviation over the seeds, after the last epoch. Parameters: those that the descriptor "
-    "needs. GFLOPs: of one image; a multiplication and an addition count as two operations. images/s: of training, on "
-    "this machine. minutes: of a run with its evaluations. The best epoch is chosen on the test set itself, so it is "
-    "no figure to compare. Published rows are the figures of other papers, with the source; their backbones, image "
-    "sizes and epochs differ."
+    "Parameters: those that the descriptor needs. GFLOPs: of one image; a multiplication and an addition count as two "
+    "operations. images/s: of training, on this machine. minutes: of a run with its evaluations. The best epoch is "
+    "chosen on the test set itself, so it is no figure to compare."
+)
+PUBLISHED = (
+    "Published rows are the figures of other papers, with the source; their backbones, image sizes and epochs differ."
 )
 
 
@@ -29,16 +32,19 @@ def markdown(rows: list[Row], runs: list[Run], failures: dict[str, str], command
     Args:
         failures: {folder of a failed run: the last line that it printed}.
     """
-    parts = []
+    parts, notes = [], [ONE if one_seed(rows) else SEVERAL, NOTE]
     for data_set, trained_on in protocols_of(rows):
         own = [row for row in rows if (row.data_set, row.trained_on) == (data_set, trained_on)]
-        cells = [cells_of(row) for row in own] + [cells_of_published(row) for row in published_on(data_set, trained_on)]
+        published = published_on(data_set, trained_on)
+        if published and PUBLISHED not in notes:
+            notes.append(PUBLISHED)
+        cells = [cells_of(row) for row in own] + [cells_of_published(row) for row in published]
         table = tabulate(cells, HEADERS, tablefmt="pipe", disable_numparse=True)
         parts.append(f"## {data_set}, trained on {trained_on}\n\n{table}\n")
     if failures:
         parts.append("## Failed\n\n" + "\n".join(f"- {folder}: {line}" for folder, line in failures.items()) + "\n")
     makers = "".join(f"\n- {maker}" for maker in makers_of([run for run in runs if run.done]))
-    return "\n".join(parts) + f"\n{NOTE}\n\nCommand: `{command}`\n\nThe runs were made by:\n{makers}\n"
+    return "\n".join(parts) + f"\n{' '.join(notes)}\n\nCommand: `{command}`\n\nThe runs were made by:\n{makers}\n"
 
 
 def protocols_of(rows: list[Row]) -> list[tuple[str, str]]:

@@ -1,5 +1,6 @@
 """Training of a run of a comparison in a process of its own, and the record of who made it: versions and machine."""
 
+import contextlib
 import importlib.metadata
 import json
 import os
@@ -27,17 +28,19 @@ TRAIN_NET = (sys.executable, "-m", "igoas_plugin.cli.train_net")
 CONSOLE = "console.txt"  # output of all attempts
 SECONDS = "seconds.json"  # duration of each attempt
 MADE_BY = "made_by.txt"  # versions and machine, a line for each attempt
+LOOK_SECONDS = 1.0  # time between two looks at metrics.json
 LOCK = "lock"  # held by the comparison that trains the run
 CHECKOUT = os.path.abspath(os.path.join(os.path.dirname(__file__), "..", "..", ".."))
 
 
-def train(run: Run, inputs: dict[str, int | str], progress: Callable[[int], None]) -> str | None:
+def train(run: Run, inputs: dict[str, int | str], progress: Callable[[int, float | None], None]) -> str | None:
     """Trains and evaluates a run; resumes it from its last checkpoint, if there is one.
 
     Args:
         run: a run of a comparison. Its folder is created.
         inputs: inputs of the run, see inputs_of().
-        progress: is called with the number of finished iterations, as the run logs them.
+        progress: is called with the number of finished iterations and the total loss, None if it is not logged, every
+            second once metrics.json has a line.
 
     Returns:
         "" if the run has finished, None if another comparison is training it, else the last line that it printed.
@@ -57,25 +60,32 @@ def train(run: Run, inputs: dict[str, int | str], progress: Callable[[int], None
         return str(error)
 
 
-def start(run: Run, progress: Callable[[int], None]) -> str:
+def start(run: Run, progress: Callable[[int, float | None], None]) -> str:
     """Starts the training in its own process and waits for its end; returns "" or the last line that it printed."""
     command = [*TRAIN_NET, "--config-file", run.config_file, "--resume", *run.opts]
-    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "encoding": "utf-8", "errors": "replace"}
     environment = {**os.environ, "PYTHONIOENCODING": "utf-8"}
-    earlier, started, last_line = seconds_of(run.folder), time.monotonic(), "no output"
-    with (
-        open(os.path.join(run.folder, CONSOLE), "a", encoding="utf-8") as console,
-        subprocess.Popen(command, **pipes, env=environment) as process,
-        stopped_with_this_process(process),
-    ):
-        for line in process.stdout:
-            console.write(line)
-            console.flush()
-            last_line = line.strip() or last_line
-            if logged := logged_lines(run.folder):
-                progress(logged[-1]["iteration"] + 1)
-            write_seconds(run.folder, [*earlier, time.monotonic() - started])  # a kill loses no time
-    return "" if process.returncode == 0 and run.done else f"exit code {process.returncode}: {last_line}"
+    earlier, started = seconds_of(run.folder), time.monotonic()
+    with open(os.path.join(run.folder, CONSOLE), "ab+") as console:
+        begin = console.seek(0, os.SEEK_END)
+        with (
+            subprocess.Popen(command, stdout=console, stderr=subprocess.STDOUT, env=environment) as process,
+            stopped_with_this_process(process),
+        ):
+            running = True
+            while running:  # once more after the end
+                running = process.poll() is None
+                if running:
+                    with contextlib.suppress(subprocess.TimeoutExpired):
+                        process.wait(LOOK_SECONDS)
+                write_seconds(run.folder, [*earlier, time.monotonic() - started])  # a kill loses no time
+                if logged := logged_lines(run.folder):
+                    progress(logged[-1]["iteration"] + 1, logged[-1].get("total_loss"))
+        console.seek(begin)
+        printed = console.read().decode(errors="replace").split("\n")
+    last_line = next((line.strip() for line in reversed(printed) if line.strip()), "no output")
+    if process.returncode == 0 and run.done:
+        return ""
+    return f"exit code {process.returncode}: {last_line}; all of its output is in {console.name}"
 
 
 def write_seconds(folder: str, attempts: list[float]) -> None:

@@ -32,7 +32,14 @@ def run(call_tool):
 
 
 @pytest.fixture
-def onnx(monkeypatch):
+def model_file(tmp_path, monkeypatch):
+    """Changes to a folder with a file model.onnx, which the tool asks for before it imports anything."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "model.onnx").touch()
+
+
+@pytest.fixture
+def onnx(model_file, monkeypatch):
     """Puts a fast predictor in the place of --model FILE."""
     module = types.SimpleNamespace(OnnxPredictor=lambda path: SmallPredictor())
     monkeypatch.setitem(sys.modules, "igoas_plugin.inference.onnx_predictor", module)
@@ -106,7 +113,7 @@ def test_a_model_of_a_config_describes_as_the_predictor_does_and_another_one_is_
     "words, message",
     [
         (["query", "a.png", "--index", "no.index"], "no.index does not exist: make it by tools/search.py index"),
-        (["query", "a.png", "--index", "no.index", "--html", "/dev/null/a.html"], "the folder of --html '/dev/null' "),
+        (["query", "a.png", "--index", "model.onnx", "--html", "/dev/null/a.html"], "folder of --html '/dev/null' "),
         (["index", "no\nfolder", "--output", "a.index"], "/no\\nfolder: No such file or directory"),
     ],
 )
@@ -121,7 +128,7 @@ def test_a_top_that_is_no_number_of_matches_is_refused(run):
     assert status == 2 and "must be a whole number from 1" in printed.err
 
 
-def test_ctrl_c_ends_without_a_traceback(tmp_path, run, monkeypatch):
+def test_ctrl_c_ends_without_a_traceback(tmp_path, run, model_file, monkeypatch):
     class Stopped(SmallPredictor):
         def describe(self, images):
             raise KeyboardInterrupt

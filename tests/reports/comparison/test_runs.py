@@ -14,6 +14,7 @@ from filelock import FileLock
 
 from igoas_plugin.core.command_line import stop_on_sigterm
 from igoas_plugin.core.errors import InputError
+from igoas_plugin.engine.metrics_file import logged_lines
 from igoas_plugin.reports.comparison import training
 from igoas_plugin.reports.comparison.runs import inputs_of, names_of, plan, refuse_other_inputs, write_inputs
 from igoas_plugin.reports.comparison.training import LOCK, commit, made_by, makers_of, seconds_of, train
@@ -145,8 +146,8 @@ def log(iteration):
 
 def test_what_a_run_prints_is_kept_and_what_it_logs_is_its_progress(fake):
     run, told = fake(f"{LOG}print('begins', flush=True); log(18); log(120); {FINISH}"), []
-    assert train(run, {}, told.append) == ""
-    assert told[-1] == 121 and set(told) <= {19, 121}
+    assert train(run, {}, lambda done, loss: told.append((done, loss))) == ""
+    assert told[-1] == (121, None) and set(told) <= {(19, None), (121, None)}
     with open(os.path.join(run.folder, "console.txt")) as file:
         assert file.read().splitlines() == ["begins", "logged 18", "logged 120"]
     assert len(seconds_of(run.folder)) == 1 and seconds_of(run.folder)[0] > 0
@@ -154,12 +155,13 @@ def test_what_a_run_prints_is_kept_and_what_it_logs_is_its_progress(fake):
 
 def test_a_failed_run_gives_its_last_line_and_its_time_is_added(fake):
     run = fake("import sys; print('one'); print('igoas_plugin: two', file=sys.stderr); sys.exit(2)")
-    assert train(run, {}, print) == train(run, {}, print) == "exit code 2: igoas_plugin: two"
+    expected = f"exit code 2: igoas_plugin: two; all of its output is in {os.path.join(run.folder, 'console.txt')}"
+    assert train(run, {}, print) == train(run, {}, print) == expected
     assert len(seconds_of(run.folder)) == 2
 
 
 def test_a_run_without_results_has_failed_whatever_its_exit_code(fake):
-    assert train(fake(""), {}, print) == "exit code 0: no output"
+    assert train(fake(""), {}, print).startswith("exit code 0: no output; ")
 
 
 def test_a_run_goes_on_from_its_checkpoint_with_the_keys_of_the_comparison(fake):
@@ -225,9 +227,9 @@ def test_a_comparison_that_is_stopped_stops_its_training(tmp_path):
     told, output = FORK.Queue(), str(tmp_path / "out")
     process = FORK.Process(target=compare_in_a_process, args=(str(tmp_path / "fake.py"), output, told))
     process.start()
-    for _ in range(2):  # the second word comes after the process id is written
-        assert told.get(timeout=600) == "going on"
     folder = plan([A], 1, output, [])[0].folder
+    while logged_lines(folder) != [{"iteration": 0}, {"iteration": 1}]:  # then the process id is written too
+        assert told.get(timeout=600) == "going on"
     training_pid = int((Path(folder) / "pid").read_text())
     process.terminate()
     process.join(600)

@@ -43,7 +43,7 @@ def test_the_command_writes_one_page_and_prints_its_path_and_size(igoas_cfg, run
 
 MISTAKES = [
     (["MODEL.WEIGHTS", "absent.pth"], "checkpoint absent.pth does not exist"),
-    (["TEST.FLIP.ENABLED"], "options must be KEY VALUE pairs"),
+    (["TEST.FLIP.ENABLED"], "TEST.FLIP.ENABLED has no value"),
     (["DATASETS.TESTS", "('OccludedDuke',)"], "OccludedDuke"),
     (["DATASETS.TESTS", "('Nothing',)"], "each of DATASETS.NAMES and DATASETS.TESTS must be"),
     (["--output", "."], "--output . is a folder: name a file in it"),
