@@ -103,17 +103,16 @@ def tag_of(name: str, test_sets: Sequence[str] = ()) -> str:
 def write_points(self) -> None:
     """Writes the scalars, images and histograms of the event storage; a scalar once for each of its iterations.
 
-    Values that are still on their way from the GPU wait for the next call. After a resume, tensorboard removes the
-    points of all iterations that are trained again.
+    Values that are still on their way from the GPU wait for the next call. Tensorboard leaves out the points of an
+    earlier run in the same folder from the first iteration on, so that those trained again stand once.
     """
     storage = get_event_storage()
     if not hasattr(self, "_written"):
         self._written = {}
-        if first := getattr(storage, "first_iter", 0):
-            from tensorboard.compat.proto.event_pb2 import Event, SessionLog  # slow, and only needed here
+        from tensorboard.compat.proto.event_pb2 import Event, SessionLog  # slow, and only needed here
 
-            start = SessionLog(status=SessionLog.START)
-            self._writer.file_writer.add_event(Event(session_log=start), first)
+        start = Event(session_log=SessionLog(status=SessionLog.START))
+        self._writer.file_writer.add_event(start, getattr(storage, "first_iter", 0))
     test_sets = getattr(storage, "test_sets", ())
     for name, (value, iteration) in HostStorage.latest_with_smoothing_hint(storage, self._window_size).items():
         if iteration > self._written.get(name, -1):

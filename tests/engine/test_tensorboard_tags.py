@@ -1,9 +1,11 @@
+import time
 from types import SimpleNamespace
 
 import pytest
 from fastreid.utils.events import EventStorage, TensorboardXWriter
 from runs import start, stop_at
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tensorboard.summary.writer import event_file_writer
 
 from igoas_plugin.engine.log_files import WriteTensorboard, tag_of
 
@@ -61,13 +63,17 @@ def test_a_value_that_arrives_late_is_written_by_the_next_call(tmp_path):
     assert points_in(tmp_path) == {"system/data_time": [7], "loss/total_loss": [7]}
 
 
-def test_steps_that_are_trained_again_after_a_resume_stand_once_in_tensorboard(baseline_cfg, monkeypatch):
+@pytest.mark.parametrize("period", [1, 2], ids=["from a checkpoint", "from the start"])
+def test_steps_that_are_trained_again_stand_once_in_tensorboard(baseline_cfg, monkeypatch, period):
     cfg = baseline_cfg
+    cfg.SOLVER.CHECKPOINT_PERIOD = period
     monkeypatch.setattr(WriteTensorboard.__init__, "__defaults__", (1,))
     with pytest.raises(KeyboardInterrupt):
         stop_at(start(cfg), 3).train()
     assert points_in(cfg.OUTPUT_DIR)["loss/total_loss"] == [0, 1, 2]
-    start(cfg, resume=True).train()  # from iteration 2, the second epoch
+    later = SimpleNamespace(time=lambda: time.time() + 5)  # tensorboard reads the files by the second in their names
+    monkeypatch.setattr(event_file_writer, "time", later)
+    start(cfg, resume=True).train()
     points = points_in(cfg.OUTPUT_DIR)
     assert points["loss/total_loss"] == points["train/lr"] == [0, 1, 2, 3]
     [name] = cfg.DATASETS.TESTS
