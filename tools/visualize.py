@@ -11,7 +11,6 @@ needed (MODEL.DEVICE).
 """
 
 import argparse
-import os
 import sys
 
 from tool_arguments import parser_of, require_config, require_path, require_weights, without_pairs
@@ -67,7 +66,7 @@ def main(words: list[str]) -> None:
         require_config(args.config_file, args.opts)
     require_weights(args.opts)
     for run_folder in args.runs:
-        require_path(os.path.join(run_folder, "metrics.json"), "name the folder of a run of tools/train_net.py")
+        require_path(run_folder, "name the folder of a run of tools/train_net.py")
     from igoas_plugin.cli.visualize import run
 
     run(args)

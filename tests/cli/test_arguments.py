@@ -82,7 +82,7 @@ MISTAKES = [
     ("train_net", ("--config-fil", TOY), "unrecognized arguments"),
     ("visualize", ("ranks",), "--config-file is missing"),
     ("visualize", ("ranks", "--config-file", "no.yml"), "config file no.yml does not exist"),
-    ("visualize", ("curves", "no"), "no/metrics.json does not exist"),
+    ("visualize", ("curves", "no"), "no does not exist: name the folder of a run"),
     ("benchmark", ("train", "--config-file", "no.yml"), "config file no.yml does not exist"),
 ]
 

@@ -61,7 +61,7 @@ def activations_picture(cfg, paths: Sequence[str], count: int, seed: int, epoch:
         paths = [path for path, *_ in drawn(read_split(name, open_data(name), "gallery"), count, seed)]
     images = read_pair(cfg, paths, epoch - 1)
     title = (
-        f"{as_label(cfg.MODEL.WEIGHTS)}: channel means of feature maps; {cfg.MODEL.OCCLUSION.NAME} as in epoch {epoch} "
+        f"{as_label(cfg.MODEL.WEIGHTS)}: channel means of feature maps\n{cfg.MODEL.OCCLUSION.NAME} as in epoch {epoch} "
         f"({100 * (1 - images.visible.mean()):.1f} % covered, outlined)"
     )
     return draw_activations(build_trained(cfg), images, title)
@@ -103,7 +103,8 @@ def draw_maps(inputs: dict[str, Tensor], maps: dict[str, dict[str, Tensor]], vis
     columns = 1 + len(names)
     size = max(columns * cell[0] + 0.5, 4.5), len(kinds) * count * (cell[1] + 0.25) + 1.0
     figure = Figure(figsize=size, layout="constrained")
-    figure.suptitle("\n".join(textwrap.wrap(title, int(14 * size[0]))), fontsize="small")
+    lines = [part for line in title.splitlines() for part in textwrap.wrap(line, int(14 * size[0]))]
+    figure.suptitle("\n".join(lines), fontsize="small")
     panels = figure.subplots(len(kinds) * count, columns, squeeze=False)
     for panel, name in zip(panels[0], ["image", *names], strict=True):
         panel.set_title("\n".join(textwrap.wrap(name.replace(": ", ":\n"), 20)), fontsize="small")
