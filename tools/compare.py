@@ -10,15 +10,17 @@ others: the table names it with the last line that it printed, and the exit code
 import argparse
 import sys
 
-from tool_arguments import is_config, parser_of, require_config
+from tool_arguments import is_config, parser_of, require_path
 
 
 def arguments(words: list[str]) -> argparse.Namespace:
     """Parses the command line; `configs` and `opts` (KEY VALUE ...) may come in any order."""
     parser = parser_of(__doc__)
     parser.add_argument("words", nargs="+", metavar="CONFIG or KEY VALUE", help="configs end in .yml or .yaml")
-    parser.add_argument("--seeds", type=int, default=3, help="runs of each config (default: 3)")
-    parser.add_argument("--output", default="logs/compare", help="folder of the comparison (default: logs/compare)")
+    parser.add_argument("--seeds", type=int, metavar="N", default=3, help="runs of each config (default: 3)")
+    parser.add_argument(
+        "--output", metavar="DIR", default="logs/compare", help="folder of the comparison (default: logs/compare)"
+    )
     parser.add_argument("--dry-run", action="store_true", help="list the runs and estimate their time, train nothing")
     args = parser.parse_intermixed_args(words)
     args.configs = [word for word in args.words if is_config(word)]
@@ -31,7 +33,7 @@ def arguments(words: list[str]) -> argparse.Namespace:
 def main(words: list[str]) -> None:
     args = arguments(words)
     for config in args.configs:
-        require_config(config)
+        require_path(config, "name a YAML file", kind="config file")
     from igoas_plugin.cli.compare import run
 
     run(args)

@@ -23,7 +23,6 @@ def arguments(words: list[str]) -> argparse.Namespace:
 
     def command(name: str, about: str, aliases: tuple[str, ...] = ()) -> argparse.ArgumentParser:
         added = commands.add_parser(name, aliases=aliases, help=about, description=about, allow_abbrev=False)
-        added.set_defaults(command=name)  # of an alias too
         added.add_argument("--config-file", default="", metavar="FILE")
         where = "the folder of the run or of all runs" if name == "curves" else "OUTPUT_DIR"
         added.add_argument("--output", metavar="PATH", help=f"png, pdf or svg (default: {name}.png in {where})")

@@ -73,6 +73,7 @@ PICTURES = {
     "occlusion": draw_occlusion,
     "ranks": draw_ranks,
     "activations": draw_activations,
+    "responses": draw_activations,  # its earlier name
     "curves": draw_curves,
     "embedding": draw_embedding,
 }

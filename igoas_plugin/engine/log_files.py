@@ -111,8 +111,8 @@ def write_points(self) -> None:
         self._written = {}
         from tensorboard.compat.proto.event_pb2 import Event, SessionLog  # slow, and only needed here
 
-        start = Event(session_log=SessionLog(status=SessionLog.START))
-        self._writer.file_writer.add_event(start, getattr(storage, "first_iter", 0))
+        start = SessionLog(status=SessionLog.START)
+        self._writer.file_writer.add_event(Event(session_log=start), getattr(storage, "first_iter", 0))
     test_sets = getattr(storage, "test_sets", ())
     for name, (value, iteration) in HostStorage.latest_with_smoothing_hint(storage, self._window_size).items():
         if iteration > self._written.get(name, -1):

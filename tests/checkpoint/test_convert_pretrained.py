@@ -141,7 +141,7 @@ def a_list(folder):
     (text_as("x.pth"), "x.pth cannot be read"),
     (a_list, "list.pth holds no weights by name"),
     (lambda folder: str(folder / "none.pth"), "none.pth does not exist"),
-    (lambda folder: str(folder / "none.whl"), "none.whl cannot be read: .*No such file"),
+    (lambda folder: str(folder / "none.whl"), "none.whl does not exist"),
 ])  # fmt: skip
 def test_what_cannot_be_converted_is_one_line_and_writes_nothing(source, message, tmp_path, monkeypatch, capsys):
     path = source(tmp_path)

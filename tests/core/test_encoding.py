@@ -85,6 +85,7 @@ import locale, runpy, sys, warnings
 assert locale.getpreferredencoding(False) == "ANSI_X3.4-1968"
 warnings.filterwarnings("error", category=EncodingWarning, module="igoas_plugin|fastreid")
 del sys.argv[0]
+sys.path.insert(0, sys.argv[0].rsplit("/", 1)[0])
 runpy.run_path(sys.argv[0], run_name="__main__")
 """
 

@@ -72,6 +72,7 @@ if __name__ == "__main__":
     register_module_forward_pre_hook(forward)
     register_optimizer_step_post_hook(lambda *given: see("training"))
     sys.argv = [str(ROOT / "tools/train_net.py"), *sys.argv[4:]]
+    sys.path.insert(0, str(ROOT / "tools"))
     try:
         runpy.run_path(sys.argv[0], run_name="__main__")
     finally:

@@ -151,6 +151,8 @@ def test_ctrl_c_where_nothing_is_trained_is_one_line_and_exit_code_130(
 ):
     monkeypatch.setenv("FASTREID_DATASETS", str(tmp_path / "datasets"))
     monkeypatch.chdir(tmp_path)
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "results.json").touch()  # summarize asks for it before it imports anything
     monkeypatch.setattr(at, ctrl_c)
     monkeypatch.setattr(sys, "argv", [f"{tool}.py", *words])
     with pytest.raises(SystemExit) as stop:

@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+import sys
 from pathlib import Path
 
 import pytest
@@ -18,14 +19,16 @@ TINY = ("MODEL.BACKBONE.NAME", "build_tiny_backbone", "MODEL.BACKBONE.DEPTH", "t
 
 
 @pytest.fixture
-def benchmark(tmp_path, capsys):
+def benchmark(tmp_path, capsys, monkeypatch):
     """Runs the tool; returns the rows of its JSON file by way, and what it printed."""
     spec = importlib.util.spec_from_file_location("benchmark_tool", TOOL)
     tool = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(tool)
 
     def run(*words):
-        tool.main([words[0], "--repeats", "2", "--output", str(tmp_path / "figures"), *words[1:]])
+        words = [words[0], "--repeats", "2", "--output", str(tmp_path / "figures"), *words[1:]]
+        monkeypatch.setattr(sys, "argv", [str(TOOL), *words])
+        tool.main(words)
         [path] = (tmp_path / "figures").glob("*.json")
         written = json.loads(path.read_text())
         assert written["command"].startswith(f"python tools/benchmark.py {words[0]}")

@@ -410,7 +410,7 @@ def text_file(path):
 
 
 BAD = {
-    "missing": (lambda path: str(path), "there is no folder or .zip or .rar archive .*source.zip: give what holds"),
+    "missing": (lambda path: str(path), "source.zip does not exist: give --source the folder or archive"),
     "no archive": (text_file, r"there is no folder or .zip or .rar archive .*source.txt: give what holds"),
     "no zip": (lambda path: path.write_text("text") and str(path), "source.zip cannot be unpacked"),
     "damaged image": (damaged_zip, r"source.zip: bounding_box_train/0001_c2_f0046182.jpg cannot be unpacked \(Bad CRC"),

@@ -45,8 +45,7 @@ def test_a_picture_goes_to_the_folder_of_the_run_and_its_path_is_printed(visuali
         ["embedding", "--method", "pca", "--identities", "1", "2"],
     ):
         done = visualize(*words, *model)  # keys behind the values of an option
-        name = "activations" if words[0] == "responses" else words[0]
-        path = tmp_path / "run" / f"{name}.png"
+        path = tmp_path / "run" / f"{words[0]}.png"
         assert (done.returncode, done.stdout.splitlines()[-1:]) == (0, [str(path)]), (words, done.stderr)
         with Image.open(path) as picture:
             assert min(picture.size) > 300 and len(picture.convert("L").getcolors()) > 10, words
