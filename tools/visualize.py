@@ -6,7 +6,8 @@ python tools/visualize.py activations --config-file FILE MODEL.WEIGHTS PATH [KEY
 python tools/visualize.py embedding --config-file FILE MODEL.WEIGHTS PATH [KEY VALUE ...]
 python tools/visualize.py curves RUN [RUN ...]
 
-The picture is OUTPUT_DIR/<command>.png, or --output. No GPU is needed (MODEL.DEVICE).
+The picture is OUTPUT_DIR/<command>.png, or --output; curves.png is in the folder of the run or of all runs. No GPU is
+needed (MODEL.DEVICE).
 """
 
 import argparse
@@ -23,7 +24,8 @@ def arguments(words: list[str]) -> argparse.Namespace:
     def command(name: str, about: str, aliases: tuple[str, ...] = ()) -> argparse.ArgumentParser:
         added = commands.add_parser(name, aliases=aliases, help=about, description=about, allow_abbrev=False)
         added.add_argument("--config-file", default="", metavar="FILE")
-        added.add_argument("--output", metavar="PATH", help=f"png, pdf or svg (default: OUTPUT_DIR/{name}.png)")
+        where = "the folder of the run or of all runs" if name == "curves" else "OUTPUT_DIR"
+        added.add_argument("--output", metavar="PATH", help=f"png, pdf or svg (default: {name}.png in {where})")
         return added
 
     occlusion = command("occlusion", "what the occlusion block does to a batch, epoch by epoch")

@@ -103,8 +103,8 @@ def tag_of(name: str, test_sets: Sequence[str] = ()) -> str:
 def write_points(self) -> None:
     """Writes the scalars, images and histograms of the event storage; a scalar once for each of its iterations.
 
-    Values that are still on their way from the GPU wait for the next call. After a resume, tensorboard removes the
-    points of all iterations that are trained again.
+    Values that are still on their way from the GPU wait for the next call. Tensorboard leaves out the points of an
+    earlier run in the same folder from the first iteration on, so that those trained again stand once.
     """
     storage = get_event_storage()
     if not hasattr(self, "_written"):

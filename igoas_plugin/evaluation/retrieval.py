@@ -57,6 +57,7 @@ class Retrieval:
         cmc: share of the queries with a match among the first 1, 2, ... images, in [0, 1].
         metrics: {name: value in %}, by the names of fast-reid's evaluator.
         pairs: distances of all right and all wrong pairs, without junk.
+        first: first match of each query in the whole gallery, None for a query without a match.
         camera_rule: TEST.CAMERA_RULE.
     """
 
@@ -70,6 +71,7 @@ class Retrieval:
     cmc: np.ndarray
     metrics: dict[str, float]
     pairs: PairDistances
+    first: list[Match | None]
     camera_rule: bool = True
 
     def matches(self, query: int) -> list[Match]:
@@ -131,7 +133,7 @@ def ranked_retrieval(
         InputError: no query has a match.
     """
     count, (labels, others) = min(NEAREST, len(gallery)), map(labels_of, numbered(query, gallery))
-    pairs = PairDistances()
+    pairs, firsts = PairDistances(), []
     nearest, distances = np.empty((len(query), count), np.int64), np.empty((len(query), count), np.float32)
 
     def keeping_nearest() -> Iterator[tuple[int, Tensor]]:
@@ -145,8 +147,9 @@ def ranked_retrieval(
             distances[part], nearest[part] = (np.take_along_axis(each, order, 1) for each in (values, positions))
             for row, pid, camid in zip(rows.numpy(), labels.pids[part], labels.camids[part], strict=True):
                 same = others.pids == pid
-                counted = ~same | (others.camids != camid) if camera_rule else slice(None)
-                pairs.add(row[counted], same[counted])
+                matching = same & ((others.camids != camid) | (not camera_rule))
+                pairs.add(row[matching | ~same], same[matching | ~same])
+                firsts.append(first_match(row, matching, ~same))
             yield first, rows
 
     try:
@@ -156,7 +159,24 @@ def ranked_retrieval(
     ap = np.full(len(query), np.nan)
     ap[has_match(labels, others, camera_rule)] = ranked.ap
     metrics = {metric: float(value) for metric, value in metrics_of(ranked).items()}
-    return Retrieval(name, query, gallery, features, nearest, distances, ap, ranked.cmc, metrics, pairs, camera_rule)
+    return Retrieval(
+        name, query, gallery, features, nearest, distances, ap, ranked.cmc, metrics, pairs, firsts, camera_rule
+    )
+
+
+def first_match(distances: np.ndarray, right: np.ndarray, wrong: np.ndarray) -> Match | None:
+    """Returns the nearest right image of a query, ranked behind wrong images of the same distance, or None.
+
+    Args:
+        distances: of the query to all gallery images, (G,).
+        right, wrong: which of the images are matches and which have another identity, (G,), bool.
+    """
+    if not right.any():
+        return None
+    positions = np.flatnonzero(right)
+    position = int(positions[distances[positions].argmin()])
+    rank = 1 + np.count_nonzero(distances[wrong] <= distances[position])
+    return Match(position, float(distances[position]), int(rank), "right")
 
 
 def labels_of(items: list[Item]) -> Labels:

@@ -21,8 +21,7 @@ class Query(NamedTuple):
         position: index among the queries of the data set.
         identity, camera: labels of the data set; the camera is that of shown_camera().
         ap: average precision in %; None if the gallery has no image of the identity in another camera.
-        first: rank of its first match, from 1; junk, which no metric counts, has no rank. None as for `ap`, or if there
-            is no match among the nearest images, which a Retrieval keeps.
+        first: rank of its first match, from 1; junk, which no metric counts, has no rank. None as for `ap`.
     """
 
     position: int
@@ -52,7 +51,7 @@ class RankList(NamedTuple):
 
     Args:
         found: nearest gallery images, nearest first.
-        later: the first match, if it lies behind `found` and among the nearest images that a Retrieval keeps.
+        later: the first match, if it lies behind `found`.
     """
 
     query: Query
@@ -83,8 +82,7 @@ def query_at(retrieval: Retrieval, position: int) -> Query:
     ap, item = retrieval.ap[position], with_shown_camera(retrieval.name, retrieval.query[position])
     if np.isnan(ap):
         return Query(position, *item, None, None)
-    first = next((match.rank for match in retrieval.matches(position) if match.state == "right"), None)
-    return Query(position, *item, 100 * float(ap), first)
+    return Query(position, *item, 100 * float(ap), retrieval.first[position].rank)
 
 
 def with_shown_camera(name: str, item: Item) -> Item:
@@ -105,13 +103,14 @@ def rank_list(retrieval: Retrieval, query: Query, top: int, junk: bool = True) -
     Args:
         junk: whether images of the query's identity in its own camera are listed.
     """
-    found = [
-        Found(*with_shown_camera(retrieval.name, retrieval.gallery[match.position]), match)
-        for match in retrieval.matches(query.position)
-        if junk or match.state != "junk"
-    ]
-    first = next((each for each in found if each.match.state == "right"), None)
-    return RankList(query, found[:top], first if first in found[top:] else None)
+
+    def found(match: Match) -> Found:
+        return Found(*with_shown_camera(retrieval.name, retrieval.gallery[match.position]), match)
+
+    nearest = [match for match in retrieval.matches(query.position) if junk or match.state != "junk"][:top]
+    first = retrieval.first[query.position]
+    later = first is not None and all(match.state != "right" for match in nearest)
+    return RankList(query, [found(match) for match in nearest], found(first) if later else None)
 
 
 def extremes(queries: Sequence[Query], count: int) -> dict[str, list[Query]]:

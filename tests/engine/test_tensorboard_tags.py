@@ -1,9 +1,11 @@
+import time
 from types import SimpleNamespace
 
 import pytest
 from fastreid.utils.events import EventStorage, TensorboardXWriter
 from runs import start, stop_at
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tensorboard.summary.writer import event_file_writer
 
 from igoas_plugin.engine.log_files import WriteTensorboard, tag_of
 
@@ -69,6 +71,8 @@ def test_steps_that_are_trained_again_stand_once_in_tensorboard(baseline_cfg, mo
     with pytest.raises(KeyboardInterrupt):
         stop_at(start(cfg), 3).train()
     assert points_in(cfg.OUTPUT_DIR)["loss/total_loss"] == [0, 1, 2]
+    later = SimpleNamespace(time=lambda: time.time() + 5)  # tensorboard reads the files by the second in their names
+    monkeypatch.setattr(event_file_writer, "time", later)
     resumed = start(cfg, resume=True)
     assert resumed.resumed_iter == (2 if period else None)
     resumed.train()

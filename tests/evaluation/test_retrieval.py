@@ -25,6 +25,12 @@ def test_matches_are_in_order_and_tell_right_wrong_and_junk(by_hand):
     assert [round(match.distance, 3) for match in by_hand.matches(0)] == DISTANCES[0]
 
 
+def test_the_first_match_has_the_rank_of_the_list_and_comes_behind_wrong_images_of_its_distance(by_hand):
+    assert by_hand.first == [(2, pytest.approx(0.3), 2, "right"), (1, pytest.approx(0.1), 1, "right"), None]
+    tied = ranked_retrieval("Drawn", QUERY[:1], GALLERY, torch.zeros(6, 2), [(0, torch.ones(1, 5))])
+    assert tied.first[0].rank == next(match.rank for match in tied.matches(0) if match.state == "right") == 3
+
+
 def test_average_precision_of_each_query_leaves_junk_out(by_hand):
     # person 7 without the junk: wrong, right, right, wrong: (1/2 + 2/3) / 2; person 9 has an image in its camera alone
     np.testing.assert_allclose(by_hand.ap, [(1 / 2 + 2 / 3) / 2, 1, np.nan])

@@ -42,11 +42,12 @@ def test_cameras_are_those_of_the_file_names(retrieval):
     assert [group.label for group in by_camera] == [1]
 
 
-def test_a_first_match_beyond_the_nearest_images_has_no_rank(retrieval):
-    nearest = retrieval.nearest[:, :2], retrieval.distances[:, :2]
-    shorter = type(retrieval)(**{**vars(retrieval), "nearest": nearest[0], "distances": nearest[1]})
-    found = query_at(shorter, 0)
-    assert found.first is None and found.ap == pytest.approx(50)
+def test_a_first_match_beyond_the_nearest_images_has_its_rank_and_comes_after_them(retrieval):
+    shorter = replace(retrieval, nearest=retrieval.nearest[:, :2], distances=retrieval.distances[:, :2])
+    query = query_at(shorter, 0)
+    assert query.first == 2 and query.ap == pytest.approx(50)
+    later = rank_list(shorter, query, top=2).later
+    assert later.path == "gallery/2.jpg" and later.match == (2, pytest.approx(0.3), 2, "right")
 
 
 def test_a_rank_list_has_the_nearest_images_and_junk_has_no_rank(retrieval):

@@ -23,6 +23,7 @@ from .pixel_images import PixelScale, drawn, first_test_set, read_images, to_sho
 
 COLOURS = "inferno"  # colour map of activation maps in every picture and page
 OUTLINE = "#00e5ff"
+OPACITY = 0.65  # of a map over its image
 
 
 class ImagePair(NamedTuple):
@@ -60,7 +61,7 @@ def activations_picture(cfg, paths: Sequence[str], count: int, seed: int, epoch:
         paths = [path for path, *_ in drawn(read_split(name, open_data(name), "gallery"), count, seed)]
     images = read_pair(cfg, paths, epoch - 1)
     title = (
-        f"{as_label(cfg.MODEL.WEIGHTS)}: channel means of feature maps; {cfg.MODEL.OCCLUSION.NAME} as in epoch {epoch} "
+        f"{as_label(cfg.MODEL.WEIGHTS)}: channel means of feature maps\n{cfg.MODEL.OCCLUSION.NAME} as in epoch {epoch} "
         f"({100 * (1 - images.visible.mean()):.1f} % covered, outlined)"
     )
     return draw_activations(build_trained(cfg), images, title)
@@ -100,9 +101,10 @@ def draw_maps(inputs: dict[str, Tensor], maps: dict[str, dict[str, Tensor]], vis
     names, (count, _, height, width) = list(maps["clean"]), inputs["clean"].shape
     cell, kinds = (1.5, 1.5 * height / width), list(inputs)  # inches
     columns = 1 + len(names)
-    size = max(columns * cell[0] + 0.5, 4.5), len(kinds) * count * (cell[1] + 0.25) + 1.5
+    size = max(columns * cell[0] + 0.5, 4.5), len(kinds) * count * (cell[1] + 0.25) + 1.0
     figure = Figure(figsize=size, layout="constrained")
-    figure.suptitle("\n".join(textwrap.wrap(title, int(14 * size[0]))), fontsize="small")
+    lines = [part for line in title.splitlines() for part in textwrap.wrap(line, int(14 * size[0]))]
+    figure.suptitle("\n".join(lines), fontsize="small")
     panels = figure.subplots(len(kinds) * count, columns, squeeze=False)
     for panel, name in zip(panels[0], ["image", *names], strict=True):
         panel.set_title("\n".join(textwrap.wrap(name.replace(": ", ":\n"), 20)), fontsize="small")
@@ -116,10 +118,12 @@ def draw_maps(inputs: dict[str, Tensor], maps: dict[str, dict[str, Tensor]], vis
             show_map(panel, maps[kind][name][index].float(), (float(values.min()), float(values.max())), covered)
         for panel in row:
             outline(panel, covered)
-    bar = figure.colorbar(
-        ScalarMappable(Normalize(0, 1), COLOURS), ax=panels, location="bottom", aspect=40, pad=0.02, ticks=[0, 1]
-    )
-    bar.ax.set_xticklabels(["lowest value", "highest value"], fontsize="x-small")
+    colours = ScalarMappable(Normalize(0, 1), COLOURS)
+    bar = figure.colorbar(colours, ax=panels, location="bottom", aspect=40, pad=0.02, ticks=[0, 1], alpha=OPACITY)
+    for label, side in zip(
+        bar.ax.set_xticklabels(["lowest value", "highest value"], fontsize="x-small"), ("left", "right"), strict=True
+    ):
+        label.set_horizontalalignment(side)
     return figure
 
 
@@ -132,7 +136,7 @@ def show_map(panel: Axes, values: Tensor, limits: tuple[float, float], covered: 
         covered: 1 on occluded pixels, (H, W).
     """
     large = F.interpolate(values[None, None], covered.shape, mode="bilinear", align_corners=False)[0, 0]
-    panel.imshow(large.numpy(), cmap=COLOURS, vmin=limits[0], vmax=limits[1], alpha=0.65)
+    panel.imshow(large.numpy(), cmap=COLOURS, vmin=limits[0], vmax=limits[1], alpha=OPACITY)
     text = f"{limits[0]:.2g} to {limits[1]:.2g}"
     if covered.any() and limits[1] > limits[0]:
         share = F.interpolate(covered[None, None], values.shape, mode="area")[0, 0]

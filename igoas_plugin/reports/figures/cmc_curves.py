@@ -130,6 +130,7 @@ def draw_scalar(panel: Axes, scalar: str, curves: dict[str, Sequence[dict[int, f
         curves: {name: [{iteration: value} of each seed]}.
         colours: {name: colour}, see palette().
     """
+    percent = METRIC.fullmatch(scalar.split("/")[-1])
     for name, seeds in curves.items():
         iterations = sorted(set().union(*seeds))
         values = [[seed[iteration] for seed in seeds if iteration in seed] for iteration in iterations]
@@ -137,12 +138,13 @@ def draw_scalar(panel: Axes, scalar: str, curves: dict[str, Sequence[dict[int, f
         spread = np.array([np.std(each, ddof=1) if len(each) > 1 else 0 for each in values])
         panel.plot(iterations, means, ".-", label=as_label(name), color=colours[name])
         if len(means) == 1:
-            place = {"xytext": (6, 4), "textcoords": "offset points"}
-            panel.annotate(f"{means[0]:.1f}", (iterations[0], means[0]), **place, fontsize="x-small")
+            value, place = f"{means[0]:{'.1f' if percent else '.3g'}}", (iterations[0], means[0])
+            panel.annotate(value, place, xytext=(6, 4), textcoords="offset points", fontsize="x-small")
         panel.fill_between(iterations, means - spread, means + spread, color=colours[name], alpha=0.2)
     panel.set(xlabel="iteration", ylabel=scalar.replace("_", " "), xlim=(0, None))
     if all(len(set().union(*seeds)) == 1 for seeds in curves.values()):  # limits around one point mean nothing
         last = max((iteration for seeds in curves.values() for seed in seeds for iteration in seed), default=1)
-        percent = METRIC.fullmatch(scalar.split("/")[-1])
-        panel.set(xlim=(0, 1.25 * max(last, 1)), ylim=(0, 100 if percent else None))
+        panel.update_datalim([(0, 0), (0, 100 if percent else 0)])
+        panel.autoscale_view()
+        panel.set(xlim=(0, 1.25 * max(last, 1)))
     panel.grid(alpha=0.3)

@@ -25,6 +25,8 @@ METHODS = ("tsne", "pca")
 MARKERS = {"gallery": "o", "query": "s"}
 EDGES = {"gallery": "none", "query": "black"}
 FEWEST = 3  # images of a projection
+SIZE = 9, 8  # inches
+TAG = 15  # points from a marker's middle to that of its identity's tag
 PERPLEXITY = 30.0  # number of neighbours in t-SNE, if there are enough
 
 
@@ -100,13 +102,14 @@ def projected(features: Tensor, seed: int, method: str) -> tuple[np.ndarray, str
 def draw_embedding(points: np.ndarray, items: Sequence[tuple[str, Item]], title: str) -> Figure:
     """Draws a marker for each image: colour for the identity, shape for the part, number for the camera.
 
-    The image in the middle of an identity has the label of the identity, and lines to the others.
+    The image in the middle of an identity has lines to the others. The tag of the identity stands beside one of the
+    more central images, where there is most room.
 
     Args:
         points: (N, 2).
         items: "query" or "gallery", and (path, identity, camera of shown_camera()), of each image.
     """
-    figure = Figure(figsize=(9, 8), layout="constrained")
+    figure = Figure(figsize=SIZE, layout="constrained")
     panel = figure.subplots()
     identities = [identity for _, (_, identity, _) in items]
     colours = palette(in_order(set(identities)))
@@ -119,14 +122,17 @@ def draw_embedding(points: np.ndarray, items: Sequence[tuple[str, Item]], title:
         panel.annotate(
             as_label(str(camera)), (x, y), ha="center", va="center_baseline", fontsize=6, color=text, zorder=3
         )
+    places = tag_places(points, identities)
     for identity, colour in colours.items():
         own = points[[each == identity for each in identities]]
         middle = own[np.linalg.norm(own - np.median(own, axis=0), axis=1).argmin()]
         for point in own:
             panel.plot(*zip(middle, point, strict=True), "-", color=colour, alpha=0.35, linewidth=0.8, zorder=1)
         box = {"boxstyle": "round,pad=0.2", "facecolor": "white", "edgecolor": colour, "alpha": 0.85}
-        place = {"xytext": (11, 0), "textcoords": "offset points", "ha": "left", "va": "center"}
-        panel.annotate(as_label(str(identity)), middle, **place, bbox=box, fontsize=8, zorder=4)
+        index, offset = places[identity]
+        place = {"xytext": offset, "textcoords": "offset points", "ha": "center", "va": "center"}
+        panel.annotate(as_label(str(identity)), points[index], **place, bbox=box, fontsize=8, zorder=4)
+    panel.margins(0.08)  # room for tags at the edges
     panel.set(xticks=[], yticks=[])
     panel.set_title(title, fontsize="small")
     look = {"linestyle": "", "color": "grey", "markersize": 9}
@@ -138,3 +144,31 @@ def draw_embedding(points: np.ndarray, items: Sequence[tuple[str, Item]], title:
         title="colour and label: identity; number: camera",
     )  # fmt: skip
     return figure
+
+
+def tag_places(points: np.ndarray, identities: Sequence[Label]) -> dict[Label, tuple[int, tuple[float, float]]]:
+    """Chooses for the tag of each identity the place beside an image, farthest from all others.
+
+    The image is one of the more central half, not one that lies far from its identity.
+
+    Args:
+        points: (N, 2), of images with these identities.
+
+    Returns:
+        {identity: (index of the image, (x, y) from its marker to the middle of the tag, in points)}.
+    """
+    angles = np.arange(8) * np.pi / 4
+    offsets = TAG * np.stack([np.cos(angles), np.sin(angles)], axis=1)
+    span = np.maximum(np.ptp(points, axis=0), np.finfo(float).tiny)
+    taken = (points - points.min(0)) / span * 72 * 0.8 * np.array(SIZE)  # about where they are drawn, in points
+    places = {}
+    for identity in in_order(set(identities)):
+        own = np.array([index for index, each in enumerate(identities) if each == identity])
+        central = np.linalg.norm(points[own] - np.median(points[own], axis=0), axis=1).argsort(kind="stable")
+        own = own[central[: (len(own) + 1) // 2]].tolist()
+        candidates = [(index, offset, taken[index] + offset) for index in own for offset in offsets]
+        room = [np.linalg.norm(np.delete(taken, index, 0) - place, axis=1).min() for index, _, place in candidates]
+        index, offset, place = candidates[int(np.argmax(room))]
+        places[identity] = index, (float(offset[0]), float(offset[1]))
+        taken = np.vstack([taken, place])
+    return places

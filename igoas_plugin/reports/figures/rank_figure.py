@@ -26,8 +26,8 @@ FRAMES = {
     "wrong": ("#d7191c", "-", "✗"),
     "junk": ("#7f7f7f", (0, (2, 1.5)), "same camera"),
 }
-CELL, TEXT = 1.05, 0.65  # inches: width of an image, and height of the lines above and below it
-RATIO = 2  # height of an image over its width
+HEIGHT, TEXT = 1.8, 0.9  # inches: height of an image, and of the lines above and below it
+NARROWEST, WIDEST = 0.9, HEIGHT  # inches: widths of a column, whose text must fit
 LEGEND = "green ✓: right; red ✗: wrong"
 JUNK_LEGEND = "; grey, dashed: the query's identity in its own camera, which no metric counts"
 
@@ -114,7 +114,8 @@ def chosen(retrieval: Retrieval, choice: str, count: int, seed: int) -> list[Que
 def draw_ranks(lists: Sequence[RankList], title: str) -> Figure:
     """Draws a row for each query: the query, then the images that it found, framed and marked, with their distance.
 
-    A first match behind the images of a list follows them, with its rank. All images have one size, as for the model.
+    A first match behind the images of a list follows them, with its rank. The images have one height and their own
+    proportions; only an image that is wider than high is lower.
     """
     rows = [[*ranked.found, *([ranked.later] if ranked.later else [])] for ranked in lists]
     images = [
@@ -122,24 +123,31 @@ def draw_ranks(lists: Sequence[RankList], title: str) -> Figure:
         for ranked, found in zip(lists, rows, strict=True)
     ]
     columns = max(map(len, images))
-    heights = [CELL * RATIO + TEXT] * len(images)
+    widths = [column_width([row[column] for row in images if column < len(row)]) for column in range(columns)]
     largest = max((abs(each.match.distance) for found in rows for each in found), default=0)
     decimals = 3 if largest < 10 else 1
-    figure = Figure(figsize=(max(CELL * columns + 0.3, 8), sum(heights) + 0.7), layout="constrained")
+    size = max(sum(widths) + 0.1 * columns + 0.2, 8), len(lists) * (HEIGHT + TEXT) + 0.7
+    figure = Figure(figsize=size, layout="constrained")
+    figure.get_layout_engine().set(h_pad=0.07)  # between the text of two rows
     figure.suptitle(title, fontsize="small")
-    panels = figure.subplots(len(lists), columns, squeeze=False, height_ratios=heights)
+    panels = figure.subplots(len(lists), columns, squeeze=False, width_ratios=widths)
     for row, (query, _, later), found, shown in zip(panels, lists, rows, images, strict=True):
         for panel in row[len(shown) :]:
             panel.set_axis_off()
         for panel, image in zip(row, shown, strict=False):
             show_image(panel, image)
-            panel.set_aspect(RATIO * image.shape[1] / image.shape[0])
         ap = "no match" if query.ap is None else f"AP {query.ap:.1f} %"
         row[0].set_title(f"query {query.position}\nidentity {as_label(str(query.identity))}", fontsize="x-small")
         row[0].set_xlabel(f"{ap}\ncam {as_label(str(query.camera))}", fontsize="x-small")
         for panel, each in zip(row[1:], found, strict=False):
             frame(panel, each, decimals, "first match\n" if each is later else "")
     return figure
+
+
+def column_width(images: Sequence[np.ndarray]) -> float:
+    """Returns the width in inches of a column with these images, (H, W, 3), each of the height HEIGHT."""
+    widest = max(image.shape[1] / image.shape[0] for image in images)
+    return min(max(HEIGHT * widest, NARROWEST), WIDEST)
 
 
 def frame(panel: Axes, found: Found, decimals: int, heading: str = "") -> None:

@@ -109,10 +109,11 @@ def test_what_cannot_be_drawn_is_refused(tmp_path, names, scalars, message):
 
 
 def test_one_evaluation_has_axes_of_percentages_and_its_value(tmp_path):
-    figure = curves_picture([make_run(tmp_path / "a", [3], ranks=[40])], ["mAP"])
-    [panel] = figure.axes
-    assert panel.get_ylim() == (0, 100) and panel.get_xlim() == (0, 12.5)
-    assert [text.get_text() for text in panel.texts] == ["20.0"]
+    figure = curves_picture([make_run(tmp_path / "a", [-3], ranks=[40])], ["mAP", "total_loss"])
+    percent, loss = figure.axes
+    assert percent.get_ylim() == pytest.approx((-5, 105)) and percent.get_xlim() == (0, 12.5)
+    assert loss.get_ylim()[0] < -3 and loss.get_ylim()[1] > 0
+    assert [text.get_text() for panel in figure.axes for text in panel.texts] == ["20.0", "-3"]
 
 
 def test_the_picture_lies_in_the_folder_of_the_run_or_in_that_of_all_runs():

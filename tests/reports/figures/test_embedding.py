@@ -4,7 +4,15 @@ import torch
 from matplotlib.colors import to_rgb
 
 from igoas_plugin.core.errors import InputError
-from igoas_plugin.reports.figures.embedding import MARKERS, draw_embedding, embedding_picture, named, projected
+from igoas_plugin.reports.figures.embedding import (
+    MARKERS,
+    TAG,
+    draw_embedding,
+    embedding_picture,
+    named,
+    projected,
+    tag_places,
+)
 
 ITEMS = [("query", ("a.png", 7, 0)), ("gallery", ("b.png", 7, 1)), ("gallery", ("c.png", 12, 2))]
 
@@ -42,6 +50,19 @@ def test_colour_and_label_tell_the_identity_shape_the_part_and_number_the_camera
     assert [text.get_text() for text in panel.texts] == ["0", "1", "2", "7", "12"]
     assert [to_rgb(text.get_bbox_patch().get_edgecolor()) for text in panel.texts[3:]] == [colours[0], colours[2]]
     assert [text.get_text() for text in figure.legends[0].get_texts()] == ["gallery", "query"]
+
+
+def test_a_tag_stands_beside_an_image_of_its_identity_and_away_from_all_others():
+    points = np.array([[0.0, 0.0], [1.0, 0.0], [0.0, 1.0], [10.0, 10.0]])  # 1 lies between the others of the corner
+    places = tag_places(points, ["a", "b", "b", "c"])
+    assert {identity: index for identity, (index, _) in places.items()}["a"] == 0
+    assert places["b"][0] in (1, 2) and places["c"][0] == 3
+    assert min(places["a"][1]) < 0 and max(places["a"][1]) < 1  # away from those of b
+    assert [np.hypot(*offset) for _, offset in places.values()] == pytest.approx([TAG] * 3)
+    far = tag_places(np.array([[0.0, 0.0], [1.0, 0.0], [0.5, 1.0], [9.0, 9.0]]), ["a"] * 4)
+    assert far["a"][0] != 3
+    shown = np.array([index for index, _ in tag_places(np.zeros((3, 2)), ["a", "b", "c"]).values()])
+    assert shown.tolist() == [0, 1, 2]  # also where all images are in one place
 
 
 def test_identities_and_cameras_that_are_no_numbers_are_written_as_they_are():

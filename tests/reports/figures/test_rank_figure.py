@@ -1,5 +1,6 @@
 import pytest
 import torch
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import to_hex
 from PIL import Image
 
@@ -65,13 +66,22 @@ def test_a_query_without_a_match_says_so_and_shorter_lists_leave_panels_empty(re
     assert [panel.axison for panel in figure.axes] == 2 * [True] + 4 * [False] + 6 * [True]
 
 
-def test_images_of_any_size_are_drawn_twice_as_high_as_wide(tmp_path):
-    wide, high = str(tmp_path / "wide.png"), str(tmp_path / "high.png")
-    Image.new("RGB", (10, 5)).save(wide)
-    Image.new("RGB", (10, 30)).save(high)
-    found = [Found(high, 1, 0, Match(0, 0.5, 1, "right"))]
-    figure = draw_ranks([RankList(Query(0, wide, 1, 1, 100.0, None), found, None)], "")
-    assert [panel.get_aspect() for panel in figure.axes] == [4, 2 / 3]
+def test_images_of_any_size_are_drawn_in_their_own_proportions_and_in_one_height(tmp_path):
+    sizes = {"square.png": (20, 20), "high.png": (10, 30), "usual.png": (10, 20)}
+    paths = {name: str(tmp_path / name) for name in sizes}
+    for name, size in sizes.items():
+        Image.new("RGB", size).save(paths[name])
+    rows = [("usual.png", "high.png"), ("high.png", "square.png"), ("square.png", "usual.png")]
+    lists = [
+        RankList(Query(0, paths[query], 1, 1, 100.0, 1), [Found(paths[found], 1, 0, Match(0, 0.5, 1, "right"))], None)
+        for query, found in rows
+    ]
+    figure = draw_ranks(lists, "")
+    FigureCanvasAgg(figure).draw()
+    boxes = [panel.get_window_extent() for panel in figure.axes]
+    drawn = [sizes[name][0] / sizes[name][1] for row in rows for name in row]
+    assert [box.width / box.height for box in boxes] == pytest.approx(drawn, rel=1e-6)
+    assert [box.height for box in boxes] == pytest.approx([boxes[0].height] * 6, rel=1e-6)
 
 
 @pytest.mark.parametrize("choice, expected", [("worst", [0, 1]), ("best", [1, 0]), ("random", [0, 1])])
