@@ -62,11 +62,12 @@ def test_the_paper_s_side_of_each_difference_is_what_the_paper_s_config_sets():
 def test_the_example_of_the_readme_runs_in_a_fresh_interpreter(tmp_path):
     make_tiny_duke(tmp_path)
     one, other = sorted((tmp_path / "Occluded_Duke" / "query").iterdir())[:2]
-    weights = tmp_path / "model.pth"
-    model = build_scratch_model(load_cfg(str(ROOT / "configs/Toy/igoas_R18.yml")), 4)
-    torch.save({"model": model.state_dict()}, weights)
+    cfg, run = load_cfg(str(ROOT / "configs/Toy/igoas_R18.yml")), tmp_path / "run"
+    run.mkdir()
+    torch.save({"model": build_scratch_model(cfg, 4).state_dict()}, run / "model_final.pth")
+    (run / "config.yaml").write_text(cfg.dump())
     [block] = re.findall(r"```python\n(.*?)```", PAGES[ROOT / "README.md"], re.S)
-    files = {"logs/make_train/igoas_R18/model_final.pth": weights, "a.jpg": one, "b.jpg": other}
+    files = {"logs/make_train/igoas_R18": run, "a.jpg": one, "b.jpg": other}
     for theirs, ours in files.items():
         assert theirs in block
         block = block.replace(theirs, str(ours))
