@@ -22,9 +22,13 @@ def parser_of(doc: str) -> argparse.ArgumentParser:
 
 
 def end(message: str) -> NoReturn:
-    """Ends the tool with one line and exit code 2, as an InputError of the package does."""
+    """Ends the tool with one line and exit code 2, as an InputError of the package does.
+
+    Every process of torchrun finds the same mistake, and the first one of a machine prints it.
+    """
     line = "".join(each if each.isprintable() else each.encode("unicode_escape").decode() for each in message)
-    print(f"igoas_plugin {runpy.run_path(VERSION)['__version__']}: {line}", file=sys.stderr)
+    if os.environ.get("LOCAL_RANK", "0") == "0":
+        print(f"igoas_plugin {runpy.run_path(VERSION)['__version__']}: {line}", file=sys.stderr)
     sys.exit(2)
 
 

@@ -98,6 +98,14 @@ def test_mistakes_and_missing_files_are_answered_without_a_library():
     assert failures == []
 
 
+def test_of_the_processes_of_torchrun_one_prints_a_mistake(monkeypatch):
+    monkeypatch.setenv("LOCAL_RANK", "0")
+    first = run("train_net", "--config-file", "no.yml")
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    second = run("train_net", "--config-file", "no.yml")
+    assert first.returncode == second.returncode == 2 and "no.yml" in first.stderr and second.stderr == ""
+
+
 def test_a_spawned_process_imports_the_plugin_first():
     failures = Failures()
     for tool in NAMES:
