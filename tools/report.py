@@ -19,7 +19,7 @@ def arguments(words: list[str]) -> argparse.Namespace:
     """Parses the command line."""
     parser = parser_of(__doc__)
     parser.add_argument("run", metavar="RUN_DIR", help="folder of the run")
-    parser.add_argument("opts", nargs="*", metavar="KEY VALUE", help="override its config.yaml, MODEL.WEIGHTS too")
+    parser.add_argument("opts", nargs="*", default=[], metavar="KEY VALUE", help="override its config.yaml")
     parser.add_argument("--output", metavar="FILE.html", help="path of the page (default: RUN_DIR/report.html)")
     parser.add_argument(
         "--queries", type=int, metavar="N",

@@ -1,6 +1,7 @@
 """Index of a folder of crops, and search in it, as tools/search.py."""
 
 import argparse
+import logging
 
 from tqdm.contrib.logging import logging_redirect_tqdm
 
@@ -12,6 +13,8 @@ from igoas_plugin.inference.search.answers import as_json, as_text, search
 from igoas_plugin.inference.search.gallery_file import GalleryFile
 from igoas_plugin.inference.search.indexing import index_folder
 from igoas_plugin.reports.html.search_page import write_page
+
+logger = logging.getLogger("fastreid.igoas_plugin")
 
 FORMATS = {"text": as_text, "json": as_json}
 
@@ -41,6 +44,7 @@ def run_query(args: argparse.Namespace) -> None:
     print(FORMATS[args.format](answers))
     if args.html:
         write_page(answers, args.html)
+        logger.info(f"The pictures are on {args.html}")
 
 
 COMMANDS = {"index": run_index, "query": run_query}

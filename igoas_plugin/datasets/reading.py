@@ -2,6 +2,7 @@
 
 import os
 import traceback
+import warnings
 from collections.abc import Iterable, Sequence
 
 from fastreid.data.datasets import CUHK03, DATASET_REGISTRY, MSMT17, DukeMTMC, Market1501, VeRi
@@ -12,6 +13,8 @@ from igoas_plugin.fastreid_fixes.labels import CAMERA, IDENTITY, Label, as_plain
 
 from .market_style import Item
 
+# Folders of fast-reid's data sets whose error names none, the present version first
+FOLDERS = {Market1501: ("Market-1501-v15.09.15",), MSMT17: ("MSMT17_V2", "MSMT17_V1")}
 FROM_ONE = (Market1501, DukeMTMC, MSMT17, CUHK03, VeRi)  # file names count cameras from 1, these classes from 0
 
 
@@ -33,13 +36,18 @@ def open_data(name: str, root: str | None = None, **kwargs):
     try:
         registered = DATASET_REGISTRY.get(name)
         with constructing("DATASETS", registered, ", ".join(["root=...", *(f"{key}=..." for key in kwargs)])):
-            return registered(root=root, **kwargs)
+            with warnings.catch_warnings():  # a missing folder is no "deprecated structure"
+                warnings.filterwarnings("ignore", "The current data structure is deprecated")
+                return registered(root=root, **kwargs)
     except InputError:
         raise
     except AttributeError as error:  # fast-reid's Market1501 fails at a file name of its training set
         raise unreadable_name(name, "a split", error) from error
     except (RuntimeError, OSError, AssertionError) as error:  # fast-reid's data sets raise these if a folder is missing
+        folders = next((each for kind, each in FOLDERS.items() if issubclass(registered, kind)), ())
         reason = str(error) or traceback.extract_tb(error.__traceback__)[-1].line
+        if folders and not any(os.path.isdir(os.path.join(root, each)) for each in folders):
+            reason = f"there is no folder {os.path.join(root, folders[0])}"
         raise InputError(
             f"data set {name}: {reason}; put it there, or set the environment variable FASTREID_DATASETS (now {root}) "
             "to the folder that holds the data sets; docs/data.md shows each layout"

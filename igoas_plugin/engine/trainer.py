@@ -32,7 +32,7 @@ from .metrics_file import remove_from
 from .run_setup import CHECKPOINTS, SeedSteps, move_earlier_run
 from .signals import InterruptibleEval, StopOnSignal
 from .training_data import NumberedSampler
-from .training_summary import SummaryTimer
+from .training_summary import SummaryTimer, architecture
 
 logger = logging.getLogger("fastreid.igoas_plugin")
 loop_logger = logging.getLogger("fastreid.engine.train_loop")  # fast-reid's own
@@ -164,7 +164,7 @@ class Trainer(DefaultTrainer):
             Interrupted: a signal has ended the training, after its checkpoint was written.
         """
         if 0 < self.max_epoch <= self.start_epoch and not self.evaluation_is_due:
-            logger.info(f"All {self.max_epoch} epochs of {self.cfg.OUTPUT_DIR} are done; nothing is trained.")
+            logger.info(f"{self.cfg.OUTPUT_DIR} has epoch {self.max_epoch}, which is the last one; nothing is trained.")
             return self.test(self.cfg, self.model)
         if self.resumed_iter is None and comm.is_main_process():
             # default_setup() has moved them already, unless a script does not call it
@@ -241,8 +241,7 @@ class Trainer(DefaultTrainer):
         """Returns the model, and logs its architecture and number of parameters."""
         model = super().build_model(cfg)
         millions = sum(parameter.numel() for parameter in model.parameters()) / 1e6
-        kind = f"{cfg.MODEL.META_ARCHITECTURE}, {cfg.MODEL.BACKBONE.NAME} {cfg.MODEL.BACKBONE.DEPTH}"
-        logger.info(row("model", f"{kind}, {millions:,.1f} million parameters"))
+        logger.info(row("model", f"{architecture(cfg)}, {millions:,.1f} million parameters"))
         return model
 
     @classmethod

@@ -40,6 +40,13 @@ class SummaryTimer(IterationTimer):
         logger.info(next(texts), extra=on_console(next(texts)))
 
 
+def architecture(cfg) -> str:
+    """Returns meta-architecture and backbone of a config, such as ``IGOAS, resnet 50x``."""
+    backbone = cfg.MODEL.BACKBONE
+    name = backbone.NAME.removeprefix("build_").removesuffix("_backbone")
+    return f"{cfg.MODEL.META_ARCHITECTURE}, {name} {backbone.DEPTH}"
+
+
 def summary(trainer: DefaultTrainer, seconds: float, outside: float) -> list[tuple[str, str]]:
     """Returns the rows (name, text) of the summary of a training that has done at least one iteration.
 
@@ -49,11 +56,11 @@ def summary(trainer: DefaultTrainer, seconds: float, outside: float) -> list[tup
         outside: part of `seconds` between the steps.
     """
     cfg, images = trainer.cfg, trainer.data_loader.dataset
-    model, batch = cfg.MODEL, cfg.SOLVER.IMS_PER_BATCH
+    batch = cfg.SOLVER.IMS_PER_BATCH
     kind = "identities" if hasattr(images, "pids") else "classes"  # of a project's data set, such as attributes
     resumed = f", resumed after epoch {trainer.start_epoch}" if trainer.start_epoch else ""
     rows = [
-        ("model", f"{model.META_ARCHITECTURE}, {model.BACKBONE.NAME} {model.BACKBONE.DEPTH}"),
+        ("model", architecture(cfg)),
         ("data", f"{', '.join(cfg.DATASETS.NAMES)}: {len(images):,} images of {images.num_classes:,} {kind}"),
         ("epochs", f"{trainer.iter // trainer.iters_per_epoch} of {trainer.max_epoch}{resumed}"),
         ("iterations", f"{trainer.iter:,} of {trainer.max_iter:,}, each of {batch:,} images"),

@@ -215,6 +215,8 @@ class Predictor(FeatureExtractor):
     """
 
     def __init__(self, config: str | os.PathLike | CfgNode, weights: str | os.PathLike | None = None):
+        if not isinstance(config, CfgNode) and not os.path.exists(config):
+            raise InputError(f"{os.fspath(config)} does not exist: give the folder of a run, or a config in YAML")
         if not isinstance(config, CfgNode) and os.path.isdir(config):
             cfg = config_of_run(os.fspath(config))
             if weights is None:

@@ -71,6 +71,7 @@ MISTAKES = [
     ("random_splits", ("--config-file", TOY), "PROTOCOL is missing"),
     ("random_splits", ("OccludedREIDHalfSplit", "--config-file", "no.yml"), "config file no.yml does not exist"),
     ("report", ("no",), "no/config.yaml does not exist: give the folder that tools/train_net.py wrote a run into"),
+    ("report", (), "report.py: error: the following arguments are required: RUN_DIR\n"),
     ("search", ("index", "folder", "--output", "a.index", "--config-file", "no.yml"), "config file no.yml does not"),
     ("search", ("query", "a.jpg", "--index", "no.index", "--config-file", TOY), "no.index does not exist: make it by"),
     ("search", ("query", "a.jpg", "--index", "no.index", "--model", "no.onnx"), "no.onnx does not exist: name a file"),

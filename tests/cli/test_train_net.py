@@ -138,7 +138,7 @@ MISTAKES = {
     "no device": ({}, ("MODEL.DEVICE", "gpu"), "MODEL.DEVICE must be cpu, cuda or cuda:N, got gpu"),
     "seed too large": ({}, ("SEED", "5000000000"), "SEED must be -1, or 0 to"),
     "precise BN without its data": (
-        {}, ("TEST.PRECISE_BN.ENABLED", "True"), "data set Market1501: .* is not found; .*FASTREID_DATASETS",
+        {}, ("TEST.PRECISE_BN.ENABLED", "True"), "no folder .*/Market-1501-v15.09.15; .*FASTREID_DATASETS",
     ),
     "frozen layer that is not there": (
         {}, ("MODEL.FREEZE_LAYERS", "['backbon_']", "SOLVER.FREEZE_ITERS", "5"),
@@ -190,7 +190,7 @@ MISTAKES = {
     "too few classes": ({}, ("MODEL.HEADS.NUM_CLASSES", "3"), "NUM_CLASSES is 3, the training set has 4 identities"),
     "key without a value": ({}, ("OUTPUT_DIR", "None"), "OUTPUT_DIR: there is no value; its default is 'logs/"),
     "data set missing that the host asserts": (
-        {}, ("DATASETS.NAMES", "('MSMT17',)"), "data set MSMT17: Dataset folder not found; put it there",
+        {}, ("DATASETS.NAMES", "('MSMT17',)"), "data set MSMT17: there is no folder .*/MSMT17_V2; put it there",
     ),
     "pretrained weights without a link": (
         {}, ("MODEL.BACKBONE.PRETRAIN", "True", "MODEL.BACKBONE.WITH_SE", "True"),
@@ -203,7 +203,7 @@ MISTAKES = {
     "key that is a number": (yaml_file("1: 2"), (), "bad.yml: unknown key 1"),
     "output is a file": ({}, ("OUTPUT_DIR", __file__), "OUTPUT_DIR .*test_train_net.py' cannot be written"),
     "unknown data set": ({}, ("DATASETS.NAMES", "('Ducks',)"), "DATASETS.NAMES must be .*, got Ducks; a module"),
-    "data set missing": ({}, ("DATASETS.NAMES", "('Market1501',)"), "Market1501.*not found.*FASTREID_DATASETS.*data"),
+    "data set missing": ({}, ("DATASETS.NAMES", "('Market1501',)"), "Market1501: there is no folder .*FASTREID_DATASETS.*data"),
     "resume with a path": ({"flags": ["--resume", "logs/model.pth"]}, (), "--resume takes no path"),
     "checkpoint missing": ({}, ("MODEL.WEIGHTS", "absent.pth"), "absent.pth does not exist"),
     "checkpoint of another model": (

@@ -175,7 +175,9 @@ def test_the_share_of_the_gallery_is_that_of_its_name():
 
 
 def test_without_market_1501_the_line_says_what_to_do(tmp_path):
-    with pytest.raises(InputError, match="data set Market1501: .*not found; put it there, or set"):
+    with pytest.raises(
+        InputError, match="Market1501: there is no folder .*/Market-1501-v15.09.15; put it there, or set"
+    ):
         opened(tmp_path)
 
 

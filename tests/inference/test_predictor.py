@@ -201,6 +201,8 @@ def test_the_folder_of_a_run_gives_its_config_and_its_weights(saved, tmp_path, h
     run.mkdir()
     with pytest.raises(InputError, match="config.yaml does not exist: give the folder that tools/train_net.py wrote"):
         igoas_plugin.Predictor(run)
+    with pytest.raises(InputError, match="nowhere does not exist: give the folder of a run, or a config in YAML"):
+        igoas_plugin.Predictor(tmp_path / "nowhere")
     (run / "config.yaml").write_text(cfg.dump())
     with pytest.raises(InputError, match="a_run holds neither model_final.pth nor model_best.pth"):
         igoas_plugin.Predictor(str(run))

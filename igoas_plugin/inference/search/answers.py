@@ -59,8 +59,8 @@ def search(
     descriptors, described = predictor(pictures), time.perf_counter()
     found, searched = index.search(descriptors, top), time.perf_counter()
     logger.info(
-        "%d images described in %.0f ms, %s searched in %.1f ms",
-        *(len(pictures), 1000 * (described - started), f"{len(index):,}", 1000 * (searched - described)),
+        f"{len(pictures)} image{'s' * (len(pictures) != 1)} described in {1000 * (described - started):.0f} ms, "
+        f"{len(index):,} searched in {1000 * (searched - described):.1f} ms"
     )
     matches = [(picture, matches_of(*each, file)) for picture, *each in zip(pictures, *found, strict=True)]
     return Answers(file.path, folder, file.gallery.kind, len(index), matches)

@@ -82,6 +82,7 @@ def test_an_index_is_killed_goes_on_and_answers(onnx, tmp_path, run):
     assert [each["matches"][0]["score"] for each in answers["queries"]] == [1.0, 1.0]
     assert [len(each["matches"]) for each in answers["queries"]] == [3, 3]
     assert page.read_text().count("<img ") == 2 * 4
+    assert f"The pictures are on {page}\n" in printed.err
     assert "2 images described in " in printed.err and "15 searched in " in printed.err
 
 
