@@ -203,7 +203,7 @@ MISTAKES = {
     "key that is a number": (yaml_file("1: 2"), (), "bad.yml: unknown key 1"),
     "output is a file": ({}, ("OUTPUT_DIR", __file__), "OUTPUT_DIR .*test_train_net.py' cannot be written"),
     "unknown data set": ({}, ("DATASETS.NAMES", "('Ducks',)"), "DATASETS.NAMES must be .*, got Ducks; a module"),
-    "data set missing": ({}, ("DATASETS.NAMES", "('Market1501',)"), "Market1501: there is no folder .*FASTREID_DATASETS.*data"),
+    "data set missing": ({}, ("DATASETS.NAMES", "('Market1501',)"), "no folder .*Market-1501.*FASTREID_DATASETS.*data"),
     "resume with a path": ({"flags": ["--resume", "logs/model.pth"]}, (), "--resume takes no path"),
     "checkpoint missing": ({}, ("MODEL.WEIGHTS", "absent.pth"), "absent.pth does not exist"),
     "checkpoint of another model": (
