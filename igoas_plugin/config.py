@@ -56,6 +56,13 @@ def plugin_defaults() -> CfgNode:
     C.SOLVER.ON_NONFINITE = "stop"
     # Number of steps in a row that are skipped before the run stops
     C.SOLVER.NONFINITE_LIMIT = 10
+    # Whether a run evaluates and saves an exponential moving average of the weights in place of the raw weights
+    C.SOLVER.EMA = CfgNode()
+    C.SOLVER.EMA.ENABLED = False
+    # Weight of the average in an iteration, in [0, 1); after n averaged iterations at most (1 + n) / (10 + n)
+    C.SOLVER.EMA.DECAY = 0.999
+    # Number of epochs before averaging begins; until then the average is the raw weights
+    C.SOLVER.EMA.START = 0
 
     # Epochs between two sets of tensorboard images: the occluded batch and the activation maps of it; 0: no images
     C.TENSORBOARD = CfgNode()

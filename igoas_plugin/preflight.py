@@ -57,7 +57,10 @@ MODEL_NAMES = {
     "MODEL.OCCLUSION.NAME": OCCLUSION_REGISTRY._obj_map,
 }
 # Numbers that are 0 or more
-COUNTS = ("TENSORBOARD.IMAGES_PERIOD", "SOLVER.CHECKPOINT_KEEP", "SOLVER.NONFINITE_LIMIT", "DATALOADER.NUM_WORKERS")
+COUNTS = (
+    *("TENSORBOARD.IMAGES_PERIOD", "SOLVER.CHECKPOINT_KEEP", "SOLVER.NONFINITE_LIMIT", "DATALOADER.NUM_WORKERS"),
+    "SOLVER.EMA.START",
+)
 
 
 def check_run(cfg, args) -> None:
@@ -201,6 +204,8 @@ def check_ranges(cfg: CfgNode) -> None:
     for key, smallest in least.items():
         if value_of(cfg, key) < smallest:
             raise InputError(f"{key} must be {smallest} or more, got {value_of(cfg, key)}")
+    if not 0 <= cfg.SOLVER.EMA.DECAY < 1:
+        raise InputError(f"SOLVER.EMA.DECAY must stay in [0, 1), got {cfg.SOLVER.EMA.DECAY}")
     if cfg.SEED >= 2**31:
         raise InputError(f"SEED must be -1, or 0 to 2**31 - 1, got {cfg.SEED}")
     if not all(type(epoch) is int and epoch >= 0 for epoch in cfg.SOLVER.STEPS):
@@ -363,6 +368,11 @@ def check_training(cfg, identities: int, images: int, resume: bool) -> None:
     """
     if cfg.SOLVER.MAX_EPOCH < 1:
         raise InputError(f"SOLVER.MAX_EPOCH must be 1 or more, got {cfg.SOLVER.MAX_EPOCH}")
+    if cfg.SOLVER.EMA.ENABLED and cfg.SOLVER.EMA.START >= cfg.SOLVER.MAX_EPOCH:
+        raise InputError(
+            f"SOLVER.EMA.START {cfg.SOLVER.EMA.START} leaves no epoch of SOLVER.MAX_EPOCH {cfg.SOLVER.MAX_EPOCH} to "
+            "average: lower it, or set SOLVER.EMA.ENABLED to False"
+        )
     if not cfg.DATASETS.TESTS:
         raise InputError("DATASETS.TESTS names no data set: fast-reid evaluates at the end of a training")
     if 0 < cfg.MODEL.HEADS.NUM_CLASSES < identities:

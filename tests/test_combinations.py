@@ -49,6 +49,7 @@ CHOICES = {
     "INPUT.AUTOAUG.ENABLED": [False, True],
     "INPUT.REA.ENABLED": [False, True],
     "SOLVER.AMP.ENABLED": [False, True],
+    "SOLVER.EMA.ENABLED": [False, True],
 }
 
 

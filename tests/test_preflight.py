@@ -23,6 +23,7 @@ from igoas_plugin.preflight import (
     check_run,
     check_settings,
     check_test_data,
+    check_training,
     check_training_data,
 )
 
@@ -196,12 +197,23 @@ def test_a_type_that_the_device_has_not_is_refused(baseline_cfg):
         (["SOLVER.STEPS", "('a',)"], r"SOLVER.STEPS must be epochs, integers from 0, got \('a',\)|\['a'\]"),
         (["SOLVER.CHECKPOINT_KEEP", "-1"], "SOLVER.CHECKPOINT_KEEP must be 0 or more, got -1"),
         (["SOLVER.NONFINITE_LIMIT", "-1"], "SOLVER.NONFINITE_LIMIT must be 0 or more, got -1"),
+        (["SOLVER.EMA.DECAY", "1.0"], r"SOLVER.EMA.DECAY must stay in \[0, 1\), got 1.0"),
+        (["SOLVER.EMA.DECAY", "-0.1"], r"SOLVER.EMA.DECAY must stay in \[0, 1\), got -0.1"),
+        (["SOLVER.EMA.START", "-1"], "SOLVER.EMA.START must be 0 or more, got -1"),
         (["OUTPUT_DIR", ""], "OUTPUT_DIR '' cannot be written"),
     ],
 )
 def test_a_setting_that_no_run_could_use_is_refused_in_one_line(pairs, message):
     with pytest.raises(InputError, match=message):
         check_settings(load_cfg("", ["MODEL.DEVICE", "cpu", *pairs]))
+
+
+def test_an_average_that_would_begin_after_the_run_is_refused(baseline_cfg):
+    baseline_cfg.SOLVER.EMA.START = baseline_cfg.SOLVER.MAX_EPOCH = 2
+    check_training(baseline_cfg, identities=4, images=16, resume=False)
+    baseline_cfg.SOLVER.EMA.ENABLED = True
+    with pytest.raises(InputError, match="SOLVER.EMA.START 2 leaves no epoch of SOLVER.MAX_EPOCH 2 to average"):
+        check_training(baseline_cfg, identities=4, images=16, resume=False)
 
 
 def test_a_crop_takes_images_of_any_size():

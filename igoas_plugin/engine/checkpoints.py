@@ -20,6 +20,8 @@ from igoas_plugin.core.errors import DamagedCheckpoint, InputError
 from igoas_plugin.core.files import write_atomically
 from igoas_plugin.fastreid_fixes.fix import fix
 
+from .ema import STATE, average_in_place, set_tensors
+
 logger = logging.getLogger("fastreid.igoas_plugin")
 
 CLASSIFIER = re.compile(r"(^|\.)(\w*heads?|heads\.\w*classifier)\.(weight|bias)$")
@@ -41,21 +43,22 @@ def save(self, name, **kwargs):
     """Replaces Checkpointer.save: writes the checkpoint atomically, then names it as the last one.
 
     It also removes the checkpoint that a signal left, which is outdated then. The best checkpoint gets the weights
-    alone and is no last one.
+    alone and is no last one. With SOLVER.EMA the weights are the average, and the raw ones stand beside it.
     """
     if not self.save_dir or not self.save_to_disk:
         return
     path = os.path.join(self.save_dir, f"{name}.pth")
     # an earlier version named its best checkpoint as the last one; it stays whole until another one takes its place
     whole = name != BEST or (os.path.isfile(path) and last_of(self) == path)
-    data = {"model": self.model.state_dict()}
-    if whole:
-        data.update({key: value.state_dict() for key, value in self.checkpointables.items()})
-    if settings := settings_of(self.model):
-        data["settings"] = json.dumps(settings)
-    data.update(kwargs)
-    self.logger.info(f"Saving checkpoint to {path}", extra=FILES_ONLY)
-    write_atomically(path, lambda file: torch.save(data, file))
+    with average_in_place(self.checkpointables):
+        data = {"model": self.model.state_dict()}
+        if whole:
+            data.update({key: value.state_dict() for key, value in self.checkpointables.items()})
+        if settings := settings_of(self.model):
+            data["settings"] = json.dumps(settings)
+        data.update(kwargs)
+        self.logger.info(f"Saving checkpoint to {path}", extra=FILES_ONLY)
+        write_atomically(path, lambda file: torch.save(data, file))
     if not whole:
         return
     self.tag_last_checkpoint(os.path.basename(path))
@@ -115,6 +118,8 @@ def load(self, path, checkpointables=None):
     requested = solver_settings(self.checkpointables)
     try:
         checkpoint = host_load(self, path, checkpointables)
+        if self._resuming and checkpoint.get(STATE, {}).get("raw_weights"):  # of a run with SOLVER.EMA; this has none
+            set_tensors(self.model, checkpoint[STATE]["raw_weights"])
         require_state_fits(optimizer)
         warn_of_settings(path, requested, solver_settings(self.checkpointables))
         return checkpoint

@@ -27,6 +27,7 @@ from igoas_plugin.modeling.unseen_occlusions import WarnOfUnseenOcclusions
 
 from .checkpoints import continue_schedules, newest_first
 from .distributed import AverageNormalisation
+from .ema import STATE, WeightAverage
 from .log_files import WriteTensorboard
 from .metrics_file import remove_from
 from .run_setup import CHECKPOINTS, SeedSteps, move_earlier_run
@@ -53,12 +54,14 @@ class Trainer(DefaultTrainer):
         evaluation_is_due: whether the epoch before `start_epoch` was trained but not evaluated before a resume.
         resumed_iter: first iteration of a resumed run; None in a run that starts anew.
         stop_on_signal: hook that ends this run on a signal; None if SOLVER.CHECKPOINT_ON_SIGNAL is off.
+        weight_average: hook that averages the weights; None if SOLVER.EMA is off.
     """
 
     more_hooks: list[Callable[[DefaultTrainer], HookBase | None]] = []
     evaluation_is_due = False
     resumed_iter: int | None = None
     stop_on_signal: StopOnSignal | None = None
+    weight_average: WeightAverage | None = None
 
     def __init__(self, cfg):
         super().__init__(cfg)
@@ -79,6 +82,7 @@ class Trainer(DefaultTrainer):
         freeze_plan = FreezePlan.from_config(cfg)
         if cfg.SOLVER.get("CHECKPOINT_ON_SIGNAL", False):
             self.stop_on_signal = StopOnSignal()
+        self.weight_average = WeightAverage.from_config(cfg, self.model)
         ordered = [
             SeedSteps(cfg.SEED) if cfg.get("SEED", -1) >= 0 else None,  # first, because any hook may draw
             LookAtLosses(),
@@ -88,6 +92,7 @@ class Trainer(DefaultTrainer):
             host_hooks.get(hooks.PreciseBN),
             FreezeNormalisation(self.model, freeze_plan) if freeze_plan else None,
             AverageNormalisation(self.model) if comm.get_world_size() > 1 else None,
+            self.weight_average,
             self.stop_on_signal,  # after all hooks that change the model, before all that take long
             *(make(self) for make in self.more_hooks),
             InterruptibleEval(cfg.TEST.EVAL_PERIOD, host_hooks[hooks.EvalHook]._func),
@@ -96,7 +101,10 @@ class Trainer(DefaultTrainer):
             host_hooks[hooks.PeriodicWriter] if main else None,
             host_hooks[hooks.PeriodicCheckpointer] if main else None,
         ]
-        return [hook for hook in ordered if hook is not None]
+        every_hook = [hook for hook in ordered if hook is not None]
+        if self.weight_average is not None:
+            self.weight_average.serve(self, every_hook)
+        return every_hook
 
     def build_writers(self) -> list[events.EventWriter]:
         """Returns fast-reid's writers of the console, metrics.json and tensorboard.
@@ -145,6 +153,10 @@ class Trainer(DefaultTrainer):
                 f"{self.start_epoch + 1} starts again, with the weights after iteration {checkpoint['iteration']:,}"
             )
         continue_schedules(self, checkpoint, length_now)
+        if STATE in checkpoint:
+            logger.info(row("average", "ends, because SOLVER.EMA is off: the training goes on with the raw weights"))
+        elif self.weight_average is not None and not self.weight_average.continued:
+            logger.info(row("average", "begins now: the checkpoint was saved without SOLVER.EMA"))
         sampler = getattr(getattr(self.data_loader, "batch_sampler", None), "sampler", None)
         if isinstance(sampler, NumberedSampler):
             sampler.first = self.resumed_iter * self.cfg.SOLVER.IMS_PER_BATCH // comm.get_world_size()

@@ -30,7 +30,8 @@ def train(cfg, folder):
     average, process = AverageNormalisation.after_epoch, ReidEvaluator.process
 
     def note_and_average(hook):
-        after_epochs.append(weights(trainer))
+        if not trainer.weight_average.applied:  # the hook averages the statistics of the average too
+            after_epochs.append(weights(trainer))
         average(hook)
 
     def note_and_process(evaluator, inputs, outputs):
@@ -43,6 +44,7 @@ def train(cfg, folder):
     torch.save(
         {
             "state": model.module.state_dict(),
+            "average": trainer.weight_average.average,
             "wrapped": type(model).__name__,
             "results": dict(results or {}),
             "drawn": drawn,
@@ -72,7 +74,7 @@ def two_ranks(tmp_path_factory):
     tiny_data.tiny_settings(cfg, folder / "run")
     cfg.SEED = 1
     cfg.MODEL.META_ARCHITECTURE, cfg.MODEL.HEADS.NAME, cfg.MODEL.HEADS.EMBEDDING_DIM = "IGOAS", "IGOASHead", 32
-    cfg.MODEL.IGOAS.FREEZE_EPOCHS = 1
+    cfg.MODEL.IGOAS.FREEZE_EPOCHS, cfg.SOLVER.EMA.ENABLED = 1, True
     try:
         launch(train, 2, dist_url="auto", args=(cfg, str(folder)))
     finally:
@@ -88,7 +90,8 @@ def test_two_processes_train_the_same_weights_and_bn_statistics(two_ranks, raw_h
     assert raw_host["ddp_of_a_cpu_model"].startswith("ValueError")
     (first, second), _ = two_ranks
     assert first["wrapped"] == "DistributedDataParallel"
-    assert [key for key in first["state"] if not torch.equal(first["state"][key], second["state"][key])] == []
+    for state in ("state", "average"):
+        assert [key for key in first[state] if not torch.equal(first[state][key], second[state][key])] == []
 
 
 def test_the_statistics_are_the_mean_of_those_of_all_processes(two_ranks):
@@ -130,7 +133,9 @@ def test_processes_draw_augmentations_of_their_own(two_ranks):
 
 def test_the_checkpoint_holds_the_shared_statistics(two_ranks):
     (first, _), checkpoint = two_ranks
-    assert [key for key, value in checkpoint["model"].items() if not torch.equal(value, first["state"][key])] == []
+    raw = checkpoint["ema"]["raw_weights"]
+    assert [key for key, value in raw.items() if not torch.equal(value, first["state"][key])] == []
+    assert [key for key, value in checkpoint["model"].items() if not torch.equal(value, first["average"][key])] == []
 
 
 def test_the_first_process_evaluates_all_images(two_ranks):

@@ -59,7 +59,7 @@ def assert_same(first, second, where="") -> None:
 
 
 def demanding_cfg():
-    """Returns a config with everything that has a state: freezing, warm-up, steps, augmentation, identity sampler."""
+    """Returns a config with all that has a state: freezing, warm-up, steps, augmentation, identity sampler, average."""
     cfg = igoas_plugin.get_cfg()
     tiny_data.tiny_settings(cfg, "")
     cfg.SEED, cfg.MODEL.META_ARCHITECTURE, cfg.MODEL.HEADS.NAME, cfg.MODEL.HEADS.EMBEDDING_DIM = (
@@ -70,7 +70,7 @@ def demanding_cfg():
     )
     cfg.SOLVER.MAX_EPOCH, cfg.SOLVER.CHECKPOINT_PERIOD = EPOCHS, 0
     cfg.SOLVER.WARMUP_ITERS, cfg.SOLVER.STEPS, cfg.SOLVER.BASE_LR = 3, [2, 3], 0.003
-    cfg.MODEL.IGOAS.FREEZE_EPOCHS = 1
+    cfg.MODEL.IGOAS.FREEZE_EPOCHS, cfg.SOLVER.EMA.ENABLED = 1, True
     cfg.INPUT.REA.ENABLED, cfg.INPUT.AUTOAUG.ENABLED, cfg.INPUT.AUTOAUG.PROB = True, True, 0.5
     cfg.DATALOADER.SAMPLER_TRAIN, cfg.DATALOADER.NUM_INSTANCE = "NaiveIdentitySampler", 2
     return cfg
