@@ -7,6 +7,7 @@ import torch
 from fastreid.engine.hooks import EvalHook, PreciseBN
 from fastreid.engine.train_loop import HookBase
 from runs import start, stop_at, weights
+from tiny_data import use_resnet
 from torch import nn
 from torch.testing import assert_close
 
@@ -157,6 +158,32 @@ def test_in_mixed_precision_the_average_has_the_dtype_of_the_weights(ema_cfg, dt
     trainer.train()
     assert (trainer._trainer.dtype or torch.float32) == dtype_of_cpu
     assert_close(content(ema_cfg)["model"], averages(recorder.steps), rtol=1e-6, atol=1e-7)  # rounding of float32
+
+
+def test_no_signal_ends_an_evaluation_between_two_tensors(ema_cfg, monkeypatch):
+    exchange, at_once = WeightAverage.exchange, []
+
+    def recorded(hook):
+        at_once.append(hook.trainer.stop_on_signal.at_once)
+        exchange(hook)
+
+    monkeypatch.setattr(WeightAverage, "exchange", recorded)
+    start(ema_cfg).train()
+    assert len(at_once) > 4 and not any(at_once)
+
+
+@pytest.mark.parametrize("architecture", ["MGN", "MoCo"])
+def test_other_architectures_are_averaged_too(baseline_cfg, architecture):
+    cfg = baseline_cfg
+    cfg.MODEL.META_ARCHITECTURE, cfg.SOLVER.EMA.ENABLED, cfg.SOLVER.MAX_EPOCH = architecture, True, 1
+    if architecture == "MGN":  # made for a ResNet of bottlenecks, and for maps of three rows
+        use_resnet(cfg, "short")
+        cfg.MODEL.HEADS.EMBEDDING_DIM, cfg.INPUT.SIZE_TRAIN, cfg.INPUT.SIZE_TEST = 16, [96, 32], [96, 32]
+    trainer = start(cfg)
+    recorder = Recorder(trainer)
+    trainer.train()
+    assert_close(content(cfg)["model"], averages(recorder.steps), rtol=1e-6, atol=1e-7)  # rounding of float32
+    assert_equal(recorder.evaluated[-1], content(cfg)["model"])
 
 
 def test_a_step_that_is_skipped_is_no_update(ema_cfg, host_log):

@@ -47,6 +47,7 @@ def test_the_moving_rectangle_compiles_nothing_anew(igoas_cfg, graphs):
 @compiles
 def test_a_run_compiles_twice_where_layers_thaw_and_never_for_an_evaluation(igoas_cfg, graphs):
     igoas_cfg.MODEL.IGOAS.COMPILE, igoas_cfg.MODEL.IGOAS.FREEZE_EPOCHS = True, 1
+    igoas_cfg.SOLVER.EMA.ENABLED = True  # which exchanges the values of the weights in place
     igoas_cfg.SOLVER.MAX_EPOCH, igoas_cfg.TEST.EVAL_PERIOD, igoas_cfg.TEST.IMS_PER_BATCH = 3, 1, 3
     results = start(igoas_cfg).train()
     assert 0 <= results["Rank-1"] <= 100
