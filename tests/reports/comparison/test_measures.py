@@ -6,6 +6,7 @@ import fnmatch
 import io
 import json
 import os
+from pathlib import Path
 
 import pytest
 import torch
@@ -19,7 +20,7 @@ from igoas_plugin.datasets.published import PROTOCOL_OF
 from igoas_plugin.preflight import build_scratch_model
 from igoas_plugin.reports.comparison.cost import cost_of, seconds_per_step, workload_of
 from igoas_plugin.reports.comparison.measures import Mean, rows_of
-from igoas_plugin.reports.comparison.plots import training_curves, write_plots
+from igoas_plugin.reports.comparison.plots import bars, training_curves, write_plots
 from igoas_plugin.reports.comparison.published_results import published_on
 from igoas_plugin.reports.comparison.runs import plan
 from igoas_plugin.reports.comparison.table import as_csv, markdown
@@ -96,6 +97,21 @@ def test_figures_without_the_camera_rule_are_marked_and_stand_in_a_table_of_thei
     assert row.data_set == "Market1501 (without the camera rule)" and row.best.mean == 63.0
     text = markdown(rows, runs, {}, "")
     assert "## Market1501 (without the camera rule), trained on Market1501" in text and "IGOAS, TIP 2021" not in text
+
+
+def test_figures_of_nfc_are_marked_and_stand_apart_from_published_ones(tmp_path, cost):
+    runs = finished(tmp_path)
+    for run in runs:
+        path = Path(run.folder, "results.json")
+        results = json.loads(path.read_text())
+        results["Market1501"]["steps"] = ["NFC"]
+        path.write_text(json.dumps(results))
+    rows = rows_of(runs, cost)
+    text = markdown(rows, runs, {}, "")
+    assert "## Market1501 (NFC), trained on Market1501" in text and "IGOAS, TIP 2021" not in text
+    assert [line["data_set"] for line in csv.DictReader(io.StringIO(as_csv(rows)))] == ["Market1501 (NFC)"]
+    [*panels] = bars(rows, ["Market1501 (NFC)"], {rows[0].name: "C0"}).axes
+    assert [panel.get_title() for panel in panels] == 2 * ["Market1501 (NFC)"]
 
 
 def test_the_table_has_our_rows_and_the_published_ones_marked(tmp_path, cost):

@@ -79,6 +79,14 @@ def test_recorded_figures_without_the_camera_rule_are_marked():
     assert names == ["this evaluation", "recorded (without the camera rule)"]
 
 
+def test_figures_of_steps_before_the_ranking_are_marked():
+    recorded = {"results.json": {"TinyReID": {**MEASURED, "steps": ["re-ranking"]}}}
+    evaluated = run(recorded)
+    evaluated.cfg.TEST.NFC.ENABLED = True
+    names = [row.name for row in rows_of(evaluated, "TinyReID", MEASURED)]
+    assert names == ["this evaluation (NFC)", "recorded (transductive: re-ranking)"]
+
+
 def test_recorded_figures_have_a_row_and_a_difference_is_reported():
     recorded = {"results.json": {"TinyReID": {**MEASURED, "Rank-1": 72.0, "CMC": [1, 2]}}}
     assert [row.kind for row in rows_of(run(recorded), "TinyReID", MEASURED)] == ["measured", "recorded"]
