@@ -127,7 +127,7 @@ def report(name: str, root: str, decode: bool = False, camera_rule: bool = True)
                 splits[split] = SplitReport(counts, published.get(split), difference, problems)
         if "query" in splits:
             lonely = unmatched(data.query, data.gallery, camera_rule)
-            if len(lonely) > getattr(data, "without_match", 0):  # as many as the protocol of a data set has
+            if len(lonely) > getattr(data, "without_match", 0):  # of the protocol
                 where = " in another camera" if camera_rule else ""
                 remedy = " (TEST.CAMERA_RULE False counts those of one camera)" if camera_rule else ""
                 splits["query"].problems.append(

@@ -28,8 +28,8 @@ class Market1501Dev(Market1501):
         <root>/OccludedMarket1501/DevS1/query/1159_c1s5_027811_03.png
 
     Protocol: that of Market-1501 (single query; gallery images of the query's identity and camera are left out). The
-    gallery is small and has no distractors: figures are higher than on Market-1501, and compare with each other alone.
-    A model that was trained on Market1501 has seen the test part.
+    gallery is small and has no distractors: figures compare with each other, and not with those on Market-1501. A model
+    that was trained on Market1501 has seen the test part.
 
     Source: this project; see OccludedMarket1501 for the source and terms of the images.
 

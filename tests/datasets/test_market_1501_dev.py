@@ -59,7 +59,7 @@ def test_an_identity_of_one_camera_is_no_query_and_stays_in_the_gallery(root):
     assert [name[:7] for name in named(data.gallery)] == ["0003_c1", "0003_c1", "0004_c1", "0004_c2"]
 
 
-def test_the_six_queries_without_a_match_are_no_problem_and_a_seventh_is_one(root, monkeypatch):
+def test_the_six_queries_without_a_match_are_no_problem_and_a_seventh_is_one(root, monkeypatch, host_log):
     for path in (root / "Market-1501-v15.09.15" / "bounding_box_train").glob("000[34]_c?s1_000002*"):
         path.unlink()  # the second image of each camera: 4 queries, no gallery
     (root / "Market-1501-v15.09.15" / "bounding_box_train" / "0003_c1s1_000003_00.jpg").write_bytes(b"x")
@@ -67,7 +67,10 @@ def test_the_six_queries_without_a_match_are_no_problem_and_a_seventh_is_one(roo
     for allowed, problems in ((6, 0), (3, 0), (2, 1)):
         for name in ("Market1501Dev", "Market1501Dev250"):
             monkeypatch.setattr(DATASET_REGISTRY.get(name), "without_match", allowed)
-            assert len(report(name, str(root)).splits["query"].problems) == problems
+            host_log.clear()
+            check_test_data(name)
+            told = ["3 of 4 queries have no image of" in record.getMessage() for record in host_log.records]
+            assert len(report(name, str(root)).splits["query"].problems) == told.count(True) == problems
     monkeypatch.undo()
     assert DATASET_REGISTRY.get("Market1501DevS1").without_match == Market1501Dev.without_match == 6
 
