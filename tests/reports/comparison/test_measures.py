@@ -132,7 +132,7 @@ def test_the_table_has_our_rows_and_the_published_ones_marked(tmp_path, cost):
 def test_figures_of_another_training_set_are_not_added(tmp_path, cost):
     assert published_on("PartialREID", "OccludedDuke") == []
     assert published_on("OccludedREID", "Market1501 + OccludedDuke") == []
-    assert len(published_on("OccludedREID", "Market1501")) == 12
+    assert len(published_on("OccludedREID", "Market1501")) == 17
 
 
 @pytest.mark.parametrize("key, value", [("NAMES", ("DukeMTMC",)), ("COMBINEALL", True)])
@@ -175,7 +175,34 @@ def test_every_published_row_is_of_a_registered_protocol_with_a_source():
         for name in (row["data_set"], row["trained_on"]):
             assert fnmatch.filter(DATASET_REGISTRY._obj_map, name), name
         assert row["source"]
-        assert 0 < float(row["Rank-1"]) <= 100 and (not row["mAP"] or 0 < float(row["mAP"]) <= 100)
+        figures = [float(row[metric]) for metric in ("Rank-1", "Rank-5", "mAP") if row[metric]]
+        assert figures and all(0 < figure <= 100 for figure in figures)
+
+
+def test_a_method_without_a_published_rank_1_stands_first_with_its_map():
+    first, second = published_on("OccludedDuke", "OccludedDuke")[:2]
+    assert (first.title, first.metrics) == ("ProFD, MM 2024", {"mAP": 63.1}) and second.metrics["Rank-1"] == 47.0
+
+
+def test_methods_that_use_the_whole_gallery_are_marked_in_every_table(tmp_path, cost):
+    runs = finished(tmp_path, tests="('OccludedREID',)")
+    rows = rows_of(runs, cost)
+    marked = [row.title for row in published_on("OccludedREID", "Market1501") if "Pose2ID" in row.title]
+    assert marked == [f"{name} + Pose2ID (transductive), CVPR 2025" for name in ("BPBreID", "KPR")]
+    assert all(f"| {title} " in markdown(rows, runs, {}, "") for title in marked)
+    assert as_csv(rows).count(" + Pose2ID (transductive)") == 2
+    assert "transductive" in markdown(rows, runs, {}, "").split("Published rows are")[1]
+
+
+def test_fast_reids_model_zoo_stands_beside_its_methods_on_market1501():
+    zoo = [row for row in published_on("Market1501", "Market1501") if row.source == "model zoo of JDAI-CV/fast-reid"]
+    assert [(row.title, row.metrics["Rank-1"], row.metrics["mAP"]) for row in zoo] == [
+        ("BoT (ResNet-50)", 94.4, 86.1),
+        ("AGW (ResNet-50)", 95.3, 88.2),
+        ("SBS (ResNet-50)", 95.4, 88.2),
+        ("SBS (ResNet-50-IBN)", 95.7, 89.3),
+        ("MGN (ResNet-50-IBN)", 95.8, 89.8),
+    ]
 
 
 def test_the_csv_has_all_numbers(tmp_path, cost):
