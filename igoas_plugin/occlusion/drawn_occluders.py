@@ -70,10 +70,11 @@ class DrawnOccluders:
         bodies = rng.integers(len(self.chances), len(self.table), people.shape)
         placement = draw_placement(rng, self.table, self.opaque, np.where(people, bodies, drawn))
         scale, covered = placement.scale_for(share)
-        values, canvas = self.draw_values(rng, placement, scale), images.new_zeros(len(images), 4, *images.shape[2:])
+        values = self.draw_values(rng, placement, scale)
         with torch.no_grad(), torch.autocast(images.device.type, enabled=False):
-            canvas = canvas.float()  # colours times alpha, and alpha
-            canvas[:, :3] = images
+            count, _, height, width = images.shape
+            canvas = torch.zeros(count, height, 4, width, device=images.device)  # colours times alpha, and alpha
+            canvas[:, :, :3] = images.transpose(1, 2)
             for person, layers_of in ((False, self.draw), (True, self.cut_out)):
                 # the images in which the first object is of this sort, then those in which the second is, and so on
                 groups = [np.flatnonzero(each) for each in (placement.present & (people == person)).T]
@@ -84,9 +85,11 @@ class DrawnOccluders:
                     for index, layer in zip(
                         chosen[:, 0].long().split(sizes), layers_of(images, chosen).split(sizes), strict=True
                     ):
-                        canvas.index_copy_(0, index, torch.addcmul(layer, canvas[index], 1 - layer[:, 3:]))
+                        canvas.index_copy_(0, index, torch.addcmul(layer, canvas[index], 1 - layer[:, :, 3:]))
+            canvas = canvas.transpose(1, 2)
+            occluded = canvas[:, :3].to(images.dtype, memory_format=torch.contiguous_format, copy=True)
             visible = (canvas[:, 3:] < OPAQUE).to(images.dtype)
-        return canvas[:, :3].to(images.dtype), visible, float(covered.mean())
+        return occluded, visible, float(covered.mean())
 
     def draw_values(self, rng: np.random.Generator, placement: Placement, scale: np.ndarray) -> np.ndarray:
         """Returns the numbers of each object: place, blur, colour and texture, shape (B, K, 23)."""
@@ -105,31 +108,32 @@ class DrawnOccluders:
         return np.concatenate([np.stack(numbers, -1), colour.reshape(*shape, 9)], -1)
 
     def draw(self, images: Tensor, values: Tensor) -> Tensor:
-        """Returns normalised colours times alpha, and alpha, of a drawn object for each row of values: (n, 4, H, W)."""
+        """Returns normalised colours times alpha, and alpha, of a drawn object for each row of values: (n, H, 4, W)."""
         _, _, picture, blur, *box, depth, wave_y, wave_x, phase_y, phase_x = values[:, :13].unbind(1)
         cells = self.cells_for(images)[picture.long()]
-        side = torch.linspace(0, 1, cells.shape[2], device=cells.device)
+        side = torch.linspace(0, 1, cells.shape[3], device=cells.device)
         down = torch.sin(wave_y[:, None] * side + phase_y[:, None])[:, :, None]
         right = torch.sin(wave_x[:, None] * side + phase_x[:, None])[:, None]
         texture = 1 - depth[:, None, None] * (down * right > 0)
-        colours = (values[:, 13:].unflatten(1, (3, 3)) @ cells[:, :3].flatten(2)).view_as(cells[:, :3])
-        colours = torch.minimum(colours * texture[:, None], cells[:, 3:])
-        factor, offset = to_device_of(images, self.normalisation, torch.float32)[..., None, None]
-        cells[:, :3] = torch.addcmul(colours * factor, cells[:, 3:], offset, value=-1)
+        colours = (values[:, 13:].view(-1, 1, 3, 3) @ cells[:, :, :3]) * texture[:, :, None]
+        colours = torch.minimum(colours, cells[:, :, 3:])
+        factor, offset = to_device_of(images, self.normalisation, torch.float32)[..., None]
+        cells[:, :, :3] = torch.addcmul(colours * factor, cells[:, :, 3:], offset, value=-1)
         return resample(cells, box, images.shape[2:], blur)
 
     def cut_out(self, images: Tensor, values: Tensor) -> Tensor:
-        """Returns colours times alpha, and alpha, of a pedestrian for each row of values: (n, 4, H, W)."""
+        """Returns colours times alpha, and alpha, of a pedestrian for each row of values: (n, H, 4, W)."""
         _, donor, picture, blur, *box = values[:, :8].unbind(1)
-        bodies = self.cells_for(images)[picture.long(), 3:]
+        bodies = self.cells_for(images)[picture.long()][:, :, 3:]
         alpha = resample(bodies, box, images.shape[2:], torch.zeros_like(blur))
-        return torch.cat([resample(images[donor.long()].float(), box, images.shape[2:], blur) * alpha, alpha], 1)
+        donors = images[donor.long()].float().transpose(1, 2)
+        return torch.cat([resample(donors, box, images.shape[2:], blur) * alpha, alpha], 2)
 
     def cells_for(self, images: Tensor) -> Tensor:
-        """Returns the pictures in [0, 1] on the device of the images, about as large as the images are wide."""
+        """Returns the pictures in [0, 1] on the device of the images, as large as these are wide: (N, h, 4, w)."""
         side = CELL // max(1, CELL // max(images.shape[3], MEASURED // 2))
         if (key := (images.device, side)) not in self.on_device:
-            self.on_device[key] = reduced(self.cells, side).to(images.device)
+            self.on_device[key] = reduced(self.cells, side).transpose(1, 2).contiguous().to(images.device)
         return self.on_device[key]
 
 
@@ -139,21 +143,24 @@ def reduced(cells: Tensor, side: int) -> Tensor:
 
 
 def resample(pictures: Tensor, box: list[Tensor], size: tuple[int, int], blur: Tensor) -> Tensor:
-    """Scales each picture into its box of an image without aliasing: two products with sparse filters.
+    """Scales each picture into its box of an image without aliasing, by two products with filters.
+
+    The channels lie between rows and columns, so that neither product needs a copy.
 
     Args:
-        pictures: (n, C, h, w).
+        pictures: (n, h, C, w).
         box: top, left, height, width, each (n,), as parts of the image's sides; a negative width mirrors.
         size: (H, W) of the image.
         blur: additional half width of the filters, as a part of the sides of the picture, (n,).
 
     Returns:
-        (n, C, H, W); zeros outside of the box.
+        (n, H, C, W), continued by the pixels of the border for less than a pixel; zeros further outside.
     """
     top, left, height, width = box
-    rows = filters(top, height, pictures.shape[2], size[0], blur)
-    columns = filters(left, width, pictures.shape[3], size[1], blur)
-    return torch.einsum("nyh,nchx->ncyx", rows, torch.einsum("nchw,nxw->nchx", pictures, columns))
+    count, rows, channels, columns = pictures.shape
+    across = pictures.reshape(count, -1, columns) @ filters(left, width, columns, size[1], blur).transpose(1, 2)
+    down = filters(top, height, rows, size[0], blur) @ across.view(count, rows, -1)
+    return down.view(count, size[0], channels, size[1])
 
 
 def filters(start: Tensor, length: Tensor, pixels: int, points: int, blur: Tensor) -> Tensor:
