@@ -244,7 +244,7 @@ KINDS = {
     "pillar": Kind(pillar, 1.3, floor=0.7, beside=1.0),
     "umbrella": Kind(umbrella, 0.4, above=True, floor=0.6, drop=0.3, weight=0.5),
     "branch": Kind(branch, 0.35, above=True, natural=True, weight=0.4),
-    "passer-by": Kind(passer_by, 1.05, floor=0.9, beside=0.7, drop=0.3, weight=1.5),
+    "passer-by": Kind(passer_by, 1.05, floor=0.9, beside=0.7, drop=0.3, natural=True),
 }
 BODIES = Kind(None, 1.1, floor=0.9, beside=0.7, drop=0.3)  # place of a pedestrian who is cut out of another image
 NUMBERS = ("height", "beside", "above", "floor", "drop", "natural", "weight")

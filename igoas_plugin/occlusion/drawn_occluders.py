@@ -14,7 +14,7 @@ from .object_placement import Placement, draw_placement
 OPAQUE = 0.5  # alpha from which a pixel counts as occluded
 MEASURED = 64  # side of the pictures on which the CPU measures the covered share
 TEXTURED, BLURRED = 0.25, 0.3  # probabilities of an object
-LARGEST_BLUR = 0.04  # half width of the filter, as a part of the object's sides
+LARGEST_BLUR = 0.025  # half width of the filter, as a part of the object's sides
 
 
 class DrawnOccluders:
@@ -80,19 +80,18 @@ class DrawnOccluders:
                 groups = [np.flatnonzero(each) for each in (placement.present & (people == person)).T]
                 chosen = np.concatenate([values[rows, number] for number, rows in enumerate(groups)])
                 if len(chosen):
-                    chosen = to_device_of(images, chosen, torch.float32)
-                    sizes = [len(rows) for rows in groups]
-                    for index, layer in zip(
-                        chosen[:, 0].long().split(sizes), layers_of(images, chosen).split(sizes), strict=True
-                    ):
-                        canvas.index_copy_(0, index, torch.addcmul(layer, canvas[index], 1 - layer[:, :, 3:]))
+                    chosen, sizes = to_device_of(images, chosen, torch.float32), [len(rows) for rows in groups]
+                    layers = layers_of(images, chosen).split(sizes)
+                    for index, layer in zip(chosen[:, 0].long().split(sizes), layers, strict=True):
+                        below = canvas.index_select(0, index)
+                        canvas.index_copy_(0, index, torch.addcmul(layer, below, 1 - layer[:, :, 3:]))
             canvas = canvas.transpose(1, 2)
             occluded = canvas[:, :3].to(images.dtype, memory_format=torch.contiguous_format, copy=True)
             visible = (canvas[:, 3:] < OPAQUE).to(images.dtype)
         return occluded, visible, float(covered.mean())
 
     def draw_values(self, rng: np.random.Generator, placement: Placement, scale: np.ndarray) -> np.ndarray:
-        """Returns the numbers of each object: place, blur, colour and texture, shape (B, K, 23)."""
+        """Returns the numbers of each object: images, picture, blur, box, texture and colour, shape (B, K, 22)."""
         count, most = shape = placement.picture.shape
         image = np.broadcast_to(np.arange(count)[:, None], shape)
         donor = (image + rng.integers(1, max(count, 2), shape)) % count
@@ -110,7 +109,7 @@ class DrawnOccluders:
     def draw(self, images: Tensor, values: Tensor) -> Tensor:
         """Returns normalised colours times alpha, and alpha, of a drawn object for each row of values: (n, H, 4, W)."""
         _, _, picture, blur, *box, depth, wave_y, wave_x, phase_y, phase_x = values[:, :13].unbind(1)
-        cells = self.cells_for(images)[picture.long()]
+        cells = self.cells_for(images).index_select(0, picture.long())
         side = torch.linspace(0, 1, cells.shape[3], device=cells.device)
         down = torch.sin(wave_y[:, None] * side + phase_y[:, None])[:, :, None]
         right = torch.sin(wave_x[:, None] * side + phase_x[:, None])[:, None]
@@ -124,9 +123,9 @@ class DrawnOccluders:
     def cut_out(self, images: Tensor, values: Tensor) -> Tensor:
         """Returns colours times alpha, and alpha, of a pedestrian for each row of values: (n, H, 4, W)."""
         _, donor, picture, blur, *box = values[:, :8].unbind(1)
-        bodies = self.cells_for(images)[picture.long()][:, :, 3:]
+        bodies = self.cells_for(images).index_select(0, picture.long())[:, :, 3:]
         alpha = resample(bodies, box, images.shape[2:], torch.zeros_like(blur))
-        donors = images[donor.long()].float().transpose(1, 2)
+        donors = images.index_select(0, donor.long()).float().transpose(1, 2)
         return torch.cat([resample(donors, box, images.shape[2:], blur) * alpha, alpha], 2)
 
     def cells_for(self, images: Tensor) -> Tensor:

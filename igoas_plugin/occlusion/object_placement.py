@@ -78,7 +78,8 @@ class Placement:
             middle = np.sqrt(low * high)
             enough = self.covered(middle) >= share
             low, high = np.where(enough, low, middle), np.where(enough, middle, high)
-        return high, self.covered(high)
+        scale = np.sqrt(low * high)
+        return scale, self.covered(scale)
 
 
 def draw_placement(rng: np.random.Generator, table: np.ndarray, opaque: np.ndarray, pictures: np.ndarray) -> Placement:
