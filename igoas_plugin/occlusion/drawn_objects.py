@@ -241,7 +241,7 @@ KINDS = {
     "bicycle": Kind(bicycle, 0.55, beside=0.5, weight=1.5),
     "car": Kind(car, 0.6, beside=0.5, weight=1.5),
     "sign": Kind(sign, 1.1, floor=0.8, beside=1.0),
-    "pillar": Kind(pillar, 1.3, floor=0.7, beside=1.0),
+    "pillar": Kind(pillar, 1.3, floor=0.7, beside=1.0, natural=True),
     "umbrella": Kind(umbrella, 0.4, above=True, floor=0.6, drop=0.3, weight=0.5),
     "branch": Kind(branch, 0.35, above=True, natural=True, weight=0.4),
     "passer-by": Kind(passer_by, 1.05, floor=0.9, beside=0.7, drop=0.3, natural=True),

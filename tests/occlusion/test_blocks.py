@@ -192,6 +192,10 @@ def test_seed_iteration_and_rank_decide(name, block, monkeypatch):
     assert not torch.equal(run(block(name))[0], reference)
 
 
+def test_a_block_adds_nothing_to_a_checkpoint(block):
+    assert [name for name in (*ON_IMAGES, *CLEAN) if block(name).state_dict()] == []
+
+
 @pytest.mark.parametrize("name", ON_IMAGES)
 def test_a_mask_of_ones_hides_what_was_occluded_and_changes_nothing_else(name, block):
     occluded, visible, logged = run(block(name, MASK="ones"))
