@@ -114,8 +114,14 @@ def plugin_defaults() -> CfgNode:
     C.MODEL.OCCLUSION.TRUNCATION = 0.0
     # Mask of the suppression loss: "occluded" (0 inside the occlusion) or "ones" (released, for per-image blocks)
     C.MODEL.OCCLUSION.MASK = "occluded"
-    # Folder of images with an alpha channel, for CutoutOcclusion
+    # CutoutOcclusion: folder of images with an alpha channel. "": objects that the plugin draws
     C.MODEL.OCCLUSION.CUTOUTS = ""
+    # CutoutOcclusion: largest number of drawn objects in front of an image, 1 or more. From a folder it is always one
+    C.MODEL.OCCLUSION.OBJECTS = 3
+    # CutoutOcclusion: probability that a drawn object is a pedestrian of another image of the batch, in [0, 1]
+    C.MODEL.OCCLUSION.PEDESTRIANS = 0.4
+    # MixedOcclusion: names of the blocks of which each batch gets one, all equally likely
+    C.MODEL.OCCLUSION.MIXED = ("IncrementalErasing", "CutoutOcclusion")
 
     # ---- The two-branch model (section III of the paper) ----
     C.MODEL.IGOAS = CfgNode()

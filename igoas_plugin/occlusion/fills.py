@@ -10,10 +10,10 @@ from igoas_plugin.core.errors import require_choice
 ERASING_MEAN = (0.4914, 0.4822, 0.4465)  # of random erasing; the released code fills it into normalised images
 
 
-def to_device_of(images: Tensor, values: ArrayLike | Tensor) -> Tensor:
-    """Copies CPU values to the device and dtype of the images without synchronising."""
+def to_device_of(images: Tensor, values: ArrayLike | Tensor, dtype: torch.dtype | None = None) -> Tensor:
+    """Copies CPU values to the device and dtype (or another one) of the images without synchronising."""
     values = values if isinstance(values, Tensor) else torch.from_numpy(np.asarray(values, dtype=np.float64))
-    values = values.to(images.dtype)
+    values = values.to(dtype or images.dtype)
     return values.pin_memory().to(images.device, non_blocking=True) if images.is_cuda else values
 
 

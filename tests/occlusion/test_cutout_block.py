@@ -74,11 +74,6 @@ def test_what_is_no_cutout_is_refused_by_name(make, message, tmp_path):
         read_cutouts(str(tmp_path))
 
 
-def test_without_a_folder_the_key_is_named():
-    with pytest.raises(InputError, match="CutoutOcclusion needs MODEL.OCCLUSION.CUTOUTS, a folder"):
-        read_cutouts("")
-
-
 def cutout(height, width):
     return torch.ones(4, height, width)
 
