@@ -125,7 +125,8 @@ def plugin_defaults() -> CfgNode:
     C.MODEL.IGOAS.MASK_LOSS.BRANCHES = ("global", "suppression")
     # Supervised feature maps: the "last" ones (released) or "both" (also behind the first attention module, paper)
     C.MODEL.IGOAS.MASK_LOSS.STAGES = "last"
-    # Weights of the three identity losses: "adaptive" (softmax of the losses) or "mean" (table IX)
+    # Weights of the three identity losses: "adaptive" (softmax of the losses), "detached" (the same without their part
+    # of the gradient), "mean" (table IX), or numbers for global, suppression and joint such as "0.5 1 1"
     C.MODEL.IGOAS.ID_WEIGHTS = "adaptive"
     # Whether a training step runs trunk and branches by torch.compile, which takes minutes before the first step
     C.MODEL.IGOAS.COMPILE = False
@@ -256,6 +257,8 @@ def merge_key(cfg: CfgNode, key: str, value, source: str) -> None:
             raise ValueError(f"there is no value; its default is {default!r}")
         if isinstance(default, float) and type(value) is int:
             value = float(value)
+        if key == "MODEL.IGOAS.ID_WEIGHTS" and isinstance(value, (list, tuple)):
+            value = " ".join(map(str, value))
         try:
             cfg.merge_from_list([key, value])
         except ValueError:

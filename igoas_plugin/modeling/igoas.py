@@ -11,7 +11,7 @@ from fastreid.modeling.losses import cross_entropy_loss, log_accuracy
 from fastreid.modeling.meta_arch import META_ARCH_REGISTRY
 from torch import Tensor, nn
 
-from igoas_plugin.core.errors import InputError, require_choice
+from igoas_plugin.core.errors import InputError
 from igoas_plugin.core.extensions import constructing
 from igoas_plugin.core.run_progress import current_storage, ensured_storage
 from igoas_plugin.fastreid_fixes.freezing import FreezePlan
@@ -22,7 +22,7 @@ from igoas_plugin.occlusion.block import all_visible, occlude
 from .backbones import split_backbone
 from .branch import Branch
 from .compilation import uncompiled
-from .losses import BRANCHES, ID_WEIGHTS, SuppressionLoss, identity_weights, metric_losses
+from .losses import BRANCHES, SuppressionLoss, identity_weights, metric_losses, parse_identity_weights
 from .unseen_occlusions import UnseenOcclusions
 
 IDENTITY_LOSSES = (*BRANCHES, "joint")
@@ -46,7 +46,7 @@ class IGOAS(nn.Module):
         pixel_mean, pixel_std: of the normalisation, three values each, in [0, 255].
         cross_entropy: "eps", "alpha" and "scale" of fast-reid's cross-entropy.
         metric_losses: losses on the joint embedding, {name: (scale, (embedding, targets) -> scalar)}.
-        identity_weights: "adaptive" or "mean", see identity_weights().
+        identity_weights: name or three numbers, see parse_identity_weights().
         suppression_loss: with its branches and stages.
         compiled: whether a training step runs trunk and branches by torch.compile; an evaluation never does.
 
@@ -73,7 +73,6 @@ class IGOAS(nn.Module):
         compiled: bool = False,
     ):
         super().__init__()
-        require_choice("MODEL.IGOAS.ID_WEIGHTS", identity_weights, ID_WEIGHTS)
         if suppression_loss.on_both_stages and not suppression_branch.has_attention:
             raise InputError(
                 "MODEL.IGOAS.MASK_LOSS.STAGES both needs MODEL.IGOAS.SUPPRESSION.ATTENTION True: it supervises the "
@@ -86,7 +85,7 @@ class IGOAS(nn.Module):
         self.occlusion = occlusion
         self.cross_entropy = cross_entropy
         self.metric_losses = metric_losses
-        self.identity_weights = identity_weights
+        self.identity_weights = parse_identity_weights(identity_weights, len(IDENTITY_LOSSES))
         self.suppression_loss = suppression_loss
         self.unseen_occlusions = UnseenOcclusions()
         self.compiled = compiled

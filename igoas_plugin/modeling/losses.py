@@ -1,6 +1,7 @@
 """Losses of IGOAS: suppression loss, weights of the identity losses, metric losses of fast-reid."""
 
 import functools
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -26,6 +27,7 @@ RESIZES = {
 # Weights of the identity losses, made from the losses (N,)
 ID_WEIGHTS = {
     "adaptive": lambda losses: losses.softmax(0),
+    "detached": lambda losses: losses.detach().softmax(0),
     "mean": lambda losses: torch.full_like(losses, 1 / len(losses)),
 }
 # Metric losses: name in MODEL.LOSSES.NAME -> function of fast-reid, its config section, its arguments there
@@ -126,18 +128,50 @@ class SuppressionLoss:
         return losses
 
 
-def identity_weights(losses: Tensor, kind: str) -> Tensor:
-    """Computes the weights of the identity losses, which sum to 1 and are not detached (eq. 4 of the paper).
+def identity_weights(losses: Tensor, kind: str | Sequence[float]) -> Tensor:
+    """Computes the weights of the identity losses.
 
-    "adaptive" weights w are the softmax of the losses L. With the weighted sum S = sum_j w_j L_j, the gradient is
-    dS/dL_i = w_i (1 + L_i - S). It is negative for a loss below S - 1, so that training raises this loss. The method
-    defines it so.
+    "adaptive" weights w are the softmax of the losses L and are not detached (eq. 4 of the paper). With the weighted
+    sum S = sum_j w_j L_j, the gradient is dS/dL_i = w_i (1 + L_i - S). It is negative for a loss below S - 1, so that
+    training raises this loss. The method defines it so. "detached" weights have the same values, and the gradient w_i.
 
     Args:
         losses: shape (N,).
-        kind: "adaptive" (softmax of the losses) or "mean".
+        kind: "adaptive", "detached", "mean" (1 / N), or N numbers, which are taken as they are.
+
+    Returns:
+        Shape (N,).
+
+    Example:
+        >>> identity_weights(torch.tensor([4.0, 2.0, 2.0]), (0.5, 1, 1))
+        tensor([0.5000, 1.0000, 1.0000])
     """
-    return ID_WEIGHTS[kind](losses)
+    return ID_WEIGHTS[kind](losses) if isinstance(kind, str) else losses.new_tensor(kind)
+
+
+def parse_identity_weights(value: str, count: int) -> str | tuple[float, ...]:
+    """Returns MODEL.IGOAS.ID_WEIGHTS as identity_weights() takes it.
+
+    Args:
+        value: name in ID_WEIGHTS, or numbers with spaces or commas between.
+        count: how many numbers there must be.
+
+    Raises:
+        InputError: the value is neither, or a number is negative or not finite.
+    """
+    if value in ID_WEIGHTS:
+        return value
+    try:
+        weights = tuple(map(float, value.replace(",", " ").split()))
+    except ValueError:
+        weights = ()
+    if len(weights) != count or not all(0 <= weight < math.inf for weight in weights) or not any(weights):
+        names = ", ".join(ID_WEIGHTS)
+        raise InputError(
+            f"MODEL.IGOAS.ID_WEIGHTS must be {names}, or {count} numbers that are not negative, such as "
+            f'"0.5 1 1" (global, suppression, joint), got {value}'
+        )
+    return weights
 
 
 def metric_losses(cfg) -> dict[str, tuple[float, Callable[[Tensor, Tensor], Tensor]]]:

@@ -174,7 +174,7 @@ MISTAKES = {
         {}, ("DATALOADER.SAMPLER_TRAIN", "NaiveIdentitySampler", "DATALOADER.NUM_INSTANCE", "16"),
         "NUM_INSTANCE 16 images a process",
     ),
-    "identity weights": ({}, ("MODEL.IGOAS.ID_WEIGHTS", "max"), "ID_WEIGHTS must be adaptive or mean, got max"),
+    "identity weights": ({}, ("MODEL.IGOAS.ID_WEIGHTS", "max"), "ID_WEIGHTS must be adaptive, .*, got max"),
     "classification layer": (
         {}, ("MODEL.HEADS.CLS_LAYER", "Foo", "MODEL.HEADS.SCALE", "64"), "CLS_LAYER must be Linear, .*, got Foo",
     ),

@@ -4,8 +4,15 @@ import pytest
 import torch
 
 import igoas_plugin
+from igoas_plugin.config import merge_key
 from igoas_plugin.core.errors import InputError
-from igoas_plugin.modeling.losses import SuppressionLoss, identity_weights, metric_losses, suppression_loss
+from igoas_plugin.modeling.losses import (
+    SuppressionLoss,
+    identity_weights,
+    metric_losses,
+    parse_identity_weights,
+    suppression_loss,
+)
 
 
 def mask(*rows):
@@ -69,6 +76,28 @@ def test_it_is_float32_under_autocast():
     with torch.autocast("cpu", torch.bfloat16):
         loss = suppression_loss(torch.randn(2, 3, 4, 2).bfloat16(), torch.zeros(2, 1, 4, 2))
     assert loss.dtype == torch.float32
+
+
+def test_detached_weights_are_the_softmax_too_and_their_gradient_is_the_weight():
+    losses = torch.tensor([1.0, 2.0, 3.0], requires_grad=True)
+    weights = identity_weights(losses, "detached")
+    assert weights.tolist() == identity_weights(losses, "adaptive").tolist()
+    (weights * losses).sum().backward()
+    assert losses.grad.tolist() == weights.tolist()
+
+
+@pytest.mark.parametrize("given", ["0.5 1 2", "0.5, 1, 2", [0.5, 1, 2]])
+def test_the_weights_can_be_numbers(given):
+    cfg = igoas_plugin.get_cfg()
+    merge_key(cfg, "MODEL.IGOAS.ID_WEIGHTS", given, "a test")
+    weights = parse_identity_weights(cfg.MODEL.IGOAS.ID_WEIGHTS, 3)
+    assert identity_weights(torch.tensor([1.0, 2.0, 3.0]), weights).tolist() == [0.5, 1.0, 2.0]
+
+
+@pytest.mark.parametrize("wrong", ["max", "", "1 2", "1 2 3 4", "1 -1 1", "0 0 0", "nan 1 1", "inf 1 1"])
+def test_other_weights_are_refused(wrong):
+    with pytest.raises(InputError, match='ID_WEIGHTS must be adaptive, detached, mean, or 3 numbers .*"0.5 1 1"'):
+        parse_identity_weights(wrong, 3)
 
 
 def test_adaptive_weights_are_the_softmax_of_the_losses():
