@@ -121,9 +121,13 @@ def test_a_checkpoint_holds_the_whole_model(igoas_cfg, tmp_path):
 
 
 @pytest.mark.parametrize("depth", TIMM)
-def test_the_checks_before_a_run_build_it_without_values(depth, igoas_cfg):
-    model = build_model_shapes(of(igoas_cfg, "build_timm_backbone", depth), identities=4)
-    assert all(each.is_meta for each in model.parameters())
+def test_the_checks_before_a_run_can_build_it(depth, igoas_cfg):
+    """On torch's meta device, or on the CPU with a timm that cannot be built there."""
+    cfg = of(igoas_cfg, "build_timm_backbone", depth)
+    found = build_model_shapes(cfg, identities=4).state_dict()
+    assert {key: each.shape for key, each in found.items()} == {
+        key: each.shape for key, each in build_model(cfg).state_dict().items()
+    }
 
 
 @writes_onnx
@@ -158,9 +162,9 @@ def test_a_model_that_cannot_be_taken_is_one_line(depth, said):
         build_backbone(config(depth))
 
 
-@pytest.mark.parametrize("depth", ["vit_tiny_patch16_224", "swin_tiny_patch4_window7_224", "xception41", "hrnet_w18"])
+@pytest.mark.parametrize("depth", ["vit_tiny_patch16_224", "swin_tiny_patch4_window7_224", "xception41"])
 def test_a_model_that_is_no_row_of_stages_is_one_line(depth):
-    with torch.device("meta"), pytest.raises(InputError, match=f"{depth}: this model of timm is no row of stages"):
+    with pytest.raises(InputError, match=f"{depth}: this model of timm is no row of stages"):
         build_backbone(config(depth, LAST_STRIDE=2))
 
 
