@@ -90,8 +90,8 @@ class TransformerTrunk(nn.Module):
         self.blocks = backbone.blocks[:-1]
 
     def forward(self, images: Tensor) -> Tensor:
-        patches = self.patch_embed(images)  # (B, h * w, C)
-        tokens = torch.cat([self.cls_token.expand(len(patches), -1, -1), patches], 1) + self.pos_embed
+        patches = self.patch_embed(images)  # (B, h * w, C); len() of it would fix the batch size of an ONNX file
+        tokens = torch.cat([self.cls_token.expand(patches.shape[0], -1, -1), patches], 1) + self.pos_embed
         tokens = self.pos_drop(tokens)
         for block in self.blocks:
             tokens = block(tokens)

@@ -243,6 +243,15 @@ def test_igoas_trains_every_parameter_of_a_transformer_and_evaluates(transformer
     assert torch.equal(ours[0], transformer.blocks[2].attn.qkv.weight) and ours[0] is not ours[1].weight
 
 
+def test_fast_inference_leaves_the_descriptors_of_a_transformer_what_they_are(transformer, igoas_cfg):
+    model = build_model(of(igoas_cfg, "build_vit_backbone", "small")).eval()
+    with torch.no_grad():
+        expected = model(batch_of_two())
+        for dtype, least in ((None, 1 - 1e-5), (torch.bfloat16, 0.999)):  # as above
+            found = FastInference(model, torch.zeros(1, 3, *SIZE), dtype)(batch_of_two())
+            assert cosine_similarity(found, expected).min() > least, dtype
+
+
 def test_pretrained_weights_of_a_transformer_reach_trunk_and_branches(transformer, igoas_cfg, tmp_path):
     weights = {name: each + 0.01 for name, each in transformer.state_dict().items()}
     torch.save(weights, tmp_path / "vit.pth")
