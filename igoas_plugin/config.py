@@ -40,6 +40,18 @@ def plugin_defaults() -> CfgNode:
     # Whether an evaluation leaves out gallery images of the query's identity in the query's camera. False counts
     # them as matches, for data of one camera; published figures apply the rule
     C.TEST.CAMERA_RULE = True
+    # Whether an evaluation adds to each descriptor those of its mutual nearest neighbours (neighbour feature
+    # centralisation, Pose2ID, CVPR 2025), before TEST.AQE and TEST.RERANK. It needs several gallery images a person
+    C.TEST.NFC = CfgNode()
+    C.TEST.NFC.ENABLED = False
+    # Number of nearest descriptors that can be mutual neighbours, 1 or more
+    C.TEST.NFC.K = 5
+    # What takes part: the "gallery" alone (no query is used for another one, and it can be computed once), or "both",
+    # query and gallery together (the published form, which is transductive)
+    C.TEST.NFC.SIDES = "gallery"
+    # Least cosine similarity of a neighbour, in [-1, 1]. -1: the published form; from 0 on, neighbours never cancel out
+    # the descriptor itself
+    C.TEST.NFC.SIMILARITY = 0.0
     # Whether an evaluation runs a copy of the model with fused norms, channels last, in mixed precision
     C.TEST.FAST = False
 

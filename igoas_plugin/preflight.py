@@ -3,6 +3,7 @@
 import logging
 import os
 import warnings
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence, Set
 from contextlib import contextmanager, nullcontext
 
@@ -73,7 +74,10 @@ def check_run(cfg, args) -> None:
     """
     train = not args.eval_only
     check_settings(cfg, processes(args), args.num_gpus, train)
-    tested = {name: check_test_data(name, cfg.TEST.CAMERA_RULE) for name in dict.fromkeys(cfg.DATASETS.TESTS)}
+    tested = {
+        name: check_test_data(name, cfg.TEST.CAMERA_RULE, cfg.TEST.NFC.ENABLED)
+        for name in dict.fromkeys(cfg.DATASETS.TESTS)
+    }
     same_process = under_torchrun() or processes(args) == 1  # otherwise the run starts in new processes
     with reading_ahead() if same_process else nullcontext():
         if not train:
@@ -95,6 +99,7 @@ def check_settings(cfg, processes: int = 1, per_machine: int = 1, train: bool = 
     ranks_densely(cfg)
     check_device(cfg.MODEL.DEVICE, per_machine)
     check_amp(cfg)
+    check_nfc(cfg)
     if train and cfg.MODEL.IGOAS.COMPILE:
         require_compiler(cfg.MODEL.DEVICE)
     check_ranges(cfg)
@@ -193,6 +198,16 @@ def check_amp(cfg) -> None:
         raise InputError("SOLVER.AMP.DTYPE float16 needs a GPU, and the model is on the CPU: take bfloat16 or auto")
 
 
+def check_nfc(cfg) -> None:
+    """Raises InputError if a key of TEST.NFC is out of range."""
+    nfc = cfg.TEST.NFC
+    require_choice("TEST.NFC.SIDES", nfc.SIDES, ("gallery", "both"))
+    if nfc.K < 1:
+        raise InputError(f"TEST.NFC.K must be 1 or more, got {nfc.K}")
+    if not -1 <= nfc.SIMILARITY <= 1:
+        raise InputError(f"TEST.NFC.SIMILARITY must be -1 to 1, got {nfc.SIMILARITY}")
+
+
 def check_ranges(cfg: CfgNode) -> None:
     """Raises InputError if a number of the run is out of range; numbers of a model are checked where it is built."""
     least = dict.fromkeys(COUNTS, 0)
@@ -259,11 +274,12 @@ def check_training_batch(cfg, images: int) -> None:
         )
 
 
-def check_test_data(name: str, camera_rule: bool = True) -> set[str]:
+def check_test_data(name: str, camera_rule: bool = True, nfc: bool = False) -> set[str]:
     """Checks a test set, warns of queries without a match, and returns the paths of query and gallery.
 
     Args:
         camera_rule: TEST.CAMERA_RULE. Without it a query that is also a gallery image finds itself: a warning.
+        nfc: TEST.NFC.ENABLED. With it a gallery with one image of most people is a warning.
 
     Raises:
         InputError: the data set is missing or has no query to rank.
@@ -281,12 +297,20 @@ def check_test_data(name: str, camera_rule: bool = True) -> set[str]:
                 f"gallery images of the query's own camera are left out: {REMEDY}"
             )
         raise InputError(f"data set {name}: no query has an image of its identity in the gallery")
-    if left_out:
+    if len(left_out) > getattr(data, "without_match", 0):  # of the protocol
         logger.warning(
             "data set %s: %d of %d queries have no image of their identity%s in the gallery; "
             "every metric leaves them out; the first is %s",
             *(name, len(left_out), len(query), " and of another camera" if camera_rule else ""),
             os.path.abspath(left_out[0]),
+        )
+    images = Counter(identity for _, identity, *_ in gallery)
+    single = sum(count == 1 for count in images.values())
+    if nfc and 2 * single > len(images):
+        logger.warning(
+            "data set %s: %d of %d people in the gallery have one image, so that TEST.NFC adds images of others: set "
+            "TEST.NFC.ENABLED False for this set, or raise TEST.NFC.SIMILARITY",
+            *(name, single, len(images)),
         )
     query_paths, gallery_paths = ({path for path, *_ in items} for items in (query, gallery))
     found_again = query_paths & gallery_paths

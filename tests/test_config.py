@@ -11,6 +11,7 @@ from igoas_plugin.core.errors import InputError, require_choice
 DEFAULTS = {
     "IMPORTS": (), "SEED": -1, "DATALOADER.ON_ERROR": "stop", "TEST.RANKING": "auto", "TEST.FAST": False,
     "TEST.CAMERA_RULE": True,
+    "TEST.NFC.ENABLED": False, "TEST.NFC.K": 5, "TEST.NFC.SIDES": "gallery", "TEST.NFC.SIMILARITY": 0.0,
     "MODEL.BACKBONE.PRETRAIN_SHA256": "",
     "SOLVER.AMP.DTYPE": "auto", "SOLVER.CHECKPOINT_ON_SIGNAL": True, "SOLVER.CHECKPOINT_KEEP": 0,
     "SOLVER.ON_NONFINITE": "stop", "SOLVER.NONFINITE_LIMIT": 10, "TENSORBOARD.IMAGES_PERIOD": 0,

@@ -23,6 +23,7 @@ SETTINGS = {
     "OccDuke": (("OccludedDuke",), ("OccludedDuke",)),
     "Market1501": (("Market1501",), ("Market1501",)),
     "DukeMTMC": (("DukeMTMC",), ("DukeMTMC",)),
+    "MSMT17": (("MSMT17",), ("MSMT17",)),
     "PDukeMTMC": (("PDukeMTMC",), ("PDukeMTMC",)),
     "OccREID": (("Market1501",), ("OccludedREID",)),
     "OccREID_half": (("OccludedREIDHalfSplit",), ("OccludedREIDHalfSplit",)),

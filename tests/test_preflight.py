@@ -66,6 +66,24 @@ def test_without_the_camera_rule_a_query_in_the_gallery_is_told(data_root, host_
     assert "8 of 8 queries are gallery images too, and each of them finds itself first" in record.getMessage()
 
 
+def test_nfc_is_warned_of_where_most_people_have_one_gallery_image(tiny_duke, host_log):
+    gallery = tiny_duke / "Occluded_Duke" / "bounding_box_test"
+    check_test_data("OccludedDuke", nfc=True)
+    for pid in (1, 2):  # two of four people keep one image, then a third one
+        for path in sorted(gallery.glob(f"000{pid}_*"))[1:]:
+            path.unlink()
+    check_test_data("OccludedDuke", nfc=True)
+    assert not [record for record in host_log.records if "TEST.NFC" in record.getMessage()]
+    for path in sorted(gallery.glob("0003_*"))[1:]:
+        path.unlink()
+    check_test_data("OccludedDuke")
+    assert not [record for record in host_log.records if "TEST.NFC" in record.getMessage()]
+    check_test_data("OccludedDuke", nfc=True)
+    [line] = [record.getMessage() for record in host_log.records if "TEST.NFC" in record.getMessage()]
+    assert line.startswith("data set OccludedDuke: 3 of 4 people in the gallery have one image")
+    assert "set TEST.NFC.ENABLED False for this set, or raise TEST.NFC.SIMILARITY" in line
+
+
 def test_queries_that_have_no_match_are_counted_and_the_first_is_named(tiny_duke, host_log):
     for path in (tiny_duke / "Occluded_Duke" / "bounding_box_test").glob("0002_*"):
         path.unlink()
@@ -197,6 +215,9 @@ def test_a_type_that_the_device_has_not_is_refused(baseline_cfg):
         (["DATALOADER.NUM_WORKERS", "-1"], "DATALOADER.NUM_WORKERS must be 0 or more, got -1"),
         (["TEST.RERANK.ENABLED", "True", "TEST.RERANK.K1", "0"], "TEST.RERANK.K1 must be 1 or more, got 0"),
         (["TEST.RERANK.ENABLED", "True", "TEST.RERANK.K2", "0"], "TEST.RERANK.K2 must be 1 or more, got 0"),
+        (["TEST.NFC.K", "0"], "TEST.NFC.K must be 1 or more, got 0"),
+        (["TEST.NFC.SIDES", "query"], "TEST.NFC.SIDES must be gallery or both, got query"),
+        (["TEST.NFC.SIMILARITY", "1.5"], "TEST.NFC.SIMILARITY must be -1 to 1, got 1.5"),
         (["SOLVER.STEPS", "('a',)"], r"SOLVER.STEPS must be epochs, integers from 0, got \('a',\)|\['a'\]"),
         (["SOLVER.CHECKPOINT_KEEP", "-1"], "SOLVER.CHECKPOINT_KEEP must be 0 or more, got -1"),
         (["SOLVER.NONFINITE_LIMIT", "-1"], "SOLVER.NONFINITE_LIMIT must be 0 or more, got -1"),

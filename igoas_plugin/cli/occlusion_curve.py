@@ -8,6 +8,7 @@ from igoas_plugin.core.command_line import errors_in_one_line, log_to_console
 from igoas_plugin.core.errors import InputError
 from igoas_plugin.core.files import check_output
 from igoas_plugin.datasets.occluded_market.occluded_market_1501 import market_in
+from igoas_plugin.evaluation.results import recorded_settings, shown_name
 from igoas_plugin.inference.trained import check_trained
 from igoas_plugin.preflight import check_model
 from igoas_plugin.reports.severity_curve import occlusion_curve, plot, write_csv
@@ -18,7 +19,7 @@ def models_of(given: list[tuple[str, list[str]]]) -> dict:
     models = {}
     for file, opts in given:
         cfg = load_cfg(file, opts)
-        name = os.path.splitext(os.path.basename(file))[0]
+        name = shown_name(os.path.splitext(os.path.basename(file))[0], recorded_settings(cfg))
         if name in models:
             name = f"{name} {cfg.MODEL.WEIGHTS}"
         if name in models:

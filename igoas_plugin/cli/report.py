@@ -32,7 +32,7 @@ def run(args: argparse.Namespace) -> None:
     folder.cfg.OUTPUT_DIR = args.run  # the folder may have been moved
     check_trained(folder.cfg)
     for name in folder.cfg.DATASETS.TESTS:
-        check_test_data(name, folder.cfg.TEST.CAMERA_RULE)
+        check_test_data(name, folder.cfg.TEST.CAMERA_RULE, folder.cfg.TEST.NFC.ENABLED)
     count = max(FEWEST, QUERIES // len(folder.cfg.DATASETS.TESTS)) if args.queries is None else args.queries
     model = build_trained(folder.cfg)
     sets = evaluate(folder, model, count)

@@ -1,5 +1,6 @@
 """Data sets of the plugin. Importing this package registers them with fast-reid."""
 
+from .market_1501_dev import Market1501Dev
 from .occluded_duke import OccludedDuke
 from .occluded_market.occluded_market_1501 import OccludedMarket1501
 from .occluded_reid import OccludedREID, OccludedREIDHalfSplit
@@ -10,6 +11,7 @@ from .partial_reid import PartialREID, PartialREIDOccluded
 from .toy.toy_occluded import ToyOccluded
 
 __all__ = [
+    "Market1501Dev",
     "OccludedDuke",
     "OccludedMarket1501",
     "OccludedREID",

@@ -22,6 +22,7 @@ from .reading import open_data, read_split, unmatched
 PUBLISHED_OF_FASTREID = {
     "Market1501": OccludedMarket1501.published,
     "DukeMTMC": {"train": Counts(16522, 702, 8), "query": Counts(2228, 702, 8), "gallery": Counts(17661, 1110, 8)},
+    "MSMT17": {"train": Counts(30248, 1041, 15), "query": Counts(11659, 3060, 15), "gallery": Counts(82161, 3060, 15)},
 }
 KNOWN = (
     "OccludedDuke",
@@ -110,7 +111,10 @@ def report(name: str, root: str, decode: bool = False, camera_rule: bool = True)
         return SetReport(name, folder_of(kind, root), reason(name, error))
     if not made:
         return SetReport(name, why=FIRST_USE)
-    folder = os.path.relpath(getattr(data, "data_dir", None) or getattr(data, "dataset_dir", None) or root, root)
+    folder = getattr(data, "data_dir", None) or getattr(data, "dataset_dir", None) or root
+    if folder == root and hasattr(data, "train_dir"):  # MSMT17, which lies in one of two folders below the root
+        folder = os.path.dirname(data.train_dir)
+    folder = os.path.relpath(folder, root)
     published, splits, seen = PUBLISHED_OF_FASTREID.get(name) or getattr(data, "published", {}), {}, {}
     try:
         for split in SPLITS:
@@ -122,7 +126,8 @@ def report(name: str, root: str, decode: bool = False, camera_rule: bool = True)
                 problems = decoded(name, items, seen) if decode else empty_files(items)
                 splits[split] = SplitReport(counts, published.get(split), difference, problems)
         if "query" in splits:
-            if lonely := unmatched(data.query, data.gallery, camera_rule):
+            lonely = unmatched(data.query, data.gallery, camera_rule)
+            if len(lonely) > getattr(data, "without_match", 0):  # of the protocol
                 where = " in another camera" if camera_rule else ""
                 remedy = " (TEST.CAMERA_RULE False counts those of one camera)" if camera_rule else ""
                 splits["query"].problems.append(
@@ -154,7 +159,7 @@ def drawn_folders(kind: type) -> list[str]:
     """Returns the folders below the root that a data set draws on first use; a report must not draw them."""
     if issubclass(kind, OccludedMarket1501):
         parts = ["query", GALLERY_PART] if kind.gallery_share else ["query"]
-        return [os.path.join("OccludedMarket1501", f"S{kind.severity}", part) for part in parts]
+        return [os.path.join("OccludedMarket1501", kind.drawn, part) for part in parts]
     return [kind.__name__] if issubclass(kind, ToyOccluded) else []
 
 

@@ -56,5 +56,5 @@ def refuse_twins(items: Iterable[tuple[str, Hashable, int]]) -> None:
     for path, identity, _ in items:
         stem = os.path.splitext(os.path.basename(path))[0].lower()
         twin = first.setdefault((identity, stem), path)
-        if twin is not path:
+        if twin != path:
             raise InputError(f"{os.path.abspath(twin)} and {os.path.abspath(path)} are one image twice: remove one")

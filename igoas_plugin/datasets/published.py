@@ -164,9 +164,13 @@ def identity_of(path: str, folder: str) -> int:
     )
 
 
-def register_variant(base: type[ImageDataset], suffix: str, doc: str, **attributes) -> str:
-    """Registers a subclass of a data set, with its docstring and class attributes; returns its name, base + suffix."""
-    name = f"{base.__name__}{suffix}"
+def register_variant(base: type[ImageDataset], suffix: str, doc: str, *, stem: str = "", **attributes) -> str:
+    """Registers a subclass of a data set, with its docstring and class attributes.
+
+    Returns:
+        Its name: `stem`, or the name of `base` without one, and `suffix`.
+    """
+    name = f"{stem or base.__name__}{suffix}"
     own = {"__module__": base.__module__, "__doc__": doc, "dataset_name": name.lower()}
     DATASET_REGISTRY.register(type(name, (base,), own | attributes))
     return name

@@ -15,7 +15,7 @@ from igoas_plugin.fastreid_fixes.dense_ranking import RECENT_CMC, warn_of_left_o
 from igoas_plugin.fastreid_fixes.device import usable_device
 from igoas_plugin.fastreid_fixes.fix import fix
 
-from .ranking import Distances, Labels, Ranked, Reranked, expand, memory, rank_in_blocks
+from .ranking import Distances, Labels, Ranked, Reranked, centralise, expand, memory, rank_in_blocks
 from .ranking.blocks import NO_IMAGE, NO_MATCH
 
 logger = logging.getLogger(f"fastreid.{__name__}")
@@ -41,6 +41,11 @@ def applies_camera_rule(cfg) -> bool:
     return cfg.TEST.get("CAMERA_RULE", True)
 
 
+def applies_nfc(cfg) -> bool:
+    """Returns TEST.NFC.ENABLED; False for a config of fast-reid, which has no such key."""
+    return "NFC" in cfg.TEST and cfg.TEST.NFC.ENABLED
+
+
 def process(self, inputs, outputs):
     """Replaces ReidEvaluator.process; descriptors beyond the memory limit are kept in a file in OUTPUT_DIR."""
     original_process(self, inputs, outputs)
@@ -62,7 +67,10 @@ def evaluate(self) -> dict:
     if ranks_densely(self.cfg):
         given = self._predictions
         try:
-            self._predictions = given if camera_rule else one_camera_an_image(given)
+            if applies_nfc(self.cfg):
+                self._predictions = with_neighbours(self.cfg, given, self._num_query)
+            if not camera_rule:
+                self._predictions = one_camera_an_image(self._predictions)
             return evaluate_densely(self)
         except AssertionError as error:
             if "do not appear in gallery" not in str(error):
@@ -83,6 +91,12 @@ def evaluate(self) -> dict:
     warn_of_left_out(count - len(ranked.ap), count)
     self._results = metrics_of(ranked)
     return OrderedDict(self._results)
+
+
+def with_neighbours(cfg, predictions: list[dict[str, Tensor]], count: int) -> list[dict[str, Tensor]]:
+    """Returns the predictions of all processes after TEST.NFC on the first process, [] on the others."""
+    gathered = gather(predictions, cfg.OUTPUT_DIR)
+    return [] if gathered is None else [{**gathered, "feats": centralised(cfg, gathered["feats"], count)}]
 
 
 def one_camera_an_image(predictions: list[dict[str, Tensor]]) -> list[dict[str, Tensor]]:
@@ -106,15 +120,15 @@ def distances_of(cfg, features: Tensor, count: int) -> Distances | Reranked:
     """Returns the distances of the queries to the gallery, as blocks of queries.
 
     Args:
-        cfg: TEST.METRIC, TEST.AQE, TEST.RERANK and MODEL.DEVICE are read.
+        cfg: TEST.METRIC, TEST.NFC, TEST.AQE, TEST.RERANK and MODEL.DEVICE are read.
         features: descriptors of the queries, then of the gallery, shape (Q + G, D).
         count: Q.
 
     Raises:
-        InputError: a descriptor is not finite, and AQE or RERANK would spread it to others.
+        InputError: a descriptor is not finite, and NFC, AQE or RERANK would spread it to others.
     """
     test = cfg.TEST
-    check_finite(features, test)
+    features = centralised(cfg, features, count)
     if test.AQE.ENABLED:
         logger.info("Test with AQE setting")
         features = expand(features, test.AQE.QE_TIME, test.AQE.QE_K, test.AQE.ALPHA)
@@ -126,14 +140,24 @@ def distances_of(cfg, features: Tensor, count: int) -> Distances | Reranked:
     return distances
 
 
-def check_finite(features: Tensor, test) -> None:
-    """Warns of descriptors that hold NaN or infinity; raises InputError if TEST.AQE or TEST.RERANK is on."""
+def centralised(cfg, features: Tensor, count: int) -> Tensor:
+    """Returns the descriptors after TEST.NFC, those of the `count` queries first; the given ones if it is off."""
+    check_finite(features, cfg)
+    if not applies_nfc(cfg):
+        return features
+    nfc = cfg.TEST.NFC
+    logger.info("Test with NFC setting")
+    return centralise(features, 0 if nfc.SIDES == "both" else count, nfc.K, nfc.SIMILARITY)
+
+
+def check_finite(features: Tensor, cfg) -> None:
+    """Warns of descriptors that hold NaN or infinity; raises InputError if TEST.NFC, AQE or RERANK is on."""
     broken = sum(int((~chunk.isfinite()).any(1).sum()) for chunk in features.split(CHUNK))
     if not broken:
         return
     message = f"{broken} of {len(features)} descriptors hold values that are not finite; have the weights diverged?"
-    if test.AQE.ENABLED or test.RERANK.ENABLED:
-        raise InputError(f"{message} TEST.AQE and TEST.RERANK need finite ones")
+    if applies_nfc(cfg) or cfg.TEST.AQE.ENABLED or cfg.TEST.RERANK.ENABLED:
+        raise InputError(f"{message} TEST.NFC, TEST.AQE and TEST.RERANK need finite ones")
     logger.warning(f"{message} They are ranked last")
 
 

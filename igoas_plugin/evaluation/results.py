@@ -15,12 +15,14 @@ from igoas_plugin.core.files import write_atomically
 from igoas_plugin.datasets.published import PROTOCOL_OF
 from igoas_plugin.fastreid_fixes.dense_ranking import RECENT_CMC
 
-from .evaluator import applies_camera_rule
+from .evaluator import applies_camera_rule, applies_nfc
 
 # In %, by the names of fast-reid's evaluator, in the order of every table: a narrow screen shows the first ones
 METRICS = ("Rank-1", "mAP", "Rank-5", "Rank-10", "mINP")
 CMC = "CMC"  # key of the whole curve: Rank-1, Rank-2, ... in %
 CAMERA_RULE = "TEST.CAMERA_RULE"  # key of the setting, true or false, without which figures cannot be compared
+STEPS = "steps"  # key of the steps between descriptors and ranking, see steps_of(); missing if there are none
+GALLERY_NFC = "NFC"  # the step that uses no query; the others are transductive
 MODULE = "module"  # key of the module of the data set's class, because several packages may have a class of one name
 TRAINED, EVALUATED = "results.json", "results_eval.json"  # of a run; of a later evaluation in the folder of a training
 
@@ -34,7 +36,8 @@ def save_results(results: dict, cfg, eval_only: bool = False) -> str:
         eval_only: whether the run was an evaluation, which keeps the results of a training in the same folder.
 
     Returns:
-        The path of the file: {data set: {metric: value in %}}, with the keys CMC, CAMERA_RULE and MODULE for each set.
+        The path of the file: {data set: {metric: value in %}}, with the keys CMC, CAMERA_RULE, STEPS and MODULE for
+        each set.
     """
     tests = cfg.DATASETS.TESTS
     by_set = {tests[0]: results} if len(set(tests)) == 1 else results  # fast-reid has two forms
@@ -44,13 +47,28 @@ def save_results(results: dict, cfg, eval_only: bool = False) -> str:
         for name, curve in zip(tests, curves, strict=True):
             plain[name][CMC] = [round(100 * float(rank), 4) for rank in curve]
     for name, metrics in plain.items():
-        metrics[CAMERA_RULE] = applies_camera_rule(cfg)
+        metrics |= recorded_settings(cfg)
         if kind := DATASET_REGISTRY._obj_map.get(name):
             metrics[MODULE] = kind.__module__
     trained_here = os.path.exists(os.path.join(cfg.OUTPUT_DIR, "last_checkpoint"))
     path = os.path.join(cfg.OUTPUT_DIR, EVALUATED if eval_only and trained_here else TRAINED)
     write_atomically(path, lambda file: file.write(json.dumps(plain, indent=2).encode()))
     return path
+
+
+def recorded_settings(cfg) -> dict:
+    """Returns the settings without which figures cannot be compared, by their keys in a file of results."""
+    steps = steps_of(cfg)
+    return {CAMERA_RULE: applies_camera_rule(cfg)} | ({STEPS: steps} if steps else {})
+
+
+def steps_of(cfg) -> list[str]:
+    """Returns the names of the steps of an evaluation that change descriptors or distances, in their order."""
+    steps = []
+    if applies_nfc(cfg):
+        steps.append(f"{GALLERY_NFC} of query and gallery" if cfg.TEST.NFC.SIDES == "both" else GALLERY_NFC)
+    names = {"query expansion": cfg.TEST.AQE, "re-ranking": cfg.TEST.RERANK}
+    return steps + [name for name, step in names.items() if step.ENABLED]
 
 
 def read_results(path: str) -> dict[str, dict]:
@@ -67,6 +85,8 @@ def read_results(path: str) -> dict[str, dict]:
             values = [metrics[name] for name in METRICS if name in metrics] + metrics.get(CMC, [])
             if not all(isinstance(each, (int, float)) for each in values):
                 raise ValueError("a metric is no number")
+            if not all(isinstance(each, str) for each in metrics.get(STEPS, [])):
+                raise ValueError("a step is no text")
         return results
     except FileNotFoundError:
         raise InputError(f"{path} does not exist: {folder} holds no finished run of tools/train_net.py") from None
@@ -75,13 +95,25 @@ def read_results(path: str) -> dict[str, dict]:
 
 
 def shown_name(data_set: str, metrics: dict) -> str:
-    """Returns a name for tables and figures, which marks metrics of read_results() without the camera rule.
+    """Returns a name for tables and figures, which marks figures that cannot be compared with others.
+
+    Args:
+        metrics: of a data set, as read_results() returns them, or recorded_settings() of a config.
 
     Example:
         >>> shown_name("MyData", {"mAP": 40.0}), shown_name("MyData", {"mAP": 50.0, CAMERA_RULE: False})
         ('MyData', 'MyData (without the camera rule)')
+        >>> shown_name("MyData", {STEPS: ["NFC"]}), shown_name("MyData", {STEPS: ["NFC", "re-ranking"]})
+        ('MyData (NFC)', 'MyData (transductive: NFC, re-ranking)')
     """
-    return data_set if metrics.get(CAMERA_RULE, True) else f"{data_set} (without the camera rule)"
+    marks = [] if metrics.get(CAMERA_RULE, True) else ["without the camera rule"]
+    marks += [mark_of(steps)] if (steps := metrics.get(STEPS)) else []
+    return f"{data_set} ({'; '.join(marks)})" if marks else data_set
+
+
+def mark_of(steps: list[str]) -> str:
+    """Returns the steps of steps_of() as one text, which calls them transductive if one uses the other queries."""
+    return ("" if set(steps) <= {GALLERY_NFC} else "transductive: ") + ", ".join(steps)
 
 
 def summarize(paths: list[str]) -> str:

@@ -49,7 +49,8 @@ class Retrieval:
     Args:
         name: of the data set.
         query, gallery: (path, identity, camera) of Q and G images.
-        features: descriptors of the queries, then of the gallery, (Q + G, D).
+        features: descriptors of the model, before TEST.NFC and TEST.AQE: of the queries, then of the gallery,
+            (Q + G, D).
         nearest: positions of the K nearest gallery images of each query, best first, (Q, K). Among equal distances the
             right images come last.
         distances: of the nearest images, (Q, K).
@@ -100,7 +101,7 @@ def retrieve(cfg, model: nn.Module, name: str) -> Retrieval:
     """Evaluates a model on a test set as fast-reid's evaluator does, and keeps the rank list of each query.
 
     Args:
-        cfg: of the model; all of TEST is read, query expansion and re-ranking included.
+        cfg: of the model; all of TEST is read, TEST.NFC, query expansion and re-ranking included.
         model: in evaluation mode, not yet converted by TEST.FAST.
         name: of a registered data set.
 

@@ -12,7 +12,7 @@ from igoas_plugin.checkpoint.read_ahead import reading_ahead
 from igoas_plugin.config import load_cfg
 from igoas_plugin.core.errors import InputError
 from igoas_plugin.engine.checkpoints import CLASSIFIER
-from igoas_plugin.preflight import check_amp, check_batches, check_device, check_model_names
+from igoas_plugin.preflight import check_amp, check_batches, check_device, check_model_names, check_nfc
 
 # Files of weights, the preferred one first, and their description
 WEIGHTS = {
@@ -26,11 +26,12 @@ def check_trained(cfg) -> None:
 
     Raises:
         InputError: a key of the model names nothing that is registered, the device does not exist,
-            TEST.IMS_PER_BATCH is not positive, or MODEL.WEIGHTS is empty.
+            TEST.IMS_PER_BATCH is not positive, a key of TEST.NFC is out of range, or MODEL.WEIGHTS is empty.
     """
     check_model_names(cfg)
     check_device(cfg.MODEL.DEVICE, processes=1)
     check_amp(cfg)
+    check_nfc(cfg)
     check_batches(cfg, processes=1, train=False)
     if not cfg.MODEL.WEIGHTS:
         raise InputError("MODEL.WEIGHTS is empty: name the weights of the model, such as logs/run/model_best.pth")

@@ -239,6 +239,29 @@ def test_looking_at_a_generated_set_makes_nothing(name, root):
     assert os.listdir(root) == ["Market-1501-v15.09.15"]
 
 
+@pytest.mark.parametrize("folder, parts", [
+    ("MSMT17_V1", ("train", "test")),
+    ("MSMT17_V2", ("mask_train_v2", "mask_test_v2")),
+])  # fmt: skip
+def test_both_versions_of_msmt17_are_read_by_their_lists_and_compared_with_its_counts(folder, parts, root, check):
+    lists = {"train": parts[0], "val": parts[0], "query": parts[1], "gallery": parts[1]}
+    for number, (name, part) in enumerate(lists.items()):
+        image = f"0000/0000_{number:03d}_{number + 1:02d}_0303morning_0008_0.jpg"  # camera: the third number
+        (root / folder / part / "0000").mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (4, 8), (number, 0, 0)).save(root / folder / part / image)
+        (root / folder / f"list_{name}.txt").write_text(f"{image} 0\n")
+    found = report("MSMT17", str(root))
+    assert found.folder == folder and not found.sound
+    # one image each; the validation images are not trained on
+    assert [split.counts for split in found.splits.values()] == [(1, 1, 1)] * 3
+    assert [split.published for split in found.splits.values()] == [
+        (30248, 1041, 15), (11659, 3060, 15), (82161, 3060, 15)
+    ]  # fmt: skip
+    (root / folder / parts[1] / "0000" / "0000_002_03_0303morning_0008_0.jpg").unlink()
+    code, printed = check("MSMT17")
+    assert code == 1 and "0000_002_03_0303morning_0008_0.jpg: missing or empty" in printed.out
+
+
 def test_the_root_that_is_given_is_looked_at(root, tmp_path_factory):
     other = tmp_path_factory.mktemp("other")
     small_ilids(other)

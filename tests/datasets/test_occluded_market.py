@@ -104,7 +104,7 @@ def test_an_incomplete_market_1501_is_told_once(root, host_log):
     for _ in range(2):
         assert len(opened(root).query) == 16
     lines = [record.getMessage() for record in host_log.records if record.levelname == "WARNING"]
-    assert len(lines) == 1 and "has 16 images, the official query 3368: the occlusions are not those" in lines[0]
+    assert len(lines) == 1 and "has 16 queries, official are 3368: the occlusions are not those" in lines[0]
 
 
 def test_other_pixels_than_everyone_s_are_told_on_each_use(root, monkeypatch, host_log):
@@ -119,7 +119,7 @@ def test_other_pixels_than_everyone_s_are_told_on_each_use(root, monkeypatch, ho
 def test_the_digest_of_everyone_s_pixels_is_not_complained_of(root, monkeypatch, host_log):
     occluder = QueryOccluder(market_in(str(root)).query)
     monkeypatch.setitem(OccludedMarket1501.published, "query", Counts(16, 4, 2))
-    monkeypatch.setitem(DIGESTS, 3, pixel_digest(occluder.occluded(path, 3) for path, _, _ in occluder.items))
+    monkeypatch.setitem(DIGESTS, "S3", pixel_digest(occluder.occluded(path, 3) for path, _, _ in occluder.items))
     for _ in range(2):
         opened(root).query  # noqa: B018
     assert not [record for record in host_log.records if record.levelname == "WARNING"]
@@ -143,7 +143,7 @@ def test_without_a_digest_in_the_manifest_the_files_are_read(root, monkeypatch, 
     manifest = json.loads(path.read_text())
     path.write_text(json.dumps({"version": manifest["version"], "images": manifest["images"]}))
     monkeypatch.setitem(OccludedMarket1501.published, "query", Counts(16, 4, 2))
-    monkeypatch.setitem(DIGESTS, 3, manifest["pixels"][""])
+    monkeypatch.setitem(DIGESTS, "S3", manifest["pixels"][""])
     warn_once.cache_clear()
     host_log.clear()
     assert opened(root).query and host_log.records == []
@@ -200,8 +200,13 @@ def test_a_run_is_checked_with_it(root, monkeypatch):
     not os.path.isdir(os.path.join(os.getenv("FASTREID_DATASETS", "datasets"), "Market-1501-v15.09.15")),
     reason="Market-1501 is not in FASTREID_DATASETS",
 )
-@pytest.mark.parametrize("severity", range(1, 6))
-def test_the_benchmark_of_the_official_queries_is_pinned(severity):
-    occluder = QueryOccluder(market_in(os.getenv("FASTREID_DATASETS", "datasets")).query)
-    assert len(occluder.items) == 3368
-    assert pixel_digest(occluder.occluded(path, severity) for path, _, _ in occluder.items) == DIGESTS[severity]
+@pytest.mark.parametrize("name", [
+    *(f"OccludedMarket1501S{severity}" for severity in range(1, 6)),
+    *(f"Market1501Dev{suffix}" for suffix in ("S1", "S2", "S3", "Partial")),
+])  # fmt: skip
+def test_the_benchmark_of_the_official_queries_is_pinned(name):
+    kind = DATASET_REGISTRY.get(name)
+    occluder = QueryOccluder(market_in(os.getenv("FASTREID_DATASETS", "datasets"), kind.market_name).query)
+    assert len(occluder.items) == kind.published["query"].images
+    pixels = (occluder.occluded(path, kind.severity, kind.kind) for path, _, _ in occluder.items)
+    assert pixel_digest(pixels) == DIGESTS[kind.drawn]

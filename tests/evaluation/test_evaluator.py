@@ -12,7 +12,7 @@ from fastreid.utils import comm
 
 from igoas_plugin.core.errors import InputError
 from igoas_plugin.evaluation import evaluator
-from igoas_plugin.evaluation.ranking import distances, memory
+from igoas_plugin.evaluation.ranking import centralise, distances, memory
 from igoas_plugin.fastreid_fixes.dense_ranking import RECENT_CMC
 from igoas_plugin.preflight import check_names, check_settings
 
@@ -47,6 +47,44 @@ def test_the_metrics_are_fast_reid_s(metric, option):
     # images may change places if their distances are equal in float32
     assert dict(ours) == pytest.approx(dict(theirs), abs=1e-3)
     assert 5 < ours["mAP"] < 95
+
+
+@pytest.mark.parametrize("ranking", ["blocked", "host"])
+@pytest.mark.parametrize("metric", ["cosine", "euclidean"])
+@pytest.mark.parametrize("option", [None, "AQE", "RERANK"])
+def test_nfc_ranks_descriptors_with_their_neighbours_in_front_of_every_other_step(ranking, metric, option):
+    options = {"TEST__METRIC": metric, "TEST__RANKING": ranking}
+    options |= {f"TEST__{option}__ENABLED": True} if option else {}
+    given = described()
+    for sides, first in (("gallery", QUERIES), ("both", 0)):
+        nfc = {"TEST__NFC__ENABLED": True, "TEST__NFC__K": 3, "TEST__NFC__SIDES": sides, "TEST__NFC__SIMILARITY": 0.2}
+        found = results(given, **nfc, **options)
+        expected = results({**given, "feats": centralise(given["feats"], first, 3, 0.2)}, **options)
+        assert dict(found) == pytest.approx(dict(expected), abs=1e-3)
+        assert found != results(given, **options)
+    assert torch.equal(given["feats"], described()["feats"])
+
+
+def test_with_nfc_of_the_gallery_a_query_is_as_far_alone_as_among_others():
+    cfg, features = igoas_plugin.get_cfg(), described()["feats"]
+    cfg.TEST.NFC.ENABLED = True
+    alone = torch.cat([features[4:5], features[QUERIES:]])
+    for sides, same in (("gallery", True), ("both", False)):
+        cfg.TEST.NFC.SIDES = sides
+        [(_, among)], [(_, own)] = evaluator.distances_of(cfg, features, QUERIES), evaluator.distances_of(cfg, alone, 1)
+        assert torch.allclose(among[4], own[0], atol=1e-6) == same
+
+
+def test_without_nfc_the_descriptors_are_the_given_ones():
+    features = described()["feats"]
+    assert evaluator.centralised(igoas_plugin.get_cfg(), features, QUERIES) is features
+
+
+def test_nfc_and_a_roc_curve_without_the_camera_rule_go_together():
+    given = described()
+    found = results(given, TEST__NFC__ENABLED=True, TEST__ROC__ENABLED=True, TEST__CAMERA_RULE=False)
+    ranked = results(given, TEST__NFC__ENABLED=True, TEST__CAMERA_RULE=False)
+    assert "TPR@FPR=1e-02" in found and found["mAP"] == pytest.approx(ranked["mAP"], abs=1e-3)
 
 
 def test_a_block_of_queries_is_ranked_at_once_and_not_all_of_them(raw_host, monkeypatch):
@@ -133,8 +171,11 @@ def test_descriptors_that_are_not_finite_are_told_and_found_last(host_log):
     assert results(given)["Rank-1"] == 0
     [line] = [record.getMessage() for record in host_log.records if "finite" in record.getMessage()]
     assert line.startswith("102 of 102 descriptors hold values that are not finite; have the weights diverged?")
-    with pytest.raises(InputError, match="TEST.AQE and TEST.RERANK need finite ones"):
-        results(given, TEST__RERANK__ENABLED=True)
+    for option in ("TEST__RERANK__ENABLED", "TEST__AQE__ENABLED", "TEST__NFC__ENABLED"):
+        with pytest.raises(InputError, match="TEST.NFC, TEST.AQE and TEST.RERANK need finite ones"):
+            results(given, **{option: True})
+    with pytest.raises(InputError, match="TEST.NFC, TEST.AQE and TEST.RERANK need finite ones"):
+        results(given, TEST__NFC__ENABLED=True, TEST__RANKING="host")
 
 
 def test_descriptors_beyond_the_memory_go_to_a_file(monkeypatch, tmp_path):
@@ -145,6 +186,26 @@ def test_descriptors_beyond_the_memory_go_to_a_file(monkeypatch, tmp_path):
     assert results(described(), OUTPUT_DIR=str(tmp_path / "run")) == expected
     assert made == [(16, 16)] * 4 + [(6, 16)] + [(102, 16)]  # batches from the third on; then all of them
     assert os.listdir(tmp_path / "run") == []
+
+
+def evaluate_in_parts(folder):
+    """Evaluates on fast-reid's ranking with NFC by three processes, of which the last has no image."""
+    given, rank = described(), comm.get_rank()
+    cfg = igoas_plugin.get_cfg()
+    cfg.TEST.NFC.ENABLED, cfg.TEST.RANKING, cfg.OUTPUT_DIR = True, "host", folder
+    found = ReidEvaluator(cfg, QUERIES)
+    part = slice(rank * 51, (rank + 1) * 51)
+    if rank < 2:
+        found.process({"targets": given["pids"][part], "camids": given["camids"][part]}, given["feats"][part])
+    torch.save(dict(found.evaluate()), os.path.join(folder, f"rank{rank}.pth"))
+
+
+@pytest.mark.slow
+def test_nfc_before_fast_reid_s_ranking_sees_the_images_of_all_processes(tmp_path):
+    launch(evaluate_in_parts, 3, dist_url="auto", args=(str(tmp_path),))
+    first, *others = (torch.load(tmp_path / f"rank{rank}.pth", weights_only=False) for rank in range(3))
+    assert others == [{}, {}]
+    assert first == pytest.approx(dict(results(described(), TEST__NFC__ENABLED=True, TEST__RANKING="host")))
 
 
 def gather_and_save(folder):

@@ -6,7 +6,7 @@ import pytest
 
 import igoas_plugin
 from igoas_plugin.core.errors import InputError
-from igoas_plugin.evaluation.results import read_results, save_results, summarize
+from igoas_plugin.evaluation.results import read_results, save_results, shown_name, summarize
 from igoas_plugin.fastreid_fixes.dense_ranking import RECENT_CMC
 
 
@@ -62,6 +62,33 @@ def test_a_table_marks_figures_without_the_camera_rule_and_does_not_average_them
     assert [line.count("80.5 ± 0.7") for line in summarize(runs).splitlines() if "mean" in line] == [1, 0]
 
 
+STEPS = {
+    (): None,
+    ("NFC",): "NFC",
+    ("NFC", "AQE"): "transductive: NFC, query expansion",
+    ("NFC", "both", "RERANK"): "transductive: NFC of query and gallery, re-ranking",
+    ("both", "NFC"): "transductive: NFC of query and gallery",
+    ("RERANK",): "transductive: re-ranking",
+    ("both",): None,  # NFC is off
+}
+
+
+def test_results_record_the_steps_before_the_ranking_and_a_table_marks_them(tmp_path):
+    for number, (steps, mark) in enumerate(STEPS.items()):
+        cfg = cfg_of(tmp_path / str(number), "X")
+        cfg.TEST.NFC.SIDES = "both" if "both" in steps else "gallery"
+        for step in {*steps} - {"both"}:
+            cfg.TEST[step].ENABLED = True
+        path = save_results({"mAP": 40.0}, cfg)
+        shown = [line.split("|")[2].strip() for line in summarize([path]).splitlines() if "40.0" in line]
+        assert shown == [f"X ({mark})" if mark else "X"], steps
+        assert ("steps" in read_results(path)["X"]) == bool(mark), steps
+
+
+def test_marks_of_the_camera_rule_and_of_steps_stand_together():
+    assert shown_name("X", {"TEST.CAMERA_RULE": False, "steps": ["NFC"]}) == "X (without the camera rule; NFC)"
+
+
 def test_the_file_names_the_module_of_each_registered_data_set(tmp_path):
     RECENT_CMC.clear()  # of the evaluations of other tests
     path = save_results(OrderedDict({"Rank-1": 12.34}), cfg_of(tmp_path, "PartialREID"))
@@ -82,6 +109,7 @@ def test_a_run_that_did_not_end_is_named(tmp_path):
     "content",
     [
         '{"Toy": {"Rank-1": 1',
+        '{"a": {"steps": [1]}}',
         *("[]", "null", '{"a": 1}', '{"a": {"mAP": "x"}}', '{"a": {"CMC": 1}}', '{"a": {"CMC": ["x"]}}'),
     ],
     ids=lambda content: content[:20],

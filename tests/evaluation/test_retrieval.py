@@ -73,7 +73,9 @@ def test_no_answerable_query_is_one_line_with_the_name_of_the_data_set():
         ranked_retrieval("Drawn", QUERY[2:], GALLERY, torch.zeros(6, 2), [(0, torch.tensor(DISTANCES[2:]))])
 
 
-@pytest.mark.parametrize("keys", [[], ["TEST.RERANK.ENABLED", True], ["TEST.CAMERA_RULE", False]])
+@pytest.mark.parametrize("keys", [
+    [], ["TEST.RERANK.ENABLED", True], ["TEST.CAMERA_RULE", False], ["TEST.NFC.ENABLED", True, "TEST.NFC.K", 2],
+])  # fmt: skip
 def test_it_finds_what_fast_reid_s_evaluator_finds(igoas_cfg, keys):
     igoas_cfg.merge_from_list(keys)
     assert_finds_what_the_evaluator_finds(igoas_cfg)

@@ -92,7 +92,7 @@ def test_a_signal_ends_a_training_with_a_checkpoint_a_line_and_an_exit_code(
     done = int(line[1])
     with open(log, "w") as file:
         resumed = start(tool_command(*SLOW_STEPS, flags=["--resume", *flags]), file)
-        wait_for(resumed, log, f"Starting training at iteration {done + 1} of 200,000")
+        wait_for(resumed, log, f" {done:,} of 200,000 iterations are done")
 
 
 @pytest.mark.fault
@@ -113,7 +113,6 @@ def test_random_splits_waits_for_the_checkpoint_of_its_training_and_ends_with_it
     log = tmp_path / "log"
     with open(log, "w") as file:
         process = start([tool, "OccludedREIDHalfSplit", *words], file)
-        wait_for(process, log, "Starting training at iteration 1 ")
         wait_for(process, log, "iter ")
         send(process, number)
         code = process.wait(timeout=600)

@@ -16,6 +16,7 @@ import igoas_plugin  # noqa: F401  (patches fast-reid)
 # isort: split
 from fastreid.modeling import build_model
 
+from igoas_plugin.cli.occlusion_curve import models_of
 from igoas_plugin.core.errors import InputError
 from igoas_plugin.datasets.occluded_market.occlude import KINDS, kind_of
 from igoas_plugin.reports import severity_curve as module
@@ -82,6 +83,7 @@ MISTAKES = [
     (["MODEL.WEIGHTS", "a.pth"], "give each model as --config-file FILE MODEL.WEIGHTS PATH"),
     (["--config-file"], "give each model as --config-file FILE MODEL.WEIGHTS PATH"),
     (TOY, "MODEL.WEIGHTS is empty"),
+    ([*TOY, "TEST.NFC.K", "0"], "TEST.NFC.K must be 1 or more, got 0"),
     ([*TOY, "MODEL.WEIGHTS", "absent.pth"], "absent.pth does not exist"),
     (3 * TOY, "is given twice"),
 ]
@@ -95,6 +97,12 @@ def test_a_mistake_is_one_line(call_tool, market):
         if done.returncode != 2 or not re.match(r"igoas_plugin \S+: ", line) or message not in line:
             faults.append((words, done.returncode, line))
     assert faults == []
+
+
+def test_a_model_with_and_without_nfc_is_two_lines():
+    nfc = ["TEST.NFC.ENABLED", "True"]
+    models = models_of([(TOY[1], []), (TOY[1], nfc), (TOY[1], [*nfc, "TEST.NFC.SIDES", "both"])])
+    assert [*models] == ["igoas_R18", "igoas_R18 (NFC)", "igoas_R18 (transductive: NFC of query and gallery)"]
 
 
 def test_the_kind_all_takes_each_query_from_the_kind_that_its_name_gives_it():

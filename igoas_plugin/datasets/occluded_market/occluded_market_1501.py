@@ -19,13 +19,17 @@ from igoas_plugin.datasets.reading import open_data, read_split
 from .occlude import VERSION, occlude, source
 
 GALLERY_PART = "gallery10"  # folder of the occluded gallery images of OccludedMarket1501G10
-# pixel_digest() of each severity, made from the official queries and decoded by Pillow's libjpeg-turbo
+# pixel_digest() by folder, made from the official queries and decoded by Pillow's libjpeg-turbo
 DIGESTS = {
-    1: "8e3fb60190c6f2318ebc82509c8714471472a7f443916c2c505a132a2f4fcf4b",
-    2: "8ec33f8811e7493da30c6f58f74b9774788859836d717664a9f2bfbc35a88992",
-    3: "2585770e3724cf9de80bc1c7092e488e6545e31e5e60de7af9e1da63f3755c97",
-    4: "9fa8e315c120c53a2da72303537bf59c59e5450b8c67f4d6a8f3f207001c0774",
-    5: "5675ececf5955e927289041768c2781cace511a7e854e542e70f99aa875a08f8",
+    "S1": "8e3fb60190c6f2318ebc82509c8714471472a7f443916c2c505a132a2f4fcf4b",
+    "S2": "8ec33f8811e7493da30c6f58f74b9774788859836d717664a9f2bfbc35a88992",
+    "S3": "2585770e3724cf9de80bc1c7092e488e6545e31e5e60de7af9e1da63f3755c97",
+    "S4": "9fa8e315c120c53a2da72303537bf59c59e5450b8c67f4d6a8f3f207001c0774",
+    "S5": "5675ececf5955e927289041768c2781cace511a7e854e542e70f99aa875a08f8",
+    "DevS1": "f8af1cf4b587ddf67446145304ece98046075b0aab85ff372b905bbdcdba5cb8",
+    "DevS2": "5c14f3c744b81ea0e2f4d42c64f7978f9e5d8ff4f21db7746cf8bd39fc54fadc",
+    "DevS3": "54c8773d679654a4462486b0583f8f1c8c9e3f08d508b82813e459bca7038cd8",
+    "DevPartial": "4529642e125d49b3c4a913d076cc74e8365b09e906095661e304ef70a96d0cdc",
 }
 
 
@@ -65,11 +69,13 @@ class OccludedMarket1501(ImageDataset):
     first_camera = 1
     # Counts of Market-1501: identity 0 of the gallery are its distractors, junk images (-1) are left out
     published = {"train": Counts(12936, 751, 6), "query": Counts(3368, 750, 6), "gallery": Counts(15913, 751, 6)}
-    severity = 3
+    market_name = "Market1501"  # data set whose queries are occluded
+    severity, kind = 3, "all"  # arguments of occlude()
     gallery_share = 0.0
+    drawn = "S3"  # folder of the images that are drawn
 
     def __init__(self, root: str = "datasets", **kwargs):
-        self.market = market_in(root)
+        self.market = market_in(root, self.market_name)
         self.dataset_dir = os.path.join(root, "OccludedMarket1501")
         super().__init__(lambda: by_name(self.market.train), self._query, self._gallery, **kwargs)
 
@@ -81,10 +87,10 @@ class OccludedMarket1501(ImageDataset):
         images, official = len(self._occluder.items), self.published["query"].images
         if images != official:
             warn_once(
-                f"{type(self).__name__}: {os.path.abspath(self.market.query_dir)} has {images} images, the official "
-                f"query {official}: the occlusions are not those that others get"
+                f"{type(self).__name__}: {self.market_name} in {os.path.abspath(self.market.data_dir)} has {images} "
+                f"queries, official are {official}: the occlusions are not those that others get"
             )
-        return self._occluded("query", self._occluder.items, DIGESTS.get(self.severity))
+        return self._occluded("query", self._occluder.items, DIGESTS.get(self.drawn))
 
     def _gallery(self) -> list[Item]:
         items = by_name(self.market.gallery)
@@ -98,18 +104,20 @@ class OccludedMarket1501(ImageDataset):
     def _occluded(self, part: str, items: list[Item], expected: str | None = None) -> list[Item]:
         """Returns the items with their occluded images, which lie in a folder with the name `part`."""
         if not items:
-            raise InputError(f"{type(self).__name__}: {os.path.abspath(self.market.query_dir)} holds no image")
-        folder = os.path.join(self.dataset_dir, f"S{self.severity}", part)
+            folder = os.path.abspath(self.market.data_dir)
+            raise InputError(f"{type(self).__name__}: {self.market_name} in {folder} has no query")
+        folder = os.path.join(self.dataset_dir, self.drawn, part)
         made = {f"{name_of(path)}.png": path for path, _, _ in items}
 
         def draw(name: str) -> Image.Image:
-            return Image.fromarray(self._occluder.occluded(made[name], self.severity))
+            return Image.fromarray(self._occluder.occluded(made[name], self.severity, self.kind))
 
         drawn = provide(type(self).__name__, folder, VERSION, made, draw).get("")
         if expected and len(made) == self.published["query"].images and drawn != expected:
             warn_once(
                 f"{type(self).__name__}: the images in {os.path.abspath(folder)} are not bit-identical to those that "
-                "others get: your queries of Market1501 are not the official ones, or Pillow decodes them otherwise"
+                f"others get: your queries of {self.market_name} are not the official ones, or Pillow decodes them "
+                "otherwise"
             )
         return [(os.path.join(folder, name), *item[1:]) for name, item in zip(made, items, strict=True)]
 
@@ -118,7 +126,7 @@ class QueryOccluder:
     """Occludes images of Market-1501; the other pedestrians are those of its queries.
 
     Args:
-        query: queries of fast-reid's Market1501: (path, identity, camera).
+        query: queries of a data set of Market-1501: (path, identity, camera).
     """
 
     def __init__(self, query: list[Item]):
@@ -136,11 +144,11 @@ class QueryOccluder:
         return others[source("donor", name).randint(len(others))]
 
 
-def market_in(root: str) -> Market1501:
-    """Returns fast-reid's data set; raises InputError if it is not in `root`, or a file name cannot be read."""
-    market = open_data("Market1501", root)
+def market_in(root: str, name: str = "Market1501") -> Market1501:
+    """Returns a data set of Market-1501; raises InputError if it is not in `root`, or a file name cannot be read."""
+    market = open_data(name, root)
     for split in SPLITS:
-        read_split("Market1501", market, split)
+        read_split(name, market, split)
     return market
 
 
@@ -161,6 +169,6 @@ def pixels_of(path: str) -> np.ndarray:
 
 for severity in range(1, 6):
     doc = f"OccludedMarket1501 at severity {severity}."
-    register_variant(OccludedMarket1501, f"S{severity}", doc, severity=severity)
+    register_variant(OccludedMarket1501, f"S{severity}", doc, severity=severity, drawn=f"S{severity}")
 doc = "OccludedMarket1501 with 10 % of the gallery images occluded, as in Occluded-Duke."
 register_variant(OccludedMarket1501, "G10", doc, gallery_share=0.1)

@@ -99,7 +99,7 @@ def workload_of(cfg) -> Workload:
     identities, images = check_training_data(cfg)
     batches, last_gallery, counts = 0, None, {"training identities": identities, "training images": images}
     for name in cfg.DATASETS.TESTS:
-        check_test_data(name, cfg.TEST.CAMERA_RULE)
+        check_test_data(name, cfg.TEST.CAMERA_RULE, cfg.TEST.NFC.ENABLED)
         data = open_data(name)
         counts |= {f"{name} queries": len(data.query), f"{name} gallery": len(data.gallery)}
         # an evaluation keeps the descriptors of a gallery for the next test set

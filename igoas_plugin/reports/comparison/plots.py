@@ -1,12 +1,13 @@
 """Plots of a comparison: bars, CMC curves, training curves."""
 
 import os
+import textwrap
 
 from matplotlib.figure import Figure
 
 from igoas_plugin.engine.metrics_file import logged_lines, values_of
 from igoas_plugin.reports.figures.cmc_curves import draw_cmc, draw_scalar
-from igoas_plugin.reports.figures.figure_file import palette, save_figure
+from igoas_plugin.reports.figures.figure_file import TITLE, palette, save_figure
 
 from .measures import ONE_SEED, Row, one_seed
 from .runs import Run
@@ -43,7 +44,8 @@ def bars(rows: list[Row], sets: list[str], colours: dict) -> Figure:
             )
             panel.bar_label(drawn, [str(value) for _, value in own], padding=3)
             panel.margins(x=0.3)  # for the labels
-            panel.set(title=data_set, xlabel=f"{metric} (%)" + (f", {ONE_SEED}" if one_seed(rows) else ""))
+            unit = f"{metric} (%)" + (f", {ONE_SEED}" if one_seed(rows) else "")
+            panel.set(title=textwrap.fill(data_set, TITLE), xlabel=unit)
         panel_row[0].invert_yaxis()  # both panels share the axis: the first config stands above
     return figure
 

@@ -10,6 +10,8 @@ class Published(NamedTuple):
     """Row of published_results.csv.
 
     Args:
+        method: name of the method. "(transductive)" in it marks one that changes a descriptor by other images of the
+            test set.
         venue: place of publication; "" if the source does not name it.
         metrics: "Rank-1", "Rank-5" and "mAP", in %; an unpublished one is missing.
     """
@@ -36,7 +38,7 @@ def training_set(cfg) -> str:
 
 
 def published_on(data_set: str, trained_on: str) -> list[Published]:
-    """Returns the figures of a protocol, lowest Rank-1 first.
+    """Returns the figures of a protocol, lowest Rank-1 first, methods without a published Rank-1 before them.
 
     Args:
         data_set: registered name of the test set.
@@ -44,7 +46,7 @@ def published_on(data_set: str, trained_on: str) -> list[Published]:
 
     Example:
         >>> [row.method for row in published_on("PartialiLIDS", "Market1501")]
-        ['PGFA', 'HOReID (HONet)', 'FastReID-DSR']
+        ['PGFA', 'HOReID (HONet)', 'FastReID-DSR', 'RGANet', 'SOLIDER (Swin-B)']
     """
     with (files(__package__) / "published_results.csv").open(encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))  # its data sets are names, or patterns such as OccludedREIDHalfSplit[0-9]
@@ -58,4 +60,4 @@ def published_on(data_set: str, trained_on: str) -> list[Published]:
         for row in rows
         if fnmatchcase(data_set, row["data_set"]) and fnmatchcase(trained_on, row["trained_on"])
     ]
-    return sorted(found, key=lambda row: row.metrics["Rank-1"])
+    return sorted(found, key=lambda row: row.metrics.get("Rank-1", 0))

@@ -22,7 +22,8 @@ NOTE = (
     "chosen on the test set itself, so it is no figure to compare."
 )
 PUBLISHED = (
-    "Published rows are the figures of other papers, with the source; their backbones, image sizes and epochs differ."
+    "Published rows are the figures of other papers, with the source; their backbones, image sizes and epochs differ. "
+    "A transductive method changes a descriptor by other queries and gallery images."
 )
 
 

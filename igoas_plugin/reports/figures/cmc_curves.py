@@ -2,6 +2,7 @@
 
 import math
 import os
+import textwrap
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -14,7 +15,7 @@ from igoas_plugin.engine.log_files import METRIC
 from igoas_plugin.engine.metrics_file import logged_lines, values_of
 from igoas_plugin.evaluation.results import CMC, EVALUATED, TRAINED, read_results, shown_name
 
-from .figure_file import as_label, palette
+from .figure_file import TITLE, as_label, palette
 
 DEFAULT_SCALARS = ("total_loss", "Rank-1", "mAP")
 
@@ -119,7 +120,7 @@ def draw_cmc(panel: Axes, data_set: str, curves: dict[str, Sequence[float]], col
         panel.plot(
             range(1, len(ranks) + 1), ranks, "o-" if len(ranks) == 1 else "-", label=as_label(name), color=colours[name]
         )
-    panel.set(title=data_set, xlabel="rank", ylabel="queries found (%)")
+    panel.set(title=textwrap.fill(data_set, TITLE), xlabel="rank", ylabel="queries found (%)")
     panel.grid(alpha=0.3)
 
 

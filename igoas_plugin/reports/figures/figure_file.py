@@ -14,6 +14,7 @@ from igoas_plugin.core.errors import printable, require_choice
 from igoas_plugin.core.files import check_output_file, write_atomically
 
 DPI = 120
+TITLE = 42  # letters of a title above a panel of 4 inches
 KINDS = ("png", "pdf", "svg")
 
 

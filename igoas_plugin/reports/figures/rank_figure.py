@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 from igoas_plugin.core.errors import InputError
 from igoas_plugin.datasets.market_style import Item
 from igoas_plugin.datasets.reading import open_data, read_split
+from igoas_plugin.evaluation.results import mark_of, steps_of
 from igoas_plugin.evaluation.retrieval import NEAREST, Retrieval, retrieve
 from igoas_plugin.fastreid_fixes.images import read_image
 from igoas_plugin.inference.trained import build_trained
@@ -48,7 +49,7 @@ def ranks_picture(cfg, words: Sequence[str], count: int, top: int, seed: int, ju
     if top > NEAREST:
         raise InputError(f"--top must be 1 to {NEAREST}, got {top}")
     name = first_test_set(cfg)
-    check_test_data(name, cfg.TEST.CAMERA_RULE)
+    check_test_data(name, cfg.TEST.CAMERA_RULE, cfg.TEST.NFC.ENABLED)
     [choice, *others] = words
     named = None if choice in CHOICES and not others else find_queries(words, name)
     retrieval = retrieve(cfg, build_trained(cfg), name)
@@ -56,13 +57,13 @@ def ranks_picture(cfg, words: Sequence[str], count: int, top: int, seed: int, ju
         queries = chosen(retrieval, choice, count, seed)
     else:
         queries, choice = [query_at(retrieval, position) for position in named], "named"
+    steps = steps_of(cfg)
     title = "\n".join(
         [
             f"{name}: {len(queries)} {f'random (seed {seed})' if choice == 'random' else choice} of "
             f"{len(retrieval.query)} queries; "
             f"Rank-1 {retrieval.metrics['Rank-1']:.1f} %, mAP {retrieval.metrics['mAP']:.1f} %",
-            f"{as_label(cfg.MODEL.WEIGHTS)}; "
-            f"distances: {cfg.TEST.METRIC}{', re-ranked' if cfg.TEST.RERANK.ENABLED else ''}",
+            f"{as_label(cfg.MODEL.WEIGHTS)}; distances: {cfg.TEST.METRIC}{f', {mark_of(steps)}' if steps else ''}",
             LEGEND + (JUNK_LEGEND if cfg.TEST.CAMERA_RULE else "; images of the query's own camera are ranked too"),
         ]
     )

@@ -127,14 +127,15 @@ def distance_chart(data_set: str, pairs: PairDistances, distance: str) -> Chart 
     return Chart(title, svg(figure, f"{title}: the table has its numbers"), heads, rows)
 
 
-def severity_points(metrics: dict[str, dict[str, float]]) -> list[Point]:
+def severity_points(metrics: dict[str, dict[str, float]], model: str = "this evaluation") -> list[Point]:
     """Returns the severities among the test sets of one evaluation; [] if there are fewer than two.
 
     Args:
         metrics: {data set: {metric: value in %}}.
+        model: name of the line in a figure.
     """
     by_severity = {SEVERITY_OF[name]: each for name, each in metrics.items() if name in SEVERITY_OF}
-    points = [Point("this evaluation", "all", severity, each) for severity, each in sorted(by_severity.items())]
+    points = [Point(model, "all", severity, each) for severity, each in sorted(by_severity.items())]
     return points if len(points) > 1 else []
 
 

@@ -11,7 +11,7 @@ from torch import nn
 from igoas_plugin.config import flat_keys, get_cfg, value_of
 from igoas_plugin.core.version import __version__
 from igoas_plugin.datasets.data_report import published_text, report
-from igoas_plugin.evaluation.results import METRICS, shown_name
+from igoas_plugin.evaluation.results import METRICS, mark_of, recorded_settings, shown_name, steps_of
 from igoas_plugin.evaluation.retrieval import NEAREST, Retrieval, retrieve
 from igoas_plugin.reports.comparison.published_results import published_on, training_set
 from igoas_plugin.reports.comparison.training import made_by
@@ -30,8 +30,6 @@ OPENED = 5  # queries of a test set whose pictures are not folded
 MAPS_DPI, MAPS_SIZE = 72, (2000, 2000)  # resolution and largest size, in pixels, of a figure of activation maps
 SAME = 0.05  # difference of a metric, in percentage points, that is not reported
 DISTANCES = {"cosine": "cosine distance", "euclidean": "squared Euclidean distance"}  # by TEST.METRIC
-# Steps of an evaluation besides ranking by distance; published figures are without them, unless they say otherwise
-EXTRAS = {"TEST.RERANK.ENABLED": "re-ranking", "TEST.AQE.ENABLED": "query expansion", "TEST.FLIP.ENABLED": "flipping"}
 
 
 @dataclass(frozen=True)
@@ -123,6 +121,7 @@ def page_of(run: RunFolder, sets: Sequence[TestSet], sha256: str, command: str) 
         command: the command that made the page.
     """
     cfg, root = run.cfg, os.getenv("FASTREID_DATASETS", "datasets")
+    model = shown_name("this evaluation", recorded_settings(cfg))
     return render(
         "report.html",
         run=run,
@@ -134,7 +133,9 @@ def page_of(run: RunFolder, sets: Sequence[TestSet], sha256: str, command: str) 
         maker=made_by(cfg.MODEL.DEVICE),
         command=command,
         sha256=sha256,
-        extras=[name for key, name in EXTRAS.items() if value_of(cfg, key)]
+        # published figures are without these, unless they say otherwise
+        extras=([mark_of(steps)] if (steps := steps_of(cfg)) else [])
+        + (["flipping"] if cfg.TEST.FLIP.ENABLED else [])
         + ([] if cfg.TEST.CAMERA_RULE else ["images of the query's camera ranked (TEST.CAMERA_RULE False)"]),
         settings=settings_of(cfg),
         splits=splits_of(cfg, root),
@@ -144,7 +145,7 @@ def page_of(run: RunFolder, sets: Sequence[TestSet], sha256: str, command: str) 
         distances=distance_charts(cfg, sets),
         opened=OPENED,
         top=TOP,
-        severity=severity_charts(severity_points({tested.name: tested.metrics for tested in sets})),
+        severity=severity_charts(severity_points({tested.name: tested.metrics for tested in sets}, model)),
         curve=severity_charts(run.curve),
         nearest=NEAREST,
     )
@@ -159,13 +160,15 @@ def distance_charts(cfg, sets: Sequence[TestSet]) -> list[Chart]:
 
 def page_values(run: RunFolder, tested: TestSet) -> dict:
     """Returns the variables of the template test_set.html."""
+    shown = shown_name(tested.name, recorded_settings(run.cfg))
     return {
         **vars(tested),
         "name": tested.name,
+        "shown": shown,
         "metrics": tested.metrics,
         "rows": rows_of(run, tested.name, tested.metrics),
         "differences": differences(run, tested.name, tested.metrics),
-        "cmc": cmc_chart(tested.name, [100 * float(share) for share in tested.retrieval.cmc]),
+        "cmc": cmc_chart(shown, [100 * float(share) for share in tested.retrieval.cmc]),
         "groups": {label: grouped(tested.queries, label) for label in ("camera", "identity")},
         "unanswered": sum(query.ap is None for query in tested.queries),
         "folders": folders_of(tested.retrieval),
@@ -192,7 +195,8 @@ def rows_of(run: RunFolder, data_set: str, metrics: dict[str, float]) -> list[Me
 
     Published figures have the same test set and the same training set.
     """
-    rows = [MetricRow("this evaluation", "measured", figures_of(metrics), "measured for this page")]
+    name = shown_name("this evaluation", recorded_settings(run.cfg))
+    rows = [MetricRow(name, "measured", figures_of(metrics), "measured for this page")]
     for file, results in run.recorded.items():
         if data_set in results:
             recorded = results[data_set]

@@ -6,6 +6,7 @@ import fnmatch
 import io
 import json
 import os
+from pathlib import Path
 
 import pytest
 import torch
@@ -19,7 +20,7 @@ from igoas_plugin.datasets.published import PROTOCOL_OF
 from igoas_plugin.preflight import build_scratch_model
 from igoas_plugin.reports.comparison.cost import cost_of, seconds_per_step, workload_of
 from igoas_plugin.reports.comparison.measures import Mean, rows_of
-from igoas_plugin.reports.comparison.plots import training_curves, write_plots
+from igoas_plugin.reports.comparison.plots import bars, training_curves, write_plots
 from igoas_plugin.reports.comparison.published_results import published_on
 from igoas_plugin.reports.comparison.runs import plan
 from igoas_plugin.reports.comparison.table import as_csv, markdown
@@ -98,6 +99,21 @@ def test_figures_without_the_camera_rule_are_marked_and_stand_in_a_table_of_thei
     assert "## Market1501 (without the camera rule), trained on Market1501" in text and "IGOAS, TIP 2021" not in text
 
 
+def test_figures_of_nfc_are_marked_and_stand_apart_from_published_ones(tmp_path, cost):
+    runs = finished(tmp_path)
+    for run in runs:
+        path = Path(run.folder, "results.json")
+        results = json.loads(path.read_text())
+        results["Market1501"]["steps"] = ["NFC"]
+        path.write_text(json.dumps(results))
+    rows = rows_of(runs, cost)
+    text = markdown(rows, runs, {}, "")
+    assert "## Market1501 (NFC), trained on Market1501" in text and "IGOAS, TIP 2021" not in text
+    assert [line["data_set"] for line in csv.DictReader(io.StringIO(as_csv(rows)))] == ["Market1501 (NFC)"]
+    [*panels] = bars(rows, ["Market1501 (NFC)"], {rows[0].name: "C0"}).axes
+    assert [panel.get_title() for panel in panels] == 2 * ["Market1501 (NFC)"]
+
+
 def test_the_table_has_our_rows_and_the_published_ones_marked(tmp_path, cost):
     runs = finished(tmp_path, tests="('Market1501', 'PartialiLIDS')")
     text = markdown(rows_of(runs, cost), runs, {"logs/x/seed2": "exit code 2: no"}, "python it")
@@ -116,7 +132,7 @@ def test_the_table_has_our_rows_and_the_published_ones_marked(tmp_path, cost):
 def test_figures_of_another_training_set_are_not_added(tmp_path, cost):
     assert published_on("PartialREID", "OccludedDuke") == []
     assert published_on("OccludedREID", "Market1501 + OccludedDuke") == []
-    assert len(published_on("OccludedREID", "Market1501")) == 12
+    assert len(published_on("OccludedREID", "Market1501")) == 17
 
 
 @pytest.mark.parametrize("key, value", [("NAMES", ("DukeMTMC",)), ("COMBINEALL", True)])
@@ -159,7 +175,34 @@ def test_every_published_row_is_of_a_registered_protocol_with_a_source():
         for name in (row["data_set"], row["trained_on"]):
             assert fnmatch.filter(DATASET_REGISTRY._obj_map, name), name
         assert row["source"]
-        assert 0 < float(row["Rank-1"]) <= 100 and (not row["mAP"] or 0 < float(row["mAP"]) <= 100)
+        figures = [float(row[metric]) for metric in ("Rank-1", "Rank-5", "mAP") if row[metric]]
+        assert figures and all(0 < figure <= 100 for figure in figures)
+
+
+def test_a_method_without_a_published_rank_1_stands_first_with_its_map():
+    first, second = published_on("OccludedDuke", "OccludedDuke")[:2]
+    assert (first.title, first.metrics) == ("ProFD, MM 2024", {"mAP": 63.1}) and second.metrics["Rank-1"] == 47.0
+
+
+def test_methods_that_use_the_whole_gallery_are_marked_in_every_table(tmp_path, cost):
+    runs = finished(tmp_path, tests="('OccludedREID',)")
+    rows = rows_of(runs, cost)
+    marked = [row.title for row in published_on("OccludedREID", "Market1501") if "Pose2ID" in row.title]
+    assert marked == [f"{name} + Pose2ID (transductive), CVPR 2025" for name in ("BPBreID", "KPR")]
+    assert all(f"| {title} " in markdown(rows, runs, {}, "") for title in marked)
+    assert as_csv(rows).count(" + Pose2ID (transductive)") == 2
+    assert "transductive" in markdown(rows, runs, {}, "").split("Published rows are")[1]
+
+
+def test_fast_reids_model_zoo_stands_beside_its_methods_on_market1501():
+    zoo = [row for row in published_on("Market1501", "Market1501") if row.source == "model zoo of JDAI-CV/fast-reid"]
+    assert [(row.title, row.metrics["Rank-1"], row.metrics["mAP"]) for row in zoo] == [
+        ("BoT (ResNet-50)", 94.4, 86.1),
+        ("AGW (ResNet-50)", 95.3, 88.2),
+        ("SBS (ResNet-50)", 95.4, 88.2),
+        ("SBS (ResNet-50-IBN)", 95.7, 89.3),
+        ("MGN (ResNet-50-IBN)", 95.8, 89.8),
+    ]
 
 
 def test_the_csv_has_all_numbers(tmp_path, cost):

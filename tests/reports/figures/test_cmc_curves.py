@@ -48,6 +48,13 @@ def test_runs_share_a_panel_for_each_data_set_and_scalar(tmp_path):
         assert all(line.get_color() == colours[line.get_label()] for line in panel.lines)
 
 
+def test_a_long_mark_stands_on_a_line_of_its_own(tmp_path):
+    steps = {"OccludedMarket1501S3": {"CMC": [90.0], "steps": ["NFC of query and gallery", "re-ranking"]}}
+    (tmp_path / "results.json").write_text(json.dumps(steps))
+    title = "OccludedMarket1501S3 (transductive: NFC of\nquery and gallery, re-ranking)"
+    assert title in panels_of(curves_picture([str(tmp_path)], []))
+
+
 def test_a_curve_without_the_camera_rule_has_a_panel_of_its_own(tmp_path):
     run = make_run(tmp_path / "a", [], results={"Drawn": [50.0]})
     without = {"Drawn": {"CMC": [90.0], "TEST.CAMERA_RULE": False}}

@@ -146,7 +146,7 @@ def test_the_title_says_how_queries_were_chosen(igoas_cfg, retrieval, monkeypatc
     monkeypatch.setattr(rank_figure, "build_trained", lambda cfg: None)
     monkeypatch.setattr(rank_figure, "retrieve", lambda cfg, model, name: retrieval)
     title = rank_figure.ranks_picture(igoas_cfg, words, 1, 3, 3, True).get_suptitle().replace("TinyReID", "Drawn")
-    assert told in title and "logs/run/model_best.pth; distances: cosine, re-ranked\n" in title
+    assert told in title and "logs/run/model_best.pth; distances: cosine, transductive: re-ranking\n" in title
     assert title.endswith("in its own camera, which no metric counts")
     igoas_cfg.TEST.CAMERA_RULE = False
     title = rank_figure.ranks_picture(igoas_cfg, words, 1, 3, 3, True).get_suptitle()

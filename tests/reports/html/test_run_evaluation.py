@@ -67,6 +67,12 @@ def test_published_rows_are_marked_have_a_source_and_a_dash_where_nothing_was_pu
     assert ("PGFA, ICCV 2019", "published", ("68.0", "-", "-", "-", "-"), "its paper") in rows
 
 
+def test_published_rows_that_use_the_whole_gallery_are_marked_as_transductive():
+    rows = rows_of(run(), "OccludedREID", MEASURED)
+    pose = ("KPR + Pose2ID (transductive), CVPR 2025", "published", ("91.0", "89.3", "-", "-", "-"), "table of Pose2ID")
+    assert pose in rows and sum("(transductive)" in row.name for row in rows) == 2
+
+
 def test_figures_of_another_training_are_not_beside_it():
     for other in (run(trained_on=("OccludedDuke",)), run(trained_on=("Market1501", "DukeMTMC")), run(whole=True)):
         assert [row.kind for row in rows_of(other, "PartialREID", MEASURED)] == ["measured"]
@@ -77,6 +83,14 @@ def test_recorded_figures_without_the_camera_rule_are_marked():
     recorded = {"results.json": {"TinyReID": {**MEASURED, "TEST.CAMERA_RULE": False}}}
     names = [row.name for row in rows_of(run(recorded), "TinyReID", MEASURED)]
     assert names == ["this evaluation", "recorded (without the camera rule)"]
+
+
+def test_figures_of_steps_before_the_ranking_are_marked():
+    recorded = {"results.json": {"TinyReID": {**MEASURED, "steps": ["re-ranking"]}}}
+    evaluated = run(recorded)
+    evaluated.cfg.TEST.NFC.ENABLED = True
+    names = [row.name for row in rows_of(evaluated, "TinyReID", MEASURED)]
+    assert names == ["this evaluation (NFC)", "recorded (transductive: re-ranking)"]
 
 
 def test_recorded_figures_have_a_row_and_a_difference_is_reported():

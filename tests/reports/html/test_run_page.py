@@ -152,6 +152,16 @@ def test_without_the_camera_rule_the_page_says_so_and_explains_no_junk(opened_ru
         assert words in with_rule and words not in told
 
 
+def test_steps_before_the_ranking_stand_beside_every_figure_of_the_page(opened_run, test_sets):
+    run = replace(opened_run, cfg=opened_run.cfg.clone())
+    run.cfg.TEST.NFC.ENABLED = run.cfg.TEST.RERANK.ENABLED = run.cfg.TEST.FLIP.ENABLED = True
+    soup, mark = page_of(run, test_sets), "(transductive: NFC, re-ranking)"
+    assert rows(table(soup, "This evaluation"))[0][0] == text_of(soup.find(id="set-1")) == f"TinyReID {mark}"
+    assert rows(table(soup, "Metrics on TinyReID"))[0][0].startswith(f"this evaluation {mark}")
+    assert table(soup, f"Cumulative match characteristic on TinyReID {mark}")
+    assert "Evaluated with transductive: NFC, re-ranking, flipping: published figures are without" in text_of(soup)
+
+
 def test_published_rows_are_marked_as_such_with_their_source(opened_run, test_sets, monkeypatch):
     row = run_evaluation.MetricRow("IGOAS, TIP 2021", "published", ("60.1", "49.4", "-", "-", "-"), "its paper")
     measured = run_evaluation.rows_of(opened_run, "TinyReID", test_sets[0].metrics)[0]
