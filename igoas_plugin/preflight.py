@@ -234,6 +234,12 @@ def check_image_settings(cfg: CfgNode) -> None:
         size = value_of(cfg, key)
         if len(size) != 2 or not all(type(pixels) is int and pixels >= 1 for pixels in size):
             raise InputError(f"{key} must be height and width, two integers from 1, got {size}")
+    train, test = list(cfg.INPUT.SIZE_TRAIN), list(cfg.INPUT.SIZE_TEST)
+    if cfg.MODEL.BACKBONE.NAME == "build_vit_backbone" and train != test and not cfg.INPUT.CROP.ENABLED:
+        raise InputError(
+            f"a vision transformer takes images of one size, and INPUT.SIZE_TEST is {test}: set it to that of "
+            f"INPUT.SIZE_TRAIN, {train}"
+        )
     for key in ("MODEL.PIXEL_MEAN", "MODEL.PIXEL_STD"):
         values = value_of(cfg, key)
         if len(values) not in (1, 3) or not all(type(each) in (int, float) and abs(each) < 1e38 for each in values):

@@ -1,4 +1,4 @@
-"""The backbones of fast-reid for tests: the smallest depth of each family, and which depths there are."""
+"""The backbones of fast-reid and timm for tests: the smallest depth of each family, and which depths there are."""
 
 import torch
 from tiny_data import random_batch
@@ -18,6 +18,7 @@ SMALLEST = {
     "build_shufflenetv2_backbone": "0.5x",
     "build_repvgg_backbone": "A0",
 }
+TIMM = ("regnety_002", "convnext_atto", "resnet10t")  # depths of build_timm_backbone
 LARGER = [
     (name, depth) for name in DEPTHS if name in SMALLEST for depth in DEPTHS[name].split() if depth != SMALLEST[name]
 ]

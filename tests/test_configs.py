@@ -32,7 +32,7 @@ SETTINGS = {
 }
 # One of each kind; all others differ from one of these in data sets alone, or are ablations
 FULL_SIZE = [*BASES, "OccDuke/mgn_R50-ibn.yml", "OccDuke/igoas_R50-ibn.yml", "OccDuke/igoas_R101.yml",
-             "OccDuke/igoas_mobilenetv2.yml", "OccDuke/igoas_R50_paper.yml",
+             "OccDuke/igoas_mobilenetv2.yml", "OccDuke/igoas_R50_paper.yml", "Market1501/igoas_ViT.yml",
              "Toy/igoas_R18.yml"]  # fmt: skip
 
 
@@ -64,6 +64,7 @@ def differences(name: str, parent: str) -> dict:
 
 def train_and_evaluate(cfg):
     cfg.MODEL.DEVICE, cfg.MODEL.BACKBONE.PRETRAIN, cfg.MODEL.HEADS.NUM_CLASSES = "cpu", False, 4
+    cfg.INPUT.SIZE_TRAIN = (96, 32)  # a vision transformer is built for one size
     torch.manual_seed(0)
     model = build_model(cfg).train()
     with EventStorage() as storage:

@@ -205,6 +205,10 @@ def test_a_type_that_the_device_has_not_is_refused(baseline_cfg):
         (["INPUT.SIZE_TRAIN", "[32]"], "INPUT.SIZE_TRAIN must be height and width"),
         (["INPUT.SIZE_TEST", "[0,0]"], "INPUT.SIZE_TEST must be height and width"),
         (["INPUT.SIZE_TEST", "[32]"], "INPUT.SIZE_TEST must be height and width"),
+        (
+            ["MODEL.BACKBONE.NAME", "build_vit_backbone", "INPUT.SIZE_TEST", "[384,128]"],
+            r"a vision transformer takes images of one size, and INPUT.SIZE_TEST is \[384, 128\]: .* \[256, 128\]",
+        ),
         (["MODEL.PIXEL_MEAN", "['a']"], "MODEL.PIXEL_MEAN must be three numbers, one for each channel"),
         (["MODEL.PIXEL_STD", "['a', 1, 1]"], "MODEL.PIXEL_STD must be three numbers, one for each channel"),
         (["MODEL.PIXEL_STD", f"[1, 1, {10**400}]"], "MODEL.PIXEL_STD must be three numbers, one for each channel"),

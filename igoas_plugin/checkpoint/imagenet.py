@@ -1,10 +1,11 @@
-"""ImageNet weights of the backbones of fast-reid: downloaded or local, checked, and loaded."""
+"""ImageNet weights of the backbones of fast-reid and of timm: downloaded or local, checked, and loaded."""
 
 import hashlib
 import logging
 import re
 import socket
 import tempfile
+from collections.abc import Iterable
 from pathlib import Path
 
 import torch
@@ -38,6 +39,7 @@ DEPTHS = {  # fast-reid has them as keys of dicts inside its functions
     "build_repvgg_backbone": "A0 A1 A2 B0 B1 B1g2 B1g4 B2 B2g2 B2g4 B3 B3g2 B3g4",
     "build_vit_backbone": "small base",
 }
+TIMM = "build_timm_backbone"  # of this plugin; timm knows the names of its models
 LINKS = {
     "build_resnet_backbone": resnet.model_urls,
     "build_resnext_backbone": resnext.model_urls,
@@ -66,10 +68,9 @@ def build_backbone(cfg: CfgNode) -> nn.Module:
         InputError: MODEL.BACKBONE.DEPTH is unknown, or the weights are missing, unreadable, or do not fit.
     """
     options = cfg.MODEL.BACKBONE
-    if options.NAME not in DEPTHS:
-        return build_of_fastreid(cfg)
-    check_depth(options)
-    if not options.PRETRAIN:
+    if options.NAME in DEPTHS:
+        check_depth(options)
+    if not options.PRETRAIN or options.NAME not in (*DEPTHS, TIMM):
         return build_of_fastreid(cfg)
     weights = find_weights(options)
     cfg = cfg.clone()
@@ -220,9 +221,13 @@ def load_weights(model: nn.Module, weights: dict[str, Tensor], options: CfgNode)
         weights = {name: value for name, value in weights.items() if name in own and own[name].shape == value.shape}
     if options.NAME == "build_vit_backbone":
         weights = for_vit(model, weights, distilled="distilled" in options.PRETRAIN_PATH)
+    if options.NAME == TIMM:
+        weights = for_timm(own, weights)
     if not own.keys() & weights.keys():
         raise ValueError("the file has none of the names of the model")
     incompatible = model.load_state_dict(weights, strict=False)
+    if options.NAME == TIMM:
+        return log_misfits(options.PRETRAIN_PATH, incompatible.missing_keys, incompatible.unexpected_keys)
     if incompatible.missing_keys:
         logger.info(get_missing_parameters_message(incompatible.missing_keys))
     if incompatible.unexpected_keys:
@@ -241,3 +246,23 @@ def for_vit(model: nn.Module, weights: dict[str, Tensor], distilled: bool) -> di
         size = model.patch_embed.num_y, model.patch_embed.num_x
         weights["pos_embed"] = resize_pos_embed(positions, model.pos_embed.data, *size)
     return weights
+
+
+def for_timm(own: Iterable[str], weights: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Returns the weights of a whole timm model under the names `own`, which write stages_0 for its stages.0."""
+    names = {name.replace(".", "_"): name for name in own}
+    return {names.get(name.replace(".", "_"), name): value for name, value in weights.items()}
+
+
+def log_misfits(path: str, missing: list[str], left_over: list[str]) -> None:
+    """Logs a warning of weights that stay random, and which weights of the file are not used: one line each."""
+    if missing:
+        logger.warning(f"{path} lacks {listed(missing)}, which stay random")
+    if left_over:
+        logger.info(f"Weights of {path} that the backbone does not have, such as a classifier: {listed(left_over)}")
+
+
+def listed(names: list[str], shown: int = 4) -> str:
+    """Returns the first names in a line, and how many more there are."""
+    more = len(names) - shown
+    return ", ".join(names[:shown]) + (f" and {more} more" if more > 0 else "")

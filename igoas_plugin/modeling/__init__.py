@@ -1,3 +1,3 @@
 """The network and its losses."""
 
-from . import heads, igoas, wrapper  # noqa: F401  (registers heads and meta-architectures)
+from . import heads, igoas, timm_backbone, wrapper  # noqa: F401  (registers heads, meta-architectures and a backbone)

@@ -18,6 +18,7 @@ from fastreid.modeling.backbones.resnest import ResNeSt
 from fastreid.modeling.backbones.resnet import Bottleneck, ResNet
 from fastreid.modeling.backbones.resnext import ResNeXt
 from fastreid.modeling.backbones.shufflenet import ShuffleNetV2
+from fastreid.modeling.backbones.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
 from igoas_plugin.core.errors import InputError, require_choice
@@ -29,7 +30,7 @@ class Parts(NamedTuple):
     Args:
         trunk: everything before the last stage.
         last_stage: the layers from the last reduction of the resolution on, and the convolution that some families end
-            with. MODEL.BACKBONE.LAST_STRIDE can set that reduction to 1.
+            with. MODEL.BACKBONE.LAST_STRIDE can set that reduction to 1. Of a vision transformer the last block.
         block: the last block of that stage; None if a convolution to another width follows it.
     """
 
@@ -69,6 +70,53 @@ class ResNetTrunk(nn.Module):
                 if index in self.non_local_after[stage]:
                     feature_map = next(non_local)(feature_map)
         return feature_map
+
+
+class TransformerTrunk(nn.Module):
+    """All blocks of a vision transformer but the last: images -> patch tokens as a feature map (B, C, h, w).
+
+    The class token passes these blocks and stays behind. It has no position, so that neither the attention of the
+    suppression branch nor the visibility mask nor the suppression loss could act on it: what it reads in an occluded
+    patch would be ranked unsuppressed. Each branch ranks the pooled patch tokens of its last block in its place.
+
+    Args:
+        backbone: its modules and parameters are moved.
+    """
+
+    def __init__(self, backbone: VisionTransformer):
+        super().__init__()
+        self.patch_embed, self.pos_drop = backbone.patch_embed, backbone.pos_drop
+        self.cls_token, self.pos_embed = backbone.cls_token, backbone.pos_embed
+        self.blocks = backbone.blocks[:-1]
+
+    def forward(self, images: Tensor) -> Tensor:
+        patches = self.patch_embed(images)  # (B, h * w, C); len() of it would fix the batch size of an ONNX file
+        tokens = torch.cat([self.cls_token.expand(patches.shape[0], -1, -1), patches], 1) + self.pos_embed
+        tokens = self.pos_drop(tokens)
+        for block in self.blocks:
+            tokens = block(tokens)
+        return tokens[:, 1:].transpose(1, 2).unflatten(2, (self.patch_embed.num_y, self.patch_embed.num_x))
+
+
+class TransformerStage(nn.Module):
+    """A block of a vision transformer and a norm, on a feature map: (B, C, h, w) -> (B, C, h, w).
+
+    The norm gives every token the channel mean 0 and the mean square 1 before its learnt scale and shift. The
+    suppression loss can therefore move the output only behind the attention of the suppression branch, and on the
+    whole feature map (MODEL.IGOAS.MASK_LOSS.ON feature_map, BRANCHES suppression, as in igoas_ViT.yml).
+
+    Args:
+        block: takes tokens (B, h * w, C).
+        norm: of the channels of each token.
+    """
+
+    def __init__(self, block: nn.Module, norm: nn.Module):
+        super().__init__()
+        self.block, self.norm = block, norm
+
+    def forward(self, feature_map: Tensor) -> Tensor:
+        tokens = self.norm(self.block(feature_map.flatten(2).transpose(1, 2)))
+        return tokens.transpose(1, 2).unflatten(2, feature_map.shape[2:])
 
 
 def part_of(backbone: nn.Module, *names: str) -> nn.Sequential:
@@ -130,6 +178,11 @@ def split_shufflenet(backbone: ShuffleNetV2, stem: str) -> Parts:
     return split_features(backbone, ("first_conv", "maxpool"), "conv_last")
 
 
+def split_transformer(backbone: VisionTransformer, stem: str) -> Parts:
+    last_stage = TransformerStage(backbone.blocks[-1], backbone.norm)
+    return Parts(TransformerTrunk(backbone), last_stage, last_stage)
+
+
 def split_features(backbone: nn.Module, first: tuple[str, ...], last: str) -> Parts:
     """Splits a backbone whose blocks are one sequence `features`; the slices keep the indices as names."""
     split = last_reduction(backbone.features)
@@ -149,6 +202,7 @@ FAMILIES: dict[type[nn.Module], Callable[[nn.Module, str], Parts]] = {
     MobileNetV3: split_mobilenet,
     ShuffleNetV2: split_shufflenet,
     RepVGG: split_repvgg,
+    VisionTransformer: split_transformer,
 }
 
 
@@ -227,6 +281,8 @@ def widths(trunk: nn.Module, last_stage: nn.Module, image_size: tuple[int, int])
 def keeps_width(block: nn.Module, channels: int) -> bool:
     """Returns whether a block maps `channels` to `channels` at the same resolution, so that another can follow it."""
     convolutions = [module for module in block.modules() if isinstance(module, nn.Conv2d)]
+    if not convolutions:  # a block of a vision transformer
+        return True
     return convolutions[0].in_channels == channels and all(each.stride == (1, 1) for each in convolutions)
 
 

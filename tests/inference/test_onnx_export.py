@@ -141,6 +141,13 @@ MODELS = {
         "MODEL__BACKBONE__DEPTH": "small",
         "MODEL__BACKBONE__FEAT_DIM": 768,
     },
+    "IGOAS with ViT": {
+        "MODEL__META_ARCHITECTURE": "IGOAS",
+        "MODEL__HEADS__NAME": "IGOASHead",
+        "MODEL__HEADS__EMBEDDING_DIM": 32,
+        "MODEL__BACKBONE__NAME": "build_vit_backbone",
+        "MODEL__BACKBONE__DEPTH": "small",
+    },
     "MGN": {
         "MODEL__META_ARCHITECTURE": "MGN",
         "MODEL__BACKBONE__NAME": "build_resnet_backbone",

@@ -1,25 +1,29 @@
-"""Every backbone of fast-reid in IGOAS and OcclusionWrapper, and one of a user."""
+"""Every backbone of fast-reid in IGOAS and OcclusionWrapper, some of timm, and one of a user."""
 
 import copy
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 import tiny_data
 import torch
-from backbones import LARGER, SIZE, SMALLEST, batch_of_two, of
+from backbones import LARGER, SIZE, SMALLEST, TIMM, batch_of_two, of
 from benchmarks.infer import with_statistics
 from fastreid.layers.batch_norm import FrozenBatchNorm
 from fastreid.modeling import build_model
-from fastreid.modeling.backbones import BACKBONE_REGISTRY, build_backbone
+from fastreid.modeling.backbones import BACKBONE_REGISTRY, build_backbone, vision_transformer
+from fastreid.modeling.backbones.vision_transformer import VisionTransformer
 from fastreid.utils.events import EventStorage
 from torch import nn
 from torch.nn.functional import cosine_similarity
 
 import igoas_plugin
 from igoas_plugin.checkpoint.imagenet import DEPTHS
+from igoas_plugin.config import load_cfg
 from igoas_plugin.core.errors import InputError
 from igoas_plugin.modeling.backbones import FAMILIES, split_backbone
 from igoas_plugin.modeling.fast_inference import FastInference, is_fixed_norm
+from igoas_plugin.modeling.losses import SuppressionLoss
 
 
 def train_and_evaluate(model):
@@ -46,7 +50,7 @@ def assert_split_keeps_what_it_computes(whole):
 def test_every_family_of_fast_reid_is_tried():
     theirs = {name for name, each in BACKBONE_REGISTRY._obj_map.items() if each.__module__.startswith("fastreid.")}
     assert set(SMALLEST) | {"build_vit_backbone"} == set(DEPTHS) == theirs
-    assert len(FAMILIES) == len(SMALLEST)
+    assert len(FAMILIES) == len(DEPTHS)
 
 
 # The smallest of each family: one that is built serves all
@@ -61,12 +65,15 @@ WRAPPED_AS = {
 }
 
 
-@pytest.fixture(scope="module", params=SMALLEST)
+BUILT = [*SMALLEST.items(), *(("build_timm_backbone", depth) for depth in TIMM)]
+
+
+@pytest.fixture(scope="module", params=BUILT, ids=" ".join)
 def family(request, tmp_path_factory):
     """A builder's name, its backbone, and an IGOAS built from a file of its weights; tests copy what they change."""
-    name, cfg = request.param, igoas_plugin.get_cfg()
+    (name, depth), cfg = request.param, igoas_plugin.get_cfg()
     tiny_data.tiny_settings(cfg, "")
-    backbone = build_backbone(of(cfg, name, SMALLEST[name]))
+    backbone = build_backbone(of(cfg, name, depth))
     for module in backbone.modules():  # statistics are weights too
         if isinstance(module, nn.BatchNorm2d):
             module.running_mean.normal_(0, 0.1)
@@ -143,6 +150,8 @@ def test_fast_inference_leaves_the_descriptors_what_they_are(family):
         assert cosine_similarity(found, expected).min() > least, dtype
         convolutions = [module for module in fast.modules() if isinstance(module, nn.Conv2d)]
         assert {module.weight.dtype for module in convolutions} == {dtype or torch.float32}
+        if family.name == "build_timm_backbone":  # some of its norms hold an activation, and all norms stay
+            continue
         left = [name for name, module in fast.model.named_modules() if is_fixed_norm(module)]
         # those behind a linear layer, and those that RepVGG has without a convolution
         assert all(name.startswith("heads.") or name.endswith("rbr_identity") for name in left)
@@ -178,16 +187,108 @@ def test_every_depth_is_split_and_trained(name, depth, igoas_cfg):
     assert train_and_evaluate(build_model(of(igoas_cfg, name, depth))).shape == (2, 64)
 
 
-def test_a_transformer_is_refused_with_what_can_be_taken(igoas_cfg):
-    message = r"cannot split fastreid\.\S+\.VisionTransformer .* alone: ResNet, ResNeXt, .* method split_last_stage"
-    with pytest.raises(InputError, match=message):
-        build_model(of(igoas_cfg, "build_vit_backbone", "small"))
-
-
 def test_another_class_with_the_name_of_a_known_one_is_refused_with_its_module(igoas_cfg):
     other = type("ResNet", (nn.Conv2d,), {"__module__": "fastdistill.resnet_distill"})(3, 8, 1)
-    with pytest.raises(InputError, match=r"cannot split fastdistill\.resnet_distill\.ResNet into a shared trunk"):
+    message = r"cannot split fastdistill\.resnet_distill\.ResNet into .* alone: ResNet, .* method split_last_stage"
+    with pytest.raises(InputError, match=message):
         split_backbone(other, SIZE)
+
+
+# The vision transformer
+
+
+@pytest.fixture
+def transformer(monkeypatch):
+    """Returns a small vision transformer of 4 x 2 patches that build_vit_backbone then gives."""
+    torch.manual_seed(0)
+    whole = VisionTransformer(img_size=SIZE, embed_dim=32, depth=3, num_heads=4, drop_path_rate=0.1)
+    monkeypatch.setattr(vision_transformer, "VisionTransformer", lambda **_: copy.deepcopy(whole))
+    return whole.eval()
+
+
+def test_a_transformer_gives_a_map_of_its_patch_tokens(transformer):
+    images = torch.randn(2, 3, *SIZE)
+    whole, split = copy.deepcopy(transformer), split_backbone(transformer, SIZE)
+    with torch.no_grad():
+        tokens = torch.cat([whole.cls_token.expand(2, 1, 32), whole.patch_embed(images)], 1) + whole.pos_embed
+        tokens = whole.blocks[1](whole.blocks[0](tokens))[:, 1:]  # the class token stays behind
+        shared, last = split.trunk(images), split.last_stage(split.trunk(images))
+        expected = whole.norm(whole.blocks[2](tokens))
+    assert shared.shape == last.shape == (2, 32, 4, 2)
+    assert split.trunk_channels == split.channels == 32
+    for row in range(4):
+        for column in range(2):
+            torch.testing.assert_close(shared[:, :, row, column], tokens[:, 2 * row + column])
+            torch.testing.assert_close(last[:, :, row, column], expected[:, 2 * row + column])
+
+
+def test_the_map_of_a_transformer_depends_on_its_class_token(transformer):
+    split = split_backbone(transformer, SIZE)
+    images = torch.randn(2, 3, *SIZE)
+    with torch.no_grad():
+        before = split.trunk(images)
+        split.trunk.cls_token *= -1
+        assert not torch.equal(split.trunk(images), before)
+
+
+@pytest.mark.parametrize("extra_block", [False, True])
+def test_igoas_trains_every_parameter_of_a_transformer_and_evaluates(transformer, extra_block, igoas_cfg):
+    igoas_cfg.MODEL.IGOAS.EXTRA_BLOCK = extra_block
+    model = build_model(of(igoas_cfg, "build_vit_backbone", "small"))
+    assert train_and_evaluate(model).shape == (2, 64)
+    for branch in (model.global_branch, model.suppression_branch):
+        assert branch.last_stage.norm.normalized_shape == (32,)
+        assert type(branch.extra_block).__name__ == ("TransformerStage" if extra_block else "Identity")
+    ours = model.global_branch.last_stage.block.attn.qkv.weight, model.suppression_branch.last_stage.block.attn.qkv
+    assert torch.equal(ours[0], transformer.blocks[2].attn.qkv.weight) and ours[0] is not ours[1].weight
+
+
+def test_fast_inference_leaves_the_descriptors_of_a_transformer_what_they_are(transformer, igoas_cfg):
+    model = build_model(of(igoas_cfg, "build_vit_backbone", "small")).eval()
+    with torch.no_grad():
+        expected = model(batch_of_two())
+        for dtype, least in ((None, 1 - 1e-5), (torch.bfloat16, 0.999)):  # as above
+            found = FastInference(model, torch.zeros(1, 3, *SIZE), dtype)(batch_of_two())
+            assert cosine_similarity(found, expected).min() > least, dtype
+
+
+def test_pretrained_weights_of_a_transformer_reach_trunk_and_branches(transformer, igoas_cfg, tmp_path):
+    weights = {name: each + 0.01 for name, each in transformer.state_dict().items()}
+    torch.save(weights, tmp_path / "vit.pth")
+    igoas_cfg.MODEL.BACKBONE.PRETRAIN, igoas_cfg.MODEL.BACKBONE.PRETRAIN_PATH = True, str(tmp_path / "vit.pth")
+    model = build_model(of(igoas_cfg, "build_vit_backbone", "small"))
+    assert torch.equal(model.backbone.pos_embed, weights["pos_embed"])
+    for branch in (model.global_branch, model.suppression_branch):
+        assert torch.equal(branch.last_stage.block.mlp.fc1.weight, weights["blocks.2.mlp.fc1.weight"])
+        assert torch.equal(branch.last_stage.norm.weight, weights["norm.weight"])
+
+
+def test_the_suppression_loss_moves_a_transformer_as_its_config_sets_it(transformer, igoas_cfg):
+    """Behind the final norm the channel mean is 0 and the mean square is 1: the global branch cannot be suppressed."""
+    igoas_cfg.MODEL.IGOAS.EXTRA_BLOCK = False
+    config = load_cfg(str(Path(__file__).parents[2] / "configs" / "Market1501" / "igoas_ViT.yml"))
+    model = build_model(of(igoas_cfg, "build_vit_backbone", "small")).eval()
+    images, visible = torch.randn(2, 3, *SIZE), torch.ones(2, 1, *SIZE)
+    visible[:, :, :32] = 0
+    shared = model.backbone(images)
+    maps = {branch: [getattr(model, f"{branch}_branch")(shared)[0]] for branch in ("global", "suppression")}
+    weights = [getattr(model, f"{branch}_branch").last_stage.block.mlp.fc2.weight for branch in maps]
+    settings = {key.lower(): value for key, value in config.MODEL.IGOAS.MASK_LOSS.items()}
+    with_both = SuppressionLoss(**{**settings, "branches": ("global", "suppression")})(maps, visible)
+    of_global, of_suppression = (
+        torch.autograd.grad(with_both[branch], weight, retain_graph=True)[0].abs().max()
+        for branch, weight in zip(maps, weights, strict=True)
+    )
+    assert of_suppression > 1e-6 and of_global < 1e-7  # rounding
+    assert set(SuppressionLoss(**settings)(maps, visible)) == {"suppression"}
+    assert SuppressionLoss(resize="area")(maps, visible)["global"] < 1e-10  # as released
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("depth", DEPTHS["build_vit_backbone"].split())
+def test_every_depth_of_the_transformer_is_trained(depth, igoas_cfg):
+    igoas_cfg.MODEL.IGOAS.EXTRA_BLOCK = False
+    assert train_and_evaluate(build_model(of(igoas_cfg, "build_vit_backbone", depth))).shape == (2, 64)
 
 
 # The extra block
