@@ -124,7 +124,7 @@ def write_csv(points: Sequence[Point], path: str) -> None:
     writer = csv.writer(text)
     writer.writerow(COLUMNS)
     for point in points:
-        share, metrics = round(100 * SHARES[point.severity]), (f"{point.metrics[metric]:.2f}" for metric in METRICS)
+        share, metrics = round(100 * SHARES[1][point.severity]), (f"{point.metrics[metric]:.2f}" for metric in METRICS)
         writer.writerow([point.model, point.kind, point.severity, share, *metrics])
     write_atomically(path, lambda file: file.write(text.getvalue().encode()))
 

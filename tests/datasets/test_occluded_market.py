@@ -201,12 +201,12 @@ def test_a_run_is_checked_with_it(root, monkeypatch):
     reason="Market-1501 is not in FASTREID_DATASETS",
 )
 @pytest.mark.parametrize("name", [
-    *(f"OccludedMarket1501S{severity}" for severity in range(1, 6)),
+    *(f"OccludedMarket1501{version}S{severity}" for version in ("", "V2") for severity in range(1, 6)),
     *(f"Market1501Dev{suffix}" for suffix in ("S1", "S2", "S3", "Partial")),
 ])  # fmt: skip
 def test_the_benchmark_of_the_official_queries_is_pinned(name):
     kind = DATASET_REGISTRY.get(name)
     occluder = QueryOccluder(market_in(os.getenv("FASTREID_DATASETS", "datasets"), kind.market_name).query)
     assert len(occluder.items) == kind.published["query"].images
-    pixels = (occluder.occluded(path, kind.severity, kind.kind) for path, _, _ in occluder.items)
+    pixels = (occluder.occluded(path, kind.severity, kind.kind, kind.version) for path, _, _ in occluder.items)
     assert pixel_digest(pixels) == DIGESTS[kind.drawn]

@@ -20,10 +20,12 @@ from .thumbnails import Thumbnail, svg
 WIDTH = 4.2  # inches
 SMALL = 3.15, 2.6  # inches: three of these charts fit beside each other
 RANKS = (1, 5, 10, 20, 50)  # in the table of a CMC
-# Test sets whose queries are those of Market-1501 at a severity
-SEVERITY_OF = {"Market1501": 0, "OccludedMarket1501": 3} | {
-    f"OccludedMarket1501S{severity}": severity for severity in range(1, 6)
-}
+# Test sets whose queries are those of Market-1501 at a severity, in each version of OccludedMarket1501
+SEVERITY_OF = [
+    {"Market1501": 0} | {f"OccludedMarket1501{version}S{severity}": severity for severity in range(1, 6)}
+    for version in ("", "V2")
+]
+SEVERITY_OF[0]["OccludedMarket1501"] = 3
 
 
 class Chart(NamedTuple):
@@ -130,12 +132,18 @@ def distance_chart(data_set: str, pairs: PairDistances, distance: str) -> Chart 
 def severity_points(metrics: dict[str, dict[str, float]], model: str = "this evaluation") -> list[Point]:
     """Returns the severities among the test sets of one evaluation; [] if there are fewer than two.
 
+    Of both versions of OccludedMarket1501, the one with more of the severities counts, the first one if both have as
+    many.
+
     Args:
         metrics: {data set: {metric: value in %}}.
         model: name of the line in a figure.
     """
-    by_severity = {SEVERITY_OF[name]: each for name, each in metrics.items() if name in SEVERITY_OF}
-    points = [Point(model, "all", severity, each) for severity, each in sorted(by_severity.items())]
+    points = []
+    for severity_of in SEVERITY_OF:
+        by_severity = {severity_of[name]: each for name, each in metrics.items() if name in severity_of}
+        if len(by_severity) > len(points):
+            points = [Point(model, "all", severity, each) for severity, each in sorted(by_severity.items())]
     return points if len(points) > 1 else []
 
 
