@@ -13,8 +13,8 @@ from igoas_plugin.fastreid_fixes.labels import CAMERA, IDENTITY, Label, as_plain
 
 from .market_style import Item
 
-# Folders of fast-reid's data sets whose error names none, the present version first
-FOLDERS = {Market1501: ("Market-1501-v15.09.15",), MSMT17: ("MSMT17_V2", "MSMT17_V1")}
+# Data sets of fast-reid whose error does not name the missing folder: that folder, then what can lie in its place
+FOLDERS = {Market1501: ("Market-1501-v15.09.15", "bounding_box_train"), MSMT17: ("MSMT17_V2", "MSMT17_V1")}
 FROM_ONE = (Market1501, DukeMTMC, MSMT17, CUHK03, VeRi)  # file names count cameras from 1, these classes from 0
 
 

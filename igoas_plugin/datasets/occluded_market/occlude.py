@@ -10,7 +10,8 @@ from numpy.random import RandomState
 VERSION = 1  # of the drawing; raise it with any change that alters a pixel
 SEVERITIES = range(6)
 # Share of the image's area that is hidden or cut off, by severity, in the two versions of the data set. In the second
-# one a baseline keeps about half of its whole-body Rank-1 at severity 3, and a fifth at severity 5 (docs/data.md)
+# one a baseline keeps about half of its whole-body Rank-1 at severity 3, and a fifth to a quarter at severity 5
+# (docs/data.md)
 SHARES = {1: (0.0, 0.1, 0.2, 0.3, 0.4, 0.5), 2: (0.0, 0.05, 0.1, 0.15, 0.23, 0.32)}
 ASPECTS = (50, 300)  # height / width of a rectangle, in hundredths
 LEAST_CONTRAST = 120  # of 255, in the channel where the two colours of a texture differ most
