@@ -110,6 +110,9 @@ def plugin_defaults() -> CfgNode:
     C.MODEL.OCCLUSION.ASPECT_MIN = 0.5
     # Random value of each channel: U(0, 1) on the "normalised" image (released) or U(0, 255) on the "pixel" (paper)
     C.MODEL.OCCLUSION.FILL = "normalised"
+    # IncrementalErasing, IncrementalDrop: whether each image gets a rectangle and a value of its own; False: the whole
+    # batch has the same (released)
+    C.MODEL.OCCLUSION.PER_IMAGE = False
     # Probability that a side of an occluded image is cut off, by the schedule, and the rest enlarged, in [0, 1]
     C.MODEL.OCCLUSION.TRUNCATION = 0.0
     # Mask of the suppression loss: "occluded" (0 inside the occlusion) or "ones" (released, for per-image blocks)
@@ -129,6 +132,9 @@ def plugin_defaults() -> CfgNode:
     C.MODEL.IGOAS.STEM = "torchvision"
     # Whether one more random block, of the backbone's own type, follows each branch's last stage (not in the paper)
     C.MODEL.IGOAS.EXTRA_BLOCK = True
+    # What each branch is trained on: "paired" (the global branch on clean images, the suppression branch on occluded
+    # ones: paper, released) or "both" (each on clean and on occluded images)
+    C.MODEL.IGOAS.IMAGES = "paired"
     # What is ranked: "joint" (both halves), "global" or "suppression" (table V)
     C.MODEL.IGOAS.DESCRIPTOR = "joint"
     # Pooling of the global branch, a name in fastreid.layers.pooling, in place of MODEL.HEADS.POOL_LAYER

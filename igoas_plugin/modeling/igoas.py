@@ -11,7 +11,7 @@ from fastreid.modeling.losses import cross_entropy_loss, log_accuracy
 from fastreid.modeling.meta_arch import META_ARCH_REGISTRY
 from torch import Tensor, nn
 
-from igoas_plugin.core.errors import InputError
+from igoas_plugin.core.errors import InputError, require_choice
 from igoas_plugin.core.extensions import constructing
 from igoas_plugin.core.run_progress import current_storage, ensured_storage
 from igoas_plugin.fastreid_fixes.freezing import FreezePlan
@@ -26,6 +26,7 @@ from .losses import BRANCHES, SuppressionLoss, identity_weights, metric_losses, 
 from .unseen_occlusions import UnseenOcclusions
 
 IDENTITY_LOSSES = (*BRANCHES, "joint")
+IMAGES = ("paired", "both")
 
 
 @META_ARCH_REGISTRY.register()
@@ -33,7 +34,8 @@ class IGOAS(nn.Module):
     """Incremental Generative Occlusion Adversarial Suppression network (Zhao et al., IEEE TIP 30:4212-4224, 2021).
 
     The clean and the occluded batch pass the shared trunk together. The global branch sees the clean half. The
-    suppression branch sees the occluded half, and learns not to respond inside the occlusion.
+    suppression branch sees the occluded half, and learns not to respond inside the occlusion. With `images` "both",
+    which is not in the paper, each branch sees both halves, as in an evaluation both see the same images.
 
     Args:
         backbone: the shared trunk, images -> feature map. fast-reid's name, so that its config keys and its optimiser
@@ -48,6 +50,7 @@ class IGOAS(nn.Module):
         metric_losses: losses on the joint embedding, {name: (scale, (embedding, targets) -> scalar)}.
         identity_weights: name or three numbers, see parse_identity_weights().
         suppression_loss: with its branches and stages.
+        images: "paired" (paper) or "both".
         compiled: whether a training step runs trunk and branches by torch.compile; an evaluation never does.
 
     Raises:
@@ -70,9 +73,11 @@ class IGOAS(nn.Module):
         metric_losses: dict[str, tuple[float, Callable[[Tensor, Tensor], Tensor]]],
         identity_weights: str,
         suppression_loss: SuppressionLoss,
+        images: str = "paired",
         compiled: bool = False,
     ):
         super().__init__()
+        require_choice("MODEL.IGOAS.IMAGES", images, IMAGES)
         if suppression_loss.on_both_stages and not suppression_branch.has_attention:
             raise InputError(
                 "MODEL.IGOAS.MASK_LOSS.STAGES both needs MODEL.IGOAS.SUPPRESSION.ATTENTION True: it supervises the "
@@ -87,6 +92,7 @@ class IGOAS(nn.Module):
         self.metric_losses = metric_losses
         self.identity_weights = parse_identity_weights(identity_weights, len(IDENTITY_LOSSES))
         self.suppression_loss = suppression_loss
+        self.images = images
         self.unseen_occlusions = UnseenOcclusions()
         self.compiled = compiled
         if compiled:  # in place, so that parameters keep their names; occlusion and losses stay uncompiled
@@ -116,6 +122,7 @@ class IGOAS(nn.Module):
             "metric_losses": metric_losses(cfg),
             "identity_weights": keys.ID_WEIGHTS,
             "suppression_loss": SuppressionLoss(**{key.lower(): value for key, value in keys.MASK_LOSS.items()}),
+            "images": keys.IMAGES,
             "compiled": keys.COMPILE,
         }
 
@@ -159,9 +166,14 @@ class IGOAS(nn.Module):
         if for_precise_bn(targets):
             targets, occlusion = torch.zeros_like(targets), keep_clean
         occluded, visible = occlude(occlusion, images)
-        clean_shared, occluded_shared = self.backbone(torch.cat([images, occluded])).chunk(2)
-        global_map, _ = self.global_branch(clean_shared)
-        suppression_map, attended = self.suppression_branch(occluded_shared)
+        shared = self.backbone(torch.cat([images, occluded]))
+        if self.images == "both":
+            global_input = suppression_input = shared
+            targets, visible = targets.repeat(2), torch.cat([all_visible(images), visible])
+        else:
+            global_input, suppression_input = shared.chunk(2)
+        global_map, _ = self.global_branch(global_input)
+        suppression_map, attended = self.suppression_branch(suppression_input)
         if hasattr(occlusion, "drop"):
             suppression_map, visible = occlusion.drop(suppression_map)
         outputs = self.heads(global_map, suppression_map, targets)

@@ -56,15 +56,23 @@ class RectangleOcclusion(OcclusionBlock):
 
 @OCCLUSION_REGISTRY.register()
 class IncrementalErasing(RectangleOcclusion):
-    """IGO block of the paper: one rectangle for the whole batch, larger as training goes on, one value a channel.
+    """IGO block of the paper: a rectangle that is larger as training goes on, with one value a channel.
+
+    The whole batch has the same one, or with MODEL.OCCLUSION.PER_IMAGE, which is not in the paper, each image its own.
 
     Source: IGOAS (TIP 2021), section III-B; BatchIncErasing of the released code.
     """
 
     @classmethod
     def from_config(cls, cfg) -> dict:
-        fill = RandomColour(cfg.MODEL.OCCLUSION.FILL, cfg.MODEL.PIXEL_MEAN, cfg.MODEL.PIXEL_STD)
-        return {"rectangle": scheduled(cfg), "fill": fill, **super().from_config(cfg)}
+        keys = cfg.MODEL.OCCLUSION
+        fill = RandomColour(keys.FILL, cfg.MODEL.PIXEL_MEAN, cfg.MODEL.PIXEL_STD)
+        return {
+            "rectangle": scheduled(cfg),
+            "fill": fill,
+            "per_image": keys.PER_IMAGE,
+            **super().from_config(cfg),
+        }
 
 
 @OCCLUSION_REGISTRY.register()
@@ -76,7 +84,12 @@ class IncrementalDrop(RectangleOcclusion):
 
     @classmethod
     def from_config(cls, cfg) -> dict:
-        return {"rectangle": scheduled(cfg), "fill": DROP, **super().from_config(cfg)}
+        return {
+            "rectangle": scheduled(cfg),
+            "fill": DROP,
+            "per_image": cfg.MODEL.OCCLUSION.PER_IMAGE,
+            **super().from_config(cfg),
+        }
 
 
 @OCCLUSION_REGISTRY.register()

@@ -97,6 +97,35 @@ def test_losses_are_the_weighted_sum_of_the_paper(igoas_cfg):
         assert raw == pytest.approx(2 * losses[f"suppression_loss_{branch}"].item())
 
 
+def test_with_both_kinds_of_images_every_loss_is_the_mean_over_clean_and_occluded_ones(igoas_cfg):
+    """The norms are frozen, so that no image depends on the others of its batch."""
+    keys = {"MODEL__IGOAS__ID_WEIGHTS": "1 1 1", "MODEL__IGOAS__MASK_LOSS__RESIZE": "area"}
+    keys["MODEL__LOSSES__CE__EPSILON"] = 0.1
+    model = built(igoas_cfg, MODEL__HEADS__NORM="FrozenBN", MODEL__IGOAS__IMAGES="both", **keys)
+    for module in model.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            module.eval().train = lambda mode=True: None
+    batch, occlusions, trunk = random_batch(), [], []
+    model.occlusion.register_forward_hook(lambda module, inputs, output: occlusions.append(output))
+    model.backbone.register_forward_hook(lambda module, inputs, output: trunk.append(len(output)))
+    losses, _ = train_step(model, batch)
+    (occluded, visible), clean = occlusions[0], model.preprocess_image(batch)
+    assert trunk == [16] and visible.min() == 0
+
+    expected = dict.fromkeys(losses, 0.0)
+    model.heads.train()
+    for images, mask in ((clean, torch.ones_like(visible)), (occluded, visible)):
+        for image, target, seen in zip(images, batch["targets"], mask, strict=True):
+            shared = model.backbone(image[None])
+            maps = {"global": model.global_branch(shared)[0], "suppression": model.suppression_branch(shared)[0]}
+            logits = model.heads(maps["global"], maps["suppression"], target[None])
+            for name in ("global", "suppression", "joint"):
+                expected[f"loss_identity_{name}"] += cross_entropy_loss(logits[name][0], target[None], 0.1) / 16
+            for branch, each in maps.items():
+                expected[f"suppression_loss_{branch}"] += suppression_loss(each, seen[None], resize="area") / 16
+    torch.testing.assert_close(losses, expected)
+
+
 def test_the_scale_of_the_cross_entropy_is_for_all_three_identity_losses(igoas_cfg):
     once, _ = train_step(built(igoas_cfg.clone()))
     twice, _ = train_step(built(igoas_cfg, MODEL__LOSSES__CE__SCALE=2.0))
@@ -264,6 +293,7 @@ def test_evaluation_takes_a_bare_tensor_of_images(igoas_cfg):
     "keys, message",
     [
         ({"MODEL__IGOAS__ID_WEIGHTS": "max"}, "ID_WEIGHTS must be adaptive, .*, got max"),
+        ({"MODEL__IGOAS__IMAGES": "all"}, "MODEL.IGOAS.IMAGES must be paired or both, got all"),
         (
             {MASK + "STAGES": "both", "MODEL__IGOAS__SUPPRESSION__ATTENTION": False},
             "needs MODEL.IGOAS.SUPPRESSION.ATTENTION",

@@ -63,6 +63,26 @@ def test_pixel_fill_covers_the_range_of_pixels_before_normalisation():
     assert -0.01 <= pixels.min() < 25 and 230 < pixels.max() <= 255.01
 
 
+@pytest.mark.parametrize("name", ["IncrementalErasing", "IncrementalDrop"])
+def test_with_a_rectangle_for_each_image_the_images_differ_and_the_share_follows_the_schedule(name):
+    batch = images(count=16)
+    with at(7, 45) as storage:
+        occluded, visible = block(NAME=name, PER_IMAGE=True)(batch)
+        logged = storage.latest()["occlusion/share"][0]
+    assert torch.equal(occluded * visible, batch * visible)
+    boxes, values = set(), set()
+    for image, mask in zip(occluded, visible[:, 0], strict=True):
+        rows, columns = (mask == 0).any(1).nonzero().flatten(), (mask == 0).any(0).nonzero().flatten()
+        boxes.add((int(rows[0]), int(columns[0]), len(rows), len(columns)))
+        assert int((mask == 0).sum()) == len(rows) * len(columns)  # one rectangle
+        hidden = image[:, mask == 0]
+        assert (hidden == hidden[:, :1]).all()
+        values.add(tuple(hidden[:, 0].tolist()))
+    assert len(boxes) == 16 and len(values) == (16 if name == "IncrementalErasing" else 1)
+    # sides are rounded to pixels: at most half a row and half a column of 64 x 32
+    assert logged == pytest.approx(float((1 - visible).mean())) and logged == pytest.approx(0.3, abs=48 / 2048)
+
+
 def test_no_global_generator_is_touched():
     def states():
         return random.getstate(), np.random.get_state()[1].tolist(), torch.get_rng_state().tolist()
