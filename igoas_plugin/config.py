@@ -135,7 +135,8 @@ def plugin_defaults() -> CfgNode:
     # What each branch is trained on: "paired" (the global branch on clean images, the suppression branch on occluded
     # ones: paper, released) or "both" (each on clean and on occluded images)
     C.MODEL.IGOAS.IMAGES = "paired"
-    # What is ranked: "joint" (both halves), "global" or "suppression" (table V)
+    # What is ranked: "joint" (both halves), "global" or "suppression" (table V), and with the stripe branch "stripe" or
+    # "all" (global, suppression and stripe)
     C.MODEL.IGOAS.DESCRIPTOR = "joint"
     # Pooling of the global branch, a name in fastreid.layers.pooling, in place of MODEL.HEADS.POOL_LAYER
     C.MODEL.IGOAS.GLOBAL = CfgNode()
@@ -145,6 +146,14 @@ def plugin_defaults() -> CfgNode:
     C.MODEL.IGOAS.SUPPRESSION.POOL_LAYER = "GlobalMaxPool"
     # Whether the suppression branch has its attention modules, before and after the last stage
     C.MODEL.IGOAS.SUPPRESSION.ATTENTION = True
+    # Whether a third branch is trained, with a private last stage as the others, on feature maps that have lost one
+    # horizontal stripe of 30 % (not in the paper; batch drop-block, as in SCM-ReID)
+    C.MODEL.IGOAS.STRIPE = CfgNode()
+    C.MODEL.IGOAS.STRIPE.ENABLED = False
+    # Pooling of the stripe branch, in the same way
+    C.MODEL.IGOAS.STRIPE.POOL_LAYER = "GlobalMaxPool"
+    # Weight of its identity loss, 0 or more
+    C.MODEL.IGOAS.STRIPE.SCALE = 1 / 3
     # Weight of the suppression loss (eq. 1), 0 or more; 0: no loss. Code, logs and docs say suppression_loss
     C.MODEL.IGOAS.MASK_LOSS = CfgNode()
     C.MODEL.IGOAS.MASK_LOSS.SCALE = 1.0

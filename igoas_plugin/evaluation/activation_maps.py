@@ -19,8 +19,8 @@ def activation_maps(model: nn.Module, images: Tensor) -> dict[str, Tensor]:
 
     Returns:
         {name: (B, h, w)} on the CPU, in the order in which the model computes them. For IGOAS: the last feature map of
-        the global branch, and the input and output of each attention module of the suppression branch. For another
-        model: "backbone".
+        the global branch, the input and output of each attention module of the suppression branch, and the last feature
+        map of the stripe branch. For another model: "backbone".
     """
     with uncompiled() if getattr(model, "compiled", False) else nullcontext():
         shared = model.backbone(model.preprocess_image(images))
@@ -40,6 +40,8 @@ def activation_maps(model: nn.Module, images: Tensor) -> dict[str, Tensor]:
         finally:
             for hook in hooks:
                 hook.remove()
+        if model.stripe_branch is not None:
+            maps["stripe"] = channel_mean(model.stripe_branch(shared)[0])
         return maps
 
 

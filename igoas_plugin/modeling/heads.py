@@ -14,6 +14,15 @@ from .losses import BRANCHES
 POOL_LAYERS = [name for name in pooling.__all__ if name not in ("Identity", "Flatten")]  # these two do not pool
 NORMS = ("BN", "syncBN", "GhostBN", "FrozenBN", "GN")  # of fast-reid's get_norm()
 GROUPS = 32  # of its GN
+STRIPE = "stripe"
+# Branches whose embeddings are ranked, by MODEL.IGOAS.DESCRIPTOR
+DESCRIPTORS = {
+    "joint": BRANCHES,
+    "global": ("global",),
+    "suppression": ("suppression",),
+    STRIPE: (STRIPE,),
+    "all": (*BRANCHES, STRIPE),
+}
 
 
 class Reduction(nn.Module):
@@ -99,7 +108,7 @@ class BranchNeck(nn.Module):
 
 @REID_HEADS_REGISTRY.register()
 class IGOASHead(nn.Module):
-    """Heads of both branches: feature maps -> three logits in training, the descriptor in evaluation.
+    """Heads of the branches: feature maps -> logits in training, the descriptor in evaluation.
 
     They compute in float32 under any autocast.
 
@@ -108,14 +117,16 @@ class IGOASHead(nn.Module):
         embedding_dim: width of the embedding of a branch; 0: no reduction.
         num_classes: number of identities.
         global_pool, suppression_pool: names in fastreid.layers.pooling.
+        stripe_pool: the same for the stripe branch; None: there is none.
         norm: one of NORMS.
         with_bnneck: whether one more normalisation stands between embedding and classifiers.
         neck_feat: side of that neck that the metric losses see, "before" or "after".
         cls_layer, scale, margin: classification layer of fast-reid.
-        descriptor: what is ranked, "joint", "global" or "suppression".
+        descriptor: what is ranked, a name in DESCRIPTORS.
 
     Raises:
-        InputError: a name is unknown, or embedding_dim is negative or does not fit the norm.
+        InputError: a name is unknown, embedding_dim is negative or does not fit the norm, or the descriptor needs the
+            stripe branch and there is none.
     """
 
     @configurable
@@ -127,6 +138,7 @@ class IGOASHead(nn.Module):
         num_classes: int,
         global_pool: str,
         suppression_pool: str,
+        stripe_pool: str | None = None,
         norm: str,
         with_bnneck: bool,
         neck_feat: str,
@@ -139,7 +151,9 @@ class IGOASHead(nn.Module):
         require_choice("MODEL.HEADS.NECK_FEAT", neck_feat, ("before", "after"))
         require_choice("MODEL.HEADS.NORM", norm, NORMS)
         require_choice("MODEL.HEADS.CLS_LAYER", cls_layer, any_softmax.__all__)
-        require_choice("MODEL.IGOAS.DESCRIPTOR", descriptor, ("joint", *BRANCHES))
+        require_choice("MODEL.IGOAS.DESCRIPTOR", descriptor, DESCRIPTORS)
+        if stripe_pool is None and STRIPE in DESCRIPTORS[descriptor]:
+            raise InputError(f"MODEL.IGOAS.DESCRIPTOR {descriptor} needs MODEL.IGOAS.STRIPE.ENABLED True")
         if embedding_dim < 0:
             raise InputError(f"MODEL.HEADS.EMBEDDING_DIM must be 0 (no reduction) or more, got {embedding_dim}")
         if norm == "GN" and (embedding_dim % GROUPS or embedding_dim == GROUPS):  # a group of one value is always 0
@@ -148,13 +162,16 @@ class IGOASHead(nn.Module):
                 f"got {embedding_dim}"
             )
         self.neck_feat = neck_feat
-        self.descriptor_branches = BRANCHES if descriptor == "joint" else (descriptor,)
+        self.descriptor_branches = DESCRIPTORS[descriptor]
         self.global_neck = BranchNeck(feat_dim, global_pool, embedding_dim, norm, with_bnneck)
         self.suppression_neck = BranchNeck(feat_dim, suppression_pool, embedding_dim, norm, with_bnneck)
         width = self.global_neck.width
         self.global_classifier = Classifier(width, num_classes, cls_layer, scale, margin)
         self.suppression_classifier = Classifier(width, num_classes, cls_layer, scale, margin)
         self.joint_classifier = Classifier(2 * width, num_classes, cls_layer, scale, margin)
+        if stripe_pool is not None:
+            self.stripe_neck = BranchNeck(feat_dim, stripe_pool, embedding_dim, norm, with_bnneck)
+            self.stripe_classifier = Classifier(width, num_classes, cls_layer, scale, margin)
 
     @classmethod
     def from_config(cls, cfg) -> dict:
@@ -165,6 +182,7 @@ class IGOASHead(nn.Module):
             "num_classes": heads.NUM_CLASSES,
             "global_pool": igoas.GLOBAL.POOL_LAYER,
             "suppression_pool": igoas.SUPPRESSION.POOL_LAYER,
+            "stripe_pool": igoas.STRIPE.POOL_LAYER if igoas.STRIPE.ENABLED else None,
             "norm": heads.NORM,
             "with_bnneck": heads.WITH_BNNECK,
             "neck_feat": heads.NECK_FEAT,
@@ -175,7 +193,11 @@ class IGOASHead(nn.Module):
         }
 
     def forward(
-        self, global_map: Tensor | None, suppression_map: Tensor | None, targets: Tensor | None = None
+        self,
+        global_map: Tensor | None,
+        suppression_map: Tensor | None,
+        targets: Tensor | None = None,
+        stripe_map: Tensor | None = None,
     ) -> dict | Tensor:
         """Returns logits and embedding of a training step, or the descriptors of an evaluation.
 
@@ -183,26 +205,24 @@ class IGOASHead(nn.Module):
             global_map, suppression_map: last feature maps, (B, C, H, W) each. An evaluation reads only those of
                 ``descriptor_branches``.
             targets: identities (B,), in training.
+            stripe_map: last feature map of the stripe branch, if there is one.
 
         Returns:
-            In training {"global" | "suppression" | "joint": (logits with margin, logits), "features": joint embedding
-            (B, 2D) for the metric losses}. In evaluation the descriptor: each half L2-normalised, global first,
-            (B, 2D), or one half, (B, D).
+            In training {"global" | "suppression" | "joint" | "stripe": (logits with margin, logits), "features": joint
+            embedding (B, 2D) for the metric losses}; "stripe" only if there is a stripe map. In evaluation the
+            descriptor: the embeddings of ``descriptor_branches``, each L2-normalised, (B, number of branches * D).
         """
-        feature_maps = {"global": global_map, "suppression": suppression_map}
+        feature_maps = {"global": global_map, "suppression": suppression_map, STRIPE: stripe_map}
         weight = self.joint_classifier.weight
         with torch.autocast(weight.device.type, enabled=False):
             before, after = {}, {}
-            for branch in BRANCHES if self.training else self.descriptor_branches:
+            trained = BRANCHES if stripe_map is None else (*BRANCHES, STRIPE)
+            for branch in trained if self.training else self.descriptor_branches:
                 neck = getattr(self, f"{branch}_neck")
                 before[branch], after[branch] = neck(feature_maps[branch].to(weight.dtype))
             if not self.training:
                 return torch.cat([F.normalize(after[branch], dim=1) for branch in self.descriptor_branches], 1)
             after["joint"] = torch.cat([after["global"], after["suppression"]], 1)
             seen = before if self.neck_feat == "before" else after
-            return {
-                "global": self.global_classifier(after["global"], targets),
-                "suppression": self.suppression_classifier(after["suppression"], targets),
-                "joint": self.joint_classifier(after["joint"], targets),
-                "features": torch.cat([seen["global"], seen["suppression"]], 1),
-            }
+            logits = {name: getattr(self, f"{name}_classifier")(after[name], targets) for name in after}
+            return {**logits, "features": torch.cat([seen["global"], seen["suppression"]], 1)}

@@ -17,7 +17,8 @@ from igoas_plugin.core.run_progress import current_storage, ensured_storage
 from igoas_plugin.fastreid_fixes.freezing import FreezePlan
 from igoas_plugin.fastreid_fixes.preprocessing import for_precise_bn, preprocess_image
 from igoas_plugin.occlusion import build_occlusion
-from igoas_plugin.occlusion.block import all_visible, occlude
+from igoas_plugin.occlusion.block import all_visible, occlude, seed_of
+from igoas_plugin.occlusion.rectangle_blocks import DropStripe
 
 from .backbones import split_backbone
 from .branch import Branch
@@ -51,11 +52,14 @@ class IGOAS(nn.Module):
         identity_weights: name or three numbers, see parse_identity_weights().
         suppression_loss: with its branches and stages.
         images: "paired" (paper) or "both".
+        stripe_branch: third Branch, which sees what the global branch sees, with a stripe of the feature map dropped.
+        drop_stripe: drops it, feature map -> feature map.
+        stripe_scale: weight of its identity loss, not negative.
         compiled: whether a training step runs trunk and branches by torch.compile; an evaluation never does.
 
     Raises:
-        InputError: a value is unknown, or `suppression_loss` is on both stages and the suppression branch has no
-            attention.
+        InputError: a value is unknown or negative, or `suppression_loss` is on both stages and the suppression branch
+            has no attention.
     """
 
     @configurable
@@ -74,10 +78,15 @@ class IGOAS(nn.Module):
         identity_weights: str,
         suppression_loss: SuppressionLoss,
         images: str = "paired",
+        stripe_branch: nn.Module | None = None,
+        drop_stripe: nn.Module | None = None,
+        stripe_scale: float = 1 / 3,
         compiled: bool = False,
     ):
         super().__init__()
         require_choice("MODEL.IGOAS.IMAGES", images, IMAGES)
+        if stripe_scale < 0:
+            raise InputError(f"MODEL.IGOAS.STRIPE.SCALE must not be negative, got {stripe_scale}")
         if suppression_loss.on_both_stages and not suppression_branch.has_attention:
             raise InputError(
                 "MODEL.IGOAS.MASK_LOSS.STAGES both needs MODEL.IGOAS.SUPPRESSION.ATTENTION True: it supervises the "
@@ -86,6 +95,7 @@ class IGOAS(nn.Module):
         self.backbone = backbone
         self.global_branch = global_branch
         self.suppression_branch = suppression_branch
+        self.stripe_branch, self.drop_stripe, self.stripe_scale = stripe_branch, drop_stripe, stripe_scale
         self.heads = heads
         self.occlusion = occlusion
         self.cross_entropy = cross_entropy
@@ -96,7 +106,7 @@ class IGOAS(nn.Module):
         self.unseen_occlusions = UnseenOcclusions()
         self.compiled = compiled
         if compiled:  # in place, so that parameters keep their names; occlusion and losses stay uncompiled
-            for part in (backbone, global_branch, suppression_branch):
+            for part in filter(None, (backbone, global_branch, suppression_branch, stripe_branch)):
                 part.compile()
         self.register_buffer("pixel_mean", torch.tensor(pixel_mean).view(1, -1, 1, 1), persistent=False)
         self.register_buffer("pixel_std", torch.tensor(pixel_std).view(1, -1, 1, 1), persistent=False)
@@ -110,6 +120,13 @@ class IGOAS(nn.Module):
         cfg = cfg.clone()
         cfg.defrost()
         cfg.MODEL.BACKBONE.FEAT_DIM = split.channels  # fast-reid's default is ResNet-50's, whatever the depth
+        stripe = {}
+        if keys.STRIPE.ENABLED:
+            stripe = {
+                "stripe_branch": Branch(split, attention=False, extra_block=keys.EXTRA_BLOCK),
+                "drop_stripe": DropStripe(seed_of(cfg)),
+                "stripe_scale": keys.STRIPE.SCALE,
+            }
         return {
             "backbone": split.trunk,
             "global_branch": Branch(split, attention=False, extra_block=keys.EXTRA_BLOCK),
@@ -123,6 +140,7 @@ class IGOAS(nn.Module):
             "identity_weights": keys.ID_WEIGHTS,
             "suppression_loss": SuppressionLoss(**{key.lower(): value for key, value in keys.MASK_LOSS.items()}),
             "images": keys.IMAGES,
+            **stripe,
             "compiled": keys.COMPILE,
         }
 
@@ -138,6 +156,8 @@ class IGOAS(nn.Module):
         if cfg.MODEL.IGOAS.FREEZE_EPOCHS < 0:
             raise InputError(f"MODEL.IGOAS.FREEZE_EPOCHS must not be negative, got {cfg.MODEL.IGOAS.FREEZE_EPOCHS}")
         layers = [r"backbone\.", r"global_branch\.last_stage\.", r"suppression_branch\.last_stage\."]
+        if cfg.MODEL.IGOAS.STRIPE.ENABLED:
+            layers.append(r"stripe_branch\.last_stage\.")
         if cfg.MODEL.IGOAS.FREEZE_JOINT:
             layers.append(r"heads\.joint_classifier\.")
         return FreezePlan(tuple(layers), epochs=cfg.MODEL.IGOAS.FREEZE_EPOCHS)
@@ -162,9 +182,9 @@ class IGOAS(nn.Module):
         if not self.training:
             return self.descriptors(images)
 
-        targets, occlusion = batched_inputs["targets"], self.occlusion
+        targets, occlusion, drop_stripe = batched_inputs["targets"], self.occlusion, self.drop_stripe
         if for_precise_bn(targets):
-            targets, occlusion = torch.zeros_like(targets), keep_clean
+            targets, occlusion, drop_stripe = torch.zeros_like(targets), keep_clean, nn.Identity()
         occluded, visible = occlude(occlusion, images)
         shared = self.backbone(torch.cat([images, occluded]))
         if self.images == "both":
@@ -176,7 +196,11 @@ class IGOAS(nn.Module):
         suppression_map, attended = self.suppression_branch(suppression_input)
         if hasattr(occlusion, "drop"):
             suppression_map, visible = occlusion.drop(suppression_map)
-        outputs = self.heads(global_map, suppression_map, targets)
+        if self.stripe_branch is None:
+            outputs = self.heads(global_map, suppression_map, targets)
+        else:
+            stripe_map, _ = self.stripe_branch(drop_stripe(global_input))
+            outputs = self.heads(global_map, suppression_map, targets, stripe_map)
         feature_maps = {"global": [global_map], "suppression": [suppression_map, attended]}
         with ensured_storage(), torch.autocast(images.device.type, enabled=False):
             return self.losses(outputs, targets, feature_maps, visible)
@@ -187,7 +211,8 @@ class IGOAS(nn.Module):
             shared = self.backbone(images)
             branches = getattr(self.heads, "descriptor_branches", BRANCHES)
             feature_maps = {branch: getattr(self, f"{branch}_branch")(shared)[0] for branch in branches}
-        return self.heads(feature_maps.get("global"), feature_maps.get("suppression"))
+        stripe = {"stripe_map": feature_maps["stripe"]} if "stripe" in feature_maps else {}
+        return self.heads(feature_maps.get("global"), feature_maps.get("suppression"), **stripe)
 
     def losses(
         self, outputs: dict, targets: Tensor, feature_maps: dict[str, list[Tensor]], visible: Tensor
@@ -208,11 +233,14 @@ class IGOAS(nn.Module):
 
         weighted = ce["scale"] * weights * identity
         losses = {f"loss_identity_{name}": loss for name, loss in zip(IDENTITY_LOSSES, weighted, strict=True)}
+        logged = {f"raw_loss_{name}": loss for name, loss in zip(IDENTITY_LOSSES, identity, strict=True)}
+        if "stripe" in outputs:
+            logged["raw_loss_stripe"] = cross_entropy_loss(outputs["stripe"][0], targets, ce["eps"], ce["alpha"])
+            losses["loss_identity_stripe"] = ce["scale"] * self.stripe_scale * logged["raw_loss_stripe"]
         losses.update({name: self.suppression_loss.scale * loss for name, loss in suppression.items()})
         losses.update({name: self.metric_losses[name][0] * loss for name, loss in metric.items()})
 
         log_accuracy(outputs["joint"][1].detach(), targets)
-        logged = {f"raw_loss_{name}": loss for name, loss in zip(IDENTITY_LOSSES, identity, strict=True)}
         logged.update({f"raw_{name}": loss for name, loss in {**suppression, **metric}.items()})
         logged.update({f"loss_weight_{name}": weight for name, weight in zip(IDENTITY_LOSSES, weights, strict=True)})
         current_storage().put_scalars(**logged)

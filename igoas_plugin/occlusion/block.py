@@ -69,6 +69,29 @@ def described(result) -> str:
     return f"{str(result.dtype).removeprefix('torch.')} {tuple(result.shape)} on {result.device}"
 
 
+class Draws:
+    """Random generators that seed, iteration and rank alone decide; without an event storage calls are counted.
+
+    Args:
+        seed: not negative.
+        stream: a number for all but the occlusion block, so that it draws other numbers from the same seed.
+    """
+
+    def __init__(self, seed: int, *stream: int):
+        self.seed, self.stream, self.calls = seed, stream, 0
+
+    def __call__(self) -> tuple[np.random.Generator, RunProgress]:
+        """Returns the random generator of this call and the progress of the run."""
+        progress = run_progress() or RunProgress(epoch=0, iteration=self.calls, iters_per_epoch=None)
+        self.calls += 1
+        return np.random.default_rng([self.seed, progress.iteration, comm.get_rank(), *self.stream]), progress
+
+
+def seed_of(cfg) -> int:
+    """Returns SEED, or torch's own seed where it is -1, as without a trainer; nothing is drawn from it."""
+    return cfg.SEED if cfg.SEED >= 0 else torch.initial_seed()
+
+
 class OcclusionBlock(nn.Module):
     """Base class of occlusion blocks; a subclass draws in ``occlude(rng, progress, images)``.
 
@@ -96,16 +119,14 @@ class OcclusionBlock(nn.Module):
         require_choice("MODEL.OCCLUSION.MASK", mask, ("occluded", "ones"))
         if seed < 0:
             raise InputError(f"the seed of an occlusion block must not be negative, got {seed}")
-        self.prob, self.mask, self.seed, self.truncation = prob, mask, seed, truncation
-        self.calls = 0
+        self.prob, self.mask, self.truncation = prob, mask, truncation
+        self.draws = Draws(seed)
 
     @classmethod
     def from_config(cls, cfg) -> dict:
-        # without a trainer SEED can be -1: torch's own seed is read, and nothing is drawn from it
-        seed = cfg.SEED if cfg.SEED >= 0 else torch.initial_seed()
         keys = cfg.MODEL.OCCLUSION
         truncation = Truncation(build_schedule(cfg), keys.TRUNCATION) if keys.TRUNCATION else None
-        return {"prob": keys.PROB, "mask": keys.MASK, "seed": seed, "truncation": truncation}
+        return {"prob": keys.PROB, "mask": keys.MASK, "seed": seed_of(cfg), "truncation": truncation}
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """Occludes a batch.
@@ -128,9 +149,7 @@ class OcclusionBlock(nn.Module):
 
     def draw_state(self) -> tuple[np.random.Generator, RunProgress]:
         """Returns the random generator of this call and the progress of the run."""
-        progress = run_progress() or RunProgress(epoch=0, iteration=self.calls, iters_per_epoch=None)
-        self.calls += 1
-        return np.random.default_rng([self.seed, progress.iteration, comm.get_rank()]), progress
+        return self.draws()
 
     def occlude(self, rng: np.random.Generator, progress: RunProgress, images: Tensor) -> tuple[Tensor, Tensor, float]:
         """Returns occluded images, their mask, and the occluded share of the batch as a Python float.

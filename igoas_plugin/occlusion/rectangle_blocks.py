@@ -4,11 +4,11 @@ from collections.abc import Callable
 
 import numpy as np
 from fastreid.config import configurable
-from torch import Tensor
+from torch import Tensor, nn
 
 from igoas_plugin.core.run_progress import RunProgress
 
-from .block import OCCLUSION_REGISTRY, OcclusionBlock, all_visible, log
+from .block import OCCLUSION_REGISTRY, Draws, OcclusionBlock, all_visible, log
 from .fills import ERASING_MEAN, Constant, OtherImages, RandomColour
 from .rectangles import RandomRectangle, Rectangle, ScheduledRectangle, band
 from .schedule import build_schedule
@@ -187,14 +187,36 @@ class BatchDropBlock(NoOcclusion):
             The map with zeros in the band, and its mask, shape (B, 1, h, w).
         """
         rng, progress = self.draw_state()
-        visible = all_visible(feature_map)
-        if rng.random() < self.prob:
-            box = band(rng, progress, *feature_map.shape[2:])
-            rows, columns = box.slices
-            visible = visible.clone()
-            visible[..., rows, columns].zero_()  # an assigned 0 would be copied from the CPU
-            log(share=box.height / feature_map.shape[2], **box._asdict())
-        return feature_map * visible, visible if self.mask == "occluded" else all_visible(feature_map)
+        if rng.random() >= self.prob:
+            return feature_map, all_visible(feature_map)
+        dropped, visible, box = drop_band(rng, progress, feature_map)
+        log(share=box.height / feature_map.shape[2], **box._asdict())
+        return dropped, visible if self.mask == "occluded" else all_visible(feature_map)
+
+
+class DropStripe(nn.Module):
+    """Drops one band of 30 % of the height from the feature maps of the whole batch, as BatchDropBlock does, unlogged.
+
+    Args:
+        seed: not negative. An occlusion block of the same seed draws other numbers.
+    """
+
+    def __init__(self, seed: int):
+        super().__init__()
+        self.draws = Draws(seed, 1)
+
+    def forward(self, feature_map: Tensor) -> Tensor:
+        """Returns feature maps with zeros in the band, (B, C, h, w) -> (B, C, h, w)."""
+        return drop_band(*self.draws(), feature_map)[0]
+
+
+def drop_band(rng: np.random.Generator, progress: RunProgress, feature_map: Tensor) -> tuple[Tensor, Tensor, Rectangle]:
+    """Returns a feature map (B, C, h, w) with zeros in a band, its mask (B, 1, h, w), and the band."""
+    box = band(rng, progress, *feature_map.shape[2:])
+    rows, columns = box.slices
+    visible = all_visible(feature_map).clone()
+    visible[..., rows, columns].zero_()  # an assigned 0 would be copied from the CPU
+    return feature_map * visible, visible, box
 
 
 def scheduled(cfg) -> ScheduledRectangle:

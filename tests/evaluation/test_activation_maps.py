@@ -11,7 +11,8 @@ from igoas_plugin.occlusion.preview import occluded_batch
 SUPPRESSION = "suppression, attention {} the last stage: {}"
 
 
-def test_activation_maps_of_igoas_are_channel_means_of_both_branches_before_and_after_each_attention(igoas_cfg):
+def test_activation_maps_of_igoas_are_channel_means_of_each_branch_and_before_and_after_each_attention(igoas_cfg):
+    igoas_cfg.MODEL.IGOAS.STRIPE.ENABLED = True
     model, images = build_model(igoas_cfg).eval(), tiny_data.random_batch(images=2)["images"]
     with torch.no_grad():
         shared = model.backbone(model.preprocess_image(images))
@@ -23,6 +24,7 @@ def test_activation_maps_of_igoas_are_channel_means_of_both_branches_before_and_
             SUPPRESSION.format("before", "out"): entering,
             SUPPRESSION.format("after", "in"): leaving,
             SUPPRESSION.format("after", "out"): model.suppression_branch.attention_after(leaving),
+            "stripe": model.stripe_branch(shared)[0],
         }
     found = activation_maps(model, images)
     assert list(found) == list(expected)

@@ -106,7 +106,7 @@ def test_heads_are_float32_under_autocast():
         ({"EMBEDDING_DIM": -1}, "EMBEDDING_DIM must be 0 .* or more, got -1"),
         ({"EMBEDDING_DIM": 48, "NORM": "GN"}, "GN needs MODEL.HEADS.EMBEDDING_DIM 64 or .* multiple of 32, got 48"),
         ({"EMBEDDING_DIM": 32, "NORM": "GN"}, "GN needs MODEL.HEADS.EMBEDDING_DIM 64 or .* multiple of 32, got 32"),
-        ({"DESCRIPTOR": "both"}, "DESCRIPTOR must be joint, global or suppression, got both"),
+        ({"DESCRIPTOR": "both"}, "DESCRIPTOR must be joint, global, suppression, stripe or all, got both"),
         ({"CLS_LAYER": "Softmax"}, "CLS_LAYER must be Linear, ArcSoftmax, .*, got Softmax"),
     ],
 )

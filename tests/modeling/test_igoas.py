@@ -181,6 +181,58 @@ def test_an_evaluation_runs_no_branch_that_the_descriptor_does_not_need(igoas_cf
     assert torch.equal(half, joint[:, :width] if descriptor == "global" else joint[:, width:]) and ran == []
 
 
+@pytest.mark.parametrize("images, first", [("paired", slice(0, 8)), ("both", slice(0, 16))])
+def test_the_stripe_branch_sees_the_images_of_the_global_branch_without_one_stripe(igoas_cfg, images, first):
+    keys = {"MODEL__IGOAS__IMAGES": images, "MODEL__IGOAS__STRIPE__SCALE": 0.25, "MODEL__LOSSES__CE__SCALE": 2.0}
+    model, seen = built(igoas_cfg, MODEL__IGOAS__STRIPE__ENABLED=True, MODEL__LOSSES__CE__EPSILON=0.1, **keys), {}
+    model.backbone.register_forward_hook(lambda module, inputs, output: seen.update(shared=output))
+    model.stripe_branch.register_forward_hook(lambda module, inputs, output: seen.update(dropped=inputs[0]))
+    model.heads.register_forward_hook(lambda module, inputs, output: seen.update(logits=output["stripe"][0]))
+    bands, batch = [], random_batch(size=(160, 64))
+    for iteration in (5, 5, 6, 7):
+        losses, storage = train_step(model, batch, iteration=iteration)
+        shared, dropped = seen["shared"][first], seen["dropped"]
+        rows = (dropped == 0).all(3).all(1)  # (images, rows of the feature map)
+        assert (rows == rows[0]).all() and torch.equal(dropped, shared * ~rows[0][:, None])
+        bands.append(rows[0].nonzero().flatten().tolist())
+        targets = batch["targets"] if images == "paired" else torch.cat([batch["targets"]] * 2)
+        raw = cross_entropy_loss(seen["logits"], targets, 0.1)
+        torch.testing.assert_close(losses["loss_identity_stripe"], 2 * 0.25 * raw)
+        assert storage.latest()["raw_loss_stripe"][0] == pytest.approx(raw.item())
+    height = seen["shared"].shape[2]
+    assert all(band == list(range(band[0], band[0] + round(0.3 * height))) for band in bands)
+    assert bands[0] == bands[1] and len({band[0] for band in bands}) > 1
+
+
+def test_the_stripe_is_kept_for_precise_bn(igoas_cfg):
+    model, seen = built(igoas_cfg, MODEL__IGOAS__STRIPE__ENABLED=True), []
+    model.stripe_branch.register_forward_hook(lambda module, inputs, output: seen.append(inputs[0]))
+    batch = random_batch() | {"targets": torch.full((8,), -1)}
+    with EventStorage(), torch.no_grad():
+        model.train()(batch)
+    assert (seen[0] != 0).any(3).any(1).all()
+
+
+@pytest.mark.parametrize("descriptor", ["joint", "stripe", "all"])
+def test_the_embedding_of_the_stripe_branch_is_ranked_if_the_descriptor_says_so(igoas_cfg, descriptor):
+    keys, ran = {"MODEL__IGOAS__STRIPE__ENABLED": True, "MODEL__IGOAS__DESCRIPTOR": descriptor}, []
+    model = built(igoas_cfg, **keys).eval()
+    model.stripe_branch.register_forward_hook(lambda module, inputs, output: ran.append(output[0]))
+    descriptors = model(random_batch())
+    width = model.heads.global_neck.width
+    assert descriptors.shape == (8, width * {"joint": 2, "stripe": 1, "all": 3}[descriptor])
+    assert bool(ran) == (descriptor != "joint")
+    if ran:
+        expected = torch.nn.functional.normalize(model.heads.stripe_neck(ran[0])[1])
+        torch.testing.assert_close(descriptors[:, -width:], expected)
+
+
+def test_the_last_stage_of_the_stripe_branch_is_frozen_with_the_others(igoas_cfg):
+    igoas_cfg.MODEL.IGOAS.STRIPE.ENABLED, igoas_cfg.MODEL.IGOAS.FREEZE_EPOCHS = True, 1
+    layers = type(built(igoas_cfg)).freeze_plan(igoas_cfg).layers
+    assert r"stripe_branch\.last_stage\." in layers and len(layers) == 5
+
+
 def test_a_suppression_loss_that_is_switched_off_needs_no_attention(igoas_cfg):
     keys = {MASK + "SCALE": 0.0, MASK + "STAGES": "both", "MODEL__IGOAS__SUPPRESSION__ATTENTION": False}
     losses, _ = train_step(built(igoas_cfg, **keys))
@@ -293,6 +345,11 @@ def test_evaluation_takes_a_bare_tensor_of_images(igoas_cfg):
     "keys, message",
     [
         ({"MODEL__IGOAS__ID_WEIGHTS": "max"}, "ID_WEIGHTS must be adaptive, .*, got max"),
+        ({"MODEL__IGOAS__DESCRIPTOR": "all"}, "DESCRIPTOR all needs MODEL.IGOAS.STRIPE.ENABLED True"),
+        (
+            {"MODEL__IGOAS__STRIPE__ENABLED": True, "MODEL__IGOAS__STRIPE__SCALE": -1.0},
+            "STRIPE.SCALE must not be negative, got -1.0",
+        ),
         ({"MODEL__IGOAS__IMAGES": "all"}, "MODEL.IGOAS.IMAGES must be paired or both, got all"),
         (
             {MASK + "STAGES": "both", "MODEL__IGOAS__SUPPRESSION__ATTENTION": False},
