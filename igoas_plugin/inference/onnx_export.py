@@ -1,4 +1,4 @@
-"""Export of a trained model to ONNX, with normalisation, both branches, TEST.FLIP and the scaling to length 1."""
+"""Export of a trained model to ONNX, with normalisation, the ranked branches, TEST.FLIP and the scaling to length 1."""
 
 import inspect
 import io

@@ -1,4 +1,4 @@
-"""One of the two branches behind the shared trunk."""
+"""A branch behind the shared trunk."""
 
 import copy
 

@@ -1,4 +1,4 @@
-"""Heads of IGOAS: pooling, reduction, neck and classifiers of both branches."""
+"""Heads of IGOAS: pooling, reduction, neck and classifier of each branch, and the joint classifier."""
 
 import torch
 import torch.nn.functional as F

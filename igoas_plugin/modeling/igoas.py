@@ -148,7 +148,7 @@ class IGOAS(nn.Module):
     def freeze_plan(cls, cfg) -> FreezePlan:
         """Returns the layers that the released code freezes at first, for MODEL.IGOAS.FREEZE_EPOCHS epochs.
 
-        Extra blocks, attention, reductions and the classifiers of the two branches are trained from the start.
+        Extra blocks, attention, reductions and the classifiers of the branches are trained from the start.
 
         Raises:
             InputError: MODEL.IGOAS.FREEZE_EPOCHS is negative.
@@ -173,7 +173,7 @@ class IGOAS(nn.Module):
 
         Args:
             batched_inputs: "images" (B, 3, H, W) in [0, 255] and in training "targets" (B,); not modified. PreciseBN of
-                fast-reid gives negative targets without gradients: both branches then see clean images.
+                fast-reid gives negative targets without gradients: all branches then see clean images.
 
         Returns:
             In training {name: weighted loss}, whose sum is the total loss; in evaluation descriptors (B, D).
