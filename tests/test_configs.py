@@ -28,7 +28,7 @@ SETTINGS = {
     "OccREID": (("Market1501",), ("OccludedREID",)),
     "OccREID_half": (("OccludedREIDHalfSplit",), ("OccludedREIDHalfSplit",)),
     "Partial": (("Market1501",), ("PartialREID", "PartialREIDOccluded", "PartialiLIDS", "PartialiLIDSUncropped")),
-    "OccMarket1501": (("Market1501",), ("Market1501", *(f"OccludedMarket1501S{severity}" for severity in range(1, 6)))),
+    "OccMarket1501": (("Market1501",), ("Market1501", *(f"OccludedMarket1501V2S{each}" for each in range(1, 6)))),
 }
 # One of each kind; all others differ from one of these in data sets alone, or are ablations
 FULL_SIZE = [*BASES, "OccDuke/mgn_R50-ibn.yml", "OccDuke/igoas_R50-ibn.yml", "OccDuke/igoas_R101.yml",

@@ -17,7 +17,7 @@ from PIL import Image
 
 from igoas_plugin.core.errors import InputError
 from igoas_plugin.core.files import write_atomically
-from igoas_plugin.datasets.occluded_market.occlude import KINDS, OCCLUDERS, SEVERITIES, SHARES, kind_of
+from igoas_plugin.datasets.occluded_market.occlude import KINDS, OCCLUDERS, SEVERITIES, hidden_share, kind_of
 from igoas_plugin.datasets.occluded_market.occluded_market_1501 import QueryOccluder, by_name, market_in, name_of
 from igoas_plugin.evaluation.descriptors import describe
 from igoas_plugin.evaluation.results import METRICS
@@ -28,23 +28,24 @@ from .figures.figure_file import as_label, save_figure
 
 logger = logging.getLogger(f"fastreid.{__name__}")  # a child of fast-reid's logger, so it has the same handlers
 
-COLUMNS = ("model", "kind", "severity", "hidden share %", *METRICS)
+VERSION = 2  # of the severities
+COLUMNS = ("model", "kind", "hidden share %", *METRICS)
 DRAWN = ("Rank-1", "mAP")  # metrics in the figures
 
 
 @dataclass(frozen=True)
 class Point:
-    """Evaluation of a model at one severity; a row of the CSV file.
+    """Evaluation of a model with one share of each query hidden; a row of the CSV file.
 
     Args:
         kind: kind of the occlusion, one of KINDS.
-        severity: 0 to 5.
+        hidden: share of each query that is hidden or cut off, in %.
         metrics: METRICS, in %.
     """
 
     model: str
     kind: str
-    severity: int
+    hidden: int
     metrics: dict[str, float]
 
 
@@ -63,22 +64,23 @@ class OccludedQueries(CommDataset):
 
     def __getitem__(self, index: int) -> dict:
         path, identity, camera = self.img_items[index]
-        image = Image.fromarray(self.occluder.occluded(path, self.severity, self.kind))
+        image = Image.fromarray(self.occluder.occluded(path, self.severity, self.kind, VERSION))
         return {"images": self.transform(image), "targets": identity, "camids": camera, "img_paths": path}
 
 
 def occlusion_curve(name: str, cfg, root: str) -> list[Point]:
-    """Evaluates a model on OccludedMarket1501 at every severity and with every kind of occlusion.
+    """Evaluates a model on version 2 of OccludedMarket1501 at every severity and with every kind of occlusion.
 
     The descriptors of the gallery are computed once; fast-reid's evaluator ranks. At severity 3 the kind "all" is
-    exactly the data set OccludedMarket1501.
+    exactly the data set OccludedMarket1501V2S3.
 
     Args:
         cfg: config of the model. DATASETS is not read.
         root: folder that holds Market-1501.
 
     Returns:
-        A point for each kind and severity, in the order of KINDS and SEVERITIES. Severity 0 is the same for all kinds.
+        A point for each kind and severity, in the order of KINDS and SEVERITIES. With nothing hidden it is the same for
+        all kinds.
 
     Raises:
         InputError: Market-1501 is not in `root`, an image cannot be read, or the weights do not fit.
@@ -105,7 +107,11 @@ def occlusion_curve(name: str, cfg, root: str) -> list[Point]:
         metrics |= {(kind, severity): ranked(query) for kind, query in single.items()}
         metrics["all", severity] = overall = ranked(mixed_kinds(single, kinds))
         logger.info("%s, severity %d: Rank-1 %.1f, mAP %.1f", name, severity, overall["Rank-1"], overall["mAP"])
-    return [Point(name, kind, severity, metrics[kind, severity]) for kind in KINDS for severity in SEVERITIES]
+    return [
+        Point(name, kind, hidden_share(severity, VERSION), metrics[kind, severity])
+        for kind in KINDS
+        for severity in SEVERITIES
+    ]
 
 
 def mixed_kinds(single: dict[str, dict[str, torch.Tensor]], kinds: np.ndarray) -> dict[str, torch.Tensor]:
@@ -124,8 +130,8 @@ def write_csv(points: Sequence[Point], path: str) -> None:
     writer = csv.writer(text)
     writer.writerow(COLUMNS)
     for point in points:
-        share, metrics = round(100 * SHARES[1][point.severity]), (f"{point.metrics[metric]:.2f}" for metric in METRICS)
-        writer.writerow([point.model, point.kind, point.severity, share, *metrics])
+        metrics = (f"{point.metrics[metric]:.2f}" for metric in METRICS)
+        writer.writerow([point.model, point.kind, point.hidden, *metrics])
     write_atomically(path, lambda file: file.write(text.getvalue().encode()))
 
 
@@ -134,13 +140,14 @@ def read_csv(path: str) -> list[Point]:
     try:
         with open(path, newline="", encoding="utf-8") as file:
             rows = list(csv.DictReader(file))
+        metrics = [{metric: float(row[metric]) for metric in METRICS} for row in rows]
         points = [
-            Point(row["model"], row["kind"], int(row["severity"]), {metric: float(row[metric]) for metric in METRICS})
-            for row in rows
+            Point(row["model"], row["kind"], int(row["hidden share %"]), own)
+            for row, own in zip(rows, metrics, strict=True)
         ]
     except (KeyError, TypeError, ValueError):
         points = []
-    if not points or any(point.kind not in KINDS or point.severity not in SEVERITIES for point in points):
+    if not points or any(point.kind not in KINDS for point in points):
         raise InputError(f"{path} is damaged: remove it, or write it again by tools/occlusion_curve.py")
     return points
 
@@ -156,19 +163,19 @@ def plot(points: Sequence[Point], path: str) -> None:
 
 
 def draw_severity(panels: Sequence[Axes], points: Sequence[Point]) -> None:
-    """Draws Rank-1 on the first panel and mAP on the second, by severity, with a line for each model.
+    """Draws Rank-1 on the first panel and mAP on the second, by hidden share, with a line for each model.
 
     Args:
         points: points of one kind.
     """
     for panel, metric in zip(panels, DRAWN, strict=True):
         for model in dict.fromkeys(point.model for point in points):
-            line = [(point.severity, point.metrics[metric]) for point in points if point.model == model]
+            line = [(point.hidden, point.metrics[metric]) for point in points if point.model == model]
             panel.plot(*zip(*line, strict=True), "o-", label=as_label(model))
-        panel.set(ylim=(0, None), xticks=list(SEVERITIES), ylabel=f"{metric} (%)")
+        panel.set(ylim=(0, None), xticks=sorted({point.hidden for point in points}), ylabel=f"{metric} (%)")
         panel.grid(alpha=0.3)
     panels[0].set_title(kind_title(points[0].kind))
-    panels[1].set_xlabel("severity (hidden share 0 to 50 %)")
+    panels[1].set_xlabel("hidden share of each query (%)")
 
 
 def kind_title(kind: str) -> str:

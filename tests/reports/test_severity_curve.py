@@ -56,23 +56,22 @@ def test_one_model_gives_a_row_a_kind_and_severity_and_the_benchmark_s_own_figur
     )
     assert done.returncode == 0, done.stderr[-2000:]
     rows = rows_of(curve)
-    assert [(row["kind"], row["severity"]) for row in rows] == [
-        (kind, str(severity)) for kind in KINDS for severity in range(6)
+    assert [(row["kind"], row["hidden share %"]) for row in rows] == [
+        (kind, share) for kind in KINDS for share in ("0", "5", "10", "15", "23", "32")
     ]
     assert {row["model"] for row in rows} == {"igoas_R18"}
-    assert [row["hidden share %"] for row in rows[:6]] == ["0", "10", "20", "30", "40", "50"]
-    by_point = {(row["kind"], int(row["severity"])): row for row in rows}
+    by_point = {(row["kind"], int(row["hidden share %"])): row for row in rows}
     assert len({tuple(by_point[kind, 0][metric] for metric in ("Rank-1", "mAP")) for kind in KINDS}) == 1
     assert not (market / "OccludedMarket1501").exists()  # the curve writes no images
     # the registered names give the same figures: as files, through fast-reid's own evaluation
-    names = {"Market1501": 0, "OccludedMarket1501": 3, "OccludedMarket1501S5": 5}
+    names = {"Market1501": 0, "OccludedMarket1501V2S3": 15, "OccludedMarket1501V2S5": 32}
     pairs = ("MODEL.WEIGHTS", weights, "DATASETS.TESTS", str(tuple(names)), *TINY_NETWORK)
     done = run_tool(*pairs, flags=["--eval-only"])
     assert done.returncode == 0, done.stderr[-2000:]
     results = json.loads((tmp_path / "run" / "results.json").read_text())
-    for name, severity in names.items():
+    for name, share in names.items():
         for metric in ("Rank-1", "Rank-5", "mAP", "mINP"):
-            assert float(by_point["all", severity][metric]) == pytest.approx(results[name][metric], abs=0.0051)
+            assert float(by_point["all", share][metric]) == pytest.approx(results[name][metric], abs=0.0051)
     picture = np.asarray(Image.open(curve / "occlusion_curve.png").convert("RGB"))
     assert picture.shape[0] > 500 and picture.shape[1] > 1000 and picture.std() > 10
 
@@ -119,7 +118,7 @@ def test_the_kind_all_takes_each_query_from_the_kind_that_its_name_gives_it():
 
 def points(model):
     metrics = dict.fromkeys(("Rank-1", "Rank-5", "Rank-10", "mAP", "mINP"), 12.345)
-    return [Point(model, kind, severity, metrics) for kind in KINDS for severity in range(6)]
+    return [Point(model, kind, share, metrics) for kind in KINDS for share in range(6)]
 
 
 def test_several_models_are_lines_of_one_file_and_one_plot(tmp_path, monkeypatch):
@@ -137,7 +136,7 @@ def test_several_models_are_lines_of_one_file_and_one_plot(tmp_path, monkeypatch
     plot(both, str(tmp_path / "occlusion_curve.png"))
     assert lines == 2 * len(KINDS) * ["a", "b"]
     assert {path.name for path in tmp_path.iterdir()} == {"occlusion_curve.csv", "occlusion_curve.png"}
-    assert module.COLUMNS[:3] == ("model", "kind", "severity")
+    assert module.COLUMNS[:3] == ("model", "kind", "hidden share %")
 
 
 def test_a_file_of_points_is_read_as_it_was_written(tmp_path):
@@ -147,7 +146,8 @@ def test_a_file_of_points_is_read_as_it_was_written(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "content", ["", "model,kind\na,b\n", "model,kind,severity,Rank-1,Rank-5,Rank-10,mAP,mINP\na,all,9,1,1,1,1,1\n"]
+    "content",
+    ["", "model,kind\na,b\n", "model,kind,hidden share %,Rank-1,Rank-5,Rank-10,mAP,mINP\na,odd,9,1,1,1,1,1\n"],
 )
 def test_another_file_is_no_file_of_points(tmp_path, content):
     (tmp_path / "curve.csv").write_text(content)

@@ -187,3 +187,8 @@ def occlude(
     if severity == 0:
         return image.copy()
     return OCCLUDERS[kind_of(name) if kind == "all" else kind](image, name, SHARES[version][severity], donor)
+
+
+def hidden_share(severity: int, version: int) -> int:
+    """Returns the share of an image that a severity hides or cuts off, in %."""
+    return round(100 * SHARES[version][severity])

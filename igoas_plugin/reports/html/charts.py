@@ -7,7 +7,7 @@ from typing import NamedTuple
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from igoas_plugin.datasets.occluded_market.occlude import KINDS
+from igoas_plugin.datasets.occluded_market.occlude import KINDS, hidden_share
 from igoas_plugin.engine.metrics_file import epoch_length, is_map, values_of
 from igoas_plugin.evaluation.pair_distances import PairDistances
 from igoas_plugin.reports.figures.cmc_curves import draw_cmc
@@ -20,12 +20,12 @@ from .thumbnails import Thumbnail, svg
 WIDTH = 4.2  # inches
 SMALL = 3.15, 2.6  # inches: three of these charts fit beside each other
 RANKS = (1, 5, 10, 20, 50)  # in the table of a CMC
-# Test sets whose queries are those of Market-1501 at a severity, in each version of OccludedMarket1501
-SEVERITY_OF = [
-    {"Market1501": 0} | {f"OccludedMarket1501{version}S{severity}": severity for severity in range(1, 6)}
-    for version in ("", "V2")
-]
-SEVERITY_OF[0]["OccludedMarket1501"] = 3
+# Test sets whose queries are those of Market-1501, and the share of each query that is hidden, in %
+HIDDEN_SHARE = {"Market1501": 0, "OccludedMarket1501": hidden_share(3, 1)} | {
+    f"OccludedMarket1501{name}S{severity}": hidden_share(severity, version)
+    for version, name in ((1, ""), (2, "V2"))
+    for severity in range(1, 6)
+}
 
 
 class Chart(NamedTuple):
@@ -130,45 +130,37 @@ def distance_chart(data_set: str, pairs: PairDistances, distance: str) -> Chart 
 
 
 def severity_points(metrics: dict[str, dict[str, float]], model: str = "this evaluation") -> list[Point]:
-    """Returns the severities among the test sets of one evaluation; [] if there are fewer than two.
-
-    Of both versions of OccludedMarket1501, the one with more of the severities counts, the first one if both have as
-    many.
+    """Returns the severities of OccludedMarket1501 among the test sets of one evaluation; [] if fewer than two.
 
     Args:
         metrics: {data set: {metric: value in %}}.
         model: name of the line in a figure.
     """
-    points = []
-    for severity_of in SEVERITY_OF:
-        by_severity = {severity_of[name]: each for name, each in metrics.items() if name in severity_of}
-        if len(by_severity) > len(points):
-            points = [Point(model, "all", severity, each) for severity, each in sorted(by_severity.items())]
+    by_share = {HIDDEN_SHARE[name]: each for name, each in metrics.items() if name in HIDDEN_SHARE}
+    points = [Point(model, "all", share, by_share[share]) for share in sorted(by_share)]
     return points if len(points) > 1 else []
 
 
 def severity_charts(points: Sequence[Point]) -> list[Chart]:
-    """Draws Rank-1 and mAP by severity, a chart for each kind of occlusion and a line for each model."""
+    """Draws Rank-1 and mAP by hidden share, a chart for each kind of occlusion and a line for each model."""
     charts = []
     for kind in KINDS:
         own = [point for point in points if point.kind == kind]
         if not own:
             continue
         models = list(dict.fromkeys(point.model for point in own))
-        title = f"Rank-1 and mAP by severity: {kind_title(kind)}"
+        title = f"Rank-1 and mAP by hidden share: {kind_title(kind)}"
         figure = Figure(figsize=(WIDTH, 5), layout="constrained")
         panels = figure.subplots(2, 1, sharex=True)
         draw_severity(panels, own)
         if len(models) > 1:
             panels[0].legend(fontsize="small")
-        heads, columns = ["severity"], [sorted({point.severity for point in own})]
+        heads, columns = ["hidden (%)"], [sorted({point.hidden for point in own})]
         for model in models:
-            by_severity = {point.severity: point.metrics for point in own if point.model == model}
+            by_share = {point.hidden: point.metrics for point in own if point.model == model}
             for metric in DRAWN:
                 heads.append(f"{model}, {metric} (%)")
-                columns.append(
-                    [f"{by_severity[each][metric]:.1f}" if each in by_severity else "-" for each in columns[0]]
-                )
+                columns.append([f"{by_share[each][metric]:.1f}" if each in by_share else "-" for each in columns[0]])
         rows = list(zip(*columns, strict=True))
         charts.append(Chart(title, svg(figure, f"{title}: the table has its numbers"), heads, rows))
     return charts

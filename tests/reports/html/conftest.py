@@ -37,10 +37,10 @@ def hostile_run(tmp_path_factory):
     folder = save_run(cfg, root / "run <b> & co")
     save_weights(cfg, folder / "model_final.pth")
     points = [
-        Point(model, kind, severity, dict.fromkeys(METRICS, 60.0 - 10 * severity))
+        Point(model, kind, share, dict.fromkeys(METRICS, 60.0 - share))
         for model in ("one", "<two>")
         for kind in KINDS
-        for severity in range(6)
+        for share in range(0, 60, 10)
     ]
     write_csv(points, str(folder / "occlusion_curve.csv"))
     logged = [{"iteration": step, "total_loss": 2.0 - step, "mAP": 12.0} for step in (0, 1)]

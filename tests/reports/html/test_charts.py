@@ -29,14 +29,14 @@ def test_the_cmc_is_a_picture_and_a_table_of_its_usual_ranks():
 
 
 def test_severities_of_one_evaluation_are_a_curve_where_there_are_two():
-    values = {"OccludedMarket1501S4": 20.0, "Market1501": 60.0, "OccludedMarket1501": 30.0, "Other": 1.0}
+    values = {"OccludedMarket1501S4": 20.0, "Market1501": 60.0, "OccludedMarket1501V2S3": 30.0, "Other": 1.0}
     metrics = {name: dict.fromkeys(METRICS, value) for name, value in values.items()}
     points = severity_points(metrics)
-    assert [(point.severity, point.metrics["mAP"]) for point in points] == [(0, 60.0), (3, 30.0), (4, 20.0)]
+    assert [(point.hidden, point.metrics["mAP"]) for point in points] == [(0, 60.0), (15, 30.0), (40, 20.0)]
     [drawn] = severity_charts(points)
-    assert drawn.title == "Rank-1 and mAP by severity: all kinds"
-    assert drawn.heads == ["severity", "this evaluation, Rank-1 (%)", "this evaluation, mAP (%)"]
-    assert drawn.rows == [(0, "60.0", "60.0"), (3, "30.0", "30.0"), (4, "20.0", "20.0")]
+    assert drawn.title == "Rank-1 and mAP by hidden share: all kinds"
+    assert drawn.heads == ["hidden (%)", "this evaluation, Rank-1 (%)", "this evaluation, mAP (%)"]
+    assert drawn.rows == [(0, "60.0", "60.0"), (15, "30.0", "30.0"), (40, "20.0", "20.0")]
     assert severity_points({"Market1501": metrics["Market1501"], "Other": metrics["Other"]}) == []
     assert severity_charts([]) == []
 
