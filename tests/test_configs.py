@@ -287,6 +287,9 @@ ROBUSTNESS = {
     "baseline_R50_trained_as_igoas_plus": (
         "igoas_plus_R50", {"MODEL.META_ARCHITECTURE": "Baseline", "MODEL.HEADS.NAME": "EmbeddingHead"},
     ),
+    "igoas_R50_trained_as_igoas_plus": (
+        "igoas_R50", {key: PLUS[key] for key in PLUS if key.startswith(("MODEL.BACKBONE", "INPUT", "SOLVER"))},
+    ),
 }  # fmt: skip
 
 
