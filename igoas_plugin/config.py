@@ -106,14 +106,17 @@ def plugin_defaults() -> CfgNode:
     C.MODEL.OCCLUSION.AREA_RAMP = 55 / 90
     # Share after the ramp (released) or at the last iteration (paper: 0.33), in (0, 1)
     C.MODEL.OCCLUSION.AREA_FINAL = 1 / 3
-    # Smallest height : width of a rectangle that is narrower than the image, in (0, 1]; the largest is 1
+    # IncrementalErasing, IncrementalDrop, PatchOcclusion: smallest height : width of a rectangle that is narrower than
+    # the image, in (0, 1]; the largest is 1
     C.MODEL.OCCLUSION.ASPECT_MIN = 0.5
-    # Random value of each channel: U(0, 1) on the "normalised" image (released) or U(0, 255) on the "pixel" (paper)
+    # IncrementalErasing: random value of each channel, U(0, 1) on the "normalised" image (released) or U(0, 255) on the
+    # "pixel" (paper)
     C.MODEL.OCCLUSION.FILL = "normalised"
     # IncrementalErasing, IncrementalDrop: whether each image gets a rectangle and a value of its own; False: the whole
     # batch has the same (released)
     C.MODEL.OCCLUSION.PER_IMAGE = False
-    # Probability that a side of an occluded image is cut off, by the schedule, and the rest enlarged, in [0, 1]
+    # Probability that a part of an occluded image (a side, or the border) is cut off, by the schedule, and the rest
+    # enlarged, in [0, 1]
     C.MODEL.OCCLUSION.TRUNCATION = 0.0
     # Mask of the suppression loss: "occluded" (0 inside the occlusion) or "ones" (released, for per-image blocks)
     C.MODEL.OCCLUSION.MASK = "occluded"
@@ -330,6 +333,12 @@ def value_of(cfg: CfgNode, key: str):
     for part in key.split("."):
         cfg = cfg[part]
     return cfg
+
+
+def image_size(cfg: CfgNode, split: str) -> list[int]:
+    """Returns height and width of the images that a model gets in training ("TRAIN") or evaluation ("TEST")."""
+    size = list(cfg.INPUT.CROP.SIZE if cfg.INPUT.CROP.ENABLED else cfg.INPUT[f"SIZE_{split}"])
+    return 2 * size if len(size) == 1 else size
 
 
 def flat_keys(cfg: CfgNode, prefix: str = "") -> list[str]:

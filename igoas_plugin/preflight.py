@@ -31,6 +31,7 @@ from .fastreid_fixes.amp import DTYPES
 from .fastreid_fixes.device import usable_device
 from .fastreid_fixes.nonfinite import POLICIES
 from .modeling.compilation import require_compiler
+from .modeling.losses import SuppressionLoss
 from .occlusion import OCCLUSION_REGISTRY
 
 logger = logging.getLogger(f"fastreid.{__name__}")  # a child of fast-reid's logger, so that its handlers show it
@@ -164,8 +165,7 @@ def check_combinations(cfg) -> None:
             f"MODEL.HEADS.CLS_LAYER {heads.CLS_LAYER} gives cosines in [-1, 1], whose softmax cannot separate "
             f"identities: set MODEL.HEADS.SCALE to 16 to 64, got {heads.SCALE}"
         )
-    mask_loss, occlusion = cfg.MODEL.IGOAS.MASK_LOSS, cfg.MODEL.OCCLUSION
-    on_both_stages = mask_loss.STAGES == "both" and mask_loss.SCALE > 0 and len(mask_loss.BRANCHES) > 0
+    occlusion, on_both_stages = cfg.MODEL.OCCLUSION, SuppressionLoss.from_config(cfg).on_both_stages
     occludes = occlusion.PROB > 0 and occlusion.NAME not in ("NoOcclusion", "BatchDropBlock")
     if cfg.MODEL.META_ARCHITECTURE == "IGOAS" and on_both_stages and not (occludes and occlusion.MASK == "occluded"):
         raise InputError(

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 
+from igoas_plugin.config import image_size
 from igoas_plugin.fastreid_fixes.amp import amp_dtype, autocast_to
 
 logger = logging.getLogger(f"fastreid.{__name__}")
@@ -23,7 +24,7 @@ def for_evaluation(cfg, model: nn.Module) -> nn.Module:
     if not cfg.TEST.get("FAST", False):
         return model
     plain = model.module if isinstance(model, DistributedDataParallel) else model
-    images = 255 * torch.rand(2, 3, *cfg.INPUT.SIZE_TEST, device=plain.device)
+    images = 255 * torch.rand(2, 3, *image_size(cfg, "TEST"), device=plain.device)
     return FastInference(plain, images, amp_dtype(plain.device.type, cfg.SOLVER.AMP.get("DTYPE", "auto")))
 
 

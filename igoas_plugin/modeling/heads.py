@@ -87,14 +87,10 @@ class BranchNeck(nn.Module):
         embedding_dim: width of the embedding; 0: there is no reduction and the width is C.
         norm: one of NORMS, for reduction and neck.
         with_bnneck: whether there is a neck; without a neck both embeddings are equal.
-
-    Raises:
-        InputError: the pooling is unknown.
     """
 
     def __init__(self, channels: int, pool_layer: str, embedding_dim: int, norm: str, with_bnneck: bool):
         super().__init__()
-        require_choice("POOL_LAYER of a branch", pool_layer, POOL_LAYERS)
         self.pool = getattr(pooling, pool_layer)()
         self.reduction = Reduction(channels, embedding_dim, norm) if embedding_dim else nn.Identity()
         self.width = embedding_dim or channels
@@ -152,6 +148,9 @@ class IGOASHead(nn.Module):
         require_choice("MODEL.HEADS.NORM", norm, NORMS)
         require_choice("MODEL.HEADS.CLS_LAYER", cls_layer, any_softmax.__all__)
         require_choice("MODEL.IGOAS.DESCRIPTOR", descriptor, DESCRIPTORS)
+        for branch, pool in (("GLOBAL", global_pool), ("SUPPRESSION", suppression_pool), ("STRIPE", stripe_pool)):
+            if pool is not None:
+                require_choice(f"MODEL.IGOAS.{branch}.POOL_LAYER", pool, POOL_LAYERS)
         if stripe_pool is None and STRIPE in DESCRIPTORS[descriptor]:
             raise InputError(f"MODEL.IGOAS.DESCRIPTOR {descriptor} needs MODEL.IGOAS.STRIPE.ENABLED True")
         if embedding_dim < 0:

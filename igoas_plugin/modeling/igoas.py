@@ -11,6 +11,7 @@ from fastreid.modeling.losses import cross_entropy_loss, log_accuracy
 from fastreid.modeling.meta_arch import META_ARCH_REGISTRY
 from torch import Tensor, nn
 
+from igoas_plugin.config import image_size
 from igoas_plugin.core.errors import InputError, require_choice
 from igoas_plugin.core.extensions import constructing
 from igoas_plugin.core.run_progress import current_storage, ensured_storage
@@ -116,7 +117,7 @@ class IGOAS(nn.Module):
         keys, ce = cfg.MODEL.IGOAS, cfg.MODEL.LOSSES.CE
         with constructing("MODEL.BACKBONE.NAME", BACKBONE_REGISTRY.get(cfg.MODEL.BACKBONE.NAME), "cfg"):
             backbone = build_backbone(cfg)
-        split = split_backbone(backbone, cfg.INPUT.SIZE_TRAIN, cfg.MODEL.BACKBONE.NORM, keys.STEM)
+        split = split_backbone(backbone, image_size(cfg, "TRAIN"), cfg.MODEL.BACKBONE.NORM, keys.STEM)
         cfg = cfg.clone()
         cfg.defrost()
         cfg.MODEL.BACKBONE.FEAT_DIM = split.channels  # fast-reid's default is ResNet-50's, whatever the depth
@@ -138,7 +139,7 @@ class IGOAS(nn.Module):
             "cross_entropy": {"eps": ce.EPSILON, "alpha": ce.ALPHA, "scale": ce.SCALE},
             "metric_losses": metric_losses(cfg),
             "identity_weights": keys.ID_WEIGHTS,
-            "suppression_loss": SuppressionLoss(**{key.lower(): value for key, value in keys.MASK_LOSS.items()}),
+            "suppression_loss": SuppressionLoss.from_config(cfg),
             "images": keys.IMAGES,
             **stripe,
             "compiled": keys.COMPILE,

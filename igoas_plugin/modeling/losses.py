@@ -104,6 +104,10 @@ class SuppressionLoss:
                 "attention module belongs to the suppression branch"
             )
 
+    @classmethod
+    def from_config(cls, cfg) -> "SuppressionLoss":
+        return cls(**{key.lower(): value for key, value in cfg.MODEL.IGOAS.MASK_LOSS.items()})
+
     @property
     def on_both_stages(self) -> bool:
         """Whether the loss is used, and on both stages."""

@@ -59,6 +59,12 @@ def features_of(name: str, last_stride: int) -> nn.Module:
     """Returns timm's model that gives feature maps; raises InputError if there is none, or none with that stride."""
     import timm
 
+    def created(**settings) -> nn.Module:
+        try:
+            return timm.create_model(name, features_only=True, **settings)
+        except RuntimeError as error:  # an unknown tag behind the name
+            raise InputError(f"MODEL.BACKBONE.DEPTH {name}: {error}") from error
+
     if not timm.is_model(name):
         names = ", ".join(nearest(name, timm.list_models()))
         raise InputError(
@@ -66,9 +72,9 @@ def features_of(name: str, last_stride: int) -> nn.Module:
             "timm.list_models() has all names"
         )
     if last_stride != 1:
-        return timm.create_model(name, features_only=True)
+        return created()
     try:
-        net = timm.create_model(name, features_only=True, output_stride=16)
+        net = created(output_stride=16)
         keeps = net.feature_info.reduction()[-1] == net.feature_info.reduction()[-2]
     except (TypeError, AssertionError):  # timm has no other sign of it
         keeps = False

@@ -137,7 +137,7 @@ class OcclusionBlock(nn.Module):
         Returns:
             The occluded images, same shape, and their mask, shape (B, 1, H, W): 1 kept, 0 occluded.
         """
-        rng, progress = self.draw_state()
+        rng, progress = self.draws()
         if rng.random() >= self.prob:
             log(share=0.0)
             return images.clone(), all_visible(images)
@@ -146,10 +146,6 @@ class OcclusionBlock(nn.Module):
         if self.truncation is not None:
             occluded, visible = self.truncation(rng, progress, occluded, visible)
         return occluded, visible if self.mask == "occluded" else all_visible(images)
-
-    def draw_state(self) -> tuple[np.random.Generator, RunProgress]:
-        """Returns the random generator of this call and the progress of the run."""
-        return self.draws()
 
     def occlude(self, rng: np.random.Generator, progress: RunProgress, images: Tensor) -> tuple[Tensor, Tensor, float]:
         """Returns occluded images, their mask, and the occluded share of the batch as a Python float.

@@ -71,7 +71,7 @@ class CutoutOcclusion(OcclusionBlock):
             self.drawn = DrawnOccluders(objects, pedestrians, pixel_mean, pixel_std)
             return
         self.drawn = None
-        mean, std = (torch.tensor(values, dtype=torch.float32).view(3, 1, 1) for values in (pixel_mean, pixel_std))
+        mean, std = (torch.tensor(values, dtype=torch.float32).view(-1, 1, 1) for values in (pixel_mean, pixel_std))
         self.cutouts = [torch.cat([(cutout[:3] - mean) / std, cutout[3:]]) for cutout in cutouts]
 
     @classmethod

@@ -6,6 +6,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from igoas_plugin.core.errors import InputError
+from igoas_plugin.fastreid_fixes.preprocessing import stored_as
 
 from .drawn_objects import CELL, KINDS, draw_atlas, draw_bodies
 from .fills import to_device_of
@@ -88,7 +89,7 @@ class DrawnOccluders:
             canvas = canvas.transpose(1, 2)
             occluded = canvas[:, :3].to(images.dtype, memory_format=torch.contiguous_format, copy=True)
             visible = (canvas[:, 3:] < OPAQUE).to(images.dtype)
-        return occluded, visible, float(covered.mean())
+        return stored_as(images, occluded), visible, float(covered.mean())
 
     def draw_values(self, rng: np.random.Generator, placement: Placement, scale: np.ndarray) -> np.ndarray:
         """Returns the numbers of each object: images, picture, blur, box, texture and colour, shape (B, K, 22)."""

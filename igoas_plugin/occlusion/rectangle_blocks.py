@@ -186,7 +186,7 @@ class BatchDropBlock(NoOcclusion):
         Returns:
             The map with zeros in the band, and its mask, shape (B, 1, h, w).
         """
-        rng, progress = self.draw_state()
+        rng, progress = self.draws()
         if rng.random() >= self.prob:
             return feature_map, all_visible(feature_map)
         dropped, visible, box = drop_band(rng, progress, feature_map)

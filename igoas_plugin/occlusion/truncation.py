@@ -21,7 +21,7 @@ class Truncation:
     """Augmentation that cuts a part off some images and enlarges the rest to the full size, differently for each image.
 
     Partial-REID and Partial-iLIDS hold such images: their boxes end at the hidden part of the person. The part that is
-    cut off is drawn uniformly from 0 to twice the share of the schedule.
+    cut off is drawn uniformly from 0 to twice the share of the schedule, at most LARGEST.
 
     Args:
         schedule: mean share of an image that is cut off, by progress of the run.

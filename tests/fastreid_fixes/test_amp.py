@@ -48,6 +48,7 @@ def test_the_type_can_be_chosen(igoas_cfg, dtype_of_cpu):
 LAYERS = [
     ("IGOAS", {}),
     ("IGOAS", {"MODEL.OCCLUSION.TRUNCATION": 0.5}),
+    ("IGOAS", {"MODEL.OCCLUSION.NAME": "CutoutOcclusion"}),
     ("IGOAS", {"MODEL.BACKBONE.WITH_IBN": True}),
     ("Baseline", {}),
     ("Baseline", {"MODEL.BACKBONE.WITH_NL": True}),

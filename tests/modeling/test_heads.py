@@ -113,3 +113,12 @@ def test_heads_are_float32_under_autocast():
 def test_unknown_names_are_refused(keys, message):
     with pytest.raises(InputError, match=message):
         head(**keys)
+
+
+@pytest.mark.parametrize("branch", ["GLOBAL", "SUPPRESSION", "STRIPE"])
+def test_an_unknown_pooling_of_a_branch_names_its_key(branch):
+    cfg = igoas_plugin.get_cfg()
+    cfg.MODEL.HEADS.NAME, cfg.MODEL.IGOAS.STRIPE.ENABLED = "IGOASHead", True
+    cfg.MODEL.IGOAS[branch].POOL_LAYER = "GlobalMax"
+    with pytest.raises(InputError, match=f"MODEL.IGOAS.{branch}.POOL_LAYER must be .*, got GlobalMax"):
+        build_heads(cfg)

@@ -9,7 +9,9 @@ from fastreid.modeling.losses import cross_entropy_loss
 from fastreid.utils.events import EventStorage
 from tiny_data import random_batch, use_resnet
 
+from igoas_plugin.config import image_size
 from igoas_plugin.core.errors import InputError
+from igoas_plugin.modeling.fast_inference import for_evaluation
 from igoas_plugin.modeling.losses import SuppressionLoss, suppression_loss
 
 
@@ -334,6 +336,14 @@ def test_losses_are_float32_under_autocast(igoas_cfg, dtype):
     with torch.autocast("cpu", dtype):
         losses, _ = train_step(model)
     assert {loss.dtype for loss in losses.values()} == {torch.float32}
+
+
+def test_with_a_crop_the_images_have_its_size(igoas_cfg):
+    igoas_cfg.INPUT.CROP.ENABLED, igoas_cfg.INPUT.CROP.SIZE, igoas_cfg.TEST.FAST = True, [32], True
+    igoas_cfg.INPUT.SIZE_TRAIN = igoas_cfg.INPUT.SIZE_TEST = [0]  # not resized
+    model = for_evaluation(igoas_cfg, build_model(igoas_cfg).eval())
+    assert model(random_batch(size=(32, 32), images=2)).shape == (2, 64)
+    assert (image_size(igoas_cfg, "TRAIN"), image_size(igoas_cfg, "TEST")) == ([32, 32], [32, 32])
 
 
 def test_evaluation_takes_a_bare_tensor_of_images(igoas_cfg):

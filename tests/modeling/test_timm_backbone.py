@@ -153,6 +153,7 @@ def test_a_key_that_does_not_act_is_refused(key, value):
     [
         ("50x", r"timm \S+ has no model 50x \(the nearest: "),
         ("regnety_2", r"has no model regnety_2 \(the nearest: regnety_002, "),
+        ("regnety_002.foo", r"MODEL.BACKBONE.DEPTH regnety_002.foo: .*tag.*foo"),
         ("hf-hub:timm/resnet18.a1_in1k", "has no model hf-hub:timm/resnet18.a1_in1k"),  # it would be downloaded
         ("pvt_v2_b0", "LAST_STRIDE 1: the last stage of timm's pvt_v2_b0 cannot keep the resolution: set it to 2"),
     ],

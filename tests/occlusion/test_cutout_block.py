@@ -6,7 +6,7 @@ import torch
 from PIL import Image
 
 from igoas_plugin.core.errors import InputError
-from igoas_plugin.occlusion.cutout_block import LARGEST, draw_layer, read_cutouts
+from igoas_plugin.occlusion.cutout_block import LARGEST, CutoutOcclusion, draw_layer, read_cutouts
 
 
 def save(path, alpha, colour=(10, 20, 30)):
@@ -87,6 +87,15 @@ def test_a_cutout_covers_the_share_though_the_border_cuts_it_off(shape, share):
         assert layer.shape == (4, 128, 64)
         # a step towards the share may end above it, by less than the growth of both sides in one step
         assert 0.9 * share < covered < 1.6 * share
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_cutouts_are_normalised_as_the_images_are(channels):
+    block = CutoutOcclusion(
+        schedule=lambda progress: 0.2, cutouts=[10 * cutout(4, 4)], pixel_mean=[4.0] * channels,
+        pixel_std=[2.0] * channels, prob=1.0, mask="occluded", seed=0, truncation=None,
+    )  # fmt: skip
+    assert block.cutouts[0].shape == (4, 4, 4) and block.cutouts[0][:3].unique().tolist() == [3.0]
 
 
 def test_an_object_with_a_hole_ends_though_it_cannot_cover_the_share():

@@ -5,6 +5,7 @@ from typing import NamedTuple
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
+from igoas_plugin.config import image_size
 from igoas_plugin.core.allocator import keep_on_cpu
 from igoas_plugin.core.run_progress import ensured_storage
 from igoas_plugin.core.timing import measure, random_batch
@@ -50,7 +51,7 @@ class Workload(NamedTuple):
 def cost_of(cfg) -> Cost:
     """Measures the model of a config, with random weights, at INPUT.SIZE_TEST."""
     model = build_scratch_model(cfg, identities=2).eval().requires_grad_(True)
-    image = random_batch(cfg.INPUT.SIZE_TEST, 1, torch.device("cpu"))
+    image = random_batch(image_size(cfg, "TEST"), 1, torch.device("cpu"))
     model(image).sum().backward()
     used = [parameter for parameter in model.parameters() if parameter.grad is not None]
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
@@ -78,11 +79,11 @@ def seconds_per_step(cfg, steps: int = 1) -> tuple[float, float]:
 
     def train() -> None:
         with autocast_to(dtype, device.type), ensured_storage():
-            sum(model.train()(random_batch(cfg.INPUT.SIZE_TRAIN, sizes[0], device)).values()).backward()
+            sum(model.train()(random_batch(image_size(cfg, "TRAIN"), sizes[0], device)).values()).backward()
 
     @torch.no_grad()
     def evaluate() -> None:
-        model.eval()(random_batch(cfg.INPUT.SIZE_TEST, sizes[1], device))
+        model.eval()(random_batch(image_size(cfg, "TEST"), sizes[1], device))
 
     # measured one after the other, so that both can use all of the memory
     rows = [measure({"step": work}, "cost", steps, device=device)[0] for work in (train, evaluate)]
