@@ -287,6 +287,10 @@ ROBUSTNESS = {
     "baseline_R50_trained_as_igoas_plus": (
         "igoas_plus_R50", {"MODEL.META_ARCHITECTURE": "Baseline", "MODEL.HEADS.NAME": "EmbeddingHead"},
     ),
+    "baseline_R50_occluded_as_igoas_plus": (
+        "baseline_R50_trained_as_igoas_plus",
+        {"MODEL.META_ARCHITECTURE": "OcclusionWrapper", "MODEL.OCCLUSION.PROB": 0.5},
+    ),
     "igoas_R50_trained_as_igoas_plus": (
         "igoas_R50", {key: PLUS[key] for key in PLUS if key.startswith(("MODEL.BACKBONE", "INPUT", "SOLVER"))},
     ),
